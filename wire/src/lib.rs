@@ -1,0 +1,34 @@
+//! The protocol between a tmem pager and a memory server, as pure code.
+//!
+//! Nothing here does input or output: a message is a [`Header`] of
+//! [`HEADER_LEN`] bytes and a payload whose length the header gives. `PROTOCOL.md`
+//! beside this crate describes it for a second implementation.
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+#[cfg(feature = "auth")]
+pub mod auth;
+mod error;
+mod header;
+mod message;
+
+pub use error::{DecodeError, Status};
+pub use header::{HEADER_LEN, Header, Op, PAGE_SIZE};
+pub use message::{
+    Features, Hello, HelloReply, ServerStats, SessionId, decode_slab_list, encode_slab_list,
+};
+
+/// The protocol version that this crate speaks.
+pub const VERSION: u16 = 1;
+
+/// First bytes of a HELLO payload.
+pub const MAGIC: [u8; 4] = *b"TMEM";
+
+/// The most pages one READ, WRITE or DISCARD may name.
+pub const MAX_RUN: u32 = 512;
+
+/// The most payload bytes of any message that is not a READ reply or a WRITE.
+pub const MAX_CONTROL: u32 = 64 * 1024;
