@@ -1,1 +1,13 @@
-//! pager
+//! The paging engine of tmem.
+//!
+//! The engine lives inside the program that it pages. It is `no_std` because
+//! the standard library would tie it to the program's libc: its allocator, its
+//! thread-local storage and its locks may lie in memory that the engine itself
+//! has evicted. See `ARCHITECTURE.md`.
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod stats;

@@ -1,0 +1,263 @@
+//! Figures of paged processes, in memory that `tmem run` shares with them.
+//!
+//! `tmem run` makes one memory file, every process under it maps the file and
+//! claims a [`Slot`]. Plain atomics and no locks: a process may die at any
+//! instruction and leaves its figures behind readable.
+
+use core::fmt;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// Slots of a [`Shared`] area; processes beyond them add up in the last one.
+pub const SLOTS: usize = 256;
+
+/// Linear steps in each power of two of a [`Histogram`].
+const STEPS: usize = 16;
+/// Powers of two above the linear start: up to 2^40 ns, some 18 minutes.
+const POWERS: usize = 36;
+const BUCKETS: usize = STEPS * (POWERS + 1);
+
+/// A latency histogram with buckets at most 1/16 wide.
+#[repr(C)]
+pub struct Histogram {
+    buckets: [AtomicU64; BUCKETS],
+}
+
+impl Histogram {
+    fn index(ns: u64) -> usize {
+        if ns < STEPS as u64 {
+            return ns as usize;
+        }
+        let power = ns.ilog2() as usize;
+        let step = (ns >> (power - 4)) as usize & (STEPS - 1);
+        ((power - 3) * STEPS + step).min(BUCKETS - 1)
+    }
+
+    /// The lowest value of a bucket, in nanoseconds.
+    fn value(index: usize) -> u64 {
+        if index < STEPS {
+            return index as u64;
+        }
+        let power = index / STEPS + 3;
+        ((STEPS + index % STEPS) as u64) << (power - 4)
+    }
+
+    /// Counts one event of `ns` nanoseconds.
+    pub fn record(&self, ns: u64) {
+        self.buckets[Histogram::index(ns)].fetch_add(1, Relaxed);
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// The figures of one process. Counters only grow; see [`Slot::peak`]
+        /// for those that keep a maximum.
+        #[repr(C)]
+        pub struct Slot {
+            /// The process, 0 while the slot is free.
+            pub pid: AtomicU32,
+            /// Set once the process pages (its userfaultfd works).
+            pub paging: AtomicU32,
+            $($(#[$doc])* pub $name: AtomicU64,)*
+            /// Times from the moment a fault is read to the moment the thread
+            /// is woken.
+            pub fault_ns: Histogram,
+        }
+
+        /// Figures of all processes, added up.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct Totals {
+            /// Processes that claimed a slot.
+            pub processes: u64,
+            /// Processes that paged.
+            pub paging: u64,
+            $($(#[$doc])* pub $name: u64,)*
+            buckets: [u64; BUCKETS],
+        }
+
+        impl Totals {
+            /// Figures of nothing.
+            pub const fn new() -> Totals {
+                Totals { processes: 0, paging: 0, $($name: 0,)* buckets: [0; BUCKETS] }
+            }
+
+            /// Adds what one slot holds now.
+            pub fn add(&mut self, slot: &Slot) {
+                if slot.pid.load(Relaxed) == 0 {
+                    return;
+                }
+                self.processes += 1;
+                self.paging += u64::from(slot.paging.load(Relaxed));
+                let (peak, budget) = (self.peak_resident_bytes, self.local_budget_bytes);
+                $(self.$name += slot.$name.load(Relaxed);)*
+                // These are of one process, not of the sum.
+                self.peak_resident_bytes = peak.max(slot.peak_resident_bytes.load(Relaxed));
+                self.local_budget_bytes = budget.max(slot.local_budget_bytes.load(Relaxed));
+                for (sum, bucket) in self.buckets.iter_mut().zip(&slot.fault_ns.buckets) {
+                    *sum += bucket.load(Relaxed);
+                }
+            }
+
+            /// Writes one JSON object.
+            ///
+            /// # Errors
+            /// Those of `out`.
+            pub fn write_json(&self, out: &mut impl fmt::Write) -> fmt::Result {
+                writeln!(out, "{{")?;
+                writeln!(out, "  \"processes\": {},", self.processes)?;
+                writeln!(out, "  \"paging_processes\": {},", self.paging)?;
+                $(writeln!(out, "  \"{}\": {},", stringify!($name), self.$name)?;)*
+                let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|q| self.fault_us(q));
+                writeln!(out, "  \"fault_us\": {{ \"p50\": {p50:.1}, \"p99\": {p99:.1}, \"p999\": {p999:.1} }}")?;
+                writeln!(out, "}}")
+            }
+        }
+    };
+}
+
+counters! {
+    /// The budget for resident memory, in bytes.
+    local_budget_bytes,
+    /// The most memory that was resident, in bytes.
+    peak_resident_bytes,
+    /// The most memory whose only copy was on servers, in bytes.
+    remote_bytes,
+    /// Memory put under the pager so far, in bytes.
+    adopted_bytes,
+    /// Page faults that the pager served.
+    faults,
+    /// Pages fetched from servers, prefetched ones included.
+    fetched_pages,
+    /// Pages fetched before they were asked for.
+    prefetched_pages,
+    /// Prefetched pages that were then used.
+    prefetch_hits,
+    /// Pages taken out of the program.
+    evicted_pages,
+    /// Pages sent to servers.
+    written_pages,
+    /// Evicted pages that a server already had.
+    clean_evictions,
+    /// Evicted pages that were all zeros.
+    zero_evictions,
+    /// Faults on pages that still rested in the frame pool.
+    standby_hits,
+    /// Faults on memory never touched or given up, answered with zeros.
+    zero_fills,
+    /// Pages given back to servers because the program gave them up.
+    discarded_pages,
+    /// Pages that a page-moving call refused and that were copied.
+    copied_pages,
+    /// Faults that the pager's own threads took; anything but 0 is a defect.
+    self_faults,
+    /// Pages that no server could give back.
+    lost_pages,
+    /// Nanoseconds of CPU time that the pager used.
+    pager_cpu_ns,
+    /// Connections to servers that broke and were made again.
+    reconnects,
+}
+
+impl Slot {
+    /// Raises a figure that keeps a maximum.
+    pub fn peak(figure: &AtomicU64, value: u64) {
+        figure.fetch_max(value, Relaxed);
+    }
+}
+
+impl Default for Totals {
+    fn default() -> Totals {
+        Totals::new()
+    }
+}
+
+impl Totals {
+    /// The time within which the share `quantile` (0 to 1) of the faults was
+    /// served, in microseconds; 0 without faults.
+    pub fn fault_us(&self, quantile: f64) -> f64 {
+        let total: u64 = self.buckets.iter().sum();
+        let wanted = (total as f64 * quantile) as u64;
+        let mut seen = 0;
+        for (index, count) in self.buckets.iter().enumerate() {
+            seen += count;
+            if *count > 0 && seen > wanted {
+                return Histogram::value(index) as f64 / 1000.0;
+            }
+        }
+        self.buckets.iter().rposition(|n| *n > 0).map_or(0.0, |i| Histogram::value(i) as f64 / 1000.0)
+    }
+}
+
+/// First word of a [`Shared`] area of this layout.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"tmstats1");
+
+/// The area that processes share. All zeros but for `magic` is its start.
+#[repr(C)]
+pub struct Shared {
+    /// [`MAGIC`], so that a stale or foreign file is not taken for one.
+    pub magic: AtomicU64,
+    /// One per process.
+    pub slots: [Slot; SLOTS],
+}
+
+impl Shared {
+    /// Bytes of the area.
+    pub const LEN: usize = size_of::<Shared>();
+
+    /// The slot of process `pid`: a free one, or the last when none is.
+    pub fn claim(&self, pid: u32) -> &Slot {
+        let (last, rest) = self.slots.split_last().expect("there are slots");
+        for slot in rest {
+            if slot.pid.compare_exchange(0, pid, Relaxed, Relaxed).is_ok() {
+                return slot;
+            }
+        }
+        last.pid.store(pid, Relaxed);
+        last
+    }
+
+    /// The figures of all slots.
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::new();
+        self.slots.iter().for_each(|slot| totals.add(slot));
+        totals
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn buckets_are_at_most_a_sixteenth_off(ns in 0u64..1 << 39) {
+            let low = Histogram::value(Histogram::index(ns));
+            prop_assert!(low <= ns && ns - low <= ns / 16);
+        }
+    }
+
+    fn shared() -> std::boxed::Box<Shared> {
+        // SAFETY: all zeros is a valid value of every field, and is its start.
+        unsafe { std::boxed::Box::new_zeroed().assume_init() }
+    }
+
+    #[test]
+    fn figures_of_processes_add_up() {
+        let shared = shared();
+        for pid in 1..=SLOTS as u32 + 4 {
+            let slot = shared.claim(pid);
+            slot.faults.fetch_add(1, Relaxed);
+            Slot::peak(&slot.peak_resident_bytes, u64::from(pid));
+            slot.fault_ns.record(5000);
+        }
+        let totals = shared.totals();
+        assert_eq!(totals.faults, SLOTS as u64 + 4);
+        assert_eq!(totals.processes, SLOTS as u64);
+        assert_eq!(totals.peak_resident_bytes, SLOTS as u64 + 4);
+        assert!((4.5..5.01).contains(&totals.fault_us(0.5)));
+        let mut json = std::string::String::new();
+        totals.write_json(&mut json).unwrap();
+        assert!(json.contains("\"lost_pages\": 0,"));
+        assert!(json.contains("\"fault_us\": { \"p50\": "));
+    }
+}
