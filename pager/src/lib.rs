@@ -10,4 +10,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod maps;
+pub mod prefetch;
+pub mod slots;
 pub mod stats;

@@ -183,7 +183,10 @@ impl Totals {
                 return Histogram::value(index) as f64 / 1000.0;
             }
         }
-        self.buckets.iter().rposition(|n| *n > 0).map_or(0.0, |i| Histogram::value(i) as f64 / 1000.0)
+        self.buckets
+            .iter()
+            .rposition(|n| *n > 0)
+            .map_or(0.0, |i| Histogram::value(i) as f64 / 1000.0)
     }
 }
 

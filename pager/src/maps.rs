@@ -1,0 +1,277 @@
+//! Reads `/proc/self/maps` from a buffer, and arithmetic on address ranges.
+
+use alloc::vec::Vec;
+use core::ops::Range;
+use thiserror::Error;
+
+/// One mapping of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping<'a> {
+    /// First address.
+    pub start: usize,
+    /// First address beyond it.
+    pub end: usize,
+    /// What may be done with it.
+    pub perms: Perms,
+    /// Offset in the mapped file, in bytes.
+    pub offset: u64,
+    /// Major and minor number of the file's device.
+    pub dev: (u32, u32),
+    /// The file's inode; 0 for none.
+    pub inode: u64,
+    /// The file, or the kernel's name for the mapping in brackets, or empty.
+    pub path: &'a [u8],
+}
+
+/// Permissions of a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Perms {
+    /// Readable.
+    pub r: bool,
+    /// Writable.
+    pub w: bool,
+    /// Executable.
+    pub x: bool,
+    /// Shared with other processes (not private).
+    pub shared: bool,
+}
+
+/// What is wrong with a line of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum MapsError {
+    /// The buffer ends within a line: the file was not read whole.
+    #[error("the list of mappings ends within a line")]
+    Truncated,
+    /// The line is not of the form that proc(5) describes.
+    #[error("a line of the list of mappings cannot be understood")]
+    Malformed,
+}
+
+/// The mappings in `buf`, which holds whole lines of `/proc/self/maps`.
+///
+/// # Errors
+/// Each item is a [`MapsError`] where its line is not one.
+pub fn parse(buf: &[u8]) -> impl Iterator<Item = Result<Mapping<'_>, MapsError>> {
+    buf.split_inclusive(|b| *b == b'\n')
+        .map(|line| match line.split_last() {
+            // A line cut short could lose the name that tells a stack from a heap.
+            Some((b'\n', line)) => parse_line(line).ok_or(MapsError::Malformed),
+            _ => Err(MapsError::Truncated),
+        })
+}
+
+fn parse_line(line: &[u8]) -> Option<Mapping<'_>> {
+    let (start, rest) = number(line, 16)?;
+    let (end, rest) = number(rest.strip_prefix(b"-")?, 16)?;
+    let (perms, rest) = rest.strip_prefix(b" ")?.split_first_chunk::<4>()?;
+    let perms = Perms {
+        r: flag(perms[0], b'r')?,
+        w: flag(perms[1], b'w')?,
+        x: flag(perms[2], b'x')?,
+        shared: match perms[3] {
+            b's' => true,
+            b'p' => false,
+            _ => return None,
+        },
+    };
+    let (offset, rest) = number(rest.strip_prefix(b" ")?, 16)?;
+    let (major, rest) = number(rest.strip_prefix(b" ")?, 16)?;
+    let (minor, rest) = number(rest.strip_prefix(b":")?, 16)?;
+    let (inode, rest) = number(rest.strip_prefix(b" ")?, 10)?;
+    if !rest.is_empty() && rest[0] != b' ' {
+        return None;
+    }
+    let name = rest.iter().position(|b| *b != b' ').unwrap_or(rest.len());
+    let mapping = Mapping {
+        start: usize::try_from(start).ok()?,
+        end: usize::try_from(end).ok()?,
+        perms,
+        offset,
+        dev: (u32::try_from(major).ok()?, u32::try_from(minor).ok()?),
+        inode,
+        path: &rest[name..],
+    };
+    (mapping.start < mapping.end).then_some(mapping)
+}
+
+fn flag(byte: u8, set: u8) -> Option<bool> {
+    match byte {
+        b'-' => Some(false),
+        b if b == set => Some(true),
+        _ => None,
+    }
+}
+
+/// The number that `text` begins with, and what follows it.
+fn number(text: &[u8], radix: u32) -> Option<(u64, &[u8])> {
+    let mut value: u64 = 0;
+    let mut digits = 0;
+    for &b in text {
+        let Some(digit) = char::from(b).to_digit(radix) else {
+            break;
+        };
+        value = value
+            .checked_mul(u64::from(radix))?
+            .checked_add(u64::from(digit))?;
+        digits += 1;
+    }
+    (digits > 0).then_some((value, &text[digits..]))
+}
+
+/// Whether the pager may take over the memory of `m` as far as the list of
+/// mappings tells: private anonymous memory that is no code, no stack that the
+/// kernel names, and nothing special. Memory without any permission is
+/// included, since what it holds stays until it is unmapped.
+pub fn eligible(m: &Mapping<'_>) -> bool {
+    if m.perms.shared || m.perms.x || m.inode != 0 || m.dev != (0, 0) {
+        return false;
+    }
+    match m.path {
+        b"" | b"[heap]" => true,
+        // glibc can be told to name its thread stacks.
+        name => name.starts_with(b"[anon:") && !name.windows(5).any(|w| w == b"stack"),
+    }
+}
+
+/// Cuts everything in `exclude` out of `ranges`. Both are sorted and without
+/// overlaps among themselves; empty ranges disappear.
+pub fn subtract(ranges: &mut Vec<Range<usize>>, exclude: &[Range<usize>]) {
+    let mut left = Vec::with_capacity(ranges.len());
+    let mut from = 0;
+    for range in ranges.iter() {
+        let mut start = range.start;
+        while from < exclude.len() && exclude[from].end <= start {
+            from += 1;
+        }
+        for cut in exclude[from..]
+            .iter()
+            .take_while(|cut| cut.start < range.end)
+        {
+            if start < cut.start && !cut.is_empty() {
+                left.push(start..cut.start);
+            }
+            if !cut.is_empty() {
+                start = start.max(cut.end);
+            }
+        }
+        if start < range.end {
+            left.push(start..range.end);
+        }
+    }
+    *ranges = left;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::{format, string::String, vec, vec::Vec};
+
+    const SAMPLE: &[u8] = b"\
+55d0c0a00000-55d0c0a21000 r--p 00000000 fe:01 1311 /usr/bin/a name with spaces (deleted)
+55d0c1000000-55d0c1021000 rw-p 00000000 00:00 0                          [heap]
+7f0000000000-7f0040000000 rw-p 00000000 00:00 0 
+7f0040000000-7f0040001000 ---p 00000000 00:00 0 
+7f0050000000-7f0050001000 rw-s 00000000 00:01 4711 /dev/zero (deleted)
+7f0060000000-7f0060001000 rwxp 00000000 00:00 0 
+7f0070000000-7f0070001000 rw-p 00000000 00:00 0                          [anon:arena]
+7f0080000000-7f0080001000 rw-p 00000000 00:00 0                          [anon: glibc: pthread stack: 71]
+7f0090000000-7f0090001000 rw-s 00000000 00:00 0                          [anon_shmem:x]
+7ffc00000000-7ffc00021000 rw-p 00000000 00:00 0                          [stack]
+7ffc10000000-7ffc10004000 r--p 00000000 00:00 0                          [vvar]
+7ffc10004000-7ffc10006000 r-xp 00000000 00:00 0                          [vdso]
+ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]
+";
+
+    #[test]
+    fn every_line_of_a_sample_is_read_and_judged() {
+        let all: Vec<_> = parse(SAMPLE).map(Result::unwrap).collect();
+        assert_eq!(all.len(), 13);
+        assert_eq!(all[0].path, b"/usr/bin/a name with spaces (deleted)");
+        assert_eq!((all[0].dev, all[0].inode), ((0xfe, 1), 1311));
+        assert_eq!((all[1].start, all[1].end), (0x55d0c1000000, 0x55d0c1021000));
+        let yes: Vec<_> = (0..all.len()).filter(|i| eligible(&all[*i])).collect();
+        assert_eq!(yes, [1, 2, 3, 6]);
+    }
+
+    #[test]
+    fn this_process_is_understood_and_its_heap_found() {
+        let maps = std::fs::read("/proc/self/maps").unwrap();
+        let on_heap = vec![0u8; 1 << 22];
+        let at = on_heap.as_ptr() as usize + 4096;
+        let own: Vec<_> = parse(&maps).map(Result::unwrap).collect();
+        assert!(own.iter().any(|m| m.path == b"[stack]" && !eligible(m)));
+        let maps = std::fs::read("/proc/self/maps").unwrap();
+        assert!(
+            parse(&maps)
+                .map(Result::unwrap)
+                .any(|m| m.start <= at && at < m.end && eligible(&m))
+        );
+    }
+
+    #[test]
+    fn a_line_cut_short_is_never_taken_for_a_whole_one() {
+        for cut in 1..SAMPLE.len() {
+            let last = parse(&SAMPLE[..cut]).last().unwrap();
+            assert_eq!(last.is_ok(), SAMPLE[cut - 1] == b'\n', "at {cut}");
+        }
+    }
+
+    fn ranges() -> impl Strategy<Value = Vec<Range<usize>>> {
+        prop::collection::vec((0..6usize, 0..9usize), 0..12).prop_map(|steps| {
+            let mut at = 0;
+            let mut out = vec![];
+            for (gap, len) in steps {
+                out.push(at + gap..at + gap + len);
+                at += gap + len;
+            }
+            out
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_formatted_mapping_is_read_back(
+            start in 0..1usize << 47, len in 1..1usize << 40, bits in 0..16u8,
+            offset: u64, major in 0..4096u32, minor: u32, inode: u64, name in "(/[a-z /]*[a-z]|\\[[a-z:]+\\])?",
+        ) {
+            let c = |bit: u8, yes: char, no: char| if bits & bit != 0 { yes } else { no };
+            let line: String = format!(
+                "{start:x}-{:x} {}{}{}{} {offset:08x} {major:02x}:{minor:02x} {inode}            {name}\n",
+                start + len, c(1, 'r', '-'), c(2, 'w', '-'), c(4, 'x', '-'), c(8, 's', 'p'),
+            );
+            let perms = Perms {
+                r: bits & 1 != 0, w: bits & 2 != 0, x: bits & 4 != 0, shared: bits & 8 != 0,
+            };
+            let got: Vec<_> = parse(line.as_bytes()).collect();
+            prop_assert_eq!(got, vec![Ok(Mapping {
+                start, end: start + len, perms, offset, dev: (major, minor), inode,
+                path: name.as_bytes(),
+            })]);
+        }
+
+        #[test]
+        fn any_bytes_are_parsed_without_a_panic(bytes: Vec<u8>) {
+            parse(&bytes).for_each(drop);
+        }
+
+        #[test]
+        fn any_damage_to_a_line_is_parsed_without_a_panic(at in 0..SAMPLE.len(), byte: u8) {
+            let mut bytes = SAMPLE.to_vec();
+            bytes[at] = byte;
+            parse(&bytes).for_each(drop);
+        }
+
+        #[test]
+        fn subtraction_agrees_with_sets(a in ranges(), b in ranges()) {
+            let mut got = a.clone();
+            subtract(&mut got, &b);
+            prop_assert!(got.iter().all(|r| !r.is_empty()));
+            prop_assert!(got.windows(2).all(|w| w[0].end <= w[1].start));
+            let points: Vec<usize> = got.iter().cloned().flatten().collect();
+            let want: Vec<usize> = a.into_iter().flatten()
+                .filter(|p| !b.iter().any(|r| r.contains(p))).collect();
+            prop_assert_eq!(points, want);
+        }
+    }
+}

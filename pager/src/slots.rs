@@ -1,0 +1,455 @@
+//! Where pages lie on the servers: a [`Slot`] names one page of remote memory,
+//! [`Slots`] hands them out from the slabs that servers granted.
+
+mod slab;
+
+use alloc::vec::Vec;
+use slab::{Class, Slab};
+use thiserror::Error;
+
+/// The most servers that a [`Slot`] can tell apart.
+pub const MAX_SERVERS: usize = 1 << SERVER_BITS;
+/// The most pages of a slab.
+pub const MAX_SLAB_PAGES: u32 = 1 << PAGE_BITS;
+
+const PAGE_BITS: u32 = 16;
+const SLAB_BITS: u32 = 18;
+const SERVER_BITS: u32 = 6;
+const MAX_SLABS: usize = 1 << SLAB_BITS;
+
+/// Runs up to this long fill holes of crowded slabs, longer ones go where long
+/// runs are likely.
+const SMALL: usize = 8;
+
+/// One page of remote memory, in 40 bits: server, slab of that server (an index
+/// local to this process), page of the slab.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
+pub struct Slot(u64);
+
+impl Slot {
+    /// How many low bits of [`Slot::bits`] can be set.
+    pub const BITS: u32 = SERVER_BITS + SLAB_BITS + PAGE_BITS;
+
+    fn new(server: usize, slab: usize, page: u32) -> Slot {
+        Slot(
+            ((server as u64) << (SLAB_BITS + PAGE_BITS))
+                | ((slab as u64) << PAGE_BITS)
+                | u64::from(page),
+        )
+    }
+
+    /// The server's number.
+    pub fn server(self) -> u16 {
+        (self.0 >> (SLAB_BITS + PAGE_BITS)) as u16
+    }
+
+    /// The slot as a number below 2^40.
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// What [`Slot::bits`] gave; bits beyond the fortieth are dropped.
+    pub fn from_bits(bits: u64) -> Slot {
+        Slot(bits & ((1 << Slot::BITS) - 1))
+    }
+
+    /// The next page of the same slab. Only meaningful within a run that was
+    /// allocated as one.
+    pub fn next(self) -> Slot {
+        self.offset(1)
+    }
+
+    /// The page `n` further on in the same slab, as [`Slot::next`].
+    pub fn offset(self, n: u32) -> Slot {
+        Slot::from_bits(self.0 + u64::from(n))
+    }
+
+    fn slab(self) -> usize {
+        (self.0 >> PAGE_BITS) as usize & (MAX_SLABS - 1)
+    }
+
+    fn page(self) -> u32 {
+        (self.0 & ((1 << PAGE_BITS) - 1)) as u32
+    }
+}
+
+/// Why the slabs of a server cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum GeometryError {
+    /// Slabs of no pages, or of more than a [`Slot`] can number.
+    #[error("slabs of {0} pages: between 1 and {MAX_SLAB_PAGES} can be used")]
+    SlabPages(u32),
+    /// Slabs of another size are in use already.
+    #[error("slabs of {now} pages, where there were slabs of {before}")]
+    Changed {
+        /// Pages per slab so far.
+        before: u32,
+        /// Pages per slab now.
+        now: u32,
+    },
+    /// There is no such server.
+    #[error("server {0} is unknown")]
+    Server(u16),
+}
+
+/// All remote memory at hand, and which of it is free.
+#[derive(Clone, Debug)]
+pub struct Slots {
+    servers: Vec<Server>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Server {
+    /// 0 until the geometry is known, and again after the server was lost.
+    slab_pages: u32,
+    /// By local index. The places of slabs given back are used again; those of
+    /// a lost server are not, so that a stale slot names nothing.
+    slabs: Vec<Option<Slab>>,
+    vacant: Vec<u32>,
+    /// Indices of slabs by how full they are.
+    classes: [Vec<u32>; Class::COUNT],
+    /// The slab that long runs are being taken from.
+    current: Option<u32>,
+    /// Granted, but beyond what can be numbered: to be given back.
+    surplus: Vec<u32>,
+    free: u64,
+    used: u64,
+    grantable: u64,
+    /// Pages that this server is behind its share of the allocations, in
+    /// 1/1024.
+    credit: i64,
+}
+
+impl Slots {
+    /// No remote memory yet, of `servers` servers (those beyond
+    /// [`MAX_SERVERS`] are never used).
+    pub fn new(servers: usize) -> Slots {
+        Slots {
+            servers: (0..servers.min(MAX_SERVERS))
+                .map(|_| Server::default())
+                .collect(),
+        }
+    }
+
+    /// Sets how many pages the slabs of `server` have, as its HELLO reply says.
+    /// A lost server is used again from here on.
+    ///
+    /// # Errors
+    /// [`GeometryError`] when such slabs cannot be used; nothing changes then.
+    pub fn set_geometry(&mut self, server: u16, slab_pages: u32) -> Result<(), GeometryError> {
+        let s = self
+            .servers
+            .get_mut(usize::from(server))
+            .ok_or(GeometryError::Server(server))?;
+        if slab_pages == 0 || slab_pages > MAX_SLAB_PAGES {
+            return Err(GeometryError::SlabPages(slab_pages));
+        }
+        if s.slab_pages != slab_pages && s.slabs.iter().any(Option::is_some) {
+            return Err(GeometryError::Changed {
+                before: s.slab_pages,
+                now: slab_pages,
+            });
+        }
+        s.slab_pages = slab_pages;
+        Ok(())
+    }
+
+    /// Sets how many more pages `server` could grant; servers with more get
+    /// more of the allocations. Grants are subtracted as they arrive.
+    pub fn set_grantable(&mut self, server: u16, pages: u64) {
+        if let Some(s) = self.servers.get_mut(usize::from(server)) {
+            s.grantable = pages;
+        }
+    }
+
+    /// Takes over slabs that `server` granted.
+    pub fn add_slabs(&mut self, server: u16, slabs: &[u32]) {
+        let Some(s) = self.servers.get_mut(usize::from(server)) else {
+            return;
+        };
+        if s.slab_pages == 0 {
+            s.surplus.extend_from_slice(slabs);
+            return;
+        }
+        for &wire in slabs {
+            s.add_slab(wire);
+        }
+    }
+
+    /// Allocates up to `want` pages in as few runs as it finds, appends
+    /// each run's first slot and length to `out`, and returns the pages
+    /// allocated: fewer than `want` when no more are free.
+    pub fn alloc(&mut self, want: usize, out: &mut Vec<(Slot, u32)>) -> usize {
+        let mut got = 0;
+        while got < want {
+            let Some(server) = self.choose(want - got) else {
+                break;
+            };
+            let s = &mut self.servers[server];
+            let before = got;
+            while got < want {
+                let Some((slab, page, len)) = s.alloc_run(want - got) else {
+                    break;
+                };
+                out.push((Slot::new(server, slab, page), len));
+                got += len as usize;
+            }
+            s.credit -= ((got - before) as i64) << 10;
+        }
+        got
+    }
+
+    /// The server to allocate from next: a smooth weighted round robin over
+    /// those that have free pages.
+    fn choose(&mut self, want: usize) -> Option<usize> {
+        let total: u64 = self
+            .servers
+            .iter()
+            .filter(|s| s.free > 0)
+            .map(Server::weight)
+            .sum();
+        if total == 0 {
+            return None;
+        }
+        let mut best: Option<(i64, usize)> = None;
+        for (i, s) in self.servers.iter_mut().enumerate() {
+            if s.free == 0 {
+                s.credit = 0;
+                continue;
+            }
+            let share = (want as u128 * 1024 * u128::from(s.weight())) / u128::from(total);
+            // Bounded, so that no history weighs for ever.
+            s.credit = s
+                .credit
+                .saturating_add(share as i64)
+                .clamp(-(1 << 30), 1 << 30);
+            if best.is_none_or(|(credit, _)| s.credit > credit) {
+                best = Some((s.credit, i));
+            }
+        }
+        best.map(|(_, i)| i)
+    }
+
+    /// Makes the `len` pages from `start` on free again. The caller has queued
+    /// their DISCARD. Slots of lost servers are ignored.
+    pub fn free(&mut self, start: Slot, len: u32) {
+        let Some(s) = self.servers.get_mut(usize::from(start.server())) else {
+            return;
+        };
+        let index = start.slab();
+        let Some(slab) = s.slabs.get_mut(index).and_then(Option::as_mut) else {
+            return;
+        };
+        let freed = u64::from(slab.free_run(start.page(), len));
+        s.used -= freed;
+        if !slab.frozen {
+            s.free += freed;
+        }
+        s.reclass(index);
+    }
+
+    /// From now on allocates nothing in the slabs there are, because another
+    /// session shares them; each is given back once all of it was freed.
+    pub fn freeze(&mut self) {
+        for s in &mut self.servers {
+            s.current = None;
+            s.free = 0;
+            for index in 0..s.slabs.len() {
+                if let Some(slab) = &mut s.slabs[index] {
+                    slab.frozen = true;
+                    s.reclass(index);
+                }
+            }
+        }
+    }
+
+    /// Pages of `server` that can be allocated now.
+    pub fn free_pages(&self, server: u16) -> u64 {
+        self.servers.get(usize::from(server)).map_or(0, |s| s.free)
+    }
+
+    /// Pages of all servers that can be allocated now.
+    pub fn total_free(&self) -> u64 {
+        self.servers.iter().map(|s| s.free).sum()
+    }
+
+    /// Pages in use on all servers that are not lost.
+    pub fn used_pages(&self) -> u64 {
+        self.servers.iter().map(|s| s.used).sum()
+    }
+
+    /// Pages that `server` could still grant, as far as is known.
+    pub fn grantable(&self, server: u16) -> u64 {
+        self.servers
+            .get(usize::from(server))
+            .map_or(0, |s| s.grantable)
+    }
+
+    /// Pages of one slab of `server`; 0 while it is not known.
+    pub fn slab_pages(&self, server: u16) -> u32 {
+        self.servers
+            .get(usize::from(server))
+            .map_or(0, |s| s.slab_pages)
+    }
+
+    /// The server to ask for the next slabs, so that free pages are spread as
+    /// the servers' memory is. `None` when none could grant any.
+    pub fn grant_target(&self) -> Option<u16> {
+        let able = |s: &Server| s.slab_pages > 0 && s.grantable >= u64::from(s.slab_pages);
+        let emptiest = self
+            .servers
+            .iter()
+            .enumerate()
+            .filter(|(_, s)| able(s))
+            .min_by_key(|(_, s)| (u128::from(s.free) << 32) / u128::from(s.weight()));
+        emptiest.map(|(i, _)| i as u16)
+    }
+
+    /// Takes out slabs without any page in use, to be RELEASEd: per server all
+    /// but `keep` of them, and all of those that are frozen.
+    pub fn take_empty_slabs(&mut self, keep: usize, out: &mut Vec<(u16, Vec<u32>)>) {
+        for (i, s) in self.servers.iter_mut().enumerate() {
+            let mut gone = core::mem::take(&mut s.surplus);
+            while let Some(&index) = s.classes[Class::FROZEN_EMPTY.index()].last() {
+                gone.extend(s.remove(index));
+            }
+            while s.classes[Class::EMPTY.index()].len() > keep {
+                let Some(&index) = s.classes[Class::EMPTY.index()].last() else {
+                    break;
+                };
+                s.grantable += u64::from(s.slab_pages);
+                s.free -= u64::from(s.slab_pages);
+                gone.extend(s.remove(index));
+            }
+            if !gone.is_empty() {
+                out.push((i as u16, gone));
+            }
+        }
+    }
+
+    /// Forgets everything on `server`; nothing is allocated from it until its
+    /// geometry is set again.
+    pub fn server_lost(&mut self, server: u16) {
+        if let Some(s) = self.servers.get_mut(usize::from(server)) {
+            let mut slabs = core::mem::take(&mut s.slabs);
+            slabs.fill_with(|| None);
+            *s = Server {
+                slabs,
+                ..Server::default()
+            };
+        }
+    }
+
+    /// The wire's name of a slot: slab and page. `None` when the slot's server
+    /// was lost.
+    pub fn address(&self, slot: Slot) -> Option<(u32, u32)> {
+        let server = self.servers.get(usize::from(slot.server()))?;
+        let slab = server.slabs.get(slot.slab())?.as_ref()?;
+        Some((slab.wire, slot.page()))
+    }
+}
+
+impl Server {
+    fn weight(&self) -> u64 {
+        self.free.saturating_add(self.grantable).max(1)
+    }
+
+    fn add_slab(&mut self, wire: u32) {
+        let mut slab = Slab::new(wire, self.slab_pages);
+        let index = match self.vacant.pop() {
+            Some(index) => index as usize,
+            None if self.slabs.len() < MAX_SLABS => {
+                self.slabs.push(None);
+                self.slabs.len() - 1
+            }
+            None => {
+                self.surplus.push(wire);
+                return;
+            }
+        };
+        let class = &mut self.classes[slab.class.index()];
+        slab.place = class.len() as u32;
+        class.push(index as u32);
+        self.slabs[index] = Some(slab);
+        self.free += u64::from(self.slab_pages);
+        self.grantable = self.grantable.saturating_sub(u64::from(self.slab_pages));
+    }
+
+    /// One run of at most `want` pages: slab, first page, length.
+    fn alloc_run(&mut self, want: usize) -> Option<(usize, u32, u32)> {
+        let want = want.min(self.slab_pages as usize) as u32;
+        if want == 0 || self.free == 0 {
+            return None;
+        }
+        let index = self.slab_for(want)?;
+        let slab = self.slabs[index].as_mut()?;
+        let (page, len) = slab.take_run(want)?;
+        self.free -= u64::from(len);
+        self.used += u64::from(len);
+        self.reclass(index);
+        Some((index, page, len))
+    }
+
+    /// The slab to take a run of `want` pages from.
+    fn slab_for(&mut self, want: u32) -> Option<usize> {
+        let order = if want as usize <= SMALL {
+            Class::FOR_SMALL
+        } else {
+            Class::FOR_LARGE
+        };
+        if want as usize > SMALL
+            && let Some(current) = self.current
+            && let Some(Some(slab)) = self.slabs.get(current as usize)
+            && slab.may_have_run(want)
+        {
+            return Some(current as usize);
+        }
+        let found = order
+            .iter()
+            .find_map(|c| self.classes[c.index()].last().copied())?;
+        if want as usize > SMALL {
+            self.current = Some(found);
+        }
+        Some(found as usize)
+    }
+
+    /// Moves a slab to the class that it now belongs to.
+    fn reclass(&mut self, index: usize) {
+        let Some(Some(slab)) = self.slabs.get_mut(index) else {
+            return;
+        };
+        let class = slab.now();
+        if class == slab.class {
+            return;
+        }
+        let (old, place) = (slab.class, slab.place);
+        slab.class = class;
+        slab.place = self.classes[class.index()].len() as u32;
+        self.classes[class.index()].push(index as u32);
+        self.unlist(old, place);
+    }
+
+    fn unlist(&mut self, class: Class, place: u32) {
+        let list = &mut self.classes[class.index()];
+        list.swap_remove(place as usize);
+        if let Some(&moved) = list.get(place as usize)
+            && let Some(Some(slab)) = self.slabs.get_mut(moved as usize)
+        {
+            slab.place = place;
+        }
+    }
+
+    /// Drops a slab without pages in use; returns its name on the wire.
+    fn remove(&mut self, index: u32) -> Option<u32> {
+        let slab = self.slabs.get_mut(index as usize)?.take()?;
+        self.unlist(slab.class, slab.place);
+        self.vacant.push(index);
+        if self.current == Some(index) {
+            self.current = None;
+        }
+        Some(slab.wire)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,259 @@
+use super::*;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::vec::Vec;
+
+fn slots(slab_pages: u32, slabs: &[&[u32]]) -> Slots {
+    let mut s = Slots::new(slabs.len());
+    for (i, list) in slabs.iter().enumerate() {
+        s.set_geometry(i as u16, slab_pages).unwrap();
+        s.add_slabs(i as u16, list);
+    }
+    s
+}
+
+#[test]
+fn a_slot_fits_in_forty_bits_and_comes_back_from_them() {
+    let slot = Slot::new(MAX_SERVERS - 1, MAX_SLABS - 1, MAX_SLAB_PAGES - 1);
+    assert_eq!(slot.bits(), (1 << 40) - 1);
+    assert_eq!(Slot::from_bits(slot.bits()), slot);
+    assert_eq!(
+        (slot.server(), slot.slab(), slot.page()),
+        (63, MAX_SLABS - 1, 65535)
+    );
+    assert_eq!(Slot::new(3, 5, 7).next(), Slot::new(3, 5, 8));
+}
+
+#[test]
+fn a_wanted_run_is_one_run_where_there_is_room() {
+    let mut s = slots(1024, &[&[7, 9]]);
+    let mut out = Vec::new();
+    for _ in 0..4 {
+        assert_eq!(s.alloc(512, &mut out), 512);
+    }
+    assert_eq!(out.iter().map(|r| r.1).collect::<Vec<_>>(), [512; 4]);
+    assert_eq!(s.alloc(1, &mut out), 0);
+    assert_eq!(s.used_pages(), 2048);
+}
+
+#[test]
+fn runs_go_to_servers_in_proportion_to_their_space() {
+    let mut s = slots(1024, &[&[0, 1, 2, 3], &[0, 1, 2, 3]]);
+    s.set_grantable(0, 3 * 4096 - 4096 + 1024 * 8);
+    s.set_grantable(1, 1024);
+    let mut out = Vec::new();
+    assert_eq!(s.alloc(64, &mut out), 64);
+    for _ in 0..31 {
+        s.alloc(64, &mut out);
+    }
+    let on = |n| out.iter().filter(|r| r.0.server() == n).count();
+    assert!(on(0) > on(1) * 2 && on(1) > 2, "{} and {}", on(0), on(1));
+}
+
+#[test]
+fn empty_slabs_beyond_those_kept_are_given_back() {
+    let mut s = slots(64, &[&[11, 12, 13]]);
+    let mut runs = Vec::new();
+    s.alloc(128, &mut runs);
+    let mut gone = Vec::new();
+    s.take_empty_slabs(0, &mut gone);
+    assert_eq!(gone.iter().map(|g| g.1.len()).sum::<usize>(), 1);
+    for (slot, len) in runs {
+        s.free(slot, len);
+    }
+    gone.clear();
+    s.take_empty_slabs(1, &mut gone);
+    assert_eq!(gone[0].1.len(), 1);
+    assert_eq!(s.total_free(), 64);
+    assert_eq!(s.grantable(0), 128);
+}
+
+#[test]
+fn frozen_slabs_are_not_allocated_from_and_given_back_when_free() {
+    let mut s = slots(64, &[&[1]]);
+    let mut runs = Vec::new();
+    s.alloc(10, &mut runs);
+    s.freeze();
+    assert_eq!((s.total_free(), s.alloc(1, &mut Vec::new())), (0, 0));
+    s.add_slabs(0, &[2]);
+    let mut later = Vec::new();
+    assert_eq!(s.alloc(64, &mut later), 64);
+    assert_eq!(s.address(later[0].0), Some((2, 0)));
+    assert_eq!(s.address(runs[0].0), Some((1, 0)));
+    let mut gone = Vec::new();
+    s.take_empty_slabs(9, &mut gone);
+    assert!(gone.is_empty());
+    s.free(runs[0].0, 10);
+    s.take_empty_slabs(9, &mut gone);
+    assert_eq!(gone, [(0, std::vec![1])]);
+    assert_eq!(s.used_pages(), 64);
+}
+
+#[test]
+fn a_stale_slot_of_a_lost_server_names_nothing() {
+    let mut s = slots(64, &[&[1], &[5]]);
+    let mut runs = Vec::new();
+    s.alloc(128, &mut runs);
+    let stale: Vec<_> = runs.iter().filter(|r| r.0.server() == 0).collect();
+    s.server_lost(0);
+    assert_eq!(s.used_pages(), 64);
+    s.set_geometry(0, 64).unwrap();
+    s.add_slabs(0, &[1]);
+    for (slot, len) in stale {
+        assert_eq!(s.address(*slot), None);
+        s.free(*slot, *len);
+    }
+    assert_eq!(s.total_free(), 64);
+}
+
+#[test]
+fn slabs_that_cannot_be_numbered_are_refused() {
+    let mut s = Slots::new(1);
+    assert_eq!(s.set_geometry(0, 0), Err(GeometryError::SlabPages(0)));
+    assert_eq!(
+        s.set_geometry(0, 65537),
+        Err(GeometryError::SlabPages(65537))
+    );
+    assert_eq!(s.set_geometry(1, 64), Err(GeometryError::Server(1)));
+    s.set_geometry(0, 65536).unwrap();
+    s.add_slabs(0, &[0]);
+    assert_eq!(
+        s.set_geometry(0, 64),
+        Err(GeometryError::Changed {
+            before: 65536,
+            now: 64
+        })
+    );
+}
+
+#[test]
+fn the_next_grant_is_asked_of_the_server_with_the_smallest_share_free() {
+    let mut s = slots(64, &[&[1, 2], &[1]]);
+    assert_eq!(s.grant_target(), None);
+    s.set_grantable(0, 640);
+    s.set_grantable(1, 640);
+    assert_eq!(s.grant_target(), Some(1));
+    s.set_grantable(1, 63);
+    assert_eq!(s.grant_target(), Some(0));
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Grant(u8, u8),
+    Alloc(u16),
+    Free(u16, u16, u16),
+    Release(u8),
+    Lose(u8),
+    Freeze,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0..3u8, 1..4u8).prop_map(|(s, n)| Step::Grant(s, n)),
+        10 => (1..200u16).prop_map(Step::Alloc),
+        10 => (any::<u16>(), any::<u16>(), any::<u16>()).prop_map(|(a, b, c)| Step::Free(a, b, c)),
+        2 => (0..3u8).prop_map(Step::Release),
+        1 => (0..3u8).prop_map(Step::Lose),
+        1 => Just(Step::Freeze),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// Against a set of the pages in use, by their wire addresses: no page is
+    /// handed out twice, nothing free is lost, the counts are exact.
+    #[test]
+    fn allocation_agrees_with_a_set(
+        sizes in prop::array::uniform3(1..200u32),
+        steps in prop::collection::vec(step(), 1..80),
+    ) {
+        let mut s = Slots::new(3);
+        for (i, n) in sizes.iter().enumerate() {
+            s.set_geometry(i as u16, *n).unwrap();
+        }
+        // (server, wire slab) → frozen
+        let mut owned: BTreeMap<(u16, u32), bool> = BTreeMap::new();
+        let mut live: Vec<(Slot, u32)> = Vec::new();
+        let mut used: BTreeSet<(u16, u32, u32)> = BTreeSet::new();
+        let mut next_wire = 100;
+        for step in steps {
+            match step {
+                Step::Grant(server, n) => {
+                    let list: Vec<u32> = (next_wire..next_wire + u32::from(n)).collect();
+                    next_wire += u32::from(n);
+                    s.add_slabs(server.into(), &list);
+                    owned.extend(list.iter().map(|w| ((server.into(), *w), false)));
+                }
+                Step::Alloc(want) => {
+                    let could: u64 = s.total_free();
+                    let mut out = Vec::new();
+                    let got = s.alloc(want.into(), &mut out);
+                    prop_assert_eq!(got as u64, could.min(want.into()));
+                    prop_assert_eq!(out.iter().map(|r| r.1 as usize).sum::<usize>(), got);
+                    for (slot, len) in out {
+                        let mut at = slot;
+                        for _ in 0..len {
+                            let (wire, page) = s.address(at).unwrap();
+                            prop_assert!(page < sizes[usize::from(slot.server())]);
+                            prop_assert_eq!(owned.get(&(slot.server(), wire)), Some(&false));
+                            prop_assert!(used.insert((slot.server(), wire, page)));
+                            at = at.next();
+                        }
+                        live.push((slot, len));
+                    }
+                }
+                Step::Free(which, skip, n) => if !live.is_empty() {
+                    let (slot, len) = live.swap_remove(usize::from(which) % live.len());
+                    let skip = u32::from(skip) % len;
+                    let n = 1 + u32::from(n) % (len - skip);
+                    let (wire, page) = s.address(slot).unwrap();
+                    for p in page + skip..page + skip + n {
+                        prop_assert!(used.remove(&(slot.server(), wire, p)));
+                    }
+                    s.free(slot.offset(skip), n);
+                    if skip > 0 {
+                        live.push((slot, skip));
+                    }
+                    if skip + n < len {
+                        live.push((slot.offset(skip + n), len - skip - n));
+                    }
+                },
+                Step::Release(keep) => {
+                    let mut out = Vec::new();
+                    s.take_empty_slabs(keep.into(), &mut out);
+                    for (server, list) in out {
+                        for wire in list {
+                            prop_assert!(owned.remove(&(server, wire)).is_some());
+                            prop_assert!(!used.iter().any(|u| (u.0, u.1) == (server, wire)));
+                        }
+                    }
+                    for server in 0..3u16 {
+                        let empty = owned.iter().filter(|(k, frozen)| {
+                            k.0 == server && !**frozen && !used.iter().any(|u| (u.0, u.1) == **k)
+                        });
+                        prop_assert!(empty.count() <= usize::from(keep));
+                    }
+                }
+                Step::Lose(server) => {
+                    let server = u16::from(server);
+                    s.server_lost(server);
+                    owned.retain(|k, _| k.0 != server);
+                    used.retain(|u| u.0 != server);
+                    live.retain(|l| l.0.server() != server);
+                    prop_assert_eq!(s.free_pages(server), 0);
+                    s.set_geometry(server, sizes[usize::from(server)]).unwrap();
+                }
+                Step::Freeze => {
+                    s.freeze();
+                    owned.values_mut().for_each(|f| *f = true);
+                }
+            }
+            prop_assert_eq!(s.used_pages(), used.len() as u64);
+            let room: u64 = owned.iter().filter(|(_, f)| !**f)
+                .map(|(k, _)| u64::from(sizes[usize::from(k.0)])).sum();
+            let in_open = used.iter().filter(|u| !owned[&(u.0, u.1)]).count() as u64;
+            prop_assert_eq!(s.total_free(), room - in_open);
+        }
+    }
+}
