@@ -11,6 +11,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod maps;
+pub mod net;
 pub mod prefetch;
 pub mod slots;
 pub mod stats;

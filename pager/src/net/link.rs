@@ -1,0 +1,275 @@
+//! One connection to a server and the attempts to have it.
+
+use super::Options;
+use super::conn::{Answers, Pipeline};
+use super::handshake::Handshake;
+use super::reason::{Code, Reason};
+use super::sock::{Ready, Sock};
+use core::net::SocketAddr;
+use rustix::rand::{GetRandomFlags, getrandom};
+use tmem_wire::{HelloReply, SessionId};
+
+pub(super) const MS: u64 = 1_000_000;
+/// How long one attempt may take, from connecting to the answered greeting.
+const ATTEMPT_MS: u64 = 3_000;
+/// The first and the longest pause between two attempts.
+const PAUSE_MS: core::ops::RangeInclusive<u64> = 20..=500;
+/// Bytes sent, and received, before other connections have their turn.
+const TURN_BYTES: usize = 1 << 20;
+
+/// A connection, or the lack of one.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) phase: Phase,
+    pub(super) pipe: Pipeline,
+    /// The kernel's buffer was full; the poll says when it is not.
+    blocked: bool,
+    /// When requests began to wait without an answer.
+    waiting_since: Option<u64>,
+    /// When the connection that there was broke, and what failed last.
+    broken: Option<(u64, Reason)>,
+    /// Attempts that failed since there was a connection.
+    pub(super) attempts: usize,
+    /// Which address is attempted next.
+    pub(super) addr: usize,
+    pause_ms: u64,
+}
+
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Not wanted.
+    Off,
+    /// To be attempted at this time.
+    Wait(u64),
+    Connecting {
+        sock: Sock,
+        until: u64,
+    },
+    Greeting {
+        sock: Sock,
+        handshake: Handshake,
+        until: u64,
+    },
+    Ready(Sock),
+}
+
+impl Link {
+    pub(super) fn new() -> Link {
+        Link {
+            phase: Phase::Off,
+            pipe: Pipeline::new(),
+            blocked: false,
+            waiting_since: None,
+            broken: None,
+            attempts: 0,
+            addr: 0,
+            pause_ms: *PAUSE_MS.start(),
+        }
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(self.phase, Phase::Ready(_))
+    }
+
+    /// The socket, and whether something waits to be sent.
+    pub(super) fn sock(&self) -> Option<(&Sock, bool)> {
+        match &self.phase {
+            Phase::Off | Phase::Wait(_) => None,
+            Phase::Connecting { sock, .. } => Some((sock, true)),
+            Phase::Greeting {
+                sock, handshake, ..
+            } => Some((sock, handshake.unsent())),
+            Phase::Ready(sock) => Some((sock, self.pipe.unsent())),
+        }
+    }
+
+    /// Wants a connection from `now` on.
+    pub(super) fn begin(&mut self, now: u64) {
+        self.phase = Phase::Wait(now);
+        self.attempts = 0;
+        self.pause_ms = *PAUSE_MS.start();
+        self.broken = None;
+    }
+
+    /// Gives the connection up, not its requests.
+    pub(super) fn end(&mut self) {
+        self.phase = Phase::Off;
+        self.waiting_since = None;
+        self.broken = None;
+        self.blocked = false;
+    }
+
+    /// An attempt failed; the next address follows.
+    pub(super) fn again(&mut self, now: u64) {
+        self.attempts += 1;
+        self.addr += 1;
+        self.phase = Phase::Wait(now + self.pause_ms * MS);
+        self.pause_ms = (self.pause_ms * 2).min(*PAUSE_MS.end());
+    }
+
+    /// The connection broke, or an attempt to have it again failed.
+    pub(super) fn broke(&mut self, now: u64, reason: Reason) {
+        self.waiting_since = None;
+        self.blocked = false;
+        match &mut self.broken {
+            Some((_, last)) => {
+                *last = reason;
+                self.again(now);
+            }
+            // At once: most connections that break can be had again.
+            None => {
+                self.broken = Some((now, reason));
+                self.phase = Phase::Wait(now);
+            }
+        }
+    }
+
+    /// Why the connection is given up, once it was broken for too long.
+    pub(super) fn overdue(&self, now: u64, options: &Options) -> Option<Reason> {
+        let (since, reason) = self.broken?;
+        (now >= since + options.reconnect_ms * MS).then_some(reason)
+    }
+
+    /// Begins an attempt if its time has come, and ends one that takes too
+    /// long.
+    pub(super) fn attempt(
+        &mut self,
+        now: u64,
+        addrs: &[SocketAddr],
+        stall_ms: u64,
+    ) -> Result<(), Reason> {
+        match &self.phase {
+            Phase::Wait(at) if *at <= now => {
+                let addr = self
+                    .addr
+                    .checked_rem(addrs.len())
+                    .and_then(|i| addrs.get(i));
+                let addr = addr.ok_or(Reason::NoAddress)?;
+                let sock = Sock::connect(addr, u32::try_from(stall_ms).unwrap_or(u32::MAX))?;
+                self.phase = Phase::Connecting {
+                    sock,
+                    until: now + ATTEMPT_MS * MS,
+                };
+                Ok(())
+            }
+            Phase::Connecting { until, .. } | Phase::Greeting { until, .. } if *until <= now => {
+                Err(Reason::NoAnswer(ATTEMPT_MS))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Goes on with connecting and greeting; the reply when it is complete, and
+    /// then the link is ready.
+    pub(super) fn greet(
+        &mut self,
+        ready: Ready,
+        session: SessionId,
+        options: &Options,
+    ) -> Result<Option<HelloReply>, Reason> {
+        if matches!(self.phase, Phase::Connecting { .. }) && ready.write {
+            let nonce = nonce(options.seed)?;
+            if let Phase::Connecting { sock, until } =
+                core::mem::replace(&mut self.phase, Phase::Off)
+            {
+                sock.connected().map_err(|e| Reason::Io(Code(e)))?;
+                let handshake = Handshake::new(session, nonce);
+                self.phase = Phase::Greeting {
+                    sock,
+                    handshake,
+                    until,
+                };
+            }
+        }
+        let Phase::Greeting {
+            sock, handshake, ..
+        } = &mut self.phase
+        else {
+            return Ok(None);
+        };
+        let reply = handshake.drive(sock, options.secret.as_deref())?;
+        if reply.is_some()
+            && let Phase::Greeting { sock, .. } = core::mem::replace(&mut self.phase, Phase::Off)
+        {
+            self.phase = Phase::Ready(sock);
+            self.attempts = 0;
+            self.pause_ms = *PAUSE_MS.start();
+            self.broken = None;
+            self.blocked = false;
+        }
+        Ok(reply)
+    }
+
+    /// Sends what can be sent.
+    pub(super) fn flush(&mut self) -> Result<(), Reason> {
+        if let Phase::Ready(sock) = &mut self.phase
+            && !self.blocked
+            && self.pipe.unsent()
+        {
+            self.blocked = !self.pipe.send(sock, TURN_BYTES)?;
+        }
+        Ok(())
+    }
+
+    /// Receives what can be received, then sends what could not be before.
+    pub(super) fn transfer(
+        &mut self,
+        ready: Ready,
+        now: u64,
+        on: impl Answers,
+    ) -> Result<(), Reason> {
+        let Phase::Ready(sock) = &mut self.phase else {
+            return Ok(());
+        };
+        if ready.read && self.pipe.receive(sock, TURN_BYTES, on)? {
+            self.waiting_since = None;
+        }
+        if !self.pipe.waiting() {
+            self.waiting_since = None;
+        } else if self.waiting_since.is_none() {
+            self.waiting_since = Some(now);
+        }
+        if ready.write && self.blocked {
+            self.blocked = false;
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Whether requests wait since too long ago.
+    pub(super) fn check(&self, now: u64, stall_ms: u64) -> Result<(), Reason> {
+        let stalled = |since| self.is_ready() && now >= since + stall_ms * MS;
+        if self.waiting_since.is_some_and(stalled) {
+            return Err(Reason::Stalled(stall_ms));
+        }
+        Ok(())
+    }
+
+    /// When something is to be done though nothing has come.
+    pub(super) fn next_timer(&self, options: &Options) -> Option<u64> {
+        let own = match &self.phase {
+            Phase::Off => None,
+            Phase::Wait(at) => Some(*at),
+            Phase::Connecting { until, .. } | Phase::Greeting { until, .. } => Some(*until),
+            Phase::Ready(_) => self.waiting_since.map(|s| s + options.stall_ms * MS),
+        };
+        let give_up = self
+            .broken
+            .map(|(since, _)| since + options.reconnect_ms * MS);
+        own.into_iter().chain(give_up).min()
+    }
+}
+
+/// Random bytes of the kernel, mixed with `seed` so that a fork cannot repeat
+/// them.
+fn nonce(seed: u64) -> Result<[u8; 16], Reason> {
+    let mut bytes = [0u8; 16];
+    match getrandom(&mut bytes[..], GetRandomFlags::NONBLOCK) {
+        Ok(16) => {}
+        _ => return Err(Reason::NoRandom),
+    }
+    for (b, s) in bytes.iter_mut().zip(seed.to_le_bytes()) {
+        *b ^= s;
+    }
+    Ok(bytes)
+}

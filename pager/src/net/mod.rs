@@ -1,0 +1,378 @@
+//! The client's side of the protocol: many requests under way to several memory
+//! servers, over connections that may break for a moment.
+//!
+//! Nothing here waits: [`Servers::drive`] does what can be done now, and
+//! [`Servers::poll_fds`] and [`Servers::next_timer`] say when to call it again.
+//! Each server has one session with two connections, so that a page that a
+//! thread waits for does not queue behind write-back: [`Lane`]. Requests of one
+//! lane that touch the same pages take effect in order.
+
+mod conn;
+mod handshake;
+mod link;
+mod reason;
+mod request;
+mod server;
+mod sock;
+mod transport;
+
+pub use reason::{Code, Reason, RequestError};
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use request::{Payload, Request};
+use server::Server;
+use sock::{Poller, Ready};
+use tmem_wire::{MAX_CONTROL, MAX_RUN, Op, Status, encode_slab_list};
+
+/// A server as the user named it, and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// For messages.
+    pub name: String,
+    /// Tried in this order.
+    pub addrs: Vec<SocketAddr>,
+}
+
+/// How to deal with servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// What servers that ask for a secret are shown proof of.
+    pub secret: Option<Vec<u8>>,
+    /// How long a broken connection is attempted again before anybody hears of
+    /// it, in milliseconds.
+    pub reconnect_ms: u64,
+    /// A server that answers nothing for so many milliseconds while requests
+    /// wait is lost.
+    pub stall_ms: u64,
+    /// Goes into nonces beside the kernel's random numbers.
+    pub seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            secret: None,
+            reconnect_ms: 5_000,
+            stall_ms: 30_000,
+            seed: 0,
+        }
+    }
+}
+
+/// Which connection carries a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// A thread waits for it.
+    Demand = 0,
+    /// Prefetch, write-back and everything else.
+    Bulk = 1,
+}
+
+/// A run of remote pages begins here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct At {
+    /// The server, by its place in the list of endpoints.
+    pub server: u16,
+    /// The slab, as the server calls it.
+    pub slab: u32,
+    /// The first page within the slab.
+    pub page: u32,
+}
+
+/// What became of something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Completion {
+    /// A read has ended. Unless the result is `Ok`, the frames hold anything.
+    Read {
+        /// As given.
+        token: u64,
+        /// Whether the frames hold the pages.
+        result: Result<(), RequestError>,
+    },
+    /// The server has the pages.
+    Written {
+        /// As given.
+        token: u64,
+    },
+    /// The server does not have the pages, or only some of them.
+    WriteFailed {
+        /// As given.
+        token: u64,
+        /// The server.
+        server: u16,
+        /// Why.
+        error: RequestError,
+    },
+    /// The server granted slabs: at least one, at most as many as asked for.
+    Granted {
+        /// The server.
+        server: u16,
+        /// As the server calls them.
+        slabs: Vec<u32>,
+    },
+    /// The server grants no slab now.
+    GrantRefused {
+        /// The server.
+        server: u16,
+    },
+    /// The server can be used, and holds nothing yet.
+    Up {
+        /// The server.
+        server: u16,
+        /// Pages of each of its slabs.
+        slab_pages: u32,
+        /// Pages that it can hold.
+        capacity_pages: u64,
+        /// Pages that it could still grant.
+        free_pages: u64,
+    },
+    /// The server cannot be used any more, and what it held is gone. All that
+    /// was asked of it has failed before this.
+    Lost {
+        /// The server.
+        server: u16,
+        /// Why.
+        reason: Reason,
+    },
+    /// The server could not be had, and is not tried again before the next
+    /// [`Servers::connect`].
+    Refused {
+        /// The server.
+        server: u16,
+        /// Why.
+        reason: Reason,
+    },
+}
+
+/// All memory servers.
+#[derive(Debug)]
+pub struct Servers {
+    servers: Vec<Server>,
+    options: Options,
+    poller: Poller,
+    /// The links whose sockets were entered in the poll.
+    polled: Vec<(usize, usize)>,
+    /// Failures of requests that could not be made.
+    early: Vec<Completion>,
+}
+
+impl Servers {
+    /// Servers that are all down; [`Servers::connect`] begins.
+    pub fn new(endpoints: Vec<Endpoint>, options: Options) -> Servers {
+        let numbered = (0..=u16::MAX).zip(endpoints);
+        Servers {
+            servers: numbered.map(|(n, e)| Server::new(n, e)).collect(),
+            options,
+            poller: Poller::default(),
+            polled: Vec::new(),
+            early: Vec::new(),
+        }
+    }
+
+    /// Begins to connect to all servers that are down. `now_ns` is on the clock
+    /// of [`Servers::drive`].
+    pub fn connect(&mut self, now_ns: u64) {
+        self.servers.iter_mut().for_each(|s| s.connect(now_ns));
+    }
+
+    /// Whether the server holds pages or could: also while its connections are
+    /// broken for a moment.
+    pub fn is_up(&self, server: u16) -> bool {
+        self.servers
+            .get(usize::from(server))
+            .is_some_and(Server::is_up)
+    }
+
+    /// Whether any server is up.
+    pub fn any_up(&self) -> bool {
+        self.servers.iter().any(Server::is_up)
+    }
+
+    /// The server's name for messages.
+    pub fn name(&self, server: u16) -> &str {
+        self.servers
+            .get(usize::from(server))
+            .map_or("?", |s| &s.endpoint.name)
+    }
+
+    /// Reads one page into each of the frames at the addresses `dest`, at most
+    /// [`MAX_RUN`]. Ends with [`Completion::Read`].
+    ///
+    /// # Safety
+    /// Each address is that of 4096 bytes that may be written, and that nobody
+    /// else uses until the read has ended or these `Servers` are gone.
+    pub unsafe fn read(&mut self, lane: Lane, token: u64, at: At, dest: &[usize]) {
+        self.pages(Op::Read, lane, token, at, dest);
+    }
+
+    /// Writes one page from each of the frames at the addresses `src`, at most
+    /// [`MAX_RUN`]. Ends with [`Completion::Written`] or
+    /// [`Completion::WriteFailed`].
+    ///
+    /// # Safety
+    /// Each address is that of 4096 bytes that may be read, and that do not
+    /// change until the write has ended or these `Servers` are gone.
+    pub unsafe fn write(&mut self, token: u64, at: At, src: &[usize]) {
+        self.pages(Op::Write, Lane::Bulk, token, at, src);
+    }
+
+    /// Says that the contents of `count` pages are not wanted any more. Takes
+    /// effect after the writes that were asked for before it, and before those
+    /// asked for later.
+    pub fn discard(&mut self, at: At, count: u32) {
+        let mut at = at;
+        let mut left = count;
+        while left > 0 {
+            let count = left.min(MAX_RUN);
+            self.push(
+                at.server,
+                Request {
+                    slab: at.slab,
+                    page: at.page,
+                    count,
+                    ..new(Op::Discard)
+                },
+            );
+            at.page = at.page.saturating_add(count);
+            left -= count;
+        }
+    }
+
+    /// Asks for `n` slabs. Ends with [`Completion::Granted`] or
+    /// [`Completion::GrantRefused`]. A connection
+    /// that breaks before the answer makes the server grant twice; it has the
+    /// others back when the session ends.
+    pub fn grant(&mut self, server: u16, n: u32) {
+        self.push(
+            server,
+            Request {
+                count: n.min(MAX_LIST as u32),
+                ..new(Op::Grant)
+            },
+        );
+    }
+
+    /// Gives slabs back.
+    pub fn release(&mut self, server: u16, slabs: &[u32]) {
+        for list in slabs.chunks(MAX_LIST) {
+            let payload = Payload::Bytes(encode_slab_list(list));
+            self.push(
+                server,
+                Request {
+                    payload,
+                    ..new(Op::Release)
+                },
+            );
+        }
+    }
+
+    /// The sockets to wait on, each with whether also until it can be written.
+    pub fn poll_fds(&self, out: &mut Vec<(i32, bool)>) {
+        self.servers.iter().for_each(|s| s.poll_fds(out));
+    }
+
+    /// Does all sending and receiving that can be done now, and what is due by
+    /// the clock; appends what came of it to `out`.
+    pub fn drive(&mut self, now_ns: u64, out: &mut Vec<Completion>) {
+        out.append(&mut self.early);
+        self.poller.clear();
+        self.polled.clear();
+        // Every demand lane before any bulk lane.
+        for link in 0..2 {
+            for s in &mut self.servers {
+                s.prepare(link, now_ns, &self.options, out);
+            }
+        }
+        for link in 0..2 {
+            for (i, s) in self.servers.iter().enumerate() {
+                if let Some((sock, write)) = s.sock(link) {
+                    self.poller.add(sock, write);
+                    self.polled.push((i, link));
+                }
+            }
+        }
+        let any = self.poller.poll();
+        for (nth, (i, link)) in self.polled.iter().enumerate() {
+            let ready = if any {
+                self.poller.ready(nth)
+            } else {
+                Ready::default()
+            };
+            self.servers[*i].drive(*link, ready, now_ns, &self.options, out);
+        }
+    }
+
+    /// When to call [`Servers::drive`] even if no socket is ready.
+    pub fn next_timer(&self) -> Option<u64> {
+        if !self.early.is_empty() {
+            return Some(0);
+        }
+        self.servers
+            .iter()
+            .filter_map(|s| s.next_timer(&self.options))
+            .min()
+    }
+
+    /// Bytes of pages that reads and writes of `lane` under way move.
+    pub fn queued_bytes(&self, lane: Lane) -> usize {
+        self.servers.iter().map(|s| s.load(lane).bytes).sum()
+    }
+
+    /// Requests of `lane` under way.
+    pub fn outstanding(&self, lane: Lane) -> usize {
+        self.servers.iter().map(|s| s.load(lane).requests).sum()
+    }
+
+    /// Ends all sessions as far as that goes without waiting; nothing that is
+    /// under way ends any more.
+    pub fn bye(&mut self) {
+        self.servers.iter_mut().for_each(Server::bye);
+    }
+
+    fn pages(&mut self, op: Op, lane: Lane, token: u64, at: At, frames: &[usize]) {
+        let count = u32::try_from(frames.len()).unwrap_or(u32::MAX);
+        let request = Request {
+            lane,
+            token,
+            slab: at.slab,
+            page: at.page,
+            count,
+            payload: Payload::frames(frames),
+            ..new(op)
+        };
+        if count == 0 || count > MAX_RUN {
+            let error = RequestError::Status(Status::BadRequest);
+            self.early
+                .extend(server::failure(at.server, &request, error));
+            return;
+        }
+        self.push(at.server, request);
+    }
+
+    fn push(&mut self, server: u16, request: Request) {
+        match self.servers.get_mut(usize::from(server)) {
+            Some(s) if s.is_up() => s.push(request),
+            _ => self
+                .early
+                .extend(server::failure(server, &request, RequestError::Lost)),
+        }
+    }
+}
+
+/// The most slabs that one message lists.
+const MAX_LIST: usize = MAX_CONTROL as usize / 4;
+
+fn new(op: Op) -> Request {
+    Request {
+        op,
+        lane: Lane::Bulk,
+        token: 0,
+        slab: 0,
+        page: 0,
+        count: 0,
+        payload: Payload::None,
+        done: false,
+    }
+}

@@ -1,0 +1,124 @@
+//! Why a server cannot be used, in words for people.
+
+use core::fmt;
+use rustix::io::Errno;
+use thiserror::Error;
+use tmem_wire::{DecodeError, Status};
+
+/// An error number of the kernel, named in words. (The text that the C library
+/// has for it cannot be asked for here.)
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Code(pub Errno);
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Errno::CONNREFUSED => "connection refused",
+            Errno::CONNRESET => "connection reset by the server",
+            Errno::CONNABORTED => "connection aborted",
+            Errno::PIPE => "connection closed by the server",
+            Errno::TIMEDOUT => "connection timed out",
+            Errno::HOSTUNREACH => "no route to the host",
+            Errno::HOSTDOWN => "the host is down",
+            Errno::NETUNREACH => "the network is unreachable",
+            Errno::NETDOWN => "the network is down",
+            Errno::ADDRNOTAVAIL => "no local address or port is available",
+            Errno::ACCESS | Errno::PERM => "not permitted",
+            Errno::MFILE | Errno::NFILE => "too many open files",
+            Errno::NOBUFS | Errno::NOMEM => "the kernel is out of memory",
+            Errno::FAULT => "a page could not be read or written",
+            other => return write!(f, "error {}", other.raw_os_error()),
+        })
+    }
+}
+
+impl fmt::Debug for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Why a server was refused or lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Reason {
+    /// The server's name gave no address.
+    #[error("it has no address")]
+    NoAddress,
+    /// No connection could be made, or it broke.
+    #[error("{0}")]
+    Io(Code),
+    /// The server closed the connection.
+    #[error("it closed the connection")]
+    Closed,
+    /// No connection, or no answer to the greeting, in time.
+    #[error("no answer within {0} ms")]
+    NoAnswer(u64),
+    /// Requests waited this many milliseconds without any answer.
+    #[error("it answered nothing for {0} ms")]
+    Stalled(u64),
+    /// What it sent is no message of the protocol.
+    #[error("it does not speak tmem's protocol ({0})")]
+    Protocol(DecodeError),
+    /// A message of the protocol that makes no sense where it came.
+    #[error("it broke the protocol: {0}")]
+    Unexpected(&'static str),
+    /// It speaks another version of the protocol.
+    #[error("it speaks version {0} of the protocol, this is version {ours}", ours = tmem_wire::VERSION)]
+    Version(u16),
+    /// It refused, or failed, with this status.
+    #[error("{0}")]
+    Status(Status),
+    /// It wants a secret and there is none.
+    #[error("it wants a secret, and none is configured")]
+    SecretWanted,
+    /// The secret is not the one that it knows.
+    #[error("it does not accept the secret")]
+    SecretWrong,
+    /// It was started anew, and what it held is gone.
+    #[error("it was restarted, and what it held is gone")]
+    Restarted,
+    /// It ended the session, and what it held is gone.
+    #[error("it ended the session, and what it held is gone")]
+    SessionGone,
+    /// No random numbers from the kernel.
+    #[error("the kernel gives no random numbers")]
+    NoRandom,
+}
+
+impl Reason {
+    /// Whether another attempt within a short time may go better.
+    pub(super) fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Reason::Io(_)
+                | Reason::Closed
+                | Reason::NoAnswer(_)
+                // The server may not have noticed yet that an old connection
+                // is gone.
+                | Reason::Status(Status::Limit)
+        )
+    }
+}
+
+impl From<Errno> for Reason {
+    fn from(e: Errno) -> Reason {
+        Reason::Io(Code(e))
+    }
+}
+
+impl From<DecodeError> for Reason {
+    fn from(e: DecodeError) -> Reason {
+        Reason::Protocol(e)
+    }
+}
+
+/// Why pages could not be read or written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum RequestError {
+    /// The server was lost, or was not up.
+    #[error("the server is lost")]
+    Lost,
+    /// The server answered with an error.
+    #[error("{0}")]
+    Status(Status),
+}

@@ -1,0 +1,155 @@
+//! One request, from the call that makes it to its answer.
+
+use super::Lane;
+use super::transport::Iov;
+use alloc::vec::Vec;
+use tmem_wire::{HEADER_LEN, Header, Op, PAGE_SIZE};
+
+/// The memory that a request sends from or receives into.
+#[derive(Debug, Default)]
+pub(super) enum Payload {
+    /// None.
+    #[default]
+    None,
+    /// One piece of page frames.
+    One(Iov),
+    /// Several pieces of page frames.
+    Many(Vec<Iov>),
+    /// Bytes of its own.
+    Bytes(Vec<u8>),
+}
+
+impl Payload {
+    /// The frames at `addresses`, neighbours taken together.
+    pub(super) fn frames(addresses: &[usize]) -> Payload {
+        let mut pieces: Vec<Iov> = Vec::new();
+        let mut now = Iov { base: 0, len: 0 };
+        for &base in addresses {
+            if now.len > 0 && now.base.wrapping_add(now.len) == base {
+                now.len += PAGE_SIZE;
+                continue;
+            }
+            if now.len > 0 {
+                pieces.push(now);
+            }
+            now = Iov {
+                base,
+                len: PAGE_SIZE,
+            };
+        }
+        match (pieces.is_empty(), now.len) {
+            (true, 0) => Payload::None,
+            (true, _) => Payload::One(now),
+            (false, _) => {
+                pieces.push(now);
+                Payload::Many(pieces)
+            }
+        }
+    }
+
+    /// How many bytes.
+    pub(super) fn len(&self) -> usize {
+        self.with(|pieces| pieces.iter().map(|p| p.len).sum())
+    }
+
+    /// Appends the pieces beyond the first `skip` bytes.
+    pub(super) fn push_to(&self, skip: usize, out: &mut Vec<Iov>) {
+        let mut skip = skip;
+        self.with(|pieces| {
+            for p in pieces {
+                let cut = skip.min(p.len);
+                skip -= cut;
+                if cut < p.len {
+                    out.push(Iov {
+                        base: p.base + cut,
+                        len: p.len - cut,
+                    });
+                }
+            }
+        });
+    }
+
+    /// How many pieces.
+    pub(super) fn pieces(&self) -> usize {
+        self.with(<[Iov]>::len)
+    }
+
+    fn with<R>(&self, f: impl FnOnce(&[Iov]) -> R) -> R {
+        match self {
+            Payload::None => f(&[]),
+            Payload::One(piece) => f(core::slice::from_ref(piece)),
+            Payload::Many(pieces) => f(pieces),
+            Payload::Bytes(bytes) => f(&[Iov {
+                base: bytes.as_ptr() as usize,
+                len: bytes.len(),
+            }]),
+        }
+    }
+}
+
+/// A request that was made and not answered, or answered before earlier ones.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) op: Op,
+    /// The lane that it was asked for on.
+    pub(super) lane: Lane,
+    /// The caller's name for it.
+    pub(super) token: u64,
+    pub(super) slab: u32,
+    pub(super) page: u32,
+    pub(super) count: u32,
+    /// Source of a WRITE or RELEASE, destination of a READ.
+    pub(super) payload: Payload,
+    /// Answered.
+    pub(super) done: bool,
+}
+
+impl Request {
+    /// Bytes that follow its header.
+    pub(super) fn body_len(&self) -> usize {
+        if self.op == Op::Read {
+            0
+        } else {
+            self.payload.len()
+        }
+    }
+
+    /// Bytes that it puts on the wire.
+    pub(super) fn wire_len(&self) -> usize {
+        HEADER_LEN + self.body_len()
+    }
+
+    /// Its header, under the name `id`.
+    pub(super) fn header(&self, id: u64) -> Header {
+        Header {
+            slab: self.slab,
+            page: self.page,
+            count: self.count,
+            len: self.body_len() as u32,
+            ..Header::request(self.op, id)
+        }
+    }
+
+    /// Page bytes that it moves.
+    pub(super) fn page_bytes(&self) -> usize {
+        match self.op {
+            Op::Read | Op::Write => self.payload.len(),
+            _ => 0,
+        }
+    }
+
+    /// Whether it changes pages.
+    fn changes(&self) -> bool {
+        matches!(self.op, Op::Write | Op::Discard)
+    }
+
+    /// Whether both change some page.
+    pub(super) fn conflicts(&self, other: &Request) -> bool {
+        let end = |r: &Request| u64::from(r.page) + u64::from(r.count);
+        self.changes()
+            && other.changes()
+            && self.slab == other.slab
+            && u64::from(self.page) < end(other)
+            && u64::from(other.page) < end(self)
+    }
+}

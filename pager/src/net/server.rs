@@ -1,0 +1,359 @@
+//! One memory server: a session, and the two connections that carry it.
+
+use super::link::{Link, Phase};
+use super::reason::{Reason, RequestError};
+use super::request::Request;
+use super::sock::{Ready, Sock};
+use super::transport::{Iov, Transport};
+use super::{Completion, Endpoint, Lane, Options};
+use alloc::vec::Vec;
+use tmem_wire::{Header, HelloReply, Op, SessionId, Status, decode_slab_list};
+
+/// A server and what is known of it.
+#[derive(Debug)]
+pub(super) struct Server {
+    number: u16,
+    pub(super) endpoint: Endpoint,
+    state: State,
+    session: Option<HelloReply>,
+    /// Demand and bulk.
+    links: [Link; 2],
+    /// The link that carries both lanes, when there is only one.
+    only: Option<usize>,
+    /// Of each lane.
+    load: [Load; 2],
+}
+
+/// Requests that are not answered.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Load {
+    pub(super) requests: usize,
+    /// Page bytes that they move.
+    pub(super) bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Down,
+    /// Connecting for the first time, or anew after a loss.
+    Opening,
+    /// Has a session, though its connections may be broken for a moment.
+    Up,
+}
+
+impl Server {
+    pub(super) fn new(number: u16, endpoint: Endpoint) -> Server {
+        Server {
+            number,
+            endpoint,
+            state: State::Down,
+            session: None,
+            links: [Link::new(), Link::new()],
+            only: None,
+            load: [Load::default(); 2],
+        }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.state == State::Up
+    }
+
+    /// Begins to connect unless there is a session or an attempt.
+    pub(super) fn connect(&mut self, now: u64) {
+        if self.state == State::Down {
+            self.state = State::Opening;
+            self.only = None;
+            self.links[0].begin(now);
+        }
+    }
+
+    /// Queues a request. The server must be up.
+    pub(super) fn push(&mut self, request: Request) {
+        let link = self.only.unwrap_or(request.lane as usize);
+        let load = &mut self.load[request.lane as usize];
+        load.requests += 1;
+        load.bytes += request.page_bytes();
+        self.links[link].pipe.push(request);
+    }
+
+    /// Requests of `lane` that are not answered.
+    pub(super) fn load(&self, lane: Lane) -> Load {
+        self.load[lane as usize]
+    }
+
+    pub(super) fn poll_fds(&self, out: &mut Vec<(i32, bool)>) {
+        let socks = self.links.iter().filter_map(Link::sock);
+        out.extend(socks.map(|(sock, write)| (sock.raw(), write)));
+    }
+
+    pub(super) fn next_timer(&self, options: &Options) -> Option<u64> {
+        self.links
+            .iter()
+            .filter_map(|l| l.next_timer(options))
+            .min()
+    }
+
+    /// Begins and ends attempts of one link, and sends what is queued.
+    pub(super) fn prepare(
+        &mut self,
+        link: usize,
+        now: u64,
+        options: &Options,
+        out: &mut Vec<Completion>,
+    ) {
+        if let Some(reason) = self.links[link].overdue(now, options) {
+            self.give_up(link, reason, out);
+        }
+        let l = &mut self.links[link];
+        let result = l
+            .attempt(now, &self.endpoint.addrs, options.stall_ms)
+            .and_then(|()| l.flush());
+        if let Err(reason) = result {
+            self.failed(link, reason, now, options, out);
+        }
+    }
+
+    /// The socket of one link, and whether something waits to be sent.
+    pub(super) fn sock(&self, link: usize) -> Option<(&Sock, bool)> {
+        self.links[link].sock()
+    }
+
+    /// Does what one link is ready for.
+    pub(super) fn drive(
+        &mut self,
+        link: usize,
+        ready: Ready,
+        now: u64,
+        options: &Options,
+        out: &mut Vec<Completion>,
+    ) {
+        let number = self.number;
+        if ready.read || ready.write {
+            let session = self.session.as_ref().map_or(SessionId::NEW, |s| s.session);
+            match self.links[link].greet(ready, session, options) {
+                Ok(Some(reply)) => return self.greeted(link, reply, now, out),
+                Ok(None) => {}
+                Err(reason) => return self.failed(link, reason, now, options, out),
+            }
+        }
+        let (l, load) = (&mut self.links[link], &mut self.load);
+        let result = l
+            .transfer(ready, now, |request, status, body| {
+                answer(number, load, request, status, body, out)
+            })
+            .and_then(|()| l.check(now, options.stall_ms));
+        if let Err(reason) = result {
+            self.failed(link, reason, now, options, out);
+        }
+    }
+
+    /// A connection is greeted by its server.
+    fn greeted(&mut self, link: usize, reply: HelloReply, now: u64, out: &mut Vec<Completion>) {
+        match (&self.session, self.state) {
+            (None, _) => {
+                self.session = Some(reply);
+                self.links[1].begin(now);
+                self.links[1].addr = self.links[0].addr;
+                return;
+            }
+            (Some(known), _) if known.instance != reply.instance => {
+                return self.lost(Reason::Restarted, out);
+            }
+            (Some(known), _)
+                if known.session != reply.session || known.slab_pages != reply.slab_pages =>
+            {
+                return self.lost(
+                    Reason::Unexpected("another session than was asked for"),
+                    out,
+                );
+            }
+            (Some(_), State::Opening) => return self.up(out),
+            (Some(_), _) => {}
+        }
+        if let Err(reason) = self.restart(link, out) {
+            self.lost(reason, out);
+        }
+    }
+
+    /// What one link has not been answered is to be sent again.
+    fn restart(&mut self, link: usize, out: &mut Vec<Completion>) -> Result<(), Reason> {
+        let (number, load) = (self.number, &mut self.load);
+        self.links[link]
+            .pipe
+            .restart(|request, status, body| answer(number, load, request, status, body, out))
+    }
+
+    fn up(&mut self, out: &mut Vec<Completion>) {
+        self.state = State::Up;
+        if let Some(session) = &self.session {
+            out.push(Completion::Up {
+                server: self.number,
+                slab_pages: session.slab_pages,
+                capacity_pages: session.capacity_pages,
+                free_pages: session.free_pages,
+            });
+        }
+    }
+
+    /// A connection broke, or an attempt to have one failed.
+    fn failed(
+        &mut self,
+        link: usize,
+        reason: Reason,
+        now: u64,
+        options: &Options,
+        out: &mut Vec<Completion>,
+    ) {
+        let l = &mut self.links[link];
+        let opening = self.state == State::Opening;
+        if opening && self.session.is_some() && link == 1 {
+            // One connection is enough.
+            l.end();
+            self.only = Some(0);
+            return self.up(out);
+        }
+        if opening {
+            let more = l.attempts + 1 < self.endpoint.addrs.len();
+            if self.session.is_some() || !reason.is_transient() || !more {
+                return self.lost(reason, out);
+            }
+            return l.again(now);
+        }
+        if !reason.is_transient() {
+            return self.lost(reason, out);
+        }
+        l.broke(now, reason);
+        if let Some(reason) = l.overdue(now, options) {
+            self.give_up(link, reason, out);
+        }
+    }
+
+    /// A connection could not be had again in time.
+    fn give_up(&mut self, link: usize, reason: Reason, out: &mut Vec<Completion>) {
+        let other = 1 - link;
+        if self.only.is_some() || !self.links[other].is_ready() {
+            return self.lost(reason, out);
+        }
+        // The other goes on alone. What changes pages is all on one of the two
+        // links, so its order stays.
+        self.links[link].end();
+        self.only = Some(other);
+        if let Err(reason) = self.restart(link, out) {
+            return self.lost(reason, out);
+        }
+        let [a, b] = &mut self.links;
+        let (from, to) = if link == 0 { (a, b) } else { (b, a) };
+        from.pipe.drain().for_each(|request| to.pipe.push(request));
+    }
+
+    /// The server is given up, with everything asked of it.
+    fn lost(&mut self, reason: Reason, out: &mut Vec<Completion>) {
+        for link in &mut self.links {
+            link.end();
+            out.extend(
+                link.pipe
+                    .drain()
+                    .filter_map(|r| failure(self.number, &r, RequestError::Lost)),
+            );
+        }
+        self.session = None;
+        self.load = [Load::default(); 2];
+        let server = self.number;
+        out.push(match core::mem::replace(&mut self.state, State::Down) {
+            State::Up => Completion::Lost { server, reason },
+            _ => Completion::Refused { server, reason },
+        });
+    }
+
+    /// Ends the session, as far as that can be said without waiting.
+    pub(super) fn bye(&mut self) {
+        let bye = Header::request(Op::Bye, u64::MAX).encode();
+        let piece = Iov {
+            base: bye.as_ptr() as usize,
+            len: bye.len(),
+        };
+        for link in &mut self.links {
+            if let Phase::Ready(sock) = &mut link.phase
+                && !link.pipe.amid_request()
+            {
+                // SAFETY: the piece is `bye`. A failure leaves it to the
+                // server to notice that the connection is gone.
+                let _ = unsafe { sock.send(&[piece]) };
+            }
+            link.end();
+            link.pipe.drain().for_each(drop);
+        }
+        self.session = None;
+        self.load = [Load::default(); 2];
+        self.state = State::Down;
+    }
+}
+
+/// What the caller hears of a request that was not done.
+pub(super) fn failure(server: u16, request: &Request, error: RequestError) -> Option<Completion> {
+    let token = request.token;
+    match request.op {
+        Op::Read => Some(Completion::Read {
+            token,
+            result: Err(error),
+        }),
+        Op::Write => Some(Completion::WriteFailed {
+            token,
+            server,
+            error,
+        }),
+        Op::Grant => Some(Completion::GrantRefused { server }),
+        _ => None,
+    }
+}
+
+/// Takes an answer to a request; an error is one of the whole server.
+fn answer(
+    server: u16,
+    load: &mut [Load; 2],
+    request: &Request,
+    status: Status,
+    body: &[u8],
+    out: &mut Vec<Completion>,
+) -> Result<(), Reason> {
+    let token = request.token;
+    let load = &mut load[request.lane as usize];
+    load.requests -= 1;
+    load.bytes -= request.page_bytes();
+    match (request.op, status) {
+        (_, Status::NoSession | Status::ShuttingDown) => {
+            // Failed, and the loss of the server says why.
+            out.extend(failure(server, request, RequestError::Lost));
+            return Err(match status {
+                Status::NoSession => Reason::SessionGone,
+                status => Reason::Status(status),
+            });
+        }
+        (Op::Read, Status::Ok) => out.push(Completion::Read {
+            token,
+            result: Ok(()),
+        }),
+        (Op::Write, Status::Ok) => out.push(Completion::Written { token }),
+        (Op::Read | Op::Write, _) => {
+            out.extend(failure(server, request, RequestError::Status(status)));
+        }
+        (Op::Grant, Status::Ok) => {
+            let slabs = decode_slab_list(body);
+            if slabs
+                .as_ref()
+                .is_ok_and(|s| (1..=request.count as usize).contains(&s.len()))
+            {
+                out.extend(slabs.map(|slabs| Completion::Granted { server, slabs }));
+                return Ok(());
+            }
+            out.push(Completion::GrantRefused { server });
+            if !slabs?.is_empty() {
+                return Err(Reason::Unexpected("more slabs than were asked for"));
+            }
+        }
+        (Op::Grant, _) => out.push(Completion::GrantRefused { server }),
+        // A DISCARD or RELEASE that is refused changes nothing here.
+        _ => {}
+    }
+    Ok(())
+}

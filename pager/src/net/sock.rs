@@ -1,0 +1,148 @@
+//! Sockets by raw system calls.
+
+use super::transport::{Iov, Transport};
+use core::net::SocketAddr;
+use core::time::Duration;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fd::{BorrowedFd, IntoRawFd, RawFd};
+use rustix::io::{Errno, IoSlice, IoSliceMut};
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType, ipproto, sockopt,
+};
+
+/// A TCP socket that never blocks.
+#[derive(Debug)]
+pub(super) struct Sock(RawFd);
+
+impl Sock {
+    /// Begins to connect; the socket becomes writable when that has ended, and
+    /// [`Sock::connected`] tells how. `timeout_ms` is how long sent data may
+    /// stay unacknowledged by the peer's kernel.
+    pub(super) fn connect(to: &SocketAddr, timeout_ms: u32) -> Result<Sock, Errno> {
+        let family = if to.is_ipv4() {
+            AddressFamily::INET
+        } else {
+            AddressFamily::INET6
+        };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+        // Closed by this type, with a raw system call.
+        let sock = Sock(fd.into_raw_fd());
+        sockopt::set_tcp_nodelay(sock.fd(), true)?;
+        sockopt::set_socket_keepalive(sock.fd(), true)?;
+        sockopt::set_tcp_keepidle(sock.fd(), Duration::from_secs(10))?;
+        sockopt::set_tcp_keepintvl(sock.fd(), Duration::from_secs(5))?;
+        sockopt::set_tcp_keepcnt(sock.fd(), 3)?;
+        sockopt::set_tcp_user_timeout(sock.fd(), timeout_ms)?;
+        match rustix::net::connect(sock.fd(), to) {
+            Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(sock),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// How the attempt to connect ended, once the socket is writable.
+    pub(super) fn connected(&self) -> Result<(), Errno> {
+        sockopt::socket_error(self.fd())?
+    }
+
+    /// The descriptor's number.
+    pub(super) fn raw(&self) -> RawFd {
+        self.0
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor is open for as long as `self` lives.
+        unsafe { BorrowedFd::borrow_raw(self.0) }
+    }
+}
+
+impl Drop for Sock {
+    fn drop(&mut self) {
+        // SAFETY: the descriptor is owned by `self`, and this is its end.
+        unsafe { rustix::io::close(self.0) };
+    }
+}
+
+impl Transport for Sock {
+    unsafe fn send(&mut self, iov: &[Iov]) -> Result<usize, Errno> {
+        // SAFETY: `Iov` has the layout of `iovec`, as `IoSlice` has; the caller
+        // vouches for the memory.
+        let iov =
+            unsafe { core::slice::from_raw_parts(iov.as_ptr().cast::<IoSlice<'_>>(), iov.len()) };
+        let none = &mut SendAncillaryBuffer::default();
+        rustix::io::retry_on_intr(|| {
+            rustix::net::sendmsg(
+                self.fd(),
+                iov,
+                none,
+                SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+            )
+        })
+    }
+
+    unsafe fn recv(&mut self, iov: &mut [Iov]) -> Result<usize, Errno> {
+        // SAFETY: as in `send`; `IoSliceMut` has that layout too.
+        let iov = unsafe {
+            core::slice::from_raw_parts_mut(iov.as_mut_ptr().cast::<IoSliceMut<'_>>(), iov.len())
+        };
+        rustix::io::retry_on_intr(|| rustix::io::readv(self.fd(), iov))
+    }
+}
+
+/// What a socket is ready for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ready {
+    pub(super) read: bool,
+    pub(super) write: bool,
+}
+
+/// Asks the kernel about many sockets at once.
+#[derive(Debug, Default)]
+pub(super) struct Poller(alloc::vec::Vec<PollFd<'static>>);
+
+impl Poller {
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Adds a socket, which must stay open until [`Poller::poll`] returned.
+    pub(super) fn add(&mut self, sock: &Sock, write: bool) {
+        // SAFETY: the number is only used by `poll`, before which the socket is
+        // not closed; `clear` forgets it.
+        let fd = unsafe { BorrowedFd::borrow_raw(sock.raw()) };
+        let write = if write {
+            PollFlags::OUT
+        } else {
+            PollFlags::empty()
+        };
+        self.0
+            .push(PollFd::from_borrowed_fd(fd, PollFlags::IN | write));
+    }
+
+    /// Asks, without waiting. On an error nothing is ready.
+    pub(super) fn poll(&mut self) -> bool {
+        !self.0.is_empty()
+            && rustix::event::poll(
+                &mut self.0,
+                Some(&Timespec {
+                    tv_sec: 0,
+                    tv_nsec: 0,
+                }),
+            )
+            .is_ok_and(|n| n > 0)
+    }
+
+    /// What the `nth` socket added is ready for. An error or an end counts as
+    /// both, since reading or writing reports it.
+    pub(super) fn ready(&self, nth: usize) -> Ready {
+        let Some(fd) = self.0.get(nth) else {
+            return Ready::default();
+        };
+        let events = fd.revents();
+        let broken = events.intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL);
+        Ready {
+            read: broken || events.contains(PollFlags::IN),
+            write: broken || events.contains(PollFlags::OUT),
+        }
+    }
+}
