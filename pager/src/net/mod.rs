@@ -376,3 +376,6 @@ fn new(op: Op) -> Request {
         done: false,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,489 @@
+//! Bad days: servers that are not there, not ours, or do not stay.
+
+use super::*;
+use proptest::prelude::*;
+use std::collections::HashMap;
+use std::format;
+use std::string::ToString;
+use tmem_wire::{DecodeError, HEADER_LEN, Header};
+
+fn refused(fake: &Fake, options: Options) -> Reason {
+    let mut c = Client::new(&[fake], options);
+    match c.until(|_| true) {
+        Completion::Refused { server: 0, reason } => {
+            assert!(!c.servers.is_up(0));
+            assert_eq!(c.servers.next_timer(), None);
+            reason
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn lost(c: &mut Client) -> Reason {
+    match c.until(|x| matches!(x, Completion::Lost { .. })) {
+        Completion::Lost { reason, .. } => reason,
+        _ => unreachable!(),
+    }
+}
+
+#[test]
+fn nobody_listening_is_refused_and_can_be_tried_again() {
+    let mut gone = Fake::new();
+    gone.stop();
+    let mut c = Client::new(&[&gone], Options::default());
+    for _ in 0..2 {
+        let got = c.until(|_| true);
+        let Completion::Refused { reason, .. } = got else {
+            panic!("{got:?}")
+        };
+        assert_eq!(reason.to_string(), "connection refused");
+        c.servers.connect(0);
+    }
+    let none = Endpoint {
+        name: "none".into(),
+        addrs: vec![],
+    };
+    let got = Client::of(vec![none], Options::default()).until(|_| true);
+    assert_eq!(
+        got,
+        Completion::Refused {
+            server: 0,
+            reason: Reason::NoAddress
+        }
+    );
+}
+
+#[test]
+fn something_else_that_listens_there_is_named_as_such() {
+    let http = b"HTTP/1.1 400 Bad Request\r\nServer: x\r\n\r\n".to_vec();
+    let fake = Fake::with(|o| o.greeting = Some(http));
+    let reason = refused(&fake, Options::default());
+    assert_eq!(reason, Reason::Protocol(DecodeError::UnknownOp(b'H')));
+    assert!(
+        reason
+            .to_string()
+            .starts_with("it does not speak tmem's protocol"),
+        "{reason}"
+    );
+    let fake = Fake::with(|o| o.greeting = Some(b"short".to_vec()));
+    assert_eq!(refused(&fake, Options::default()), Reason::Closed);
+}
+
+#[test]
+fn another_version_is_refused_by_either_side() {
+    let hello = Header::request(Op::Hello, 0);
+    let bytes = hello.reply(Status::BadVersion, 0).encode().to_vec();
+    let fake = Fake::with(|o| o.greeting = Some(bytes));
+    assert_eq!(
+        refused(&fake, Options::default()),
+        Reason::Status(Status::BadVersion)
+    );
+    let reply = tmem_wire::HelloReply {
+        version: 9,
+        features: 0,
+        slab_pages: 1,
+        session: tmem_wire::SessionId([1; 16]),
+        instance: [0; 16],
+        challenge: [0; 16],
+        capacity_pages: 0,
+        free_pages: 0,
+    };
+    let mut bytes = hello
+        .reply(Status::Ok, tmem_wire::HelloReply::LEN as u32)
+        .encode()
+        .to_vec();
+    bytes.extend(reply.encode());
+    let fake = Fake::with(|o| o.greeting = Some(bytes));
+    assert_eq!(refused(&fake, Options::default()), Reason::Version(9));
+}
+
+#[test]
+fn a_missing_and_a_wrong_secret_are_told_apart() {
+    let fake = Fake::with(|o| o.secret = Some(b"right".to_vec()));
+    assert_eq!(refused(&fake, Options::default()), Reason::SecretWanted);
+    let wrong = Options {
+        secret: Some(b"wrong".to_vec()),
+        ..Options::default()
+    };
+    assert_eq!(refused(&fake, wrong), Reason::SecretWrong);
+}
+
+#[test]
+fn a_greeting_that_is_not_answered_ends_by_the_clock() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = Endpoint {
+        name: "s".into(),
+        addrs: vec![listener.local_addr().unwrap()],
+    };
+    let mut c = Client::of(vec![silent], Options::default());
+    for _ in 0..5 {
+        c.wait();
+        c.drive();
+    }
+    assert_eq!(c.seen, []);
+    c.skip(3_001);
+    let reason = Reason::NoAnswer(3_000);
+    assert_eq!(c.until(|_| true), Completion::Refused { server: 0, reason });
+}
+
+#[test]
+fn requests_to_a_server_that_is_not_up_fail_at_once() {
+    let mut gone = Fake::new();
+    gone.stop();
+    let mut c = Client::new(&[&gone], Options::default());
+    let mut f = Frames::new(1);
+    c.read(Lane::Demand, 4, at(0, 0), &mut f, &[0]);
+    c.write(
+        5,
+        At {
+            server: 77,
+            slab: 0,
+            page: 0,
+        },
+        &mut f,
+        &[0],
+    );
+    c.servers.grant(0, 1);
+    assert_eq!(c.servers.next_timer(), Some(0));
+    c.drive();
+    let error = RequestError::Lost;
+    assert_eq!(
+        c.seen[..3],
+        [
+            Completion::Read {
+                token: 4,
+                result: Err(error)
+            },
+            Completion::WriteFailed {
+                token: 5,
+                server: 77,
+                error
+            },
+            Completion::GrantRefused { server: 0 },
+        ]
+    );
+}
+
+#[test]
+fn errors_of_single_requests_leave_the_server_up() {
+    let fake = Fake::with(|o| o.page_status = Status::Shared);
+    let mut c = Client::up(&fake);
+    let mut f = Frames::new(2);
+    c.write(1, at(0, 0), &mut f, &[0]);
+    c.read(Lane::Demand, 2, at(0, 0), &mut f, &[1]);
+    c.finish();
+    let error = RequestError::Status(Status::Shared);
+    assert!(c.seen.contains(&Completion::WriteFailed {
+        token: 1,
+        server: 0,
+        error
+    }));
+    assert!(c.seen.contains(&Completion::Read {
+        token: 2,
+        result: Err(error)
+    }));
+    assert!(c.servers.is_up(0));
+}
+
+#[test]
+fn too_long_and_empty_runs_are_refused_without_asking() {
+    let fake = Fake::new();
+    let mut c = Client::up(&fake);
+    let mut f = Frames::new(513);
+    c.read(
+        Lane::Bulk,
+        1,
+        at(0, 0),
+        &mut f,
+        &(0..513).collect::<Vec<_>>(),
+    );
+    c.write(2, at(0, 0), &mut f, &[]);
+    c.drive();
+    assert_eq!(c.seen.len(), 2);
+    assert!(fake.orders().log.is_empty());
+}
+
+#[test]
+fn a_cut_within_a_payload_is_hidden_wherever_it_is() {
+    let greeting = HEADER_LEN + tmem_wire::HelloReply::LEN;
+    for cut in [
+        1,
+        31,
+        32,
+        33,
+        4000,
+        32 + 4096,
+        32 + 4096 + 5,
+        32 + 2 * 4096 - 1,
+    ] {
+        let fake = Fake::with(|o| o.cut_out = [greeting + cut].into());
+        (0..8).for_each(|i| drop(fake.orders().pages.insert((0, i), page(i.into()))));
+        let mut c = Client::up(&fake);
+        let mut f = Frames::new(8);
+        for i in 0..4 {
+            c.read(
+                Lane::Demand,
+                i,
+                at(0, i as u32 * 2),
+                &mut f,
+                &[i as usize * 2, i as usize * 2 + 1],
+            );
+        }
+        c.finish();
+        assert_eq!(c.seen.len(), 4, "cut at {cut}");
+        (0..8).for_each(|i| assert_eq!(f.page(i), page(i as u64), "cut at {cut}"));
+        assert_eq!(fake.orders().connections, 3);
+    }
+}
+
+#[test]
+fn a_server_restarted_under_another_identity_is_lost() {
+    let fake = Fake::with(|o| o.silent = true);
+    let mut c = Client::up(&fake);
+    let mut f = Frames::new(3);
+    c.read(Lane::Demand, 1, at(0, 0), &mut f, &[0]);
+    c.read(Lane::Bulk, 2, at(0, 0), &mut f, &[1]);
+    c.write(3, at(0, 0), &mut f, &[2]);
+    c.servers.discard(at(0, 9), 1);
+    c.drive();
+    fake.orders().instance = [8; 16];
+    fake.cut();
+    assert_eq!(lost(&mut c), Reason::Restarted);
+    let error = RequestError::Lost;
+    assert_eq!(
+        c.seen,
+        [
+            Completion::Read {
+                token: 1,
+                result: Err(error)
+            },
+            Completion::Read {
+                token: 2,
+                result: Err(error)
+            },
+            Completion::WriteFailed {
+                token: 3,
+                server: 0,
+                error
+            },
+        ]
+    );
+    assert_eq!(c.servers.outstanding(Lane::Bulk), 0);
+    // It can be had again, with nothing in it.
+    c.servers.connect(0);
+    assert!(matches!(
+        c.until(|x| matches!(x, Completion::Up { .. })),
+        Completion::Up { .. }
+    ));
+}
+
+#[test]
+fn a_session_that_ended_meanwhile_is_lost() {
+    let fake = Fake::new();
+    let mut c = Client::up(&fake);
+    fake.orders().session = [1; 16];
+    fake.cut();
+    assert_eq!(lost(&mut c), Reason::SessionGone);
+}
+
+#[test]
+fn a_server_that_stays_away_is_lost_when_the_time_is_over() {
+    let mut fake = Fake::new();
+    let mut c = Client::up(&fake);
+    fake.stop();
+    let mut f = Frames::new(1);
+    for _ in 0..5 {
+        c.wait();
+        c.drive();
+    }
+    assert!(c.servers.is_up(0), "{:?}", c.seen);
+    c.read(Lane::Demand, 1, at(0, 0), &mut f, &[0]);
+    c.skip(5_001);
+    assert_eq!(lost(&mut c).to_string(), "connection refused");
+    assert_eq!(
+        c.seen,
+        [Completion::Read {
+            token: 1,
+            result: Err(RequestError::Lost)
+        }]
+    );
+}
+
+#[test]
+fn one_lane_that_cannot_be_had_again_leaves_the_other_to_carry_both() {
+    let greeting = HEADER_LEN + tmem_wire::HelloReply::LEN;
+    // The second connection, the bulk lane, is cut at its first answer.
+    let fake = Fake::with(|o| o.cut_out = [usize::MAX, greeting + 16].into());
+    let mut c = Client::up(&fake);
+    fake.orders().join = Status::Limit;
+    let mut f = Frames::new(2);
+    f.set(0, 3);
+    c.write(1, at(0, 0), &mut f, &[0]);
+    for _ in 0..5 {
+        c.wait();
+        c.drive();
+    }
+    while fake.orders().connections < 3 {
+        c.wait();
+        c.drive();
+    }
+    c.skip(5_001);
+    c.until(|x| *x == Completion::Written { token: 1 });
+    c.read(Lane::Demand, 2, at(0, 0), &mut f, &[1]);
+    c.until(|x| {
+        *x == Completion::Read {
+            token: 2,
+            result: Ok(()),
+        }
+    });
+    assert_eq!(f.page(1), page(3));
+}
+
+#[test]
+fn a_server_that_answers_nothing_is_lost_by_the_clock() {
+    let fake = Fake::with(|o| o.silent = true);
+    let mut c = Client::up(&fake);
+    // Without anything asked of it, silence is all right.
+    c.skip(100_000);
+    c.drive();
+    assert_eq!(c.seen, []);
+    let mut f = Frames::new(1);
+    c.read(Lane::Demand, 1, at(0, 0), &mut f, &[0]);
+    c.drive();
+    assert!(c.servers.next_timer().is_some());
+    c.skip(29_000);
+    c.drive();
+    assert_eq!(c.seen, []);
+    c.skip(1_001);
+    assert_eq!(lost(&mut c), Reason::Stalled(30_000));
+    assert_eq!(
+        c.seen,
+        [Completion::Read {
+            token: 1,
+            result: Err(RequestError::Lost)
+        }]
+    );
+}
+
+#[test]
+fn a_server_that_breaks_the_protocol_is_lost_with_what_was_wrong() {
+    let read = Header {
+        count: 1,
+        ..Header::request(Op::Read, 1)
+    };
+    let oversized = Header { count: 2, ..read }.reply(Status::Ok, 2 * PAGE_SIZE as u32);
+    for (forged, words) in [
+        (vec![0xff; 64], "unknown operation 255"),
+        (
+            Header { id: 99, ..read }
+                .reply(Status::Full, 0)
+                .encode()
+                .to_vec(),
+            "answer to no request",
+        ),
+        (oversized.encode().to_vec(), "another number of pages"),
+        (
+            read.reply(Status::NoSession, 0).encode().to_vec(),
+            "ended the session",
+        ),
+        (
+            read.reply(Status::ShuttingDown, 0).encode().to_vec(),
+            "shutting down",
+        ),
+    ] {
+        let fake = Fake::with(|o| o.forged = Some(forged));
+        let mut c = Client::up(&fake);
+        let mut f = Frames::new(1);
+        c.read(Lane::Demand, 1, at(0, 0), &mut f, &[0]);
+        let reason = lost(&mut c).to_string();
+        assert!(reason.contains(words), "{reason}");
+        assert_eq!(
+            c.seen,
+            [Completion::Read {
+                token: 1,
+                result: Err(RequestError::Lost)
+            }]
+        );
+    }
+}
+
+#[test]
+fn more_slabs_than_asked_for_are_not_believed() {
+    let mut forged = Header {
+        count: 1,
+        ..Header::request(Op::Grant, 1)
+    }
+    .reply(Status::Ok, 8);
+    for (len, words) in [(8, "more slabs"), (7, "malformed payload")] {
+        forged.len = len;
+        let mut bytes = forged.encode().to_vec();
+        bytes.extend(vec![1; len as usize]);
+        let fake = Fake::with(|o| o.forged = Some(bytes));
+        let mut c = Client::up(&fake);
+        c.servers.grant(0, 1);
+        let reason = lost(&mut c).to_string();
+        assert!(reason.contains(words), "{reason}");
+        assert_eq!(c.seen, [Completion::GrantRefused { server: 0 }]);
+    }
+}
+
+#[test]
+fn every_reason_reads_as_a_sentence_part() {
+    for errno in [111, 104, 32, 110, 113, 101, 13, 24, 5] {
+        let text = format!("{}", Code(rustix::io::Errno::from_raw_os_error(errno)));
+        assert!(!text.is_empty() && !text.ends_with('.'));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Connections that are cut again and again, wherever, in either
+    /// direction, with answers out of order: what the server holds in the end
+    /// is what the requests in their order say.
+    #[test]
+    fn what_is_held_in_the_end_is_right_whatever_is_cut(
+        steps in prop::collection::vec((0..3u8, 0..6u32, 1..4u32, any::<u64>()), 1..60),
+        cut_in in prop::collection::vec(prop_oneof![100..20_000usize, Just(usize::MAX)], 0..6),
+        cut_out in prop::collection::vec(prop_oneof![148..400usize, Just(usize::MAX)], 0..6),
+        reverse: bool,
+    ) {
+        let fake = Fake::with(|o| {
+            // The first two have to get as far as greeting.
+            o.cut_in.extend([usize::MAX].into_iter().chain(cut_in));
+            o.cut_out.extend([usize::MAX].into_iter().chain(cut_out));
+            o.reverse = reverse;
+        });
+        let mut c = Client::up(&fake);
+        let mut f = Frames::new(steps.len() * 4);
+        let mut model: HashMap<(u32, u32), Vec<u8>> = HashMap::new();
+        let mut tokens = Vec::new();
+        for (i, (kind, first, n, seed)) in steps.into_iter().enumerate() {
+            let run = first..first + n;
+            if kind == 0 {
+                c.servers.discard(at(0, first), n);
+                run.for_each(|p| drop(model.remove(&(0, p))));
+            } else {
+                let frames: Vec<usize> = (0..n as usize).map(|k| i * 4 + k).collect();
+                for (p, k) in run.zip(&frames) {
+                    f.set(*k, seed.wrapping_add(p.into()));
+                    model.insert((0, p), page(seed.wrapping_add(p.into())));
+                }
+                c.write(i as u64, at(0, first), &mut f, &frames);
+                tokens.push(i as u64);
+            }
+            if kind == 2 {
+                c.drive();
+            }
+        }
+        c.finish();
+        prop_assert!(c.servers.is_up(0), "{:?}", c.seen);
+        let mut written: Vec<u64> = c.seen.iter().map(|x| match x {
+            Completion::Written { token } => *token,
+            other => panic!("{other:?}"),
+        }).collect();
+        written.sort_unstable();
+        prop_assert_eq!(written, tokens);
+        prop_assert_eq!(&fake.orders().pages, &model);
+    }
+}
