@@ -1,0 +1,116 @@
+//! Native runs beside paged ones.
+
+use crate::{MIB, MemServer, Outcome, PagePath, Run};
+
+/// Servers and page path of a paged run.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// How many memory servers.
+    pub servers: usize,
+    /// How pages are taken out.
+    pub path: PagePath,
+}
+
+impl Setting {
+    /// One server and what the kernel has.
+    pub const PLAIN: Setting = Setting {
+        servers: 1,
+        path: PagePath::Auto,
+    };
+    /// Two servers.
+    pub const TWO_SERVERS: Setting = Setting {
+        servers: 2,
+        path: PagePath::Auto,
+    };
+    /// The way of older kernels.
+    pub const COPY: Setting = Setting {
+        servers: 1,
+        path: PagePath::Copy,
+    };
+}
+
+/// Runs the program natively, then at each share (in percent) of its native
+/// peak, and fails unless the paged runs do exactly what the native one did,
+/// within their budgets.
+pub fn at_shares(program: &Run, setting: Setting, shares: &[u64]) {
+    let native = program.run().ok();
+    eprintln!(
+        "native: {:.2} s, peak {} MiB",
+        native.seconds,
+        native.max_rss / MIB
+    );
+    for share in shares {
+        at_budget(program, &native, setting, native.max_rss * share / 100);
+    }
+}
+
+/// Runs the program with `budget` bytes, compares it with the native run, and
+/// returns the paged one.
+pub fn at_budget(program: &Run, native: &Outcome, setting: Setting, budget: u64) -> Outcome {
+    let servers: Vec<_> = (0..setting.servers).map(|_| MemServer::roomy()).collect();
+    let run = program.clone().local(budget).page_path(setting.path);
+    let paged = run.servers(servers.iter().map(MemServer::address)).run();
+    eprintln!("{} MiB, {setting:?}: {}", budget / MIB, paged.describe());
+    assert_eq!(paged.end, native.end, "the end: {}", paged.describe());
+    assert_eq!(
+        paged.digest(),
+        native.digest(),
+        "the output: {}",
+        paged.describe()
+    );
+    assert_eq!(
+        paged.stderr(),
+        native.stderr(),
+        "standard error: {}",
+        paged.describe()
+    );
+    assert_sound(&paged, budget);
+    let figures = paged.figures();
+    assert!(
+        figures.evicted_pages > 0,
+        "nothing was evicted: {}",
+        paged.describe()
+    );
+    if setting.path == PagePath::Copy {
+        assert!(
+            figures.copied_pages > 0,
+            "nothing was copied: {}",
+            paged.describe()
+        );
+    }
+    if setting.servers > 1 {
+        let stored: Vec<_> = servers.iter().map(|s| s.stats().pages_written).collect();
+        // Little that was written may fit one slab.
+        let much = figures.written_pages > 16384;
+        assert!(
+            !much || stored.iter().all(|n| *n > 0),
+            "pages on the servers: {stored:?}"
+        );
+    }
+    paged
+}
+
+/// What holds of every paged run: no page was lost, the pager never waited
+/// for itself, and memory stayed within 5 % + 16 MiB of the budget, as tmem
+/// counts it and as the kernel does.
+pub fn assert_sound(paged: &Outcome, budget: u64) {
+    let figures = paged.figures();
+    assert_eq!(figures.lost_pages, 0, "{}", paged.describe());
+    assert_eq!(figures.self_faults, 0, "{}", paged.describe());
+    if budget < 16 * MIB {
+        return;
+    }
+    let allowed = budget / 20 * 21 + 16 * MIB;
+    let (inside, outside) = (figures.peak_resident_bytes, paged.max_rss);
+    assert!(
+        inside <= allowed,
+        "{inside} > {allowed}: {}",
+        paged.describe()
+    );
+    assert!(
+        outside <= allowed,
+        "{outside} > {allowed} from outside: {}",
+        paged.describe()
+    );
+    assert_eq!(figures.local_budget_bytes, budget, "{}", paged.describe());
+}

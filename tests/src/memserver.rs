@@ -1,0 +1,135 @@
+//! Memory servers under test.
+
+use crate::{MIB, artefacts, process};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tmem_wire::{HEADER_LEN, Header, Hello, Op, ServerStats, SessionId, Status, VERSION};
+
+/// A `tmem-memserver` process; killed when dropped.
+pub struct MemServer {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl MemServer {
+    /// A server of `capacity` bytes on a free port.
+    pub fn spawn(capacity: u64) -> MemServer {
+        MemServer::spawn_with(capacity, "127.0.0.1:0", &[])
+    }
+
+    /// A server large enough for any test.
+    pub fn roomy() -> MemServer {
+        MemServer::spawn(crate::scale::pick(4096, 16384) * MIB)
+    }
+
+    /// A server on `listen` with further arguments.
+    pub fn spawn_with(capacity: u64, listen: &str, args: &[&str]) -> MemServer {
+        let mut child = Command::new(artefacts::memserver())
+            .args(["--listen", listen, "--capacity", &capacity.to_string()])
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("tmem-memserver can be run");
+        let mut line = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().expect("stdout is a pipe"));
+        stdout
+            .read_line(&mut line)
+            .expect("the ready line can be read");
+        let address = line
+            .split_whitespace()
+            .find_map(|word| word.trim_matches(&[',', ';', '.'][..]).parse().ok())
+            .unwrap_or_else(|| panic!("the ready line names no address: {line:?}"));
+        MemServer { child, address }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    /// Kills it as a crash would.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Stops it from running, as a hung machine would.
+    pub fn freeze(&self) {
+        process::signal(self.pid(), libc::SIGSTOP);
+    }
+
+    /// Its figures, asked for over a connection of their own.
+    pub fn stats(&self) -> ServerStats {
+        let stream = TcpStream::connect(self.address).expect("the server takes connections");
+        stream
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .expect("a timeout can be set");
+        let hello = Hello {
+            min_version: VERSION,
+            max_version: VERSION,
+            features: 0,
+            session: SessionId::NEW,
+            nonce: [7; 16],
+        };
+        ask(&stream, Header::request(Op::Hello, 1), &hello.encode());
+        let figures = ask(&stream, Header::request(Op::Stats, 2), &[]);
+        let figures = ServerStats::decode(&figures).expect("STATS answers with figures");
+        ask(&stream, Header::request(Op::Bye, 3), &[]);
+        figures
+    }
+
+    /// Waits until the figures are as wanted; the last ones are in the panic
+    /// when they never are.
+    pub fn wait_until(&self, what: &str, wanted: impl Fn(&ServerStats) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let stats = self.stats();
+            if wanted(&stats) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "not {what}: {stats:?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for MemServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn ask(mut stream: &TcpStream, header: Header, payload: &[u8]) -> Vec<u8> {
+    let header = Header {
+        len: payload.len() as u32,
+        ..header
+    };
+    let message = [&header.encode()[..], payload].concat();
+    stream
+        .write_all(&message)
+        .expect("the server takes a request");
+    let mut head = [0; HEADER_LEN];
+    stream.read_exact(&mut head).expect("the server answers");
+    let reply = Header::decode(&head).expect("the server's answer can be decoded");
+    let mut payload = vec![0; reply.len as usize];
+    stream
+        .read_exact(&mut payload)
+        .expect("the server answers in full");
+    assert_eq!(
+        reply.status,
+        Status::Ok,
+        "{:?}: {}",
+        header.op,
+        String::from_utf8_lossy(&payload)
+    );
+    payload
+}

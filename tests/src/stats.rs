@@ -1,0 +1,43 @@
+//! The figures that `--stats-file` writes.
+
+use serde::Deserialize;
+
+/// What `tmem run --stats-file` wrote. Bytes and pages as the names say.
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs, reason = "the names are those of the documented figures")]
+pub struct Stats {
+    pub processes: u64,
+    pub local_budget_bytes: u64,
+    pub peak_resident_bytes: u64,
+    pub remote_bytes: u64,
+    pub adopted_bytes: u64,
+    pub faults: u64,
+    pub fetched_pages: u64,
+    pub prefetched_pages: u64,
+    pub evicted_pages: u64,
+    pub written_pages: u64,
+    pub clean_evictions: u64,
+    pub zero_evictions: u64,
+    pub standby_hits: u64,
+    pub copied_pages: u64,
+    pub self_faults: u64,
+    pub lost_pages: u64,
+    pub reconnects: u64,
+    pub fault_us: Latency,
+}
+
+/// Times of faults in microseconds.
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs, reason = "the names are quantiles")]
+pub struct Latency {
+    pub p50: f64,
+    pub p99: f64,
+    pub p999: f64,
+}
+
+impl Stats {
+    /// Parses the file's text.
+    pub fn parse(text: &str) -> Stats {
+        serde_json::from_str(text).unwrap_or_else(|e| panic!("the stats file: {e} in {text}"))
+    }
+}
