@@ -422,3 +422,54 @@ fn what_a_later_answer_proves_done_is_not_done_again() {
         .collect();
     assert_eq!(again, [(Op::Write, 1), (Op::Discard, 0)]);
 }
+
+proptest! {
+    /// Wherever the first connection ends, in a request or in an answer: on
+    /// the second everything not answered goes out whole and in order, and is
+    /// answered.
+    #[test]
+    fn a_second_connection_begins_with_whole_messages(
+        sent_of_it in 0..9000usize, received in 0..9000usize,
+    ) {
+        let mut frames = Frames::new(4);
+        let mut pipe = Pipeline::new();
+        frames.set(3, 33);
+        for token in 0..3 {
+            let payload = Payload::frames(&[frames.address(token)]);
+            pipe.push(Request { token: token as u64, count: 1, payload, ..new(Op::Read) });
+        }
+        let payload = Payload::frames(&[frames.address(3)]);
+        pipe.push(Request { token: 3, count: 1, payload, ..new(Op::Write) });
+        let mut script = Script { sizes: vec![sent_of_it.max(1)], ..Script::default() };
+        pipe.send(&mut script, 1 << 20).unwrap();
+        let replies = |headers: &[Header]| -> Vec<u8> {
+            headers.iter().flat_map(|h| match h.op {
+                Op::Read => {
+                    let head = h.reply(Status::Ok, PAGE_SIZE as u32).encode();
+                    [&head[..], &page(h.id)].concat()
+                }
+                _ => h.reply(Status::Ok, 0).encode().to_vec(),
+            }).collect()
+        };
+        let whole = script.output.len() / HEADER_LEN;
+        let first: Vec<Header> = (0..whole.min(3))
+            .map(|i| Header { count: 1, ..Header::request(Op::Read, 1 + i as u64) }).collect();
+        let mut input = replies(&first);
+        input.truncate(received);
+        let early = receive_all(&mut pipe, &mut Script { input, ..Script::default() }).unwrap();
+        pipe.restart(|_, _, _| Ok(())).unwrap();
+        let mut script = Script::default();
+        send_all(&mut pipe, &mut script);
+        let again = sent(&script.output);
+        prop_assert_eq!(again.len(), 4 - early.len());
+        let written = page(33);
+        prop_assert_eq!(&again.last().unwrap().1, &written);
+        let headers: Vec<Header> = again.iter().map(|(h, _)| *h).collect();
+        let input = replies(&headers);
+        let late = receive_all(&mut pipe, &mut Script { input, ..Script::default() }).unwrap();
+        prop_assert_eq!(early.len() + late.len(), 4);
+        for (header, token) in headers.iter().zip(early.len()..3) {
+            prop_assert_eq!(frames.page(token), &page(header.id)[..]);
+        }
+    }
+}
