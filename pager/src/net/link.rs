@@ -9,7 +9,6 @@ use core::net::SocketAddr;
 use rustix::rand::{GetRandomFlags, getrandom};
 use tmem_wire::{HelloReply, SessionId};
 
-pub(super) const MS: u64 = 1_000_000;
 /// How long one attempt may take, from connecting to the answered greeting.
 const ATTEMPT_MS: u64 = 3_000;
 /// The first and the longest pause between two attempts.
@@ -103,7 +102,7 @@ impl Link {
     pub(super) fn again(&mut self, now: u64) {
         self.attempts += 1;
         self.addr += 1;
-        self.phase = Phase::Wait(now + self.pause_ms * MS);
+        self.phase = Phase::Wait(after(now, self.pause_ms));
         self.pause_ms = (self.pause_ms * 2).min(*PAUSE_MS.end());
     }
 
@@ -127,7 +126,7 @@ impl Link {
     /// Why the connection is given up, once it was broken for too long.
     pub(super) fn overdue(&self, now: u64, options: &Options) -> Option<Reason> {
         let (since, reason) = self.broken?;
-        (now >= since + options.reconnect_ms * MS).then_some(reason)
+        (now >= after(since, options.reconnect_ms)).then_some(reason)
     }
 
     /// Begins an attempt if its time has come, and ends one that takes too
@@ -148,7 +147,7 @@ impl Link {
                 let sock = Sock::connect(addr, u32::try_from(stall_ms).unwrap_or(u32::MAX))?;
                 self.phase = Phase::Connecting {
                     sock,
-                    until: now + ATTEMPT_MS * MS,
+                    until: after(now, ATTEMPT_MS),
                 };
                 Ok(())
             }
@@ -238,7 +237,7 @@ impl Link {
 
     /// Whether requests wait since too long ago.
     pub(super) fn check(&self, now: u64, stall_ms: u64) -> Result<(), Reason> {
-        let stalled = |since| self.is_ready() && now >= since + stall_ms * MS;
+        let stalled = |since| self.is_ready() && now >= after(since, stall_ms);
         if self.waiting_since.is_some_and(stalled) {
             return Err(Reason::Stalled(stall_ms));
         }
@@ -251,13 +250,18 @@ impl Link {
             Phase::Off => None,
             Phase::Wait(at) => Some(*at),
             Phase::Connecting { until, .. } | Phase::Greeting { until, .. } => Some(*until),
-            Phase::Ready(_) => self.waiting_since.map(|s| s + options.stall_ms * MS),
+            Phase::Ready(_) => self.waiting_since.map(|s| after(s, options.stall_ms)),
         };
         let give_up = self
             .broken
-            .map(|(since, _)| since + options.reconnect_ms * MS);
+            .map(|(since, _)| after(since, options.reconnect_ms));
         own.into_iter().chain(give_up).min()
     }
+}
+
+/// So many milliseconds after `ns`. Settings may be as long as they like.
+fn after(ns: u64, ms: u64) -> u64 {
+    ns.saturating_add(ms.saturating_mul(1_000_000))
 }
 
 /// Random bytes of the kernel, mixed with `seed` so that a fork cannot repeat
