@@ -104,19 +104,21 @@ impl Pipeline {
     /// sent again, in order. What a later answer proves to have been done is
     /// answered with `Ok` instead: to do it again would undo the later.
     pub(super) fn restart(&mut self, mut on: impl Answers) -> Result<(), Reason> {
+        // From the last to the first, since what is proved proves in its turn.
         let mut proved = Vec::new();
-        for i in 0..self.queue.len() {
+        for i in (0..self.queue.len()).rev() {
             let earlier = &self.queue[i];
-            let later = self
-                .queue
-                .range(i + 1..)
-                .any(|r| r.done && r.conflicts(earlier));
-            if !earlier.done && later {
+            let later = || {
+                self.queue
+                    .range(i + 1..)
+                    .any(|r| r.done && r.conflicts(earlier))
+            };
+            if !earlier.done && later() {
+                self.queue[i].done = true;
                 proved.push(i);
             }
         }
-        for i in proved {
-            self.queue[i].done = true;
+        for i in proved.into_iter().rev() {
             on(&self.queue[i], Status::Ok, &[])?;
         }
         self.reset();

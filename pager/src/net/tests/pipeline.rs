@@ -377,24 +377,25 @@ fn a_run_of_frames_is_one_piece_however_long() {
 #[test]
 fn what_a_later_answer_proves_done_is_not_done_again() {
     let mut frames = Frames::new(1);
-    let write = |token, slab, frames: &mut Frames| Request {
+    let mut write = |token, slab, page| Request {
         token,
         slab,
-        page: 4,
+        page,
         count: 1,
         payload: Payload::frames(&[frames.address(0)]),
         ..new(Op::Write)
     };
     let mut pipe = Pipeline::new();
-    pipe.push(write(1, 0, &mut frames));
-    pipe.push(discard(2, 0, 9));
-    pipe.push(write(3, 1, &mut frames));
-    pipe.push(write(4, 0, &mut frames));
-    pipe.push(discard(5, 0, 9));
+    pipe.push(write(1, 0, 8));
+    pipe.push(write(2, 0, 4));
+    pipe.push(discard(3, 0, 9));
+    pipe.push(write(4, 1, 4));
+    pipe.push(write(5, 0, 4));
+    pipe.push(discard(6, 0, 9));
     send_all(&mut pipe, &mut Script::default());
-    // Only the second write to slab 0 is answered: the first and the discard
-    // between are done too, the last discard may not be.
-    let input = Header::request(Op::Write, 4)
+    // Only the last write is answered: before it came the discard, and before
+    // that the writes of all that it covers. The last discard may not be done.
+    let input = Header::request(Op::Write, 5)
         .reply(Status::Ok, 0)
         .encode()
         .to_vec();
@@ -413,7 +414,7 @@ fn what_a_later_answer_proves_done_is_not_done_again() {
         Ok(())
     })
     .unwrap();
-    assert_eq!(proved, [1, 2]);
+    assert_eq!(proved, [1, 2, 3]);
     let mut script = Script::default();
     send_all(&mut pipe, &mut script);
     let again: Vec<_> = sent(&script.output)
