@@ -1,7 +1,8 @@
-/* vm_model SEED OPERATIONS MIB [THREADS]: maps, remaps, protects, advises and
+/* vm_model SEED OPERATIONS MIB [THREADS [spoil]]: maps, remaps, protects, advises and
  * unmaps memory at random, fills it, and compares it with a model. Each thread
  * has regions of its own; the first one also moves the program break. Prints
- * a checksum that depends on the arguments alone. */
+ * a checksum that depends on the arguments alone. With "spoil" one byte changes
+ * behind the model's back, which it must find. */
 #include "common.h"
 #include <sys/uio.h>
 
@@ -41,7 +42,7 @@ struct walker {
     unsigned long seed;
     struct region regions[REGIONS];
     uint32_t numbers;
-    int moves_break, pipe[2];
+    int moves_break, spoil, pipe[2];
     unsigned long done;
     const char *doing;
 };
@@ -296,6 +297,16 @@ static void step(struct walker *w)
         do_unmap(w, r);
 }
 
+static void spoil(struct walker *w)
+{
+    for (int i = 0; i < REGIONS; i++)
+        for (unsigned long n = 0; n < w->regions[i].pages; n++)
+            if (w->regions[i].model[n].writable && !w->regions[i].model[n].maybe_zero) {
+                w->regions[i].at[n * PAGE + 100] ^= 1;
+                return;
+            }
+}
+
 static void *walk(void *arg)
 {
     struct walker *w = arg;
@@ -310,6 +321,8 @@ static void *walk(void *arg)
     }
     for (w->done = 0; w->done < w->operations; w->done++)
         step(w);
+    if (w->spoil)
+        spoil(w);
     for (int i = 0; i < REGIONS; i++)
         do_verify(w, &w->regions[i], 0, w->regions[i].pages);
     return NULL;
@@ -334,6 +347,7 @@ int main(int argc, char **argv)
         /* Regions are half as large as they may be, on the average. */
         w->most = 2 * mib * MIB / PAGE / REGIONS / threads;
         w->moves_break = t == 0;
+        w->spoil = t == 0 && argc > 5;
         if (t)
             CHECK(!pthread_create(&ids[t], NULL, walk, w));
     }

@@ -151,6 +151,12 @@ impl Run {
         self
     }
 
+    /// After this long it counts as hung.
+    pub fn time_limit(mut self, limit: Duration) -> Run {
+        self.time_limit = limit;
+        self
+    }
+
     /// Runs it to its end.
     pub fn run(&self) -> Outcome {
         self.spawn().wait()

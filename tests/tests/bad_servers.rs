@@ -1,0 +1,169 @@
+//! Servers that are no good when a program starts, and machines that do not
+//! let it page: it runs without, or does not start, and one line says why.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use tmem_tests::cc::program;
+use tmem_tests::fake::{self, Behaviour};
+use tmem_tests::process::End;
+use tmem_tests::{MIB, MemServer, Outcome, Run, artefacts, software};
+
+fn fill() -> Run {
+    Run::new(program("fill")).args(["64", "seq", "1", "1"])
+}
+
+/// Unpaged by default and not at all with `--strict`; the one line says each
+/// of `words`.
+fn runs_unpaged_or_not_at_all(run: &Run, words: &[&str]) {
+    let native = fill().run().ok();
+    let unpaged = run.run();
+    assert_eq!(unpaged.end, End::Exit(0), "{}", unpaged.describe());
+    assert_eq!(unpaged.digest(), native.digest(), "{}", unpaged.describe());
+    says(&unpaged, words);
+    assert_eq!(unpaged.figures().evicted_pages, 0, "{}", unpaged.describe());
+    let strict = run.clone().flags(["--strict"]).run();
+    assert_eq!(strict.end, End::Exit(125), "{}", strict.describe());
+    assert_eq!(strict.stdout(), "", "{}", strict.describe());
+    says(&strict, words);
+}
+
+fn says(outcome: &Outcome, words: &[&str]) {
+    assert_eq!(
+        outcome.stderr().lines().count(),
+        1,
+        "{}",
+        outcome.describe()
+    );
+    let messages = outcome.messages();
+    assert_eq!(messages.len(), 1, "{}", outcome.describe());
+    for word in words {
+        assert!(
+            messages[0].contains(word),
+            "no {word:?} in {:?}",
+            messages[0]
+        );
+    }
+}
+
+fn with_server(server: SocketAddr) -> Run {
+    fill().local(24 * MIB).servers([server])
+}
+
+fn with_fake(behaviour: Behaviour, words: &[&str]) {
+    let server = fake::server(behaviour);
+    let address = server.to_string();
+    let words = [&[&*address], words].concat();
+    runs_unpaged_or_not_at_all(&with_server(server), &words);
+}
+
+#[test]
+fn nobody_listens() {
+    let server = fake::nobody();
+    runs_unpaged_or_not_at_all(&with_server(server), &[&server.to_string(), "refused"]);
+}
+
+#[test]
+fn the_server_closes_the_connection() {
+    with_fake(Behaviour::Closes, &[]);
+}
+
+#[test]
+fn the_server_says_nothing() {
+    with_fake(Behaviour::Silent, &[]);
+}
+
+#[test]
+fn the_server_is_something_else() {
+    with_fake(Behaviour::Garbage, &[]);
+}
+
+#[test]
+fn the_server_speaks_another_version() {
+    with_fake(Behaviour::OtherVersion, &["version"]);
+}
+
+#[test]
+fn a_full_server_leaves_the_program_in_local_memory() {
+    let server = fake::server(Behaviour::Full);
+    let native = fill().run().ok();
+    let outcome = with_server(server).run().ok();
+    assert_eq!(outcome.digest(), native.digest());
+    says(&outcome, &["full"]);
+    assert_eq!(outcome.figures().lost_pages, 0, "{}", outcome.describe());
+}
+
+#[test]
+fn one_bad_server_of_two_is_done_without() {
+    let good = MemServer::roomy();
+    let bad = fake::nobody();
+    let native = fill().run().ok();
+    let outcome = fill()
+        .local(24 * MIB)
+        .servers([bad, good.address()])
+        .run()
+        .ok();
+    assert_eq!(outcome.digest(), native.digest());
+    says(&outcome, &[&bad.to_string()]);
+    assert!(
+        outcome.figures().evicted_pages > 0,
+        "{}",
+        outcome.describe()
+    );
+    assert!(good.stats().pages_written > 0);
+}
+
+#[test]
+fn the_preload_line_says_what_is_wrong_too() {
+    let server = fake::nobody();
+    let native = fill().run().ok();
+    let run = fill()
+        .preload()
+        .env("TMEM_LOCAL", "24M")
+        .env("TMEM_SERVERS", server.to_string());
+    let unpaged = run.run().ok();
+    assert_eq!(unpaged.digest(), native.digest());
+    says(&unpaged, &[&server.to_string()]);
+    let strict = run.env("TMEM_STRICT", "1").run();
+    assert_eq!(strict.stdout(), "", "{}", strict.describe());
+    assert_ne!(strict.end, End::Exit(0), "{}", strict.describe());
+    says(&strict, &[&server.to_string()]);
+}
+
+/// Everything a run needs, in a folder that any user may read.
+fn for_anybody() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
+        .expect("permissions of an own folder can be set");
+    for name in ["tmem", "libtmem.so"] {
+        let from = artefacts::dir().join(name);
+        fs::copy(from, folder.path().join(name)).expect("an artefact can be copied");
+    }
+    fs::copy(program("fill"), folder.path().join("fill")).expect("a program can be copied");
+    folder
+}
+
+#[test]
+fn a_user_without_permission_for_userfaultfd_is_told_so() {
+    if !software::is_root() {
+        eprintln!("skipped: only root can become another user");
+        return;
+    }
+    let allowed = fs::read_to_string("/proc/sys/vm/unprivileged_userfaultfd");
+    if allowed.is_ok_and(|v| v.trim() == "1") {
+        eprintln!("skipped: this machine lets everybody use userfaultfd");
+        return;
+    }
+    let server = MemServer::roomy();
+    let folder = for_anybody();
+    let setpriv = software::find("setpriv", "util-linux");
+    let nobody = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
+    let run = Run::new(folder.path().join("fill"))
+        .args(["64", "seq", "1", "1"])
+        .local(24 * MIB)
+        .servers([server.address()])
+        .artefacts(folder.path())
+        .wrapper([setpriv.as_os_str()])
+        .wrapper(nobody);
+    runs_unpaged_or_not_at_all(&run, &["userfaultfd"]);
+}

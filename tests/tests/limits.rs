@@ -1,0 +1,92 @@
+//! The budget holds, whatever the program does.
+
+use tmem_tests::cc::program;
+use tmem_tests::cgroup::Cgroup;
+use tmem_tests::compare::assert_sound;
+use tmem_tests::{MIB, MemServer, PagePath, Run};
+
+/// Runs `fill` in a cgroup that allows the budget and 64 MiB more.
+fn inside_a_cgroup(args: &[&str], budget: u64, path: PagePath) {
+    let Some(cgroup) = Cgroup::with_limit(budget + 64 * MIB) else {
+        eprintln!("skipped: a memory cgroup needs root and a writable hierarchy");
+        return;
+    };
+    let server = MemServer::roomy();
+    let run = Run::new(program("fill")).args(args);
+    let native = run.run().ok();
+    let run = run
+        .local(budget)
+        .page_path(path)
+        .servers([server.address()])
+        .cgroup(&cgroup);
+    let paged = run.run();
+    assert_eq!(cgroup.oom_kills(), 0, "{}", paged.describe());
+    let paged = paged.ok();
+    assert_eq!(paged.digest(), native.digest());
+    assert_sound(&paged, budget);
+}
+
+#[test]
+fn a_gibibyte_filled_as_fast_as_can_be_is_not_killed_for_memory() {
+    inside_a_cgroup(&["1024", "fast", "1", "1"], 256 * MIB, PagePath::Auto);
+}
+
+#[test]
+fn memory_filled_by_several_threads_is_not_killed_for_memory() {
+    inside_a_cgroup(&["512", "fast", "4", "1"], 128 * MIB, PagePath::Auto);
+}
+
+#[test]
+fn memory_filled_fast_is_not_killed_for_memory_when_pages_are_copied() {
+    inside_a_cgroup(&["512", "fast", "1", "1"], 128 * MIB, PagePath::Copy);
+}
+
+#[test]
+fn a_program_within_its_budget_is_left_alone() {
+    let server = MemServer::roomy();
+    let run = Run::new(program("fill")).args(["64", "seq"]);
+    let native = run.run().ok();
+    let paged = run.local(256 * MIB).servers([server.address()]).run().ok();
+    assert_eq!(paged.digest(), native.digest());
+    let figures = paged.figures();
+    assert_eq!(figures.adopted_bytes, 0, "{}", paged.describe());
+    assert_eq!(figures.faults, 0, "{}", paged.describe());
+    assert_eq!(figures.evicted_pages, 0, "{}", paged.describe());
+}
+
+#[test]
+fn a_tiny_budget_is_slow_or_refused_but_never_wrong() {
+    let server = MemServer::roomy();
+    let run = Run::new(program("fill")).args(["24", "seq", "1", "1"]);
+    let native = run.run().ok();
+    for budget in ["4096", "1M"] {
+        let tiny = run.clone().tmem().flags(["--local", budget]);
+        let paged = tiny.servers([server.address()]).run();
+        if paged.end == native.end {
+            assert_eq!(paged.digest(), native.digest(), "{}", paged.describe());
+            assert_eq!(paged.figures().lost_pages, 0, "{}", paged.describe());
+        } else {
+            assert_eq!(
+                paged.end,
+                tmem_tests::process::End::Exit(125),
+                "{}",
+                paged.describe()
+            );
+            assert_eq!(paged.messages().len(), 1, "{}", paged.describe());
+        }
+    }
+}
+
+#[test]
+fn a_budget_larger_than_the_machine_is_allowed() {
+    let server = MemServer::roomy();
+    let run = Run::new(program("fill")).args(["32", "seq"]);
+    let native = run.run().ok();
+    let paged = run
+        .tmem()
+        .flags(["--local", "100T"])
+        .servers([server.address()])
+        .run()
+        .ok();
+    assert_eq!(paged.digest(), native.digest());
+}

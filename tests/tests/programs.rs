@@ -1,0 +1,207 @@
+//! Small C programs that check themselves, natively and on remote memory.
+
+use tmem_tests::cc::program;
+use tmem_tests::compare::{Setting, assert_sound, at_budget};
+use tmem_tests::process::End;
+use tmem_tests::{MIB, MemServer, Outcome, PagePath, Run, scale};
+
+/// Runs `name` natively and with a budget of `mib` MiB, and compares.
+fn compare(name: &str, args: &[&str], setting: Setting, mib: u64) -> Outcome {
+    let program = Run::new(program(name)).args(args);
+    let native = program.run().ok();
+    at_budget(&program, &native, setting, mib * MIB)
+}
+
+#[test]
+fn memory_read_in_order_comes_back_right() {
+    compare("fill", &["256", "seq"], Setting::PLAIN, 64);
+}
+
+#[test]
+fn memory_read_at_random_comes_back_right() {
+    compare("fill", &["128", "random"], Setting::PLAIN, 32);
+}
+
+#[test]
+fn memory_of_several_threads_comes_back_right() {
+    compare("fill", &["256", "seq", "4"], Setting::PLAIN, 64);
+    compare("fill", &["128", "random", "4"], Setting::PLAIN, 64);
+}
+
+#[test]
+fn memory_comes_back_right_from_two_servers() {
+    let setting = Setting::TWO_SERVERS;
+    compare("fill", &["384", "seq", "2"], setting, 64);
+}
+
+#[test]
+fn memory_comes_back_right_by_copying_pages() {
+    compare("fill", &["192", "seq"], Setting::COPY, 64);
+    compare("fill", &["96", "random", "2"], Setting::COPY, 32);
+}
+
+#[test]
+fn memory_comes_back_right_by_moving_pages() {
+    let setting = Setting {
+        servers: 1,
+        path: PagePath::Move,
+    };
+    compare("fill", &["192", "seq"], setting, 64);
+}
+
+#[test]
+fn a_gibibyte_runs_in_a_quarter_of_it() {
+    compare("fill", &["1024", "seq"], Setting::PLAIN, 256);
+}
+
+#[test]
+fn the_embedded_server_does_as_well() {
+    let run = Run::new(program("fill")).args(["256", "seq"]);
+    let native = run.run().ok();
+    let paged = run.local(64 * MIB).run().ok();
+    assert_eq!(paged.digest(), native.digest());
+    assert_eq!(paged.stderr(), "");
+    assert!(paged.figures().evicted_pages > 0, "{}", paged.describe());
+    assert_eq!(paged.figures().lost_pages, 0, "{}", paged.describe());
+    assert_eq!(paged.figures().self_faults, 0, "{}", paged.describe());
+}
+
+#[test]
+fn the_preload_line_works_by_itself() {
+    let server = MemServer::roomy();
+    let run = Run::new(program("fill")).args(["256", "seq"]);
+    let native = run.run().ok();
+    let paged = run
+        .preload()
+        .env("TMEM_LOCAL", "64M")
+        .env("TMEM_SERVERS", server.address().to_string())
+        .run()
+        .ok();
+    assert_eq!(paged.digest(), native.digest());
+    assert_eq!(paged.stderr(), "");
+    assert!(
+        paged.max_rss <= 64 * MIB / 20 * 21 + 16 * MIB,
+        "{}",
+        paged.describe()
+    );
+    assert!(server.stats().pages_written > 0);
+}
+
+#[test]
+fn large_arrays_the_break_and_large_stacks_are_paged() {
+    compare("statics", &[], Setting::PLAIN, 64);
+    compare("statics", &[], Setting::COPY, 64);
+}
+
+#[test]
+fn threads_under_locks_keep_shared_memory_consistent() {
+    compare("threads", &["64", "4", "20000"], Setting::PLAIN, 24);
+    compare("threads", &["64", "4", "10000"], Setting::COPY, 24);
+}
+
+#[test]
+fn threads_that_come_and_go_are_paged() {
+    compare("churn", &["64", "60"], Setting::PLAIN, 24);
+}
+
+#[test]
+fn system_calls_reach_evicted_buffers() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = folder.path().to_str().expect("a temporary path is text");
+    compare("syscalls", &["64", folder], Setting::PLAIN, 20);
+    compare("syscalls", &["64", folder], Setting::COPY, 20);
+}
+
+#[test]
+fn other_programs_start_as_usual() {
+    compare("spawns", &["64"], Setting::PLAIN, 20);
+}
+
+#[test]
+fn locked_memory_stays() {
+    compare("locked", &["64"], Setting::PLAIN, 20);
+}
+
+#[test]
+fn protections_hold_and_pass() {
+    compare("protections", &["64"], Setting::PLAIN, 20);
+    compare("protections", &["64"], Setting::COPY, 20);
+}
+
+#[test]
+fn a_write_barrier_by_sigsegv_works() {
+    compare("barrier", &["64", "3"], Setting::PLAIN, 20);
+    compare("barrier", &["64", "2"], Setting::COPY, 20);
+}
+
+#[test]
+fn descriptors_are_those_of_a_native_run() {
+    compare("descriptors", &["64"], Setting::PLAIN, 20);
+}
+
+#[test]
+fn an_allocation_beyond_the_machines_memory_is_not_refused() {
+    let server = MemServer::roomy();
+    let native = Run::new(program("sparse")).args(["1", "20000"]).run().ok();
+    let paged = Run::new(program("sparse"))
+        .args(["64", "20000"])
+        .local(32 * MIB)
+        .servers([server.address()])
+        .run()
+        .ok();
+    assert_eq!(paged.stdout(), native.stdout());
+    assert_sound(&paged, 32 * MIB);
+    assert!(paged.figures().evicted_pages > 0, "{}", paged.describe());
+}
+
+#[test]
+fn a_forked_child_sees_the_right_data_or_none() {
+    let server = MemServer::roomy();
+    let run = Run::new(program("forks")).args(["64", "3"]);
+    let paged = run.local(24 * MIB).servers([server.address()]).run();
+    assert_eq!(paged.end, End::Exit(0), "{}", paged.describe());
+    let text = paged.stdout();
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 4, "{}", paged.describe());
+    assert_eq!(lines[3], "parent right", "{}", paged.describe());
+    if lines.contains(&"ended") {
+        let said = paged.messages().iter().any(|m| m.contains("fork"));
+        assert!(said, "no word of why: {}", paged.describe());
+    }
+    assert_eq!(paged.figures().lost_pages, 0, "{}", paged.describe());
+    assert_eq!(paged.figures().self_faults, 0, "{}", paged.describe());
+    assert!(paged.figures().evicted_pages > 0, "{}", paged.describe());
+}
+
+/// Random changes of the address space, `seeds` of them.
+fn model(setting: Setting, threads: &str, seeds: std::ops::Range<u64>) {
+    for seed in seeds {
+        let args = [&*seed.to_string(), "5000", "256", threads];
+        let program = Run::new(program("vm_model")).args(args);
+        let native = program.run().ok();
+        for share in [50, 20] {
+            at_budget(&program, &native, setting, native.max_rss * share / 100);
+        }
+    }
+}
+
+#[test]
+fn random_changes_of_the_address_space_follow_the_model() {
+    model(Setting::PLAIN, "1", 1..scale::pick(5, 200));
+}
+
+#[test]
+fn random_changes_by_several_threads_follow_the_model() {
+    model(Setting::PLAIN, "4", 1..scale::pick(4, 100));
+}
+
+#[test]
+fn random_changes_follow_the_model_by_copying_pages() {
+    model(Setting::COPY, "1", 1..scale::pick(3, 100));
+    model(Setting::COPY, "4", 1..scale::pick(3, 100));
+}
+
+#[test]
+fn random_changes_follow_the_model_on_two_servers() {
+    model(Setting::TWO_SERVERS, "2", 1..scale::pick(3, 50));
+}
