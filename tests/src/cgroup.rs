@@ -38,10 +38,14 @@ impl Cgroup {
             "memory.limit_in_bytes"
         };
         fs::write(cgroup.path.join(limit), bytes.to_string()).ok()?;
-        if unified {
-            // Without a swap controller there is nothing to forbid.
-            let _ = fs::write(cgroup.path.join("memory.swap.max"), "0");
-        }
+        // Where swap is not accounted there is nothing to forbid.
+        let _ = match unified {
+            true => fs::write(cgroup.path.join("memory.swap.max"), "0"),
+            false => fs::write(
+                cgroup.path.join("memory.memsw.limit_in_bytes"),
+                bytes.to_string(),
+            ),
+        };
         Some(cgroup)
     }
 
