@@ -1,1 +1,17 @@
-//! config
+//! Options of tmem, from flags, the environment and a TOML file.
+//!
+//! Each place gives a [`Partial`]; [`Partial::or`] lays one over another (flag
+//! over environment over file) and [`Partial::finish`] fills in defaults.
+
+mod budget;
+mod error;
+mod file;
+mod options;
+mod server;
+mod size;
+
+pub use budget::{MIN_LOCAL, check_local, ram_bytes};
+pub use error::{ConfigError, Invalid};
+pub use options::{Level, Options, PagePath, Partial};
+pub use server::{SERVER_ALLOWED, Scheme, ServerAddr, parse_servers};
+pub use size::{SIZE_ALLOWED, Size, parse_size};

@@ -1,0 +1,86 @@
+//! Whether a local budget makes sense on this machine.
+
+use std::fs;
+use std::io;
+
+/// The smallest local budget, in bytes: below it a program would do little
+/// but wait for pages.
+pub const MIN_LOCAL: u64 = 16 << 20;
+
+/// The budget to use for the wish `local` on a machine with `ram` bytes, and
+/// what to say about it.
+pub fn check_local(local: u64, ram: u64) -> (u64, Option<String>) {
+    if local < MIN_LOCAL {
+        let text = format!(
+            "a local budget of {local} bytes is too small; using the smallest, {} MiB",
+            MIN_LOCAL >> 20
+        );
+        return (MIN_LOCAL, Some(text));
+    }
+    if ram != 0 && local > ram {
+        let text = format!(
+            "the local budget ({} MiB) is larger than the machine's RAM ({} MiB)",
+            local >> 20,
+            ram >> 20
+        );
+        return (local, Some(text));
+    }
+    (local, None)
+}
+
+/// Bytes of RAM that this machine has.
+///
+/// # Errors
+/// When `/proc/meminfo` cannot be read or does not say.
+pub fn ram_bytes() -> io::Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo")?;
+    parse_meminfo(&text)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/meminfo has no MemTotal"))
+}
+
+fn parse_meminfo(text: &str) -> Option<u64> {
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tiny_budget_is_raised_and_said() {
+        let (local, warning) = check_local(1, 1 << 30);
+        assert_eq!(local, MIN_LOCAL);
+        assert!(warning.unwrap().contains("too small"));
+    }
+
+    #[test]
+    fn a_budget_beyond_ram_is_kept_and_said() {
+        let (local, warning) = check_local(2 << 30, 1 << 30);
+        assert_eq!(local, 2 << 30);
+        assert!(
+            warning
+                .unwrap()
+                .contains("(2048 MiB) is larger than the machine's RAM (1024 MiB)")
+        );
+    }
+
+    #[test]
+    fn a_budget_that_fits_is_not_talked_about() {
+        assert_eq!(check_local(MIN_LOCAL, 1 << 30), (MIN_LOCAL, None));
+        assert_eq!(check_local(1 << 30, 1 << 30), (1 << 30, None));
+    }
+
+    #[test]
+    fn ram_is_read() {
+        assert_eq!(
+            parse_meminfo("MemFree: 1 kB\nMemTotal:   24 kB\n"),
+            Some(24 * 1024)
+        );
+        assert_eq!(parse_meminfo("nothing"), None);
+        assert!(ram_bytes().unwrap() > MIN_LOCAL);
+    }
+}

@@ -1,0 +1,87 @@
+//! Why options are not usable.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// A value that is not what its option takes.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("`{value}` {reason}; allowed: {allowed}")]
+pub struct Invalid {
+    /// The value as given.
+    pub value: String,
+    /// What is wrong with it, in words that follow the value.
+    pub reason: String,
+    /// What the option takes.
+    pub allowed: &'static str,
+}
+
+impl Invalid {
+    pub(crate) fn new(value: &str, reason: &str, allowed: &'static str) -> Invalid {
+        Invalid {
+            value: value.to_owned(),
+            reason: reason.to_owned(),
+            allowed,
+        }
+    }
+}
+
+/// Options that cannot be had from the environment or the file.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// An environment variable has a value that its option does not take.
+    #[error("{variable}={invalid}")]
+    Variable {
+        /// Its name.
+        variable: &'static str,
+        /// What is wrong.
+        #[source]
+        invalid: Invalid,
+    },
+    /// The file cannot be read.
+    #[error("config file {}: {error}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        error: io::Error,
+    },
+    /// The file is not TOML.
+    #[error("config file {}, line {line}: {message}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What the parser says.
+        message: String,
+    },
+    /// The file has a key that is no option.
+    #[error("config file {}, line {line}: unknown key `{key}`; known: {known}", path.display())]
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The key.
+        key: String,
+        /// The keys that exist.
+        known: String,
+    },
+    /// A key of the file has a value that its option does not take.
+    #[error("config file {}, line {line}: {key} = {invalid}", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The key.
+        key: &'static str,
+        /// What is wrong.
+        #[source]
+        invalid: Invalid,
+    },
+}

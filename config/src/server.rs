@@ -1,0 +1,206 @@
+//! Addresses of memory servers.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+use std::str::FromStr;
+
+use crate::Invalid;
+
+/// What a server may look like, for messages.
+pub const SERVER_ALLOWED: &str =
+    "host:port, tcp://host:port or rdma://host:port, IPv6 as [::1]:port";
+
+/// How a server is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// TCP; what an address without a scheme means.
+    Tcp,
+    /// RDMA.
+    Rdma,
+}
+
+/// Where a memory server is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ServerAddr {
+    /// How it is reached.
+    pub scheme: Scheme,
+    /// A name, an IPv4 address, or an IPv6 address without brackets.
+    pub host: String,
+    /// Its port, never 0.
+    pub port: u16,
+}
+
+/// Writes a form that parses as the same address.
+impl fmt::Display for ServerAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.scheme == Scheme::Rdma {
+            f.write_str("rdma://")?;
+        }
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl FromStr for ServerAddr {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<ServerAddr, Invalid> {
+        let invalid = |reason: &str| Invalid::new(text, reason, SERVER_ALLOWED);
+        let trimmed = text.trim();
+        let (scheme, rest) = match trimmed.split_once("://") {
+            None => (Scheme::Tcp, trimmed),
+            Some(("tcp", rest)) => (Scheme::Tcp, rest),
+            Some(("rdma", rest)) => (Scheme::Rdma, rest),
+            Some(_) => return Err(invalid("has an unknown scheme")),
+        };
+        let (host, port) = match rest.strip_prefix('[') {
+            Some(bracketed) => {
+                let (host, after) = bracketed
+                    .split_once(']')
+                    .ok_or_else(|| invalid("lacks a `]`"))?;
+                host.parse::<Ipv6Addr>()
+                    .map_err(|_| invalid("is no IPv6 address"))?;
+                let port = after
+                    .strip_prefix(':')
+                    .ok_or_else(|| invalid("lacks a port"))?;
+                (host, port)
+            }
+            None => {
+                let (host, port) = rest
+                    .rsplit_once(':')
+                    .ok_or_else(|| invalid("lacks a port"))?;
+                if host.contains(':') {
+                    return Err(invalid("looks like IPv6 without brackets"));
+                }
+                let ok = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+                if host.is_empty() || !host.chars().all(ok) {
+                    return Err(invalid("has no valid host"));
+                }
+                (host, port)
+            }
+        };
+        let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+        match port.parse() {
+            Ok(port) if digits && port != 0 => Ok(ServerAddr {
+                scheme,
+                host: host.to_owned(),
+                port,
+            }),
+            _ => Err(invalid("has no valid port (1 to 65535)")),
+        }
+    }
+}
+
+/// Reads servers separated by commas, each once, in their order.
+///
+/// # Errors
+/// [`Invalid`] names the first server that is wrong.
+pub fn parse_servers(text: &str) -> Result<Vec<ServerAddr>, Invalid> {
+    let mut servers = Vec::new();
+    for part in text.split(',') {
+        servers.push(part.parse()?);
+    }
+    Ok(unique(servers))
+}
+
+/// The servers without repetitions: one named twice would be asked twice for
+/// the same memory.
+pub(crate) fn unique(servers: Vec<ServerAddr>) -> Vec<ServerAddr> {
+    let mut unique: Vec<ServerAddr> = Vec::with_capacity(servers.len());
+    for server in servers {
+        if !unique.contains(&server) {
+            unique.push(server);
+        }
+    }
+    unique
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn tcp(host: &str, port: u16) -> ServerAddr {
+        ServerAddr {
+            scheme: Scheme::Tcp,
+            host: host.into(),
+            port,
+        }
+    }
+
+    #[test]
+    fn the_documented_forms_are_read() {
+        assert_eq!("node1:7070".parse(), Ok(tcp("node1", 7070)));
+        assert_eq!("tcp://10.0.0.1:1".parse(), Ok(tcp("10.0.0.1", 1)));
+        assert_eq!("[::1]:7070".parse(), Ok(tcp("::1", 7070)));
+        let rdma = ServerAddr {
+            scheme: Scheme::Rdma,
+            ..tcp("a-b.c_d", 65535)
+        };
+        assert_eq!("rdma://a-b.c_d:65535".parse(), Ok(rdma));
+    }
+
+    #[test]
+    fn a_list_keeps_order_and_drops_repetitions() {
+        let list = parse_servers("b:2, a:1,tcp://b:2,[::1]:3").unwrap();
+        assert_eq!(list, [tcp("b", 2), tcp("a", 1), tcp("::1", 3)]);
+    }
+
+    #[test]
+    fn refusals_name_the_value_the_reason_and_what_is_allowed() {
+        for (text, reason) in [
+            ("", "lacks a port"),
+            ("node1", "lacks a port"),
+            ("[::1]", "lacks a port"),
+            ("[::1:7070", "lacks a `]`"),
+            ("[fish]:7070", "is no IPv6 address"),
+            ("::1:7070", "looks like IPv6 without brackets"),
+            ("http://a:80", "has an unknown scheme"),
+            (":7070", "has no valid host"),
+            ("a b:7070", "has no valid host"),
+            ("a:", "has no valid port (1 to 65535)"),
+            ("a:0", "has no valid port (1 to 65535)"),
+            ("a:+7", "has no valid port (1 to 65535)"),
+            ("a:65536", "has no valid port (1 to 65535)"),
+        ] {
+            let message = text.parse::<ServerAddr>().unwrap_err().to_string();
+            assert_eq!(
+                message,
+                format!("`{text}` {reason}; allowed: {SERVER_ALLOWED}")
+            );
+        }
+        assert!(parse_servers("a:1,").is_err());
+        assert!(parse_servers("a:1,,b:2").is_err());
+    }
+
+    fn host() -> impl Strategy<Value = String> {
+        let v6 = any::<u128>().prop_map(|bits| Ipv6Addr::from(bits).to_string());
+        prop_oneof!["[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?(\\.[a-z]{1,5}){0,2}", v6]
+    }
+
+    fn server() -> impl Strategy<Value = ServerAddr> {
+        let scheme = prop_oneof![Just(Scheme::Tcp), Just(Scheme::Rdma)];
+        (scheme, host(), 1u16..).prop_map(|(scheme, host, port)| ServerAddr { scheme, host, port })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(servers in proptest::collection::vec(server(), 1..6)) {
+            let text: Vec<String> = servers.iter().map(ServerAddr::to_string).collect();
+            prop_assert_eq!(parse_servers(&text.join(",")).unwrap(), unique(servers));
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in "\\PC{0,40}") {
+            let _ = parse_servers(&text);
+        }
+
+        #[test]
+        fn address_like_text_is_read_or_refused(text in "(tcp|rdma)?(://)?[\\[\\]a:0-9,.]{0,20}") {
+            let _ = parse_servers(&text);
+        }
+    }
+}
