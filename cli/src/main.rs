@@ -1,2 +1,35 @@
 //! The `tmem` command.
-fn main() {}
+
+mod args;
+mod child;
+mod elf;
+mod figures;
+mod library;
+mod program;
+mod run;
+mod servers;
+mod signals;
+mod uffd;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+/// Exit status for failures of tmem itself.
+const OWN_FAILURE: i32 = 125;
+
+fn main() {
+    let args = match args::Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let status = match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => 0,
+                _ => OWN_FAILURE,
+            };
+            // Nothing is left to do when the message cannot be written.
+            let _ = error.print();
+            std::process::exit(status);
+        }
+    };
+    let args::Command::Run(args) = args.command;
+    std::process::exit(run::run(args));
+}

@@ -1,0 +1,71 @@
+//! Flags.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use tmem_config::{Level, PagePath, Partial, ServerAddr, Size};
+
+/// Run programs that need more memory than the machine has.
+#[derive(clap::Parser)]
+#[command(name = "tmem", version)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(clap::Subcommand)]
+pub(crate) enum Command {
+    /// Run a program with its cold memory on memory servers
+    Run(RunArgs),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct RunArgs {
+    /// Memory that may be resident: bytes, 512M, 2G, 1.5GiB, or 50% of RAM
+    #[arg(long, value_name = "SIZE")]
+    local: Option<Size>,
+    /// A memory server, host:port; may be given several times
+    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
+    server: Vec<ServerAddr>,
+    /// Do not start a program that cannot be paged
+    #[arg(long)]
+    strict: bool,
+    /// Messages on stderr: error, warn, info or debug
+    #[arg(long, value_name = "LEVEL")]
+    log: Option<Level>,
+    /// How pages travel: auto, move or copy
+    #[arg(long, value_name = "PATH")]
+    page_path: Option<PagePath>,
+    /// Write figures to this file as JSON at the end
+    #[arg(long, value_name = "FILE")]
+    stats_file: Option<PathBuf>,
+    /// File with the secret that the servers want
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+    /// Print figures on stderr at the end
+    #[arg(long)]
+    summary: bool,
+    /// TOML file with options
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
+    pub(crate) program: Vec<OsString>,
+}
+
+impl RunArgs {
+    /// The flags as a layer of options.
+    pub(crate) fn partial(&self) -> Partial {
+        Partial {
+            local: self.local,
+            servers: (!self.server.is_empty()).then(|| self.server.clone()),
+            strict: self.strict.then_some(true),
+            log: self.log,
+            page_path: self.page_path,
+            stats_file: self.stats_file.clone(),
+            secret_file: self.secret_file.clone(),
+            summary: self.summary.then_some(true),
+            config: self.config.clone(),
+        }
+    }
+}

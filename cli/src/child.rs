@@ -1,0 +1,116 @@
+//! Running the program: same terminal, same group, signals passed on.
+
+use std::ffi::OsString;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use crate::signals;
+
+/// How the program ended.
+pub(crate) struct Ended {
+    /// Its exit status, or 128 and the signal that killed it.
+    pub(crate) status: i32,
+    /// The most memory resident at once in it, or in one of the descendants
+    /// that it waited for, in bytes; the kernel does not tell these apart.
+    pub(crate) max_resident: u64,
+}
+
+/// Starts the program and waits for its end.
+pub(crate) fn run(
+    argv: &[OsString],
+    env: &[(&str, OsString)],
+    unset: &[&str],
+) -> io::Result<Ended> {
+    let Some((program, args)) = argv.split_first() else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let outside = signals::outside();
+    let mask = signals::block(&outside);
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .envs(env.iter().map(|(name, value)| (name, value)));
+    for name in unset {
+        command.env_remove(name);
+    }
+    // SAFETY: what is called is allowed between fork and exec.
+    unsafe { command.pre_exec(move || signals::restore(&mask)) };
+    let child = command.spawn()?;
+    Ok(watch(child.id() as libc::pid_t, &outside))
+}
+
+fn watch(pid: libc::pid_t, outside: &libc::sigset_t) -> Ended {
+    let mut stopped = false;
+    loop {
+        let Some(info) = signals::take(outside) else {
+            continue;
+        };
+        match info.si_signo {
+            libc::SIGCHLD => {
+                if let Some(ended) = changes(pid, &mut stopped) {
+                    return ended;
+                }
+            }
+            libc::SIGCONT => {
+                if let Some(ended) = changes(pid, &mut stopped) {
+                    return ended;
+                }
+                // A shell wakes the whole group; the program needs a second
+                // signal only where it was not reached.
+                if stopped {
+                    send(pid, libc::SIGCONT);
+                }
+            }
+            // Of the kernel: a key in the terminal, which the program got too.
+            _ if info.si_code > 0 => {}
+            signal => send(pid, signal),
+        }
+    }
+}
+
+/// Takes in what happened to the program; its end, if that.
+fn changes(pid: libc::pid_t, stopped: &mut bool) -> Option<Ended> {
+    loop {
+        let mut status = 0;
+        let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+        let flags = libc::WNOHANG | libc::WUNTRACED | libc::WCONTINUED;
+        // SAFETY: room for both answers.
+        let (got, usage) = unsafe {
+            let got = libc::wait4(pid, &raw mut status, flags, usage.as_mut_ptr());
+            (got, usage.assume_init())
+        };
+        if got != pid {
+            return None;
+        }
+        let max_resident = u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024;
+        if libc::WIFEXITED(status) {
+            return Some(Ended {
+                status: libc::WEXITSTATUS(status),
+                max_resident,
+            });
+        }
+        if libc::WIFSIGNALED(status) {
+            return Some(Ended {
+                status: 128 + libc::WTERMSIG(status),
+                max_resident,
+            });
+        }
+        *stopped = libc::WIFSTOPPED(status);
+        // With the program stopped from the terminal, the job has stopped:
+        // the shell has to see it. A SIGSTOP sent to the program alone is no
+        // such thing, and its SIGCONT would not reach this process.
+        let job = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
+        if *stopped && job.contains(&libc::WSTOPSIG(status)) {
+            // SAFETY: no preconditions.
+            unsafe { libc::raise(libc::SIGSTOP) };
+        }
+    }
+}
+
+fn send(pid: libc::pid_t, signal: libc::c_int) {
+    // SAFETY: the process is not waited for yet, so its id is still its own.
+    // It fails only when the program has changed its user.
+    unsafe { libc::kill(pid, signal) };
+}

@@ -1,0 +1,104 @@
+//! Figures that the paged processes leave in shared memory.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tmem_pager::stats::{MAGIC, Shared, Totals};
+
+/// The shared memory, mapped here as long as this lives.
+pub(crate) struct Figures {
+    file: OwnedFd,
+    shared: *const Shared,
+}
+
+impl Figures {
+    /// Makes the memory file.
+    pub(crate) fn new() -> io::Result<Figures> {
+        // SAFETY: the name is a C string.
+        let fd = unsafe { libc::memfd_create(c"tmem-stats".as_ptr(), libc::MFD_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor was just made and nobody else has it.
+        let file = unsafe { OwnedFd::from_raw_fd(fd) };
+        // SAFETY: a plain call on a descriptor that is open.
+        if unsafe { libc::ftruncate(file.as_raw_fd(), Shared::LEN as libc::off_t) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping of a file of this length.
+        let address = unsafe {
+            let (shared, fd) = (libc::MAP_SHARED, file.as_raw_fd());
+            libc::mmap(std::ptr::null_mut(), Shared::LEN, protection, shared, fd, 0)
+        };
+        if address == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let figures = Figures {
+            file,
+            shared: address.cast(),
+        };
+        figures.shared().magic.store(MAGIC, Relaxed);
+        Ok(figures)
+    }
+
+    /// What another process of this user opens to get at the figures.
+    pub(crate) fn path(&self) -> String {
+        format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd())
+    }
+
+    /// The figures of all processes so far.
+    pub(crate) fn totals(&self) -> Totals {
+        self.shared().totals()
+    }
+
+    fn shared(&self) -> &Shared {
+        // SAFETY: mapped until drop, page-aligned, and atomics throughout,
+        // for which any bytes are a value.
+        unsafe { &*self.shared }
+    }
+}
+
+impl Drop for Figures {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this one's and no reference to it is left.
+        unsafe { libc::munmap(self.shared.cast_mut().cast(), Shared::LEN) };
+    }
+}
+
+/// Writes the figures as JSON, whole or not at all.
+pub(crate) fn write_json(path: &Path, totals: &Totals) -> io::Result<()> {
+    let mut text = String::new();
+    totals.write_json(&mut text).map_err(io::Error::other)?;
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".tmp{}", std::process::id()));
+    let beside = path.with_file_name(name);
+    fs::write(&beside, text)
+        .and_then(|()| fs::rename(&beside, path))
+        .inspect_err(|_| drop(fs::remove_file(&beside)))
+}
+
+/// The figures for people.
+pub(crate) fn summary(totals: &Totals, time: Duration) -> String {
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    format!(
+        "tmem: budget {:.1} MiB, peak resident {:.1} MiB, remote at most {:.1} MiB\n\
+         tmem: {} faults, {} pages fetched ({} ahead), {} evicted, {} lost\n\
+         tmem: fault p50 {:.1} us, p99 {:.1} us; {:.3} s in all\n",
+        mib(totals.local_budget_bytes),
+        mib(totals.peak_resident_bytes),
+        mib(totals.remote_bytes),
+        totals.faults,
+        totals.fetched_pages,
+        totals.prefetched_pages,
+        totals.evicted_pages,
+        totals.lost_pages,
+        totals.fault_us(0.5),
+        totals.fault_us(0.99),
+        time.as_secs_f64(),
+    )
+}

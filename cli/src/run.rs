@@ -1,0 +1,172 @@
+//! `tmem run`.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use tmem_config::{Level, Options, Partial, Size, check_local, ram_bytes};
+use tmem_pager::stats::Totals;
+
+use crate::args::RunArgs;
+use crate::figures::{self, Figures};
+use crate::program::{self, Missing};
+use crate::{OWN_FAILURE, child, library, servers, uffd};
+
+/// Variables that are this command's business and not the program's.
+const NOT_HANDED_ON: [&str; 4] = [
+    "TMEM_CONFIG",
+    "TMEM_STATS_FILE",
+    "TMEM_SUMMARY",
+    "TMEM_STATS_SHM",
+];
+
+/// Runs the program; the exit status.
+pub(crate) fn run(args: RunArgs) -> i32 {
+    match try_run(args) {
+        Ok(status) => status,
+        Err((status, text)) => {
+            eprintln!("tmem: {text}");
+            status
+        }
+    }
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "taken by `map_err`, which gives values"
+)]
+fn own(text: impl ToString) -> (i32, String) {
+    (OWN_FAILURE, text.to_string())
+}
+
+fn try_run(args: RunArgs) -> Result<i32, (i32, String)> {
+    let layers = Partial::from_env().map_err(own)?;
+    let partial = args.partial().or(layers).with_file().map_err(own)?;
+    let options = partial.finish();
+    let argv = args.program;
+    let local = budget(&options)?;
+    let name = argv[0].to_string_lossy().into_owned();
+    let found = program::find(&argv[0], env::var_os("PATH").as_deref()).map_err(|m| match m {
+        Missing::NotFound => (127, format!("{name}: program not found")),
+        Missing::NotExecutable => (126, format!("{name}: not an executable file")),
+    })?;
+    let figures = Figures::new().map_err(|e| own(format!("memory for figures: {e}")))?;
+    let (vars, unset) = match pageable(&found, &options) {
+        Ok(library) => (
+            variables(&options, local, library, &figures)?,
+            NOT_HANDED_ON.to_vec(),
+        ),
+        Err(reason) if options.strict => {
+            return Err(own(format!("{reason}; not started, as --strict asks")));
+        }
+        Err(reason) => {
+            eprintln!("tmem: {reason}; {name} runs without paging");
+            (Vec::new(), Vec::new())
+        }
+    };
+    let unset: Vec<&str> = unset
+        .into_iter()
+        .filter(|name| vars.iter().all(|(set, _)| set != name))
+        .collect();
+    let start = Instant::now();
+    let ended = child::run(&argv, &vars, &unset).map_err(|e| (126, format!("{name}: {e}")))?;
+    let time = start.elapsed();
+    let mut totals = figures.totals();
+    totals.local_budget_bytes = totals.local_budget_bytes.max(local);
+    totals.peak_resident_bytes = totals.peak_resident_bytes.max(ended.max_resident);
+    report(&options, &totals, time);
+    Ok(ended.status)
+}
+
+/// The budget in bytes, with what is odd about it said.
+fn budget(options: &Options) -> Result<u64, (i32, String)> {
+    let wish = options
+        .local
+        .ok_or_else(|| own("no local budget: use --local SIZE"))?;
+    let ram = ram_bytes().map_err(own)?;
+    let (local, warning) = check_local(wish.bytes(ram), ram);
+    if let Some(text) = warning.filter(|_| options.log >= Level::Warn) {
+        eprintln!("tmem: {text}");
+    }
+    Ok(local)
+}
+
+/// The library to preload, or why the program cannot be paged.
+fn pageable(program: &std::path::Path, options: &Options) -> Result<PathBuf, String> {
+    if let Some(reason) = program::obstacle(program) {
+        return Err(format!("cannot page this program: {reason}"));
+    }
+    let library = library::find()?;
+    if !uffd::usable() {
+        return Err("no permission for userfaultfd: as root, run \
+                    `sysctl vm.unprivileged_userfaultfd=1` or give this user access to \
+                    /dev/userfaultfd"
+            .to_owned());
+    }
+    if options.servers.is_empty() {
+        return Err("no memory server named: use --server HOST:PORT".to_owned());
+    }
+    check_servers(options)?;
+    Ok(library)
+}
+
+fn check_servers(options: &Options) -> Result<(), String> {
+    let secret = match &options.secret_file {
+        Some(path) => {
+            Some(fs::read(path).map_err(|e| format!("secret file {}: {e}", path.display()))?)
+        }
+        None => None,
+    };
+    let mut problems = Vec::new();
+    let answers = servers::check(&options.servers, secret.as_deref());
+    for (server, answer) in options.servers.iter().zip(answers) {
+        if let Err(text) = answer {
+            problems.push(format!("server {server} {text}"));
+        }
+    }
+    if problems.len() == options.servers.len() {
+        return Err(problems.join("; "));
+    }
+    if options.log >= Level::Warn {
+        problems
+            .iter()
+            .for_each(|text| eprintln!("tmem: {text}; going on with the others"));
+    }
+    Ok(())
+}
+
+/// What the shim finds in its environment.
+fn variables(
+    options: &Options,
+    local: u64,
+    library: PathBuf,
+    figures: &Figures,
+) -> Result<Vec<(&'static str, OsString)>, (i32, String)> {
+    let absolute = |path: &PathBuf| std::path::absolute(path).map_err(own);
+    let effective = Partial {
+        local: Some(Size::Bytes(local)),
+        servers: Some(options.servers.clone()),
+        strict: Some(options.strict),
+        log: Some(options.log),
+        page_path: Some(options.page_path),
+        secret_file: options.secret_file.as_ref().map(absolute).transpose()?,
+        ..Partial::default()
+    };
+    let mut vars = effective.to_env();
+    vars.push(("TMEM_STATS_SHM", figures.path().into()));
+    vars.push(("LD_PRELOAD", library::preload(library)));
+    Ok(vars)
+}
+
+fn report(options: &Options, totals: &Totals, time: std::time::Duration) {
+    if let Some(path) = &options.stats_file
+        && let Err(error) = figures::write_json(path, totals)
+    {
+        eprintln!("tmem: figures not written to {}: {error}", path.display());
+    }
+    if options.summary {
+        eprint!("{}", figures::summary(totals, time));
+    }
+}

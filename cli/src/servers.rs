@@ -1,0 +1,153 @@
+//! Whether the servers can be used, asked before the program starts.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use tmem_config::{Scheme, ServerAddr};
+use tmem_wire::{HEADER_LEN, Header, Hello, HelloReply, Op, SessionId, Status, VERSION, auth};
+
+/// For connecting, and for each answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Asks all servers at the same time; for each, what is wrong with it.
+pub(crate) fn check(servers: &[ServerAddr], secret: Option<&[u8]>) -> Vec<Result<(), String>> {
+    std::thread::scope(|scope| {
+        let asked: Vec<_> = servers
+            .iter()
+            .map(|server| scope.spawn(move || ask(server, secret)))
+            .collect();
+        asked
+            .into_iter()
+            .map(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|_| Err("could not be asked".to_owned()))
+            })
+            .collect()
+    })
+}
+
+fn ask(server: &ServerAddr, secret: Option<&[u8]>) -> Result<(), String> {
+    if server.scheme == Scheme::Rdma {
+        return Err("cannot be reached: this build has no RDMA".to_owned());
+    }
+    let mut stream = connect(server).map_err(|e| format!("cannot be reached: {e}"))?;
+    talk(&mut stream, secret).map_err(|error| match error {
+        Talk::Said(text) => text,
+        Talk::Lost(e)
+            if matches!(
+                e.kind(),
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+            ) =>
+        {
+            "does not answer".to_owned()
+        }
+        Talk::Lost(e) => format!("closed the connection: {e}"),
+        Talk::Garbage => "is not a tmem memory server".to_owned(),
+    })
+}
+
+fn connect(server: &ServerAddr) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in (server.host.as_str(), server.port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, PATIENCE) {
+            Ok(stream) => {
+                stream.set_read_timeout(Some(PATIENCE))?;
+                stream.set_write_timeout(Some(PATIENCE))?;
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+enum Talk {
+    Said(String),
+    Lost(io::Error),
+    Garbage,
+}
+
+impl From<io::Error> for Talk {
+    fn from(error: io::Error) -> Talk {
+        Talk::Lost(error)
+    }
+}
+
+fn talk(stream: &mut (impl Read + Write), secret: Option<&[u8]>) -> Result<(), Talk> {
+    let nonce = random()?;
+    let hello = Hello {
+        min_version: VERSION,
+        max_version: VERSION,
+        features: 0,
+        session: SessionId::NEW,
+        nonce,
+    };
+    let (mut status, mut payload) = exchange(stream, Op::Hello, 1, &hello.encode())?;
+    if status == Status::Auth {
+        let challenge = HelloReply::decode(&payload)
+            .map_err(|_| Talk::Garbage)?
+            .challenge;
+        let secret =
+            secret.ok_or_else(|| Talk::Said("wants a secret: use --secret-file".into()))?;
+        let proof = auth::proof(secret, &challenge, &nonce);
+        (status, payload) = exchange(stream, Op::Auth, 2, &proof)?;
+    }
+    let refusal = match status {
+        Status::Ok => None,
+        Status::Auth => Some("does not accept the secret in the secret file".to_owned()),
+        Status::BadVersion => Some(format!("does not speak version {VERSION} of the protocol")),
+        Status::Full | Status::Limit => Some("is full".to_owned()),
+        other => Some(format!("refuses: {other}")),
+    };
+    if let Some(text) = refusal {
+        return Err(Talk::Said(text));
+    }
+    let reply = HelloReply::decode(&payload).map_err(|_| Talk::Garbage)?;
+    if reply.version != VERSION {
+        let text = format!("does not speak version {VERSION} of the protocol");
+        return Err(Talk::Said(text));
+    }
+    // The session is of no further use; a server that is gone now is found
+    // missing by the program's own connection.
+    let _ = stream.write_all(&Header::request(Op::Bye, 3).encode());
+    if reply.free_pages == 0 {
+        return Err(Talk::Said("is full".to_owned()));
+    }
+    Ok(())
+}
+
+fn exchange(
+    stream: &mut (impl Read + Write),
+    op: Op,
+    id: u64,
+    payload: &[u8],
+) -> Result<(Status, Vec<u8>), Talk> {
+    let mut request = Header::request(op, id);
+    request.len = payload.len() as u32;
+    let mut message = request.encode().to_vec();
+    message.extend_from_slice(payload);
+    stream.write_all(&message)?;
+    let mut head = [0; HEADER_LEN];
+    stream.read_exact(&mut head)?;
+    let reply = Header::decode(&head).map_err(|_| Talk::Garbage)?;
+    if !reply.reply || reply.op != op || reply.id != id {
+        return Err(Talk::Garbage);
+    }
+    // The decoder has bounded the length.
+    let mut payload = vec![0; reply.len as usize];
+    stream.read_exact(&mut payload)?;
+    Ok((reply.status, payload))
+}
+
+fn random() -> io::Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    // SAFETY: the buffer is as long as said.
+    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    if got == bytes.len() as isize {
+        Ok(bytes)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}

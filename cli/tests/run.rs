@@ -1,0 +1,320 @@
+//! What `tmem run` promises whether or not the program can be paged.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+fn tmem() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tmem"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("TMEM_") {
+            command.env_remove(name);
+        }
+    }
+    command.args(["run", "--local", "64M"]);
+    command
+}
+
+fn run(args: &[&str]) -> Output {
+    tmem().args(args).stdin(Stdio::null()).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A port on which nobody listens.
+fn closed_port() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+/// A library that only has to exist: the checks after it are the matter.
+fn some_library(command: &mut Command) -> &mut Command {
+    command.env("TMEM_LIB", "/proc/self/exe")
+}
+
+fn until_said(child: &mut Child) {
+    let mut byte = [0];
+    child
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut byte)
+        .unwrap();
+}
+
+#[test]
+fn exit_status_passes_through() {
+    for status in [0, 1, 7, 125, 255] {
+        let output = run(&["--", "sh", "-c", &format!("exit {status}")]);
+        assert_eq!(output.status.code(), Some(status));
+    }
+}
+
+#[test]
+fn a_killed_program_gives_128_and_the_signal() {
+    for (signal, status) in [("KILL", 137), ("TERM", 143), ("SEGV", 139)] {
+        let output = run(&["--", "sh", "-c", &format!("kill -{signal} $$")]);
+        assert_eq!(output.status.code(), Some(status));
+    }
+}
+
+#[test]
+fn streams_pass_through_binary_clean() {
+    let data: Vec<u8> = (0..300_000u32).map(|n| (n * 7 % 256) as u8).collect();
+    let mut child = tmem()
+        .args(["--", "cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let sent = data.clone();
+    let writer = std::thread::spawn(move || stdin.write_all(&sent));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap().unwrap();
+    assert_eq!(output.stdout, data);
+}
+
+#[test]
+fn arguments_pass_through_unchanged() {
+    let output = run(&["--", "printf", "%s|", "a b", "", "--strict", "*", "x\ny"]);
+    assert_eq!(output.stdout, b"a b||--strict|*|x\ny|");
+}
+
+#[test]
+fn signals_sent_to_tmem_reach_the_program() {
+    for signal in ["TERM", "INT", "HUP", "QUIT", "USR1"] {
+        let script = format!("trap 'exit 42' {signal}; printf r; while :; do sleep 0.01; done");
+        let mut child = tmem()
+            .args(["--", "sh", "-c", &script])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        until_said(&mut child);
+        let pid = child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([&format!("-{signal}"), &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+        assert_eq!(child.wait().unwrap().code(), Some(42), "{signal}");
+    }
+}
+
+#[test]
+fn stop_and_continue_are_mirrored() {
+    let mut child = tmem()
+        .args(["--", "sh", "-c", "printf r; read line; exit 9"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    until_said(&mut child);
+    let pid = child.id() as libc::pid_t;
+    let mut status = 0;
+    // SAFETY: plain calls about a child of this process.
+    unsafe {
+        libc::kill(pid, libc::SIGTSTP);
+        assert_eq!(libc::waitpid(pid, &raw mut status, libc::WUNTRACED), pid);
+    }
+    assert!(libc::WIFSTOPPED(status), "{status:#x}");
+    // SAFETY: as above.
+    unsafe { libc::kill(pid, libc::SIGCONT) };
+    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    let ended = child.wait().unwrap();
+    assert_eq!((ended.code(), ended.signal()), (Some(9), None));
+}
+
+#[test]
+fn the_program_has_no_further_descriptors_and_the_same_signals() {
+    let show = "ls /proc/self/fd; grep -E 'Sig(Blk|Ign)' /proc/self/status";
+    let native = Command::new("sh")
+        .args(["-c", show])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let under = run(&["--", "sh", "-c", show]);
+    assert_eq!(
+        String::from_utf8_lossy(&under.stdout),
+        String::from_utf8_lossy(&native.stdout)
+    );
+}
+
+#[test]
+fn programs_that_cannot_start_are_said_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = folder.path().join("plain");
+    fs::write(&plain, "x").unwrap();
+    for (name, status) in [
+        ("no-such-program-here", 127),
+        ("/no/such", 127),
+        (plain.to_str().unwrap(), 126),
+        ("/", 126),
+    ] {
+        let output = run(&["--", name]);
+        assert_eq!(output.status.code(), Some(status), "{name}");
+        let text = stderr(&output);
+        assert!(text.starts_with("tmem: ") && text.contains(name), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
+}
+
+#[test]
+fn bad_flags_and_variables_are_125_and_named() {
+    for (args, word) in [
+        (&["--local", "lots", "--", "true"][..], "lots"),
+        (&["--server", "nowhere", "--", "true"][..], "nowhere"),
+        (
+            &["--page-path", "fast", "--", "true"][..],
+            "auto, move or copy",
+        ),
+        (
+            &["--config", "/no/such.toml", "--", "true"][..],
+            "/no/such.toml",
+        ),
+        (&["--no-such-flag", "--", "true"][..], "--no-such-flag"),
+        (&[][..], "PROGRAM"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_tmem"))
+            .arg("run")
+            .args(args)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(125), "{args:?}");
+        assert!(stderr(&output).contains(word), "{}", stderr(&output));
+        assert!(output.stdout.is_empty());
+    }
+    let output = tmem()
+        .env("TMEM_PAGE_PATH", "fast")
+        .args(["--", "true"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    assert!(stderr(&output).starts_with("tmem: TMEM_PAGE_PATH=`fast` is not known"));
+}
+
+#[test]
+fn a_static_program_is_said_and_runs_or_with_strict_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("s.c");
+    fs::write(&source, "int main(void) { return 5; }").unwrap();
+    let program = folder.path().join("s");
+    let built = Command::new("gcc")
+        .arg("-static")
+        .arg(&source)
+        .arg("-o")
+        .arg(&program)
+        .status();
+    assert!(built.unwrap().success());
+    let program = program.to_str().unwrap();
+    let output = run(&["--", program]);
+    assert_eq!(output.status.code(), Some(5));
+    assert!(
+        stderr(&output).contains("is statically linked"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(run(&["--strict", "--", program]).status.code(), Some(125));
+    // A script is judged by its interpreter.
+    let script = folder.path().join("script");
+    fs::write(&script, format!("#!{program}\n")).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let output = run(&["--", script.to_str().unwrap()]);
+    assert!(
+        stderr(&output).contains("is statically linked"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn an_unreachable_server_is_named_and_the_program_runs_or_with_strict_does_not() {
+    let server = closed_port();
+    let output = some_library(&mut tmem())
+        .args(["--server", &server, "--", "sh", "-c", "exit 3"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let text = stderr(&output);
+    assert!(
+        text.contains(&format!("server {server} cannot be reached")),
+        "{text}"
+    );
+    assert_eq!(text.lines().count(), 1, "{text}");
+    let output = some_library(&mut tmem())
+        .args([
+            "--strict", "--server", &server, "--", "sh", "-c", "echo ran",
+        ])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn a_server_that_answers_with_garbage_is_named() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = listener.local_addr().unwrap().to_string();
+    let garbage = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(&[b'x'; 4096]).unwrap();
+        let mut rest = Vec::new();
+        // The other side may cut the connection; only its end matters.
+        let _ = stream.read_to_end(&mut rest);
+    });
+    let output = some_library(&mut tmem())
+        .args(["--server", &server, "--", "true"])
+        .output()
+        .unwrap();
+    garbage.join().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let text = stderr(&output);
+    assert!(
+        text.contains(&format!("server {server} is not a tmem memory server")),
+        "{text}"
+    );
+}
+
+#[test]
+fn figures_are_written_whole_and_a_failure_leaves_the_status_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("s.json");
+    let output = run(&[
+        "--stats-file",
+        file.to_str().unwrap(),
+        "--summary",
+        "--",
+        "true",
+    ]);
+    assert_eq!(output.status.code(), Some(0));
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains("\"local_budget_bytes\": 67108864"), "{text}");
+    assert!(!text.contains("\"peak_resident_bytes\": 0,"), "{text}");
+    assert!(
+        stderr(&output).contains("tmem: budget 64.0 MiB"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+
+    let nowhere = Path::new("/no/such/folder/s.json");
+    let output = run(&[
+        "--stats-file",
+        nowhere.to_str().unwrap(),
+        "--",
+        "sh",
+        "-c",
+        "exit 4",
+    ]);
+    assert_eq!(output.status.code(), Some(4));
+    assert!(stderr(&output).contains("figures not written to /no/such/folder/s.json"));
+}
