@@ -20,7 +20,11 @@ fn tmem() -> Command {
 }
 
 fn run(args: &[&str]) -> Output {
-    tmem().args(args).stdin(Stdio::null()).output().unwrap()
+    tmem()
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the test machine can do this")
 }
 
 fn stderr(output: &Output) -> String {
@@ -29,8 +33,11 @@ fn stderr(output: &Output) -> String {
 
 /// A port on which nobody listens.
 fn closed_port() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
+    let listener = TcpListener::bind("127.0.0.1:0").expect("the test machine can do this");
+    listener
+        .local_addr()
+        .expect("the test machine can do this")
+        .to_string()
 }
 
 /// A library that only has to exist: the checks after it are the matter.
@@ -43,9 +50,9 @@ fn until_said(child: &mut Child) {
     child
         .stdout
         .as_mut()
-        .unwrap()
+        .expect("the test machine can do this")
         .read_exact(&mut byte)
-        .unwrap();
+        .expect("the test machine can do this");
 }
 
 #[test]
