@@ -15,3 +15,4 @@ pub mod net;
 pub mod prefetch;
 pub mod slots;
 pub mod stats;
+pub mod sys;

@@ -1,0 +1,160 @@
+//! Memory of the engine's own, and questions about memory.
+
+use core::ptr;
+use rustix::io::Errno;
+use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
+use tmem_wire::PAGE_SIZE;
+
+/// An anonymous private mapping, lazily populated and never unmapped: the
+/// engine lives as long as the process.
+#[derive(Clone, Copy, Debug)]
+pub struct Region {
+    /// First address.
+    pub start: usize,
+    /// Bytes.
+    pub len: usize,
+}
+
+impl Region {
+    /// Maps `len` bytes that a forked child does not see.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn new(len: usize) -> Result<Region, Errno> {
+        let region = Region::inherited(len)?;
+        region.advise(Advice::LinuxDontFork)?;
+        // A pool of huge pages would defeat exchanging single pages.
+        // Kernels without transparent huge pages refuse, and need not be asked.
+        let _ = region.advise(Advice::LinuxNoHugepage);
+        let _ = region.advise(Advice::LinuxDontDump);
+        Ok(region)
+    }
+
+    /// Maps `len` bytes that a forked child inherits.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn inherited(len: usize) -> Result<Region, Errno> {
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let at = unsafe {
+            rustix::mm::mmap_anonymous(
+                ptr::null_mut(),
+                len,
+                ProtFlags::READ | ProtFlags::WRITE,
+                flags,
+            )?
+        };
+        Ok(Region {
+            start: at as usize,
+            len,
+        })
+    }
+
+    /// A stack: the lowest page is made inaccessible, so that overflow ends
+    /// the process and not its data.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn stack(len: usize) -> Result<Region, Errno> {
+        let region = Region::inherited(len)?;
+        // SAFETY: the mapping was made just now and nobody uses it yet.
+        unsafe {
+            rustix::mm::mprotect(region.start as *mut _, PAGE_SIZE, MprotectFlags::empty())?;
+        }
+        Ok(region)
+    }
+
+    /// End of the region.
+    pub fn end(&self) -> usize {
+        self.start + self.len
+    }
+
+    /// Whether `addr` lies within.
+    pub fn contains(&self, addr: usize) -> bool {
+        (self.start..self.end()).contains(&addr)
+    }
+
+    fn advise(&self, advice: Advice) -> Result<(), Errno> {
+        // SAFETY: advice on a mapping of our own; see the callers for its effect.
+        unsafe { rustix::mm::madvise(self.start as *mut _, self.len, advice) }
+    }
+
+    /// Gives the pages of `len` bytes at `start` back to the kernel.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn discard(&self, start: usize, len: usize) -> Result<(), Errno> {
+        debug_assert!(self.contains(start) && start + len <= self.end());
+        // SAFETY: within our own region, whose contents nobody wants any more.
+        unsafe { rustix::mm::madvise(start as *mut _, len, Advice::LinuxDontNeed) }
+    }
+}
+
+/// `madvise(MADV_DONTNEED)` on memory of the program, whose contents the
+/// caller has saved.
+///
+/// # Errors
+/// The kernel's.
+pub fn zap(start: usize, len: usize) -> Result<(), Errno> {
+    // SAFETY: the contents were copied away and the range is registered, so
+    // that whoever touches it gets them back.
+    unsafe { rustix::mm::madvise(start as *mut _, len, Advice::LinuxDontNeed) }
+}
+
+/// Which pages of `len` bytes at `start` are present, one byte per page into
+/// `out`, its lowest bit set for those that are.
+///
+/// # Errors
+/// The kernel's.
+pub fn mincore(start: usize, out: &mut [u8]) -> Result<(), Errno> {
+    let len = out.len() * PAGE_SIZE;
+    // SAFETY: mincore(2) writes one byte per page, which is what `out` holds.
+    let r = unsafe { syscall3(27, start, len, out.as_mut_ptr() as usize) };
+    if r == 0 {
+        Ok(())
+    } else {
+        Err(Errno::from_raw_os_error(-(r as i32)))
+    }
+}
+
+/// A page of the engine's own memory as bytes.
+///
+/// # Safety
+/// `at` is a page of the frame pool that the kernel does not write to now.
+pub unsafe fn page<'a>(at: usize) -> &'a [u8; PAGE_SIZE] {
+    // SAFETY: by the caller; any bytes are valid.
+    unsafe { &*(at as *const [u8; PAGE_SIZE]) }
+}
+
+/// Fills a page of the frame pool with zeros.
+///
+/// # Safety
+/// `at` is a page of the frame pool that nobody else reads or writes now.
+pub unsafe fn zero_page(at: usize) {
+    // SAFETY: by the caller.
+    unsafe { ptr::write_bytes(at as *mut u8, 0, PAGE_SIZE) };
+}
+
+/// Whether a page is all zeros.
+pub fn is_zero(page: &[u8; PAGE_SIZE]) -> bool {
+    // By 128-byte blocks, so that the usual page is told by its first.
+    page.as_chunks::<128>()
+        .0
+        .iter()
+        .all(|block| block.iter().fold(0, |acc, b| acc | b) == 0)
+}
+
+/// A system call of three arguments that has no wrapper in rustix.
+///
+/// # Safety
+/// As the system call demands.
+pub(super) unsafe fn syscall3(nr: usize, a: usize, b: usize, c: usize) -> isize {
+    let r: isize;
+    // SAFETY: the x86-64 convention of Linux; the kernel clobbers rcx and r11.
+    unsafe {
+        core::arch::asm!("syscall", inlateout("rax") nr as isize => r, in("rdi") a, in("rsi") b,
+            in("rdx") c, lateout("rcx") _, lateout("r11") _, options(nostack));
+    }
+    r
+}

@@ -1,0 +1,23 @@
+//! The kernel, in thin modules: every `unsafe` system call of the engine is
+//! here, and nothing here decides anything.
+
+pub mod mem;
+pub mod proc;
+pub mod say;
+pub mod thread;
+pub mod uffd;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Nanoseconds of the monotonic clock.
+pub fn now_ns() -> u64 {
+    let t = clock_gettime(ClockId::Monotonic);
+    // The monotonic clock is never negative.
+    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
+}
+
+/// Nanoseconds of processor time that the calling thread has used.
+pub fn thread_cpu_ns() -> u64 {
+    let t = clock_gettime(ClockId::ThreadCPUTime);
+    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
+}

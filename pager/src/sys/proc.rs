@@ -1,0 +1,238 @@
+//! What the kernel says of the process in `/proc`.
+//!
+//! Paths go by `thread-self`: the entries of the process itself are empty once
+//! its first thread has ended.
+
+use alloc::vec::Vec;
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::ioctl::{self, Opcode};
+use tmem_wire::PAGE_SIZE;
+
+/// Files of `/proc` that stay open.
+#[derive(Debug)]
+pub struct Proc {
+    statm: OwnedFd,
+    pagemap: OwnedFd,
+    mem: OwnedFd,
+    has_scan: bool,
+}
+
+/// A run of present pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PresentRun {
+    /// First address.
+    pub start: usize,
+    /// End.
+    pub end: usize,
+}
+
+#[repr(C)]
+struct ScanArg {
+    size: u64,
+    flags: u64,
+    start: u64,
+    end: u64,
+    walk_end: u64,
+    vec: u64,
+    vec_len: u64,
+    max_pages: u64,
+    inverted: u64,
+    mask: u64,
+    anyof_mask: u64,
+    return_mask: u64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct ScanRegion {
+    start: u64,
+    end: u64,
+    categories: u64,
+}
+
+const IOC_SCAN: Opcode = ioctl::opcode::read_write::<ScanArg>(b'f', 16);
+const IS_PRESENT: u64 = 1 << 3;
+const PAGEMAP_PRESENT: u64 = 1 << 63;
+
+fn open(path: &core::ffi::CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
+    rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())
+}
+
+impl Proc {
+    /// Opens the files; called by the engine's thread.
+    ///
+    /// # Errors
+    /// The kernel's: `/proc` is not mounted, for instance.
+    pub fn open() -> Result<Proc, Errno> {
+        let mut proc = Proc {
+            statm: open(c"/proc/thread-self/statm", OFlags::RDONLY)?,
+            pagemap: open(c"/proc/thread-self/pagemap", OFlags::RDONLY)?,
+            mem: open(c"/proc/thread-self/mem", OFlags::RDONLY)?,
+            has_scan: true,
+        };
+        let mut none = Vec::new();
+        proc.has_scan = proc.scan(0x1000, 0x2000, &mut none).is_ok();
+        Ok(proc)
+    }
+
+    /// Resident pages of the process.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn resident_pages(&self) -> Result<u64, Errno> {
+        let mut buf = [0u8; 128];
+        let n = rustix::io::pread(&self.statm, &mut buf, 0)?;
+        let mut fields = buf[..n].split(|b| *b == b' ').map(|f| {
+            f.iter()
+                .take_while(|b| b.is_ascii_digit())
+                .fold(0, |v, b| v * 10 + u64::from(b - b'0'))
+        });
+        fields.nth(1).ok_or(Errno::INVAL)
+    }
+
+    /// The whole of `maps`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn maps(&self, out: &mut Vec<u8>) -> Result<(), Errno> {
+        let fd = open(c"/proc/thread-self/maps", OFlags::RDONLY)?;
+        out.clear();
+        loop {
+            let at = out.len();
+            out.resize(at + 64 * 1024, 0);
+            let n = rustix::io::read(&fd, &mut out[at..])?;
+            out.truncate(at + n);
+            if n == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The present pages between `start` and `end`, appended to `out` in order.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn present(
+        &self,
+        start: usize,
+        end: usize,
+        out: &mut Vec<PresentRun>,
+    ) -> Result<(), Errno> {
+        if self.has_scan {
+            self.scan(start, end, out)
+        } else {
+            self.read_pagemap(start, end, out)
+        }
+    }
+
+    /// By PAGEMAP_SCAN (Linux 6.7), which skips what has no page tables.
+    fn scan(&self, start: usize, end: usize, out: &mut Vec<PresentRun>) -> Result<(), Errno> {
+        let mut found = [ScanRegion::default(); 64];
+        let mut at = start;
+        while at < end {
+            let mut arg = ScanArg {
+                size: size_of::<ScanArg>() as u64,
+                flags: 0,
+                start: at as u64,
+                end: end as u64,
+                walk_end: 0,
+                vec: found.as_mut_ptr() as u64,
+                vec_len: found.len() as u64,
+                max_pages: 0,
+                inverted: 0,
+                mask: IS_PRESENT,
+                anyof_mask: 0,
+                return_mask: IS_PRESENT,
+            };
+            // SAFETY: `struct pm_scan_arg`, whose vector the kernel fills with
+            // up to `vec_len` regions. It returns how many.
+            let n = unsafe { ioctl::ioctl(&self.pagemap, ScanCall(&mut arg)) }?;
+            for r in &found[..(n as usize).min(found.len())] {
+                push(out, r.start as usize, r.end as usize);
+            }
+            let next = arg.walk_end as usize;
+            if next <= at {
+                break;
+            }
+            at = next;
+        }
+        Ok(())
+    }
+
+    fn read_pagemap(
+        &self,
+        start: usize,
+        end: usize,
+        out: &mut Vec<PresentRun>,
+    ) -> Result<(), Errno> {
+        let mut buf = [0u8; 8 * 512];
+        let mut at = start;
+        while at < end {
+            let want = ((end - at) / PAGE_SIZE).min(512) * 8;
+            let n =
+                rustix::io::pread(&self.pagemap, &mut buf[..want], (at / PAGE_SIZE * 8) as u64)?
+                    / 8;
+            if n == 0 {
+                break;
+            }
+            for (i, entry) in buf[..n * 8].as_chunks::<8>().0.iter().enumerate() {
+                if u64::from_le_bytes(*entry) & PAGEMAP_PRESENT != 0 {
+                    let page = at + i * PAGE_SIZE;
+                    push(out, page, page + PAGE_SIZE);
+                }
+            }
+            at += n * PAGE_SIZE;
+        }
+        Ok(())
+    }
+
+    /// Copies memory of the program without touching it: what is not there
+    /// is an error, not a fault of this thread's.
+    ///
+    /// # Errors
+    /// The kernel's.
+    ///
+    /// # Safety
+    /// `dst` points to `len` writable bytes of the engine's own.
+    pub unsafe fn copy_out(&self, src: usize, dst: usize, len: usize) -> Result<(), Errno> {
+        // SAFETY: by the caller.
+        let out = unsafe { core::slice::from_raw_parts_mut(dst as *mut u8, len) };
+        match rustix::io::pread(&self.mem, out, src as u64)? {
+            n if n == len => Ok(()),
+            _ => Err(Errno::IO),
+        }
+    }
+}
+
+fn push(out: &mut Vec<PresentRun>, start: usize, end: usize) {
+    match out.last_mut() {
+        Some(last) if last.end == start => last.end = end,
+        _ => out.push(PresentRun { start, end }),
+    }
+}
+
+/// PAGEMAP_SCAN, which returns a number.
+struct ScanCall<'a>(&'a mut ScanArg);
+
+// SAFETY: the argument is `struct pm_scan_arg`, read and written.
+unsafe impl ioctl::Ioctl for ScanCall<'_> {
+    type Output = i32;
+    const IS_MUTATING: bool = true;
+
+    fn opcode(&self) -> Opcode {
+        IOC_SCAN
+    }
+
+    fn as_ptr(&mut self) -> *mut rustix::ffi::c_void {
+        core::ptr::from_mut(self.0).cast()
+    }
+
+    unsafe fn output_from_ptr(
+        out: ioctl::IoctlOutput,
+        _: *mut rustix::ffi::c_void,
+    ) -> rustix::io::Result<i32> {
+        Ok(out)
+    }
+}

@@ -1,0 +1,468 @@
+//! `userfaultfd(2)`: the descriptor, its ioctls and its messages.
+//!
+//! The structures are written out here because the features that the engine
+//! lives on (MOVE, POISON) are newer than the headers and crates of the
+//! distributions it runs on. Layouts are those of `linux/userfaultfd.h`;
+//! const assertions below pin their sizes, which the request codes contain.
+
+use core::mem::size_of;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::ioctl::{self, Opcode, Updater};
+use rustix::mm::UserfaultfdFlags;
+
+/// Optional behaviour of the kernel, as UFFDIO_API reports it.
+pub mod feature {
+    /// Write-protect faults are reported.
+    pub const WP: u64 = 1 << 0;
+    /// `mremap` is reported.
+    pub const EVENT_REMAP: u64 = 1 << 2;
+    /// `madvise(MADV_DONTNEED)` and `MADV_FREE` are reported.
+    pub const EVENT_REMOVE: u64 = 1 << 3;
+    /// `munmap` is reported.
+    pub const EVENT_UNMAP: u64 = 1 << 6;
+    /// Faults carry the thread that waits.
+    pub const THREAD_ID: u64 = 1 << 8;
+    /// UFFDIO_POISON exists.
+    pub const POISON: u64 = 1 << 14;
+    /// UFFDIO_MOVE exists.
+    pub const MOVE: u64 = 1 << 16;
+}
+
+/// Faults on absent pages are reported.
+pub const REGISTER_MISSING: u64 = 1 << 0;
+/// Faults on write-protected pages are reported.
+pub const REGISTER_WP: u64 = 1 << 1;
+
+const API_VERSION: u64 = 0xAA;
+const COPY_DONTWAKE: u64 = 1 << 0;
+const WP_PROTECT: u64 = 1 << 0;
+const WP_DONTWAKE: u64 = 1 << 1;
+const MOVE_DONTWAKE: u64 = 1 << 0;
+const MOVE_ALLOW_SRC_HOLES: u64 = 1 << 1;
+
+#[repr(C)]
+#[derive(Default)]
+struct ApiArg {
+    api: u64,
+    features: u64,
+    ioctls: u64,
+}
+
+#[repr(C)]
+struct Range {
+    start: u64,
+    len: u64,
+}
+
+#[repr(C)]
+struct RegisterArg {
+    range: Range,
+    mode: u64,
+    ioctls: u64,
+}
+
+/// Argument of COPY and MOVE, which have the same shape.
+#[repr(C)]
+struct TransferArg {
+    dst: u64,
+    src: u64,
+    len: u64,
+    mode: u64,
+    done: i64,
+}
+
+#[repr(C)]
+struct WriteProtectArg {
+    range: Range,
+    mode: u64,
+}
+
+#[repr(C)]
+struct PoisonArg {
+    range: Range,
+    mode: u64,
+    updated: i64,
+}
+
+const fn iowr<T>(nr: u8) -> Opcode {
+    ioctl::opcode::read_write::<T>(0xAA, nr)
+}
+
+const IOC_NEW: Opcode = ioctl::opcode::none(0xAA, 0x00);
+const IOC_API: Opcode = iowr::<ApiArg>(0x3F);
+const IOC_REGISTER: Opcode = iowr::<RegisterArg>(0x00);
+const IOC_UNREGISTER: Opcode = ioctl::opcode::read::<Range>(0xAA, 0x01);
+const IOC_WAKE: Opcode = ioctl::opcode::read::<Range>(0xAA, 0x02);
+const IOC_COPY: Opcode = iowr::<TransferArg>(0x03);
+const IOC_MOVE: Opcode = iowr::<TransferArg>(0x05);
+const IOC_WRITEPROTECT: Opcode = iowr::<WriteProtectArg>(0x06);
+const IOC_POISON: Opcode = iowr::<PoisonArg>(0x08);
+
+const _: () = {
+    assert!(size_of::<ApiArg>() == 24);
+    assert!(size_of::<RegisterArg>() == 32);
+    assert!(size_of::<TransferArg>() == 40);
+    assert!(size_of::<WriteProtectArg>() == 24);
+    assert!(size_of::<PoisonArg>() == 32);
+    assert!(IOC_API == 0xC018_AA3F);
+    assert!(IOC_MOVE == 0xC028_AA05);
+    assert!(IOC_COPY == 0xC028_AA03);
+    assert!(IOC_WAKE == 0x8010_AA02);
+    assert!(size_of::<RawMsg>() == 32);
+};
+
+/// Why no userfaultfd could be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenError {
+    /// Neither the device nor the system call is permitted.
+    NoPermission,
+    /// The kernel has no userfaultfd, or one that is too old.
+    Unsupported,
+    /// Something else failed.
+    Other(Errno),
+}
+
+/// How a MOVE or COPY ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    /// Bytes done, from the start.
+    pub done: usize,
+    /// What stopped it before the end.
+    pub stopped: Option<Errno>,
+}
+
+/// A userfaultfd.
+#[derive(Debug)]
+pub struct Uffd {
+    fd: OwnedFd,
+    /// Features that the kernel granted.
+    pub features: u64,
+}
+
+/// A message of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Msg {
+    /// A thread waits for a page.
+    Fault {
+        /// Address of the access, rounded down to the page.
+        addr: usize,
+        /// The access is a write.
+        write: bool,
+        /// The page is there, but write-protected.
+        protected: bool,
+        /// The thread, 0 when the kernel does not say.
+        tid: u32,
+    },
+    /// `mremap` moved `len` bytes.
+    Remap {
+        /// Old address.
+        from: usize,
+        /// New address.
+        to: usize,
+        /// Bytes.
+        len: usize,
+    },
+    /// The contents of the range are given up; the kernel zaps it once this
+    /// message has been read.
+    Remove {
+        /// First address.
+        start: usize,
+        /// End.
+        end: usize,
+    },
+    /// The range has been unmapped.
+    Unmap {
+        /// First address.
+        start: usize,
+        /// End.
+        end: usize,
+    },
+    /// Something that was not asked for.
+    Unknown(u8),
+}
+
+/// A message as the kernel writes it.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug)]
+pub struct RawMsg {
+    event: u8,
+    pad: [u8; 7],
+    arg: [u64; 3],
+}
+
+impl RawMsg {
+    /// What it says.
+    pub fn decode(&self) -> Msg {
+        let [a, b, c] = self.arg;
+        match self.event {
+            0x12 => Msg::Fault {
+                addr: b as usize & !0xFFF,
+                write: a & 1 != 0,
+                protected: a & 2 != 0,
+                tid: c as u32,
+            },
+            0x14 => Msg::Remap {
+                from: a as usize,
+                to: b as usize,
+                len: c as usize,
+            },
+            0x15 => Msg::Remove {
+                start: a as usize,
+                end: b as usize,
+            },
+            0x16 => Msg::Unmap {
+                start: a as usize,
+                end: b as usize,
+            },
+            other => Msg::Unknown(other),
+        }
+    }
+}
+
+impl Uffd {
+    /// Opens a userfaultfd that also serves faults inside system calls: by the
+    /// device, then by the system call. Never settles for one that serves
+    /// faults of user mode only.
+    ///
+    /// Asks for those of `features` that the kernel has; the caller looks at
+    /// [`Uffd::features`].
+    ///
+    /// # Errors
+    /// An [`OpenError`].
+    pub fn open(features: u64) -> Result<Uffd, OpenError> {
+        let have = Uffd::handshake(&Uffd::descriptor()?, 0)?;
+        // UFFDIO_API can be called only once per descriptor.
+        let fd = Uffd::descriptor()?;
+        Uffd::handshake(&fd, features & have)?;
+        Ok(Uffd {
+            fd,
+            features: features & have,
+        })
+    }
+
+    fn descriptor() -> Result<OwnedFd, OpenError> {
+        match Uffd::device() {
+            Ok(fd) => return Ok(fd),
+            Err(_) => { /* no device or no access: the system call may do */ }
+        }
+        // SAFETY: creating the descriptor touches no memory.
+        let made = unsafe {
+            rustix::mm::userfaultfd(UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK)
+        };
+        made.map_err(|e| match e {
+            Errno::PERM | Errno::ACCESS => OpenError::NoPermission,
+            Errno::NOSYS => OpenError::Unsupported,
+            e => OpenError::Other(e),
+        })
+    }
+
+    fn device() -> Result<OwnedFd, Errno> {
+        let dev = rustix::fs::open(
+            c"/dev/userfaultfd",
+            OFlags::RDWR | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        let flags = (OFlags::CLOEXEC | OFlags::NONBLOCK).bits() as usize;
+        // SAFETY: USERFAULTFD_IOC_NEW takes open flags by value and returns a descriptor.
+        unsafe { ioctl::ioctl(dev, NewFd(flags)) }
+    }
+
+    fn handshake(fd: &OwnedFd, features: u64) -> Result<u64, OpenError> {
+        let mut arg = ApiArg {
+            api: API_VERSION,
+            features,
+            ioctls: 0,
+        };
+        // SAFETY: the argument has the layout of `struct uffdio_api`.
+        match unsafe { ioctl::ioctl(fd, Updater::<{ IOC_API }, _>::new(&mut arg)) } {
+            Ok(()) => Ok(arg.features),
+            Err(Errno::INVAL) => Err(OpenError::Unsupported),
+            Err(e) => Err(OpenError::Other(e)),
+        }
+    }
+
+    /// Takes over a descriptor on which the API handshake was done.
+    pub fn adopt(fd: OwnedFd, features: u64) -> Uffd {
+        Uffd { fd, features }
+    }
+
+    /// Reports faults in the range from now on.
+    ///
+    /// # Errors
+    /// The kernel's: `BUSY` when another userfaultfd owns part of it, `INVAL`
+    /// when it is not wholly mapped or not of a kind that can be registered.
+    pub fn register(&self, start: usize, len: usize, mode: u64) -> Result<(), Errno> {
+        let mut arg = RegisterArg {
+            range: Range {
+                start: start as u64,
+                len: len as u64,
+            },
+            mode,
+            ioctls: 0,
+        };
+        // SAFETY: the argument has the layout of `struct uffdio_register`.
+        unsafe { ioctl::ioctl(&self.fd, Updater::<{ IOC_REGISTER }, _>::new(&mut arg)) }
+    }
+
+    /// Reports no more faults in the range, and wakes those who wait there.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn unregister(&self, start: usize, len: usize) -> Result<(), Errno> {
+        let mut arg = Range {
+            start: start as u64,
+            len: len as u64,
+        };
+        // SAFETY: the argument has the layout of `struct uffdio_range`.
+        unsafe { ioctl::ioctl(&self.fd, Updater::<{ IOC_UNREGISTER }, _>::new(&mut arg)) }
+    }
+
+    /// Wakes the threads that wait in the range; they look again.
+    pub fn wake(&self, start: usize, len: usize) {
+        let mut arg = Range {
+            start: start as u64,
+            len: len as u64,
+        };
+        // SAFETY: the argument has the layout of `struct uffdio_range`.
+        let woken = unsafe { ioctl::ioctl(&self.fd, Updater::<{ IOC_WAKE }, _>::new(&mut arg)) };
+        // It fails only for ranges that are no ranges.
+        debug_assert!(woken.is_ok());
+    }
+
+    /// Moves pages from `src` to `dst`, which must be registered here. Absent
+    /// source pages are passed over. With `wake`, threads that wait for the
+    /// destination go on.
+    pub fn move_pages(&self, dst: usize, src: usize, len: usize, wake: bool) -> Transfer {
+        let mode = MOVE_ALLOW_SRC_HOLES | if wake { 0 } else { MOVE_DONTWAKE };
+        self.transfer::<{ IOC_MOVE }>(dst, src, len, mode)
+    }
+
+    /// Copies pages from `src` to the absent pages at `dst`.
+    pub fn copy_pages(&self, dst: usize, src: usize, len: usize, wake: bool) -> Transfer {
+        self.transfer::<{ IOC_COPY }>(dst, src, len, if wake { 0 } else { COPY_DONTWAKE })
+    }
+
+    fn transfer<const CODE: Opcode>(
+        &self,
+        dst: usize,
+        src: usize,
+        len: usize,
+        mode: u64,
+    ) -> Transfer {
+        let mut arg = TransferArg {
+            dst: dst as u64,
+            src: src as u64,
+            len: len as u64,
+            mode,
+            done: 0,
+        };
+        // SAFETY: the argument has the layout of `struct uffdio_copy` and
+        // `struct uffdio_move`; both only fill absent pages of registered
+        // ranges, or take pages out of ranges whose owner faults when it
+        // comes back.
+        let r = unsafe { ioctl::ioctl(&self.fd, Updater::<CODE, _>::new(&mut arg)) };
+        match r {
+            Ok(()) => Transfer {
+                done: len,
+                stopped: None,
+            },
+            // Where it failed at once the field holds the negative error code.
+            Err(e) => Transfer {
+                done: usize::try_from(arg.done).unwrap_or(0),
+                stopped: Some(e),
+            },
+        }
+    }
+
+    /// Write-protects the present pages of the range.
+    ///
+    /// # Errors
+    /// The kernel's; `AGAIN` while an event waits to be read.
+    pub fn protect(&self, start: usize, len: usize) -> Result<(), Errno> {
+        self.write_protect(start, len, WP_PROTECT)
+    }
+
+    /// Undoes [`Uffd::protect`] and wakes who waits.
+    ///
+    /// # Errors
+    /// The kernel's; `AGAIN` while an event waits to be read.
+    pub fn unprotect(&self, start: usize, len: usize) -> Result<(), Errno> {
+        self.write_protect(start, len, 0)
+    }
+
+    fn write_protect(&self, start: usize, len: usize, mode: u64) -> Result<(), Errno> {
+        debug_assert!(mode & WP_DONTWAKE == 0);
+        let mut arg = WriteProtectArg {
+            range: Range {
+                start: start as u64,
+                len: len as u64,
+            },
+            mode,
+        };
+        // SAFETY: the argument has the layout of `struct uffdio_writeprotect`.
+        unsafe { ioctl::ioctl(&self.fd, Updater::<{ IOC_WRITEPROTECT }, _>::new(&mut arg)) }
+    }
+
+    /// Makes the absent page raise SIGBUS when it is touched.
+    ///
+    /// # Errors
+    /// The kernel's; `AGAIN` while an event waits to be read.
+    pub fn poison(&self, start: usize, len: usize) -> Result<(), Errno> {
+        let mut arg = PoisonArg {
+            range: Range {
+                start: start as u64,
+                len: len as u64,
+            },
+            mode: 0,
+            updated: 0,
+        };
+        // SAFETY: the argument has the layout of `struct uffdio_poison`.
+        unsafe { ioctl::ioctl(&self.fd, Updater::<{ IOC_POISON }, _>::new(&mut arg)) }
+    }
+
+    /// Reads as many messages as are there and fit. Faults may overtake events.
+    ///
+    /// # Errors
+    /// The kernel's; `AGAIN` when there is none.
+    pub fn read(&self, msgs: &mut [RawMsg]) -> Result<usize, Errno> {
+        // SAFETY: RawMsg is plain integers without padding, so any bytes are one.
+        let bytes = unsafe {
+            core::slice::from_raw_parts_mut(msgs.as_mut_ptr().cast::<u8>(), size_of_val(msgs))
+        };
+        Ok(rustix::io::read(&self.fd, bytes)? / size_of::<RawMsg>())
+    }
+}
+
+impl AsFd for Uffd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// `ioctl(/dev/userfaultfd, USERFAULTFD_IOC_NEW, flags)`.
+struct NewFd(usize);
+
+// SAFETY: the request takes its argument by value and returns a new descriptor.
+unsafe impl ioctl::Ioctl for NewFd {
+    type Output = OwnedFd;
+    const IS_MUTATING: bool = false;
+
+    fn opcode(&self) -> Opcode {
+        IOC_NEW
+    }
+
+    fn as_ptr(&mut self) -> *mut rustix::ffi::c_void {
+        core::ptr::without_provenance_mut(self.0)
+    }
+
+    unsafe fn output_from_ptr(
+        out: ioctl::IoctlOutput,
+        _: *mut rustix::ffi::c_void,
+    ) -> rustix::io::Result<OwnedFd> {
+        use rustix::fd::FromRawFd;
+        // SAFETY: the kernel just returned this descriptor.
+        Ok(unsafe { OwnedFd::from_raw_fd(out) })
+    }
+}
