@@ -2,11 +2,10 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use tmem_config::{Level, Options, Partial, Size, check_local, ram_bytes};
+use tmem_config::{Level, Options, Partial, Size, check_local, ram_bytes, read_secret};
 use tmem_pager::stats::Totals;
 
 use crate::args::RunArgs;
@@ -113,12 +112,8 @@ fn pageable(program: &std::path::Path, options: &Options) -> Result<PathBuf, Str
 }
 
 fn check_servers(options: &Options) -> Result<(), String> {
-    let secret = match &options.secret_file {
-        Some(path) => {
-            Some(fs::read(path).map_err(|e| format!("secret file {}: {e}", path.display()))?)
-        }
-        None => None,
-    };
+    let secret = options.secret_file.as_deref().map(read_secret).transpose();
+    let secret = secret.map_err(|e| format!("secret file {e}"))?;
     let mut problems = Vec::new();
     let answers = servers::check(&options.servers, secret.as_deref());
     for (server, answer) in options.servers.iter().zip(answers) {

@@ -40,8 +40,8 @@ pub enum ConfigError {
         #[source]
         invalid: Invalid,
     },
-    /// The file cannot be read.
-    #[error("config file {}: {error}", path.display())]
+    /// A file that an option names cannot be used.
+    #[error("{}: {error}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
