@@ -1,0 +1,180 @@
+//! What `tmem run` says about servers that speak the protocol.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Output};
+use std::thread::JoinHandle;
+
+use tmem_wire::{HEADER_LEN, Header, Hello, HelloReply, Op, SessionId, Status, VERSION, auth};
+
+const SECRET: &[u8] = b"a shared secret";
+
+/// How the server of a test answers.
+#[derive(Clone, Copy)]
+enum Server {
+    Refuses(Status),
+    Version(u16),
+    Free(u64),
+    WantsSecret,
+    Silent,
+}
+
+fn read_message(stream: &mut TcpStream) -> Option<(Header, Vec<u8>)> {
+    let mut head = [0; HEADER_LEN];
+    stream.read_exact(&mut head).ok()?;
+    let header = Header::decode(&head).ok()?;
+    let mut payload = vec![0; header.len as usize];
+    stream.read_exact(&mut payload).ok()?;
+    Some((header, payload))
+}
+
+fn answer(stream: &mut TcpStream, request: &Header, status: Status, payload: &[u8]) {
+    let header = request.reply(status, payload.len() as u32);
+    let message = [&header.encode()[..], payload].concat();
+    stream
+        .write_all(&message)
+        .expect("the client waits for this");
+}
+
+/// Serves one connection until the client closes it.
+fn serve(how: Server) -> (String, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it is bound").to_string();
+    let thread = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("the client comes");
+        let mut nonce = [0; 16];
+        let mut reply = HelloReply {
+            version: VERSION,
+            features: 0,
+            slab_pages: 512,
+            session: SessionId([7; 16]),
+            instance: [1; 16],
+            challenge: [9; 16],
+            capacity_pages: 1 << 20,
+            free_pages: 1 << 19,
+        };
+        match how {
+            Server::Version(version) => reply.version = version,
+            Server::Free(pages) => reply.free_pages = pages,
+            _ => {}
+        }
+        while let Some((request, payload)) = read_message(&mut stream) {
+            match (how, request.op) {
+                (_, Op::Bye) => return,
+                (Server::Silent, _) => {}
+                (Server::Refuses(status), _) => answer(&mut stream, &request, status, b"no"),
+                (Server::WantsSecret, Op::Hello) => {
+                    nonce = Hello::decode(&payload).expect("a HELLO").nonce;
+                    answer(&mut stream, &request, Status::Auth, &reply.encode());
+                }
+                (Server::WantsSecret, Op::Auth)
+                    if !auth::verify(SECRET, &reply.challenge, &nonce, &payload) =>
+                {
+                    answer(&mut stream, &request, Status::Auth, b"");
+                }
+                _ => answer(&mut stream, &request, Status::Ok, &reply.encode()),
+            }
+        }
+    });
+    (address, thread)
+}
+
+/// `tmem run --strict` with these servers: the checks pass or it is not started.
+/// The library does not matter to them; the C library is one that loads.
+fn run(servers: &[String], flags: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tmem"));
+    command.args([
+        "run",
+        "--strict",
+        "--local",
+        "64M",
+        "--server",
+        &servers.join(","),
+    ]);
+    let library = std::fs::read_to_string("/proc/self/maps")
+        .expect("there is a /proc")
+        .lines()
+        .find_map(|line| {
+            line.split_whitespace()
+                .last()
+                .filter(|p| p.contains("/libc.so"))
+        })
+        .expect("tests are dynamically linked")
+        .to_owned();
+    command.env("TMEM_LIB", library);
+    command
+        .args(flags)
+        .args(["--", "echo", "ran"])
+        .output()
+        .expect("tmem can be run")
+}
+
+fn said(how: Server, flags: &[&str]) -> String {
+    let (server, thread) = serve(how);
+    let output = run(std::slice::from_ref(&server), flags);
+    thread.join().expect("the server of the test does not fail");
+    let text = String::from_utf8(output.stderr).expect("text");
+    if output.status.code() == Some(0) {
+        assert_eq!(output.stdout, b"ran\n");
+    } else {
+        assert_eq!(output.status.code(), Some(125), "{text}");
+        assert!(output.stdout.is_empty());
+        assert!(
+            text.starts_with(&format!("tmem: server {server} ")),
+            "{text}"
+        );
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
+    text
+}
+
+#[test]
+fn a_good_server_is_not_talked_about() {
+    assert_eq!(said(Server::Free(1), &[]), "");
+}
+
+#[test]
+fn each_refusal_has_its_own_words() {
+    let version = format!("does not speak version {VERSION} of the protocol");
+    for (how, words) in [
+        (Server::Refuses(Status::BadVersion), version.as_str()),
+        (Server::Version(VERSION + 1), version.as_str()),
+        (Server::Refuses(Status::Full), "is full"),
+        (Server::Free(0), "is full"),
+        (
+            Server::Refuses(Status::ShuttingDown),
+            "refuses: the server is shutting down",
+        ),
+        (Server::Silent, "does not answer"),
+        (Server::WantsSecret, "wants a secret: use --secret-file"),
+    ] {
+        let text = said(how, &[]);
+        assert!(text.contains(words), "{text}");
+    }
+}
+
+#[test]
+fn the_right_secret_is_accepted_and_a_wrong_one_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    let flags = ["--secret-file", file.to_str().unwrap()];
+    std::fs::write(&file, [SECRET, b"\n"].concat()).unwrap();
+    assert_eq!(said(Server::WantsSecret, &flags), "");
+    std::fs::write(&file, "wrong").unwrap();
+    assert!(said(Server::WantsSecret, &flags).contains("does not accept the secret"));
+}
+
+#[test]
+fn one_good_server_is_enough_and_the_bad_one_is_named() {
+    let (good, first) = serve(Server::Free(1));
+    let (bad, second) = serve(Server::Free(0));
+    let output = run(&[bad.clone(), good], &[]);
+    first.join().unwrap();
+    second.join().unwrap();
+    assert_eq!(output.stdout, b"ran\n");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        text,
+        format!("tmem: server {bad} is full; going on with the others\n")
+    );
+}
