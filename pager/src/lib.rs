@@ -10,9 +10,13 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod frames;
 pub mod maps;
 pub mod net;
+mod pages;
 pub mod prefetch;
+mod queue;
+mod ranges;
 pub mod slots;
 pub mod stats;
 pub mod sys;

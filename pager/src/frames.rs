@@ -1,0 +1,160 @@
+//! Which frames of the pool are free, kept so that runs of neighbours stay
+//! together: a run is moved by one call, single frames each by one.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+/// Frames per block; the longest run.
+pub(crate) const BLOCK: usize = 64;
+
+/// A set of frame numbers that gives out runs within a block, and single
+/// frames from blocks that are broken already.
+#[derive(Clone, Debug)]
+pub(crate) struct FrameSet {
+    words: Vec<u64>,
+    whole: Vec<u32>,
+    broken: Vec<u32>,
+    /// Whether a block stands in `whole` (bit 0) or `broken` (bit 1): each
+    /// list holds a block at most once, possibly out of date.
+    listed: Vec<u8>,
+    len: usize,
+}
+
+const IN_WHOLE: u8 = 1;
+const IN_BROKEN: u8 = 2;
+
+impl FrameSet {
+    /// An empty set of frames below `blocks * BLOCK`.
+    pub(crate) fn new(blocks: usize) -> FrameSet {
+        FrameSet {
+            words: vec![0; blocks],
+            whole: Vec::new(),
+            broken: Vec::new(),
+            listed: vec![0; blocks],
+            len: 0,
+        }
+    }
+
+    /// Frames in the set.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Adds a frame that is not in it.
+    pub(crate) fn put(&mut self, frame: u32) {
+        let (block, bit) = (frame as usize / BLOCK, frame as usize % BLOCK);
+        debug_assert!(self.words[block] & (1 << bit) == 0, "frame {frame} twice");
+        self.words[block] |= 1 << bit;
+        self.len += 1;
+        self.list(block);
+    }
+
+    fn list(&mut self, block: usize) {
+        let word = self.words[block];
+        if word == u64::MAX && self.listed[block] & IN_WHOLE == 0 {
+            self.listed[block] |= IN_WHOLE;
+            self.whole.push(block as u32);
+        } else if word != 0 && word != u64::MAX && self.listed[block] & IN_BROKEN == 0 {
+            self.listed[block] |= IN_BROKEN;
+            self.broken.push(block as u32);
+        }
+    }
+
+    /// Takes up to `want` (at most [`BLOCK`]) neighbouring frames: the first
+    /// and how many. `None` only when the set is empty.
+    pub(crate) fn take(&mut self, want: usize) -> Option<(u32, usize)> {
+        let want = want.clamp(1, BLOCK);
+        // One frame alone comes from a broken block, a run from a whole one.
+        let block = if want < 8 {
+            self.broken().or_else(|| self.whole())
+        } else {
+            self.whole().or_else(|| self.broken())
+        }?;
+        let word = self.words[block];
+        let first = word.trailing_zeros() as usize;
+        let run = (!(word >> first))
+            .trailing_zeros()
+            .min((BLOCK - first) as u32) as usize;
+        let n = run.min(want);
+        let mask = if n == BLOCK {
+            u64::MAX
+        } else {
+            ((1 << n) - 1) << first
+        };
+        self.words[block] &= !mask;
+        self.len -= n;
+        self.list(block);
+        Some(((block * BLOCK + first) as u32, n))
+    }
+
+    fn whole(&mut self) -> Option<usize> {
+        while let Some(&block) = self.whole.last() {
+            let block = block as usize;
+            if self.words[block] == u64::MAX {
+                return Some(block);
+            }
+            self.whole.pop();
+            self.listed[block] &= !IN_WHOLE;
+            self.list(block);
+        }
+        None
+    }
+
+    fn broken(&mut self) -> Option<usize> {
+        while let Some(&block) = self.broken.last() {
+            let block = block as usize;
+            if self.words[block] != 0 && self.words[block] != u64::MAX {
+                return Some(block);
+            }
+            self.broken.pop();
+            self.listed[block] &= !IN_BROKEN;
+            self.list(block);
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    proptest! {
+        #[test]
+        fn gives_out_each_frame_once_and_never_loses_one(ops in proptest::collection::vec(0usize..200, 1..400)) {
+            let mut set = FrameSet::new(4);
+            let mut inside: BTreeSet<u32> = (0..256).collect();
+            let mut outside: Vec<u32> = Vec::new();
+            (0..256).for_each(|f| set.put(f));
+            for op in ops {
+                if op < 100 {
+                    match set.take(op) {
+                        Some((first, n)) => {
+                            prop_assert!(n >= 1 && n <= op.max(1));
+                            prop_assert_eq!(first as usize / BLOCK, (first as usize + n - 1) / BLOCK);
+                            for f in first..first + n as u32 {
+                                prop_assert!(inside.remove(&f));
+                                outside.push(f);
+                            }
+                        }
+                        None => prop_assert!(inside.is_empty()),
+                    }
+                } else if !outside.is_empty() {
+                    let f = outside.swap_remove(op % outside.len());
+                    set.put(f);
+                    inside.insert(f);
+                }
+                prop_assert_eq!(set.len(), inside.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_comes_from_a_whole_block_and_single_frames_from_broken_ones() {
+        let mut set = FrameSet::new(2);
+        (0..70).for_each(|f| set.put(f));
+        assert_eq!(set.take(1), Some((64, 1)));
+        assert_eq!(set.take(64), Some((0, 64)));
+    }
+}
