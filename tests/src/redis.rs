@@ -4,6 +4,7 @@ use crate::inputs::Numbers;
 use std::io::{BufRead, BufReader, BufWriter, Read, Result, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// Requests sent before their answers are read.
@@ -116,11 +117,23 @@ fn key(i: u64) -> String {
     format!("key:{i:012}")
 }
 
-/// From a few bytes to some two pages: 4 KiB on the average.
+/// Noise that values are cut out of: making each anew would take longer than
+/// redis does.
+fn noise() -> &'static [u8] {
+    static NOISE: OnceLock<Vec<u8>> = OnceLock::new();
+    NOISE.get_or_init(|| {
+        Numbers(1)
+            .take(1 << 13)
+            .flat_map(u64::to_le_bytes)
+            .collect()
+    })
+}
+
+/// From a few bytes to some two pages: 4 KiB on the average. The number itself
+/// comes first, so that no two values are the same.
 fn value(i: u64) -> Vec<u8> {
-    let words = 8 + Numbers(i).draw() % 1008;
-    Numbers(i)
-        .take(words as usize)
-        .flat_map(u64::to_le_bytes)
-        .collect()
+    let draw = Numbers(i).draw();
+    let (length, from) = (draw % 8192, (draw >> 32) % 57_344);
+    let cut = &noise()[from as usize..(from + length) as usize];
+    [&i.to_le_bytes()[..], cut].concat()
 }
