@@ -83,12 +83,26 @@ const FLAG_REPLY: u8 = 1;
 impl Header {
     /// A request without payload; the other fields are zero.
     pub const fn request(op: Op, id: u64) -> Header {
-        Header { op, reply: false, status: Status::Ok, len: 0, id, slab: 0, page: 0, count: 0 }
+        Header {
+            op,
+            reply: false,
+            status: Status::Ok,
+            len: 0,
+            id,
+            slab: 0,
+            page: 0,
+            count: 0,
+        }
     }
 
     /// The reply to `self` with `status` and `len` bytes of payload.
     pub const fn reply(&self, status: Status, len: u32) -> Header {
-        Header { reply: true, status, len, ..*self }
+        Header {
+            reply: true,
+            status,
+            len,
+            ..*self
+        }
     }
 
     /// The header as it goes over the network.

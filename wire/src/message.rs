@@ -222,22 +222,31 @@ pub fn encode_slab_list(slabs: &[u32]) -> Vec<u8> {
 /// # Errors
 /// [`DecodeError::Malformed`] when the length is no multiple of four.
 pub fn decode_slab_list(b: &[u8]) -> Result<Vec<u32>, DecodeError> {
-    if b.len() % 4 != 0 {
+    if !b.len().is_multiple_of(4) {
         return Err(DecodeError::Malformed);
     }
-    Ok(b.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect())
+    Ok(b.chunks_exact(4)
+        .map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]]))
+        .collect())
 }
 
 struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {
     fn take<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        let (head, rest) = self.0.split_first_chunk::<N>().ok_or(DecodeError::Malformed)?;
+        let (head, rest) = self
+            .0
+            .split_first_chunk::<N>()
+            .ok_or(DecodeError::Malformed)?;
         self.0 = rest;
         Ok(*head)
     }
 
     fn end(&self) -> Result<(), DecodeError> {
-        if self.0.is_empty() { Ok(()) } else { Err(DecodeError::Malformed) }
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(DecodeError::Malformed)
+        }
     }
 }

@@ -1,0 +1,113 @@
+//! Flags, and the file that they win over.
+
+use serde::Deserialize;
+use std::error::Error;
+use std::path::PathBuf;
+use std::time::Duration;
+use tmem_config::{Level, Size};
+use tmem_memserver::Config;
+
+/// Hold the cold pages of other machines' programs in this machine's memory.
+///
+/// Exit status: 0 when ended by SIGTERM or SIGINT, 1 when it cannot start, 2
+/// when the flags are wrong.
+#[derive(clap::Parser)]
+#[command(name = "tmem-memserver", version)]
+pub(crate) struct Args {
+    /// Where to listen; port 0 takes a free one, which the ready line names
+    /// [default: 127.0.0.1:7070]
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// Memory to give at most: bytes, 512M, 64G, or 50% of RAM [default: 50%]
+    #[arg(long, value_name = "SIZE")]
+    capacity: Option<Size>,
+    /// Memory given at a time [default: 16M]
+    #[arg(long, value_name = "SIZE")]
+    slab_size: Option<Size>,
+    /// File with the secret that clients must know
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+    /// Seconds that a client may be away before its memory is freed
+    /// [default: 5]
+    #[arg(long, value_name = "SECONDS")]
+    grace: Option<u32>,
+    /// Connections at a time [default: 1024]
+    #[arg(long, value_name = "N")]
+    max_connections: Option<usize>,
+    /// Messages on stderr: error, warn, info or debug [default: warn]
+    #[arg(long, value_name = "LEVEL")]
+    log: Option<Level>,
+    /// TOML file with the same options, which flags win over
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// The file. Sizes and the level are text, so that they read as flags do.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct File {
+    listen: Option<String>,
+    capacity: Option<SizeText>,
+    slab_size: Option<SizeText>,
+    secret_file: Option<PathBuf>,
+    grace: Option<u32>,
+    max_connections: Option<usize>,
+    log: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum SizeText {
+    Bytes(u64),
+    Text(String),
+}
+
+impl SizeText {
+    fn size(self, key: &str) -> Result<Size, String> {
+        match self {
+            SizeText::Bytes(bytes) => Ok(Size::Bytes(bytes)),
+            SizeText::Text(text) => text.parse().map_err(|e| format!("{key}: {e}")),
+        }
+    }
+}
+
+impl Args {
+    /// What they and the file come to, and how much is said.
+    pub(crate) fn config(self) -> Result<(Config, Level), Box<dyn Error>> {
+        let file = match &self.config {
+            Some(path) => read(path).map_err(|e| format!("{}: {e}", path.display()))?,
+            None => File::default(),
+        };
+        let ram = tmem_config::ram_bytes()?;
+        let bytes = |flag: Option<Size>, file: Option<SizeText>, key: &str, default: Size| {
+            let file = file.map(|s| s.size(key)).transpose()?;
+            Ok::<u64, String>(flag.or(file).unwrap_or(default).bytes(ram))
+        };
+        let defaults = Config::default();
+        let half = "50%".parse()?;
+        let slab = Size::Bytes(defaults.slab_size);
+        let secret = self.secret_file.or(file.secret_file);
+        let log = file.log.map(|l| l.parse()).transpose();
+        let log = log.map_err(|e| format!("log: {e}"))?;
+        let config = Config {
+            listen: self.listen.or(file.listen).unwrap_or(defaults.listen),
+            capacity: bytes(self.capacity, file.capacity, "capacity", half)?,
+            slab_size: bytes(self.slab_size, file.slab_size, "slab-size", slab)?,
+            secret: secret.map(|p| tmem_config::read_secret(&p)).transpose()?,
+            max_connections: self
+                .max_connections
+                .or(file.max_connections)
+                .unwrap_or(defaults.max_connections),
+            grace: self
+                .grace
+                .or(file.grace)
+                .map_or(defaults.grace, |s| Duration::from_secs(s.into())),
+            log: None,
+        };
+        Ok((config, self.log.or(log).unwrap_or_default()))
+    }
+}
+
+fn read(path: &PathBuf) -> Result<File, Box<dyn Error>> {
+    Ok(toml::from_str(&std::fs::read_to_string(path)?)?)
+}

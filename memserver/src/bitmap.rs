@@ -1,0 +1,151 @@
+//! Which pages of a slab its owner has stored.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One bit for each page. Readers and writers on several connections use it
+/// at the same time; each bit by itself is always right.
+#[derive(Debug)]
+pub(crate) struct Bitmap {
+    words: Box<[AtomicU64]>,
+}
+
+/// Pages `start..end` that are all set, or all clear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) set: bool,
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+}
+
+impl Bitmap {
+    /// All clear.
+    pub(crate) fn new(pages: u32) -> Bitmap {
+        Bitmap {
+            words: (0..pages.div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    /// One with the same bits.
+    pub(crate) fn copy(&self) -> Bitmap {
+        let word = |w: &AtomicU64| AtomicU64::new(w.load(Ordering::Acquire));
+        Bitmap {
+            words: self.words.iter().map(word).collect(),
+        }
+    }
+
+    pub(crate) fn get(&self, page: u32) -> bool {
+        self.words[page as usize / 64].load(Ordering::Acquire) & (1 << (page % 64)) != 0
+    }
+
+    /// Sets `start..end`; how many were clear.
+    pub(crate) fn set(&self, start: u32, end: u32) -> u32 {
+        let mut changed = 0;
+        masks(start, end, |word, mask| {
+            let old = self.words[word].fetch_or(mask, Ordering::AcqRel);
+            changed += (mask & !old).count_ones();
+        });
+        changed
+    }
+
+    /// Clears `start..end`; how many were set.
+    pub(crate) fn clear(&self, start: u32, end: u32) -> u32 {
+        let mut changed = 0;
+        masks(start, end, |word, mask| {
+            let old = self.words[word].fetch_and(!mask, Ordering::AcqRel);
+            changed += (mask & old).count_ones();
+        });
+        changed
+    }
+
+    /// How many are set.
+    pub(crate) fn count(&self) -> u32 {
+        let ones = |w: &AtomicU64| w.load(Ordering::Acquire).count_ones();
+        self.words.iter().map(ones).sum()
+    }
+
+    /// `start..end` as runs that alternate.
+    pub(crate) fn runs(&self, start: u32, end: u32) -> impl Iterator<Item = Run> {
+        runs(start, end, |page| self.get(page))
+    }
+}
+
+/// `start..end` as runs of pages for which `is_set` says the same.
+pub(crate) fn runs(
+    start: u32,
+    end: u32,
+    is_set: impl Fn(u32) -> bool,
+) -> impl Iterator<Item = Run> {
+    let mut next = start;
+    let mut ahead = None;
+    std::iter::from_fn(move || {
+        if next >= end {
+            return None;
+        }
+        let start = next;
+        let set = ahead.take().unwrap_or_else(|| is_set(start));
+        next += 1;
+        while next < end {
+            // Asked once only: another connection may change it meanwhile.
+            let other = is_set(next);
+            if other != set {
+                ahead = Some(other);
+                break;
+            }
+            next += 1;
+        }
+        Some(Run {
+            set,
+            start,
+            end: next,
+        })
+    })
+}
+
+fn masks(start: u32, end: u32, mut f: impl FnMut(usize, u64)) {
+    let mut at = start;
+    while at < end {
+        let bits = (64 - at % 64).min(end - at);
+        let mask = (u64::MAX >> (64 - bits)) << (at % 64);
+        f(at as usize / 64, mask);
+        at += bits;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_bitmap_is_a_set_of_pages(
+            steps in prop::collection::vec((any::<bool>(), 0u32..300, 0u32..300), 1..40),
+        ) {
+            let map = Bitmap::new(300);
+            let mut model = [false; 300];
+            for (set, a, b) in steps {
+                let (start, end) = (a.min(b), a.max(b));
+                let range = &mut model[start as usize..end as usize];
+                let changed = range.iter().filter(|p| **p != set).count() as u32;
+                range.fill(set);
+                let got = if set { map.set(start, end) } else { map.clear(start, end) };
+                prop_assert_eq!(got, changed);
+            }
+            for (page, set) in model.iter().enumerate() {
+                prop_assert_eq!(map.get(page as u32), *set);
+            }
+            prop_assert_eq!(map.count() as usize, model.iter().filter(|p| **p).count());
+            prop_assert_eq!(map.copy().count(), map.count());
+            let mut at = 0;
+            let mut last = None;
+            for run in map.runs(0, 300) {
+                prop_assert_eq!(run.start, at);
+                prop_assert!(run.end > run.start);
+                prop_assert_ne!(last, Some(run.set));
+                prop_assert!((run.start..run.end).all(|p| map.get(p) == run.set));
+                (at, last) = (run.end, Some(run.set));
+            }
+            prop_assert_eq!(at, 300);
+        }
+    }
+}

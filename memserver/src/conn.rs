@@ -1,0 +1,247 @@
+//! One connection: its requests, in order.
+
+use crate::greeting::greet;
+use crate::inbox::Inbox;
+use crate::link::Link;
+use crate::outbox::Outbox;
+use crate::server::Shared;
+use crate::sessions::{Session, bytes};
+use std::io;
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tmem_wire::{HEADER_LEN, Header, MAX_RUN, Op, SessionId, Status, decode_slab_list};
+
+/// How long a connection that was refused may take to read why.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A connection.
+pub(crate) struct Conn {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) key: u64,
+    pub(crate) link: Arc<Link>,
+    pub(crate) inbox: Inbox,
+    pub(crate) out: Outbox,
+}
+
+/// Why a connection ends.
+pub(crate) enum End {
+    /// The client or another thread ended it, or it broke.
+    Gone,
+    /// A BYE.
+    Bye(Header),
+    /// The client does not keep to the protocol, or is not welcome.
+    Refused(Header, Status, String),
+}
+
+impl From<io::Error> for End {
+    fn from(_: io::Error) -> End {
+        End::Gone
+    }
+}
+
+impl Conn {
+    /// Serves the client until one of both has enough.
+    pub(crate) fn run(mut self) {
+        let (session, end) = match greet(&mut self) {
+            Ok(session) => {
+                self.inbox.deadline = None;
+                let end = self.serve(&session);
+                (Some(session), end)
+            }
+            Err(end) => (None, Err(end)),
+        };
+        let bye = matches!(end, Err(End::Bye(_)));
+        if let Some(session) = session {
+            let id = session.id;
+            // So that the memory is gone when the session is.
+            drop(session);
+            let now = Instant::now();
+            self.shared.sessions.leave(id, self.key, bye, now);
+        }
+        match end {
+            Err(End::Bye(header)) => self.last(&header, Status::Ok, ""),
+            Err(End::Refused(header, status, text)) => self.last(&header, status, &text),
+            _ => {}
+        }
+    }
+
+    /// Says a last thing.
+    fn last(&mut self, header: &Header, status: Status, text: &str) {
+        self.out.reply(header, status, text.as_bytes());
+        if self.out.flush(&self.link).is_ok() {
+            self.link.linger(Instant::now() + LINGER);
+        }
+    }
+
+    /// The next request; a malformed one ends the connection.
+    pub(crate) fn request(&mut self) -> Result<Header, End> {
+        let Some(head) = self.inbox.header(&self.link, &mut self.out)? else {
+            return Err(End::Gone);
+        };
+        match Header::decode(&head) {
+            Ok(header) if !header.reply => Ok(header),
+            Ok(header) => Err(refused(header, "a reply where a request was expected")),
+            Err(error) => {
+                // The request cannot be named by what was not understood.
+                let mut id = [0; 8];
+                id.copy_from_slice(&head[8..16]);
+                let header = Header::request(known_op(&head), u64::from_le_bytes(id));
+                Err(refused(header, &error.to_string()))
+            }
+        }
+    }
+
+    /// Receives the payload of a control message, whose length the decoder
+    /// has bounded.
+    pub(crate) fn control(&mut self, header: &Header) -> Result<Vec<u8>, End> {
+        let mut body = vec![0; header.len as usize];
+        // SAFETY: the memory is `body`.
+        unsafe {
+            self.inbox
+                .payload(&self.link, &mut self.out, body.as_mut_ptr(), body.len())?;
+        }
+        Ok(body)
+    }
+
+    fn serve(&mut self, session: &Arc<Session>) -> Result<(), End> {
+        loop {
+            if self.out.is_full() {
+                self.out.flush(&self.link)?;
+            }
+            let header = self.request()?;
+            if self.link.is_cut() {
+                return Err(End::Gone);
+            }
+            if header.op != Op::Read && self.out.has_pages() {
+                // They are sent as they were when they were asked for.
+                self.out.flush(&self.link)?;
+            }
+            match header.op {
+                Op::Read => self.read(&header, session)?,
+                Op::Write => self.write(&header, session)?,
+                _ => self.other(&header, session)?,
+            }
+        }
+    }
+
+    fn read(&mut self, header: &Header, session: &Session) -> Result<(), End> {
+        self.inbox.skip(&self.link, header.len as usize)?;
+        match self.slab(header, session) {
+            Ok(slab) => {
+                let read = &self.shared.pages_read;
+                read.fetch_add(u64::from(header.count), Ordering::Relaxed);
+                self.out.pages(header, slab);
+            }
+            Err(status) => self.out.reply(header, status, &[]),
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, header: &Header, session: &Session) -> Result<(), End> {
+        let writing = session.writing.read();
+        let _writing = writing.unwrap_or_else(PoisonError::into_inner);
+        let slab = self.slab(header, session).and_then(|slab| {
+            if slab.is_shared() {
+                return Err(Status::Shared);
+            }
+            Ok(slab)
+        });
+        let status = match slab {
+            Ok(slab) => {
+                let to = slab.page(header.page);
+                let len = bytes(header.count);
+                // SAFETY: the run lies within the slab, which is held.
+                unsafe { self.inbox.payload(&self.link, &mut self.out, to, len)? };
+                if self.link.is_cut() {
+                    return Err(End::Gone);
+                }
+                slab.written(header.page, header.page + header.count);
+                let written = &self.shared.pages_written;
+                written.fetch_add(u64::from(header.count), Ordering::Relaxed);
+                Status::Ok
+            }
+            Err(status) => {
+                self.inbox.skip(&self.link, header.len as usize)?;
+                status
+            }
+        };
+        self.out.reply(header, status, &[]);
+        Ok(())
+    }
+
+    fn other(&mut self, header: &Header, session: &Session) -> Result<(), End> {
+        let body = self.control(header)?;
+        let answer = match header.op {
+            Op::Ping => Ok(Vec::new()),
+            Op::Release => decode_slab_list(&body)
+                .map_err(|_| Status::BadRequest)
+                .and_then(|list| session.release(&list))
+                .map(|()| Vec::new()),
+            _ if !body.is_empty() => Err(Status::BadRequest),
+            Op::Grant => session
+                .grant(header.count, self.shared.sessions.pool())
+                .map(|list| tmem_wire::encode_slab_list(&list)),
+            Op::Discard => self.slab(header, session).map(|slab| {
+                slab.discard(header.page, header.page + header.count);
+                Vec::new()
+            }),
+            Op::Share => self.share(session),
+            Op::Stats => Ok(self.shared.stats().encode().to_vec()),
+            Op::Bye => return Err(End::Bye(*header)),
+            _ => Err(Status::BadRequest),
+        };
+        match answer {
+            Ok(payload) => self.out.reply(header, Status::Ok, &payload),
+            Err(status) => self
+                .out
+                .reply(header, status, status.to_string().as_bytes()),
+        }
+        Ok(())
+    }
+
+    fn share(&self, session: &Session) -> Result<Vec<u8>, Status> {
+        let id = SessionId(random().map_err(|_| Status::Internal)?);
+        self.shared.sessions.share(session, id)?;
+        Ok(id.0.to_vec())
+    }
+
+    /// The slab that a request addresses, if the whole run lies in it.
+    fn slab(&self, header: &Header, session: &Session) -> Result<Arc<crate::memory::Slab>, Status> {
+        let slab = session.slab(header.slab).ok_or(Status::NoSuchSlab)?;
+        if header.count == 0 || header.count > MAX_RUN {
+            return Err(Status::TooLarge);
+        }
+        let end = u64::from(header.page) + u64::from(header.count);
+        if end > u64::from(self.shared.sessions.pool().slab_pages()) {
+            return Err(Status::OutOfRange);
+        }
+        Ok(slab)
+    }
+}
+
+/// Ends a connection that does not keep to the protocol.
+pub(crate) fn refused(header: Header, text: &str) -> End {
+    End::Refused(header, Status::BadRequest, text.to_owned())
+}
+
+fn known_op(head: &[u8; HEADER_LEN]) -> Op {
+    let known = Op::ALL.into_iter().find(|op| *op as u8 == head[0]);
+    // A READ or WRITE would promise pages.
+    known.unwrap_or(Op::Ping)
+}
+
+/// Random bytes of the system.
+pub(crate) fn random() -> io::Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    // SAFETY: the buffer is as long as said.
+    let n = crate::link::retry(|| unsafe {
+        libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0)
+    })?;
+    if n == bytes.len() {
+        Ok(bytes)
+    } else {
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
+}

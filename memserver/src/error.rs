@@ -1,0 +1,52 @@
+//! Why a server cannot start.
+
+use std::io;
+use thiserror::Error;
+
+/// Why a server cannot start, with what to do about it.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The address to listen on means nothing.
+    #[error("cannot listen on `{listen}`: {error}; give HOST:PORT, as in 0.0.0.0:7070")]
+    Address {
+        /// The address as given.
+        listen: String,
+        /// What is wrong with it.
+        error: io::Error,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {listen}: {error}{}", remedy(.error))]
+    Listen {
+        /// The address as given.
+        listen: String,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The capacity holds no page.
+    #[error("a capacity of {0} bytes holds no page; give at least 4096 bytes")]
+    Capacity(u64),
+    /// The slab size is none.
+    #[error(
+        "slabs of {0} bytes are not possible; give a multiple of 4K, at least 4K and at most 1G"
+    )]
+    SlabSize(u64),
+    /// The limit on connections allows none.
+    #[error("a limit of 0 connections allows none; give at least 1")]
+    MaxConnections,
+    /// The secret is empty.
+    #[error("an empty secret protects nothing; give one of at least one byte, or none")]
+    EmptySecret,
+    /// Something that every server needs was refused by the system.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; end what listens there, or take another port",
+        io::ErrorKind::AddrNotAvailable => "; give an address of this machine, or 0.0.0.0 for all",
+        io::ErrorKind::PermissionDenied => "; take a port above 1023",
+        _ => "",
+    }
+}

@@ -1,0 +1,129 @@
+//! What was received and is not used yet.
+
+use crate::link::{Link, Piece};
+use crate::outbox::Outbox;
+use std::io;
+use std::time::Instant;
+use tmem_wire::HEADER_LEN;
+
+/// Bytes of the buffer: many requests without payload, but little of a WRITE,
+/// whose payload is copied out of here as far as it came with its header.
+const LEN: usize = 1024;
+
+/// A small buffer before the connection.
+pub(crate) struct Inbox {
+    bytes: Box<[u8; LEN]>,
+    start: usize,
+    end: usize,
+    /// When receiving anything fails, until greeted.
+    pub(crate) deadline: Option<Instant>,
+}
+
+impl Inbox {
+    pub(crate) fn new(deadline: Instant) -> Inbox {
+        Inbox {
+            bytes: Box::new([0; LEN]),
+            start: 0,
+            end: 0,
+            deadline: Some(deadline),
+        }
+    }
+
+    /// The next header; `None` at the end of the stream. Before it waits, the
+    /// replies in `out` are sent.
+    pub(crate) fn header(
+        &mut self,
+        link: &Link,
+        out: &mut Outbox,
+    ) -> io::Result<Option<[u8; HEADER_LEN]>> {
+        while self.end - self.start < HEADER_LEN {
+            self.bytes.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+            if self.more(link, out, None)? == 0 {
+                return Ok(None);
+            }
+        }
+        let mut header = [0; HEADER_LEN];
+        header.copy_from_slice(&self.bytes[self.start..self.start + HEADER_LEN]);
+        self.start += HEADER_LEN;
+        Ok(Some(header))
+    }
+
+    /// Receives a payload into memory.
+    ///
+    /// # Safety
+    /// `len` bytes from `to` must be memory that may be written.
+    pub(crate) unsafe fn payload(
+        &mut self,
+        link: &Link,
+        out: &mut Outbox,
+        to: *mut u8,
+        len: usize,
+    ) -> io::Result<()> {
+        let mut done = len.min(self.end - self.start);
+        // SAFETY: so much is buffered, and the caller vouches for `to`.
+        unsafe { std::ptr::copy_nonoverlapping(self.bytes[self.start..].as_ptr(), to, done) };
+        self.start += done;
+        while done < len {
+            (self.start, self.end) = (0, 0);
+            let rest = Piece::new(to.wrapping_add(done), len - done);
+            match self.more(link, out, Some(rest))? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                n => done += n.min(len - done),
+            }
+        }
+        Ok(())
+    }
+
+    /// Throws a payload away.
+    pub(crate) fn skip(&mut self, link: &Link, len: usize) -> io::Result<()> {
+        let mut done = len.min(self.end - self.start);
+        self.start += done;
+        while done < len {
+            match link.skip(len - done)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                n => done += n,
+            }
+        }
+        Ok(())
+    }
+
+    /// Receives into `first` and then into the free rest of the buffer; how
+    /// many bytes came.
+    fn more(&mut self, link: &Link, out: &mut Outbox, first: Option<Piece>) -> io::Result<usize> {
+        let free = &mut self.bytes[self.end..];
+        let buffer = Piece::new(free.as_mut_ptr(), free.len());
+        let (mut two, mut one);
+        let pieces: &mut [Piece] = if let Some(first) = first {
+            two = [first, buffer];
+            &mut two
+        } else {
+            one = [buffer];
+            &mut one
+        };
+        if out.has_pages() || out.is_full() {
+            out.flush(link)?;
+        }
+        let mut got = None;
+        if !out.is_empty() {
+            // Answers to writes go together, as long as more comes anyway.
+            // SAFETY: the buffer is this value's, the caller vouches for `first`.
+            got = unsafe { link.receive(pieces, false)? };
+            if got.is_none() {
+                out.flush(link)?;
+            }
+        }
+        let n = match (got, self.deadline) {
+            (Some(n), _) => n,
+            (None, deadline) => {
+                if let Some(deadline) = deadline {
+                    link.wait(deadline)?;
+                }
+                // SAFETY: as above.
+                unsafe { link.receive(pieces, true)? }.unwrap_or(0)
+            }
+        };
+        self.end += n.saturating_sub(first.map_or(0, |p| p.len()));
+        Ok(n)
+    }
+}

@@ -1,0 +1,199 @@
+//! The socket of one connection: reads and writes of several pieces of memory.
+
+use crate::sessions::Cut;
+use std::io;
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// A socket, which other threads can cut.
+#[derive(Debug)]
+pub(crate) struct Link {
+    stream: TcpStream,
+    cut: AtomicBool,
+}
+
+/// A piece of memory to send from or receive into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct Piece(libc::iovec);
+
+impl Piece {
+    pub(crate) fn new(base: *const u8, len: usize) -> Piece {
+        Piece(libc::iovec {
+            iov_base: base.cast_mut().cast(),
+            iov_len: len,
+        })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.iov_len
+    }
+
+    /// Without its first `n` bytes, which it must have.
+    pub(crate) fn skip(&self, n: usize) -> Piece {
+        Piece::new(self.0.iov_base.cast::<u8>().wrapping_add(n), self.len() - n)
+    }
+}
+
+impl Cut for Link {
+    fn cut(&self) {
+        self.cut.store(true, Ordering::Release);
+        // An error means that the connection is gone already.
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
+    fn is_dead(&self) -> bool {
+        let gone = libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR;
+        self.is_cut() || self.poll(libc::POLLRDHUP, 0).is_ok_and(|r| r & gone != 0)
+    }
+}
+
+impl Link {
+    /// Takes over an accepted connection.
+    pub(crate) fn new(stream: TcpStream) -> io::Result<Link> {
+        stream.set_nodelay(true)?;
+        let link = Link {
+            stream,
+            cut: AtomicBool::new(false),
+        };
+        // A machine that vanished is noticed after half a minute or so.
+        link.option(libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
+        link.option(libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, 10)?;
+        link.option(libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, 5)?;
+        link.option(libc::IPPROTO_TCP, libc::TCP_KEEPCNT, 4)?;
+        Ok(link)
+    }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Acquire)
+    }
+
+    /// Receives into the pieces; 0 at the end of the stream. `None` when
+    /// nothing is there and `wait` is false.
+    ///
+    /// # Safety
+    /// The pieces must be memory that may be written.
+    pub(crate) unsafe fn receive(
+        &self,
+        pieces: &mut [Piece],
+        wait: bool,
+    ) -> io::Result<Option<usize>> {
+        let flags = if wait { 0 } else { libc::MSG_DONTWAIT };
+        let n = if let [Piece(one)] = pieces {
+            // SAFETY: the caller vouches for the piece.
+            retry(|| unsafe { libc::recv(self.fd(), one.iov_base, one.iov_len, flags) })
+        } else {
+            let mut message = message(pieces);
+            // SAFETY: the caller vouches for the pieces.
+            retry(|| unsafe { libc::recvmsg(self.fd(), &mut message, flags) })
+        };
+        match n {
+            Ok(n) => Ok(Some(n)),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Receives up to `len` bytes and throws them away; 0 at the end.
+    pub(crate) fn skip(&self, len: usize) -> io::Result<usize> {
+        // SAFETY: with MSG_TRUNC the kernel writes nothing.
+        retry(|| unsafe { libc::recv(self.fd(), std::ptr::null_mut(), len, libc::MSG_TRUNC) })
+    }
+
+    /// Sends all the pieces, waiting while the client does not take them.
+    ///
+    /// # Safety
+    /// The pieces must be memory that may be read.
+    pub(crate) unsafe fn send(&self, mut pieces: &mut [Piece]) -> io::Result<()> {
+        while !pieces.is_empty() {
+            let batch = pieces.len().min(libc::UIO_MAXIOV as usize);
+            let message = message(&mut pieces[..batch]);
+            // SAFETY: the caller vouches for the pieces.
+            let mut n =
+                retry(|| unsafe { libc::sendmsg(self.fd(), &message, libc::MSG_NOSIGNAL) })?;
+            let mut whole = 0;
+            while whole < pieces.len() && n >= pieces[whole].len() {
+                n -= pieces[whole].len();
+                whole += 1;
+            }
+            pieces = &mut pieces[whole..];
+            if let Some(first) = pieces.first_mut() {
+                *first = first.skip(n);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until something can be received, or the deadline has passed.
+    pub(crate) fn wait(&self, deadline: Instant) -> io::Result<()> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let ms = left.as_micros().div_ceil(1000).min(60_000) as i32;
+            if self.poll(libc::POLLIN, ms)? != 0 {
+                return Ok(());
+            }
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+    }
+
+    /// Ends the connection so that what was sent still arrives: the other
+    /// side's bytes are thrown away until it has closed, or the deadline.
+    pub(crate) fn linger(&self, deadline: Instant) {
+        if self.stream.shutdown(Shutdown::Write).is_err() {
+            return;
+        }
+        while self.wait(deadline).is_ok() && Instant::now() < deadline {
+            if !self.skip(1 << 20).is_ok_and(|n| n > 0) {
+                return;
+            }
+        }
+    }
+
+    fn poll(&self, events: libc::c_short, ms: i32) -> io::Result<libc::c_short> {
+        let mut fd = libc::pollfd {
+            fd: self.fd(),
+            events,
+            revents: 0,
+        };
+        // SAFETY: one descriptor, as said.
+        retry(|| unsafe { libc::poll(&mut fd, 1, ms) as isize })?;
+        Ok(fd.revents)
+    }
+
+    fn option(&self, level: i32, name: i32, value: i32) -> io::Result<()> {
+        let size = size_of::<i32>() as libc::socklen_t;
+        let value = (&raw const value).cast();
+        // SAFETY: the value is an int, as the size says.
+        retry(|| unsafe { libc::setsockopt(self.fd(), level, name, value, size) as isize })?;
+        Ok(())
+    }
+
+    fn fd(&self) -> i32 {
+        self.stream.as_raw_fd()
+    }
+}
+
+fn message(pieces: &mut [Piece]) -> libc::msghdr {
+    // SAFETY: all zeros is a message without anything.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = pieces.as_mut_ptr().cast();
+    message.msg_iovlen = pieces.len();
+    message
+}
+
+/// Makes a system call, again when a signal interrupted it.
+pub(crate) fn retry(mut call: impl FnMut() -> isize) -> io::Result<usize> {
+    loop {
+        if let Ok(n) = usize::try_from(call()) {
+            return Ok(n);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Slabs: page memory taken from the kernel and given back to it.
+
+use crate::bitmap::{Bitmap, Run, runs};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tmem_wire::PAGE_SIZE;
+
+/// What all slabs of a server are taken from.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    slab_pages: u32,
+    slabs: u64,
+    granted: AtomicU64,
+    stored: AtomicU64,
+}
+
+impl Pool {
+    /// A pool of at most `slabs` slabs of `slab_pages` pages.
+    pub(crate) fn new(slabs: u64, slab_pages: u32) -> Arc<Pool> {
+        Arc::new(Pool {
+            slab_pages,
+            slabs,
+            granted: AtomicU64::new(0),
+            stored: AtomicU64::new(0),
+        })
+    }
+
+    /// Pages of each slab.
+    pub(crate) fn slab_pages(&self) -> u32 {
+        self.slab_pages
+    }
+
+    /// Pages in all.
+    pub(crate) fn capacity_pages(&self) -> u64 {
+        self.slabs * u64::from(self.slab_pages)
+    }
+
+    /// Pages granted as slabs.
+    pub(crate) fn granted_pages(&self) -> u64 {
+        self.granted.load(Ordering::Acquire) * u64::from(self.slab_pages)
+    }
+
+    /// Pages whose contents are held.
+    pub(crate) fn stored_pages(&self) -> u64 {
+        self.stored.load(Ordering::Relaxed)
+    }
+
+    /// A fresh slab; none when the pool is used up, or the kernel refuses.
+    pub(crate) fn grant(self: &Arc<Pool>) -> Option<Slab> {
+        let more = |n| (n < self.slabs).then_some(n + 1);
+        self.granted
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, more)
+            .ok()?;
+        let Some(base) = map(self.slab_pages as usize * PAGE_SIZE) else {
+            self.granted.fetch_sub(1, Ordering::AcqRel);
+            return None;
+        };
+        let present = Arc::new(Bitmap::new(self.slab_pages));
+        let memory = Memory {
+            base,
+            owners: Mutex::new(vec![present.clone()]),
+            pool: self.clone(),
+        };
+        Some(Slab {
+            memory: Arc::new(memory),
+            present,
+        })
+    }
+}
+
+/// The pages of one slab, which several sessions may own.
+#[derive(Debug)]
+struct Memory {
+    base: NonNull<u8>,
+    /// What each owner has stored. A page's memory is given back when it is in
+    /// none of them.
+    owners: Mutex<Vec<Arc<Bitmap>>>,
+    pool: Arc<Pool>,
+}
+
+// SAFETY: the mapping belongs to this value alone, and is reached through the
+// kernel or through raw copies, never through references.
+unsafe impl Send for Memory {}
+// SAFETY: as above; the other fields are `Sync`.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    fn owners(&self) -> MutexGuard<'_, Vec<Arc<Bitmap>>> {
+        // Nothing panics while it is held, and any state of it is valid.
+        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn len(&self) -> usize {
+        self.pool.slab_pages as usize * PAGE_SIZE
+    }
+
+    fn give_back(&self, start: u32, end: u32) {
+        // SAFETY: the range lies within the mapping.
+        unsafe {
+            libc::madvise(
+                self.base.as_ptr().add(start as usize * PAGE_SIZE).cast(),
+                (end - start) as usize * PAGE_SIZE,
+                libc::MADV_DONTNEED,
+            );
+        }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's own, and nobody has it any more.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.len()) };
+        // Only now: what is granted is never more than the capacity.
+        self.pool.granted.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// One session's ownership of a slab. Dropping it gives the slab back, as far
+/// as no other session owns it.
+#[derive(Debug)]
+pub(crate) struct Slab {
+    memory: Arc<Memory>,
+    present: Arc<Bitmap>,
+}
+
+impl Slab {
+    /// Another ownership of the same pages, which then cannot be written until
+    /// one of the two is gone.
+    pub(crate) fn share(&self) -> Slab {
+        let mut owners = self.memory.owners();
+        let present = Arc::new(self.present.copy());
+        owners.push(present.clone());
+        Slab {
+            memory: self.memory.clone(),
+            present,
+        }
+    }
+
+    /// Whether somebody else owns it too.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.memory.owners().len() > 1
+    }
+
+    /// The memory of `page`, which must be one of the slab's.
+    pub(crate) fn page(&self, page: u32) -> *mut u8 {
+        assert!(page < self.memory.pool.slab_pages);
+        // SAFETY: within the mapping, as was just checked.
+        unsafe { self.memory.base.as_ptr().add(page as usize * PAGE_SIZE) }
+    }
+
+    /// The runs of pages that this owner has stored, and has not.
+    pub(crate) fn runs(&self, start: u32, end: u32) -> impl Iterator<Item = Run> {
+        self.present.runs(start, end)
+    }
+
+    /// The pages hold what their owner sent.
+    pub(crate) fn written(&self, start: u32, end: u32) {
+        let new = self.present.set(start, end);
+        if new > 0 {
+            let stored = &self.memory.pool.stored;
+            stored.fetch_add(u64::from(new), Ordering::Relaxed);
+        }
+    }
+
+    /// This owner wants the pages no longer.
+    pub(crate) fn discard(&self, start: u32, end: u32) {
+        let owners = self.memory.owners();
+        let mut gone = 0;
+        if owners.len() == 1 {
+            gone = self.present.clear(start, end);
+            self.memory.give_back(start, end);
+        } else {
+            let mine: Vec<Run> = self.runs(start, end).filter(|r| r.set).collect();
+            for run in mine {
+                self.present.clear(run.start, run.end);
+                gone += self.give_back_unowned(&owners, run.start, run.end);
+            }
+        }
+        let stored = &self.memory.pool.stored;
+        stored.fetch_sub(u64::from(gone), Ordering::Relaxed);
+    }
+
+    /// Gives back those pages that no owner has stored; how many.
+    fn give_back_unowned(&self, owners: &[Arc<Bitmap>], start: u32, end: u32) -> u32 {
+        let mut gone = 0;
+        for run in runs(start, end, |p| owners.iter().any(|o| o.get(p))) {
+            if !run.set {
+                self.memory.give_back(run.start, run.end);
+                gone += run.end - run.start;
+            }
+        }
+        gone
+    }
+}
+
+impl Drop for Slab {
+    fn drop(&mut self) {
+        let mut owners = self.memory.owners();
+        owners.retain(|o| !Arc::ptr_eq(o, &self.present));
+        let mut gone = 0;
+        if owners.is_empty() {
+            // The memory goes with its last owner.
+            gone = self.present.count();
+        } else {
+            let mine = self.runs(0, self.memory.pool.slab_pages);
+            for run in mine.filter(|r| r.set) {
+                gone += self.give_back_unowned(&owners, run.start, run.end);
+            }
+        }
+        let stored = &self.memory.pool.stored;
+        stored.fetch_sub(u64::from(gone), Ordering::Relaxed);
+    }
+}
+
+/// Zeroed memory that the kernel populates when it is written.
+fn map(len: usize) -> Option<NonNull<u8>> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new mapping changes no other memory.
+    let base = unsafe { libc::mmap(std::ptr::null_mut(), len, prot, flags, -1, 0) };
+    if base == libc::MAP_FAILED {
+        return None;
+    }
+    // A huge page would be populated as a whole by the first page written, and
+    // would not go back to the kernel with a page discarded. A kernel without
+    // huge pages refuses the advice, which is as good.
+    // SAFETY: the mapping was just made. A crash dump need not hold pages of others.
+    unsafe {
+        libc::madvise(base, len, libc::MADV_NOHUGEPAGE);
+        libc::madvise(base, len, libc::MADV_DONTDUMP);
+    }
+    NonNull::new(base.cast())
+}

@@ -1,0 +1,300 @@
+//! The server: its listener, and the threads of its connections.
+
+use crate::conn::{Conn, random};
+use crate::inbox::Inbox;
+use crate::link::{Link, retry};
+use crate::memory::Pool;
+use crate::outbox::Outbox;
+use crate::sessions::{Cut, Sessions};
+use crate::{Config, Error};
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+use tmem_config::Level;
+use tmem_wire::ServerStats;
+
+/// How long a stranger may take to greet.
+const GREETING: Duration = Duration::from_secs(10);
+
+/// Sessions for each connection that is allowed: forked children that did not
+/// connect yet, and sessions within their grace.
+const SESSIONS: usize = 4;
+
+/// Stack of a connection's thread; its buffers are on the heap.
+const STACK: usize = 256 * 1024;
+
+/// How long the listener rests when the system cannot take a connection.
+const REST: Duration = Duration::from_millis(100);
+
+/// What all threads of a server share.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) sessions: Sessions,
+    pub(crate) instance: [u8; 16],
+    pub(crate) pages_read: AtomicU64,
+    pub(crate) pages_written: AtomicU64,
+    start: Instant,
+    links: Mutex<HashMap<u64, Arc<Link>>>,
+    /// A connection's thread ended.
+    ended: Condvar,
+    closing: AtomicBool,
+    /// Wakes the listener.
+    wake: OwnedFd,
+}
+
+impl Shared {
+    pub(crate) fn stats(&self) -> ServerStats {
+        let pool = self.sessions.pool();
+        let (sessions, connections) = self.sessions.count();
+        ServerStats {
+            capacity_pages: pool.capacity_pages(),
+            granted_pages: pool.granted_pages(),
+            stored_pages: pool.stored_pages(),
+            sessions: sessions as u64,
+            connections: connections as u64,
+            pages_read: self.pages_read.load(Ordering::Relaxed),
+            pages_written: self.pages_written.load(Ordering::Relaxed),
+            uptime_ms: self.start.elapsed().as_millis() as u64,
+        }
+    }
+
+    fn links(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<Link>>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shutdown(&self) {
+        self.closing.store(true, Ordering::Release);
+        let one = 1u64.to_ne_bytes();
+        // SAFETY: eight bytes, as an eventfd takes. It can only fail when it is
+        // readable already.
+        unsafe { libc::write(self.wake.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+    }
+}
+
+/// A memory server that listens.
+pub struct Server {
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    addr: SocketAddr,
+}
+
+/// A server that runs in threads of its own. Dropping it shuts it down.
+pub struct Handle {
+    shared: Arc<Shared>,
+    addr: SocketAddr,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Server {
+    /// Listens. Clients can connect from now on, and are served once it runs.
+    ///
+    /// # Errors
+    /// When the configuration is not possible, or the address not free.
+    pub fn bind(config: Config) -> Result<Server, Error> {
+        config.check()?;
+        let (slabs, slab_pages) = config.slabs()?;
+        let listen = config.listen.clone();
+        let addrs = std::net::ToSocketAddrs::to_socket_addrs(&listen);
+        let addrs: Vec<SocketAddr> = match addrs {
+            Ok(addrs) => addrs.collect(),
+            Err(error) => return Err(Error::Address { listen, error }),
+        };
+        let failed = |error| Error::Listen { listen, error };
+        let listener = TcpListener::bind(&addrs[..]).map_err(failed)?;
+        listener.set_nonblocking(true)?;
+        let addr = listener.local_addr()?;
+        if config.secret.is_none() && !addr.ip().is_loopback() {
+            config.say(
+                Level::Warn,
+                &format!("whoever reaches {addr} can use this memory: give a secret, or listen on 127.0.0.1"),
+            );
+        }
+        // SAFETY: the call takes no memory.
+        let wake =
+            retry(|| unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) as isize })?;
+        // SAFETY: the descriptor was just made and belongs to nobody.
+        let wake = unsafe { OwnedFd::from_raw_fd(wake as i32) };
+        let pool = Pool::new(slabs, slab_pages);
+        let limit = config.max_connections.saturating_mul(SESSIONS);
+        let shared = Shared {
+            sessions: Sessions::new(pool, limit, config.grace),
+            config,
+            instance: random()?,
+            pages_read: AtomicU64::new(0),
+            pages_written: AtomicU64::new(0),
+            start: Instant::now(),
+            links: Mutex::default(),
+            ended: Condvar::new(),
+            closing: AtomicBool::new(false),
+            wake,
+        };
+        Ok(Server {
+            shared: Arc::new(shared),
+            listener,
+            addr,
+        })
+    }
+
+    /// Where it listens, with the real port.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Its figures.
+    pub fn stats(&self) -> ServerStats {
+        self.shared.stats()
+    }
+
+    /// Serves until it is shut down, through a [`Handle`] of [`Server::spawn`].
+    pub fn run(self) {
+        let keeper = {
+            let shared = self.shared.clone();
+            thread::spawn(move || shared.sessions.keep())
+        };
+        let mut next = 1u64;
+        while self.wait() {
+            match self.listener.accept() {
+                Ok((stream, _)) => {
+                    self.serve(stream, next);
+                    next += 1;
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => {
+                    let text = format!("cannot take a connection: {e}");
+                    self.shared.config.say(Level::Warn, &text);
+                    thread::sleep(REST);
+                }
+            }
+        }
+        self.shared.sessions.close();
+        let mut links = self.shared.links();
+        while !links.is_empty() {
+            links.values().for_each(|l| l.cut());
+            let ended = &self.shared.ended;
+            let again = Duration::from_millis(100);
+            links = ended
+                .wait_timeout(links, again)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        drop(links);
+        // A panic there was reported when it happened.
+        let _ = keeper.join();
+    }
+
+    /// Serves in a thread of its own.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn spawn(self) -> Result<Handle, Error> {
+        let (shared, addr) = (self.shared.clone(), self.addr);
+        let thread = thread::Builder::new()
+            .name("memserver".to_owned())
+            .spawn(move || self.run())?;
+        Ok(Handle {
+            shared,
+            addr,
+            thread: Some(thread),
+        })
+    }
+
+    /// Waits for a client; `false` when it is time to end.
+    fn wait(&self) -> bool {
+        let fd = |fd| libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        let mut fds = [
+            fd(self.listener.as_raw_fd()),
+            fd(self.shared.wake.as_raw_fd()),
+        ];
+        // SAFETY: two descriptors, as said.
+        if retry(|| unsafe { libc::poll(fds.as_mut_ptr(), 2, -1) as isize }).is_err() {
+            thread::sleep(REST);
+        }
+        !self.shared.closing.load(Ordering::Acquire)
+    }
+
+    fn serve(&self, stream: TcpStream, key: u64) {
+        let shared = self.shared.clone();
+        let mut links = shared.links();
+        if links.len() >= shared.config.max_connections {
+            drop(links);
+            let text = "too many connections: one is turned away; raise --max-connections";
+            shared.config.say(Level::Warn, text);
+            return;
+        }
+        // It fails when the client is gone already.
+        let Ok(link) = Link::new(stream).map(Arc::new) else {
+            return;
+        };
+        links.insert(key, link.clone());
+        drop(links);
+        let conn = Conn {
+            shared: shared.clone(),
+            key,
+            link,
+            inbox: Inbox::new(Instant::now() + GREETING),
+            out: Outbox::default(),
+        };
+        let guard = Leaving(shared.clone(), key);
+        let started = thread::Builder::new()
+            .name(format!("client {key}"))
+            .stack_size(STACK)
+            .spawn(move || {
+                let _guard = guard;
+                conn.run();
+            });
+        if let Err(e) = started {
+            let text = format!("cannot serve a connection: {e}");
+            shared.config.say(Level::Warn, &text);
+        }
+    }
+}
+
+impl Handle {
+    /// Where the server listens, with the real port.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Its figures.
+    pub fn stats(&self) -> ServerStats {
+        self.shared.stats()
+    }
+
+    /// Ends all connections and the server. What it held is gone.
+    pub fn shutdown(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.shared.shutdown();
+        if let Some(thread) = self.thread.take() {
+            // A panic there was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Takes a connection off the list when its thread ends, however it ends.
+struct Leaving(Arc<Shared>, u64);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.links().remove(&self.1);
+        self.0.ended.notify_all();
+    }
+}
