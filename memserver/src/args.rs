@@ -1,6 +1,6 @@
 //! Flags, and the file that they win over.
 
-use serde::Deserialize;
+use crate::file::{File, Parsed, read};
 use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
     /// Seconds that a client may be away before its memory is freed
-    /// [default: 5]
+    /// [default: 10]
     #[arg(long, value_name = "SECONDS")]
     grace: Option<u32>,
     /// Connections at a time [default: 1024]
@@ -42,72 +42,34 @@ pub(crate) struct Args {
     config: Option<PathBuf>,
 }
 
-/// The file. Sizes and the level are text, so that they read as flags do.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct File {
-    listen: Option<String>,
-    capacity: Option<SizeText>,
-    slab_size: Option<SizeText>,
-    secret_file: Option<PathBuf>,
-    grace: Option<u32>,
-    max_connections: Option<usize>,
-    log: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum SizeText {
-    Bytes(u64),
-    Text(String),
-}
-
-impl SizeText {
-    fn size(self, key: &str) -> Result<Size, String> {
-        match self {
-            SizeText::Bytes(bytes) => Ok(Size::Bytes(bytes)),
-            SizeText::Text(text) => text.parse().map_err(|e| format!("{key}: {e}")),
-        }
-    }
-}
-
 impl Args {
     /// What they and the file come to, and how much is said.
     pub(crate) fn config(self) -> Result<(Config, Level), Box<dyn Error>> {
         let file = match &self.config {
-            Some(path) => read(path).map_err(|e| format!("{}: {e}", path.display()))?,
+            Some(path) => read(path)?,
             None => File::default(),
         };
         let ram = tmem_config::ram_bytes()?;
-        let bytes = |flag: Option<Size>, file: Option<SizeText>, key: &str, default: Size| {
-            let file = file.map(|s| s.size(key)).transpose()?;
-            Ok::<u64, String>(flag.or(file).unwrap_or(default).bytes(ram))
+        let bytes = |flag: Option<Size>, file: Option<Parsed<Size>>, default: Size| {
+            flag.or(file.map(|f| f.0)).unwrap_or(default).bytes(ram)
         };
         let defaults = Config::default();
-        let half = "50%".parse()?;
         let slab = Size::Bytes(defaults.slab_size);
         let secret = self.secret_file.or(file.secret_file);
-        let log = file.log.map(|l| l.parse()).transpose();
-        let log = log.map_err(|e| format!("log: {e}"))?;
+        let grace = self.grace.or(file.grace);
         let config = Config {
             listen: self.listen.or(file.listen).unwrap_or(defaults.listen),
-            capacity: bytes(self.capacity, file.capacity, "capacity", half)?,
-            slab_size: bytes(self.slab_size, file.slab_size, "slab-size", slab)?,
+            capacity: bytes(self.capacity, file.capacity, "50%".parse()?),
+            slab_size: bytes(self.slab_size, file.slab_size, slab),
             secret: secret.map(|p| tmem_config::read_secret(&p)).transpose()?,
             max_connections: self
                 .max_connections
                 .or(file.max_connections)
                 .unwrap_or(defaults.max_connections),
-            grace: self
-                .grace
-                .or(file.grace)
-                .map_or(defaults.grace, |s| Duration::from_secs(s.into())),
+            grace: grace.map_or(defaults.grace, |s| Duration::from_secs(s.into())),
             log: None,
         };
-        Ok((config, self.log.or(log).unwrap_or_default()))
+        let level = self.log.or(file.log.map(|l| l.0)).unwrap_or_default();
+        Ok((config, level))
     }
-}
-
-fn read(path: &PathBuf) -> Result<File, Box<dyn Error>> {
-    Ok(toml::from_str(&std::fs::read_to_string(path)?)?)
 }

@@ -27,7 +27,8 @@ pub struct Config {
     pub secret: Option<Vec<u8>>,
     /// The most connections at a time.
     pub max_connections: usize,
-    /// How long a session outlives its last connection.
+    /// How long a session outlives its last connection. Twice the time for
+    /// which clients try to be back: one that comes late has lost its memory.
     pub grace: Duration,
     /// Where messages go; nowhere when `None`.
     pub log: Option<Log>,
@@ -41,7 +42,7 @@ impl Default for Config {
             slab_size: 16 << 20,
             secret: None,
             max_connections: 1024,
-            grace: Duration::from_secs(5),
+            grace: Duration::from_secs(10),
             log: None,
         }
     }

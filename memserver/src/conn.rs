@@ -47,6 +47,7 @@ impl Conn {
         let (session, end) = match greet(&mut self) {
             Ok(session) => {
                 self.inbox.deadline = None;
+                self.link.greeted();
                 let end = self.serve(&session);
                 (Some(session), end)
             }
@@ -128,13 +129,17 @@ impl Conn {
 
     fn read(&mut self, header: &Header, session: &Session) -> Result<(), End> {
         self.inbox.skip(&self.link, header.len as usize)?;
-        match self.slab(header, session) {
+        let slab = match header.len {
+            0 => self.slab(header, session),
+            _ => Err(Status::BadRequest),
+        };
+        match slab {
             Ok(slab) => {
                 let read = &self.shared.pages_read;
                 read.fetch_add(u64::from(header.count), Ordering::Relaxed);
                 self.out.pages(header, slab);
             }
-            Err(status) => self.out.reply(header, status, &[]),
+            Err(status) => self.out.refusal(header, status),
         }
         Ok(())
     }
@@ -148,7 +153,7 @@ impl Conn {
             }
             Ok(slab)
         });
-        let status = match slab {
+        match slab {
             Ok(slab) => {
                 let to = slab.page(header.page);
                 let len = bytes(header.count);
@@ -160,14 +165,13 @@ impl Conn {
                 slab.written(header.page, header.page + header.count);
                 let written = &self.shared.pages_written;
                 written.fetch_add(u64::from(header.count), Ordering::Relaxed);
-                Status::Ok
+                self.out.reply(header, Status::Ok, &[]);
             }
             Err(status) => {
                 self.inbox.skip(&self.link, header.len as usize)?;
-                status
+                self.out.refusal(header, status);
             }
-        };
-        self.out.reply(header, status, &[]);
+        }
         Ok(())
     }
 
@@ -194,9 +198,7 @@ impl Conn {
         };
         match answer {
             Ok(payload) => self.out.reply(header, Status::Ok, &payload),
-            Err(status) => self
-                .out
-                .reply(header, status, status.to_string().as_bytes()),
+            Err(status) => self.out.refusal(header, status),
         }
         Ok(())
     }
@@ -210,8 +212,10 @@ impl Conn {
     /// The slab that a request addresses, if the whole run lies in it.
     fn slab(&self, header: &Header, session: &Session) -> Result<Arc<crate::memory::Slab>, Status> {
         let slab = session.slab(header.slab).ok_or(Status::NoSuchSlab)?;
-        if header.count == 0 || header.count > MAX_RUN {
-            return Err(Status::TooLarge);
+        match header.count {
+            0 => return Err(Status::BadRequest),
+            1..=MAX_RUN => {}
+            _ => return Err(Status::TooLarge),
         }
         let end = u64::from(header.page) + u64::from(header.count);
         if end > u64::from(self.shared.sessions.pool().slab_pages()) {

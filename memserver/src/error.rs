@@ -26,6 +26,15 @@ pub enum Error {
     /// The capacity holds no page.
     #[error("a capacity of {0} bytes holds no page; give at least 4096 bytes")]
     Capacity(u64),
+    /// The kernel has no range of addresses of that size, or does not commit
+    /// to it.
+    #[error("the system does not let this process have {capacity} bytes: {error}; give less")]
+    Reserve {
+        /// The capacity as given.
+        capacity: u64,
+        /// What the system says.
+        error: io::Error,
+    },
     /// The slab size is none.
     #[error(
         "slabs of {0} bytes are not possible; give a multiple of 4K, at least 4K and at most 1G"

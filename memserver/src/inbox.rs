@@ -123,6 +123,10 @@ impl Inbox {
                 unsafe { link.receive(pieces, true)? }.unwrap_or(0)
             }
         };
+        if n == 0 {
+            // A client that has said all it had to say may still listen.
+            out.flush(link)?;
+        }
         self.end += n.saturating_sub(first.map_or(0, |p| p.len()));
         Ok(n)
     }

@@ -5,19 +5,24 @@ use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A socket, which other threads can cut.
 #[derive(Debug)]
 pub(crate) struct Link {
     stream: TcpStream,
     cut: AtomicBool,
+    greeted: AtomicBool,
 }
 
 /// A piece of memory to send from or receive into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
 pub(crate) struct Piece(libc::iovec);
+
+// SAFETY: it is an address and a length; whoever has it used vouches for the
+// memory.
+unsafe impl Send for Piece {}
 
 impl Piece {
     pub(crate) fn new(base: *const u8, len: usize) -> Piece {
@@ -57,6 +62,7 @@ impl Link {
         let link = Link {
             stream,
             cut: AtomicBool::new(false),
+            greeted: AtomicBool::new(false),
         };
         // A machine that vanished is noticed after half a minute or so.
         link.option(libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
@@ -66,8 +72,33 @@ impl Link {
         Ok(link)
     }
 
+    /// The client has greeted: it is no stranger any more.
+    pub(crate) fn greeted(&self) {
+        self.greeted.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_stranger(&self) -> bool {
+        !self.greeted.load(Ordering::Acquire)
+    }
+
     pub(crate) fn is_cut(&self) -> bool {
         self.cut.load(Ordering::Acquire)
+    }
+
+    /// Whether the client's machine has answered nothing for so long, although
+    /// it should have. A client that only does not read is not lost: its
+    /// machine answers for it.
+    pub(crate) fn is_lost(&self, patience: Duration) -> bool {
+        // SAFETY: all zeros is a value of it.
+        let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+        let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
+        let to = (&raw mut info).cast();
+        let (level, name) = (libc::IPPROTO_TCP, libc::TCP_INFO);
+        // SAFETY: room for the answer, as long as said.
+        let asked = unsafe { libc::getsockopt(self.fd(), level, name, to, &raw mut len) };
+        let unanswered = info.tcpi_retransmits > 0 || info.tcpi_probes > 3;
+        let silence = Duration::from_millis(info.tcpi_last_ack_recv.into());
+        asked == 0 && unanswered && silence > patience
     }
 
     /// Receives into the pieces; 0 at the end of the stream. `None` when

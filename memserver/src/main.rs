@@ -1,6 +1,7 @@
 //! `tmem-memserver`: a memory server as a daemon.
 
 mod args;
+mod file;
 
 use args::Args;
 use clap::Parser;
@@ -8,7 +9,11 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
+use tmem_config::Level;
 use tmem_memserver::Server;
+
+/// Descriptors beside those of connections.
+const OTHER_DESCRIPTORS: u64 = 32;
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -33,13 +38,22 @@ fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     }));
     let capacity = config.capacity;
     let ram = tmem_config::ram_bytes()?;
-    if capacity > ram
-        && let Some(log) = &config.log
-    {
-        let text = format!(
+    let warn = |text: &str| {
+        if let Some(log) = &config.log {
+            log(Level::Warn, text);
+        }
+    };
+    if capacity > ram {
+        warn(&format!(
             "the capacity, {capacity} bytes, is more than this machine's {ram} bytes of RAM"
-        );
-        log(tmem_config::Level::Warn, &text);
+        ));
+    }
+    let wanted = config.max_connections;
+    match allow_descriptors(wanted as u64 + OTHER_DESCRIPTORS) {
+        Ok(allowed) if allowed < wanted as u64 + OTHER_DESCRIPTORS => warn(&format!(
+            "{allowed} open files are allowed, too few for {wanted} connections: raise `ulimit -n`"
+        )),
+        _ => {}
     }
     let handle = Server::bind(config)?.spawn()?;
     let mut out = std::io::stdout();
@@ -52,4 +66,25 @@ fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     signals.forever().next();
     handle.shutdown();
     Ok(())
+}
+
+/// Raises this process's limit on open files to `wanted`, as far as it may; the
+/// limit now.
+fn allow_descriptors(wanted: u64) -> std::io::Result<u64> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: room for the answer.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    if limit.rlim_cur < wanted {
+        limit.rlim_cur = wanted.min(limit.rlim_max);
+        // SAFETY: a plain call with a valid limit.
+        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+    }
+    Ok(limit.rlim_cur)
 }

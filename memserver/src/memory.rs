@@ -1,29 +1,49 @@
 //! Slabs: page memory taken from the kernel and given back to it.
 
 use crate::bitmap::{Bitmap, Run, runs};
+use std::io;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tmem_wire::PAGE_SIZE;
 
-/// What all slabs of a server are taken from.
+/// What all slabs of a server are taken from: one range of addresses, so that
+/// the number of slabs is not bound by the kernel's limit on mappings.
 #[derive(Debug)]
 pub(crate) struct Pool {
+    base: NonNull<u8>,
     slab_pages: u32,
     slabs: u64,
-    granted: AtomicU64,
+    free: Mutex<Free>,
     stored: AtomicU64,
 }
 
+#[derive(Debug, Default)]
+struct Free {
+    /// The slab of this number and those after it were never granted.
+    fresh: u64,
+    /// Slabs given back.
+    back: Vec<u64>,
+}
+
+// SAFETY: the mapping belongs to this value alone, and is reached through the
+// kernel or through raw copies, never through references.
+unsafe impl Send for Pool {}
+// SAFETY: as above; the other fields are `Sync`.
+unsafe impl Sync for Pool {}
+
 impl Pool {
-    /// A pool of at most `slabs` slabs of `slab_pages` pages.
-    pub(crate) fn new(slabs: u64, slab_pages: u32) -> Arc<Pool> {
-        Arc::new(Pool {
+    /// A pool of `slabs` slabs of `slab_pages` pages. Its memory is populated
+    /// as it is written.
+    pub(crate) fn new(slabs: u64, slab_pages: u32) -> io::Result<Arc<Pool>> {
+        let base = map(pool_len(slabs, slab_pages).ok_or(io::ErrorKind::OutOfMemory)?)?;
+        Ok(Arc::new(Pool {
+            base,
             slab_pages,
             slabs,
-            granted: AtomicU64::new(0),
+            free: Mutex::default(),
             stored: AtomicU64::new(0),
-        })
+        }))
     }
 
     /// Pages of each slab.
@@ -38,7 +58,8 @@ impl Pool {
 
     /// Pages granted as slabs.
     pub(crate) fn granted_pages(&self) -> u64 {
-        self.granted.load(Ordering::Acquire) * u64::from(self.slab_pages)
+        let free = self.free();
+        (free.fresh - free.back.len() as u64) * u64::from(self.slab_pages)
     }
 
     /// Pages whose contents are held.
@@ -46,19 +67,21 @@ impl Pool {
         self.stored.load(Ordering::Relaxed)
     }
 
-    /// A fresh slab; none when the pool is used up, or the kernel refuses.
+    /// A slab without contents; none when the pool is used up.
     pub(crate) fn grant(self: &Arc<Pool>) -> Option<Slab> {
-        let more = |n| (n < self.slabs).then_some(n + 1);
-        self.granted
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, more)
-            .ok()?;
-        let Some(base) = map(self.slab_pages as usize * PAGE_SIZE) else {
-            self.granted.fetch_sub(1, Ordering::AcqRel);
+        let mut free = self.free();
+        let number = if let Some(number) = free.back.pop() {
+            number
+        } else if free.fresh < self.slabs {
+            free.fresh += 1;
+            free.fresh - 1
+        } else {
             return None;
         };
+        drop(free);
         let present = Arc::new(Bitmap::new(self.slab_pages));
         let memory = Memory {
-            base,
+            number,
             owners: Mutex::new(vec![present.clone()]),
             pool: self.clone(),
         };
@@ -67,23 +90,30 @@ impl Pool {
             present,
         })
     }
+
+    fn free(&self) -> MutexGuard<'_, Free> {
+        // Nothing panics while it is held.
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let len = pool_len(self.slabs, self.slab_pages).unwrap_or(0);
+        // SAFETY: the mapping is this value's own, and no slab is left.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), len) };
+    }
 }
 
 /// The pages of one slab, which several sessions may own.
 #[derive(Debug)]
 struct Memory {
-    base: NonNull<u8>,
+    number: u64,
     /// What each owner has stored. A page's memory is given back when it is in
     /// none of them.
     owners: Mutex<Vec<Arc<Bitmap>>>,
     pool: Arc<Pool>,
 }
-
-// SAFETY: the mapping belongs to this value alone, and is reached through the
-// kernel or through raw copies, never through references.
-unsafe impl Send for Memory {}
-// SAFETY: as above; the other fields are `Sync`.
-unsafe impl Sync for Memory {}
 
 impl Memory {
     fn owners(&self) -> MutexGuard<'_, Vec<Arc<Bitmap>>> {
@@ -91,28 +121,28 @@ impl Memory {
         self.owners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn len(&self) -> usize {
-        self.pool.slab_pages as usize * PAGE_SIZE
+    /// Where `page` is, which must be one of the slab's or the end.
+    fn at(&self, page: u32) -> *mut u8 {
+        let pages = self.pool.slab_pages;
+        assert!(page <= pages);
+        let before = self.number as usize * pages as usize + page as usize;
+        // SAFETY: within the mapping, of which this slab is a part.
+        unsafe { self.pool.base.as_ptr().add(before * PAGE_SIZE) }
     }
 
     fn give_back(&self, start: u32, end: u32) {
-        // SAFETY: the range lies within the mapping.
-        unsafe {
-            libc::madvise(
-                self.base.as_ptr().add(start as usize * PAGE_SIZE).cast(),
-                (end - start) as usize * PAGE_SIZE,
-                libc::MADV_DONTNEED,
-            );
-        }
+        let len = (end - start) as usize * PAGE_SIZE;
+        // SAFETY: the range lies within the slab. What cannot be given back is
+        // still not read by anybody: no owner has it.
+        unsafe { libc::madvise(self.at(start).cast(), len, libc::MADV_DONTNEED) };
     }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: the mapping is this value's own, and nobody has it any more.
-        unsafe { libc::munmap(self.base.as_ptr().cast(), self.len()) };
+        self.give_back(0, self.pool.slab_pages);
         // Only now: what is granted is never more than the capacity.
-        self.pool.granted.fetch_sub(1, Ordering::AcqRel);
+        self.pool.free().back.push(self.number);
     }
 }
 
@@ -144,9 +174,7 @@ impl Slab {
 
     /// The memory of `page`, which must be one of the slab's.
     pub(crate) fn page(&self, page: u32) -> *mut u8 {
-        assert!(page < self.memory.pool.slab_pages);
-        // SAFETY: within the mapping, as was just checked.
-        unsafe { self.memory.base.as_ptr().add(page as usize * PAGE_SIZE) }
+        self.memory.at(page)
     }
 
     /// The runs of pages that this owner has stored, and has not.
@@ -213,22 +241,36 @@ impl Drop for Slab {
     }
 }
 
+/// Bytes of so many slabs; `None` when that is no length at all.
+fn pool_len(slabs: u64, slab_pages: u32) -> Option<usize> {
+    let pages = usize::try_from(slabs)
+        .ok()?
+        .checked_mul(slab_pages as usize)?;
+    pages
+        .checked_mul(PAGE_SIZE)
+        .filter(|len| isize::try_from(*len).is_ok())
+}
+
 /// Zeroed memory that the kernel populates when it is written.
-fn map(len: usize) -> Option<NonNull<u8>> {
+fn map(len: usize) -> io::Result<NonNull<u8>> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     let prot = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: a new mapping changes no other memory.
     let base = unsafe { libc::mmap(std::ptr::null_mut(), len, prot, flags, -1, 0) };
     if base == libc::MAP_FAILED {
-        return None;
+        return Err(io::Error::last_os_error());
     }
     // A huge page would be populated as a whole by the first page written, and
     // would not go back to the kernel with a page discarded. A kernel without
-    // huge pages refuses the advice, which is as good.
-    // SAFETY: the mapping was just made. A crash dump need not hold pages of others.
-    unsafe {
-        libc::madvise(base, len, libc::MADV_NOHUGEPAGE);
-        libc::madvise(base, len, libc::MADV_DONTDUMP);
+    // huge pages refuses the advice, which is as good. Neither a crash dump nor
+    // a child of this process has any business with the pages of others.
+    for advice in [
+        libc::MADV_NOHUGEPAGE,
+        libc::MADV_DONTDUMP,
+        libc::MADV_DONTFORK,
+    ] {
+        // SAFETY: the mapping was just made.
+        unsafe { libc::madvise(base, len, advice) };
     }
-    NonNull::new(base.cast())
+    NonNull::new(base.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
 }

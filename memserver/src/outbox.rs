@@ -61,6 +61,11 @@ impl Outbox {
         self.bytes += payload.len();
     }
 
+    /// Adds a reply that says no.
+    pub(crate) fn refusal(&mut self, request: &Header, status: Status) {
+        self.reply(request, status, status.to_string().as_bytes());
+    }
+
     /// Adds the pages that a READ asks for, all within the slab.
     pub(crate) fn pages(&mut self, request: &Header, slab: Arc<Slab>) {
         self.head(&request.reply(Status::Ok, bytes(request.count) as u32));

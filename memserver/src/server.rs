@@ -12,7 +12,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use tmem_config::Level;
@@ -31,6 +31,22 @@ const STACK: usize = 256 * 1024;
 /// How long the listener rests when the system cannot take a connection.
 const REST: Duration = Duration::from_millis(100);
 
+/// How long a new connection waits for the place of one that does not greet.
+const ROOM: Duration = Duration::from_secs(1);
+
+/// How often the listener looks for clients whose machines are gone.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// How long a machine may be silent while it owes an answer. Without this it
+/// would be a quarter of an hour; the keep-alive sees only idle connections.
+const LOST: Duration = Duration::from_secs(30);
+
+/// Complaints about connections come at most this often.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// Connections by their numbers, in the order in which they came.
+type Links = HashMap<u64, Arc<Link>>;
+
 /// What all threads of a server share.
 pub(crate) struct Shared {
     pub(crate) config: Config,
@@ -39,7 +55,7 @@ pub(crate) struct Shared {
     pub(crate) pages_read: AtomicU64,
     pub(crate) pages_written: AtomicU64,
     start: Instant,
-    links: Mutex<HashMap<u64, Arc<Link>>>,
+    links: Mutex<Links>,
     /// A connection's thread ended.
     ended: Condvar,
     closing: AtomicBool,
@@ -63,7 +79,7 @@ impl Shared {
         }
     }
 
-    fn links(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<Link>>> {
+    fn links(&self) -> MutexGuard<'_, Links> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -88,6 +104,18 @@ pub struct Handle {
     shared: Arc<Shared>,
     addr: SocketAddr,
     thread: Option<thread::JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Server({})", self.addr)
+    }
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Handle({})", self.addr)
+    }
 }
 
 impl Server {
@@ -119,7 +147,10 @@ impl Server {
             retry(|| unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) as isize })?;
         // SAFETY: the descriptor was just made and belongs to nobody.
         let wake = unsafe { OwnedFd::from_raw_fd(wake as i32) };
-        let pool = Pool::new(slabs, slab_pages);
+        let pool = Pool::new(slabs, slab_pages).map_err(|error| Error::Reserve {
+            capacity: config.capacity,
+            error,
+        })?;
         let limit = config.max_connections.saturating_mul(SESSIONS);
         let shared = Shared {
             sessions: Sessions::new(pool, limit, config.grace),
@@ -157,18 +188,31 @@ impl Server {
             thread::spawn(move || shared.sessions.keep())
         };
         let mut next = 1u64;
+        let mut said: Option<Instant> = None;
+        let mut looked = Instant::now();
         while self.wait() {
-            match self.listener.accept() {
+            let taken = match self.listener.accept() {
                 Ok((stream, _)) => {
-                    self.serve(stream, next);
                     next += 1;
+                    self.serve(stream, next)
                 }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(()),
                 Err(e) => {
-                    let text = format!("cannot take a connection: {e}");
-                    self.shared.config.say(Level::Warn, &text);
                     thread::sleep(REST);
+                    Err(format!("cannot take a connection: {e}"))
                 }
+            };
+            if looked.elapsed() >= LOOK {
+                let links = self.shared.links();
+                let lost = links.values().filter(|link| link.is_lost(LOST));
+                lost.for_each(|link| link.cut());
+                looked = Instant::now();
+            }
+            if let Err(text) = taken
+                && said.is_none_or(|at| at.elapsed() >= SILENCE)
+            {
+                self.shared.config.say(Level::Warn, &text);
+                said = Some(Instant::now());
             }
         }
         self.shared.sessions.close();
@@ -203,7 +247,7 @@ impl Server {
         })
     }
 
-    /// Waits for a client; `false` when it is time to end.
+    /// Waits for a client, or for a while; `false` when it is time to end.
     fn wait(&self) -> bool {
         let fd = |fd| libc::pollfd {
             fd,
@@ -215,25 +259,21 @@ impl Server {
             fd(self.shared.wake.as_raw_fd()),
         ];
         // SAFETY: two descriptors, as said.
-        if retry(|| unsafe { libc::poll(fds.as_mut_ptr(), 2, -1) as isize }).is_err() {
+        if retry(|| unsafe { libc::poll(fds.as_mut_ptr(), 2, LOOK.as_millis() as i32) as isize })
+            .is_err()
+        {
             thread::sleep(REST);
         }
         !self.shared.closing.load(Ordering::Acquire)
     }
 
-    fn serve(&self, stream: TcpStream, key: u64) {
+    fn serve(&self, stream: TcpStream, key: u64) -> Result<(), String> {
         let shared = self.shared.clone();
-        let mut links = shared.links();
-        if links.len() >= shared.config.max_connections {
-            drop(links);
-            let text = "too many connections: one is turned away; raise --max-connections";
-            shared.config.say(Level::Warn, text);
-            return;
-        }
         // It fails when the client is gone already.
         let Ok(link) = Link::new(stream).map(Arc::new) else {
-            return;
+            return Ok(());
         };
+        let mut links = self.with_room()?;
         links.insert(key, link.clone());
         drop(links);
         let conn = Conn {
@@ -244,17 +284,39 @@ impl Server {
             out: Outbox::default(),
         };
         let guard = Leaving(shared.clone(), key);
-        let started = thread::Builder::new()
+        thread::Builder::new()
             .name(format!("client {key}"))
             .stack_size(STACK)
             .spawn(move || {
                 let _guard = guard;
                 conn.run();
-            });
-        if let Err(e) = started {
-            let text = format!("cannot serve a connection: {e}");
-            shared.config.say(Level::Warn, &text);
+            })
+            .map(drop)
+            .map_err(|e| format!("cannot serve a connection: {e}"))
+    }
+
+    /// The connections, with room for one more: if need be, the one that has
+    /// said nothing for longest makes it.
+    fn with_room(&self) -> Result<MutexGuard<'_, Links>, String> {
+        let shared = &self.shared;
+        let mut links = shared.links();
+        let patience = Instant::now() + ROOM;
+        while links.len() >= shared.config.max_connections {
+            let strangers = links.iter().filter(|(_, link)| link.is_stranger());
+            let Some((_, link)) = strangers.min_by_key(|(key, _)| **key) else {
+                return Err("too many connections: one is turned away".to_owned());
+            };
+            if Instant::now() >= patience {
+                return Err("too many connections: one is turned away".to_owned());
+            }
+            link.cut();
+            links = shared
+                .ended
+                .wait_timeout(links, REST)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
+        Ok(links)
     }
 }
 

@@ -215,7 +215,9 @@ impl Sessions {
             waiting.for_each(|m| m.link.cut());
             if Instant::now() >= patience {
                 inner.forget(id, member.key);
-                inner.left(id, Instant::now() + self.grace);
+                let gone = inner.left(id, Instant::now() + self.grace);
+                drop(inner);
+                drop(gone);
                 return Err(Status::Internal);
             }
             inner = self
