@@ -10,10 +10,12 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod engine;
 mod frames;
 pub mod maps;
 pub mod net;
 mod pages;
+mod pool;
 pub mod prefetch;
 mod queue;
 mod ranges;

@@ -26,7 +26,7 @@ pub(crate) enum State {
 }
 
 /// An entry.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Page {
     /// Where the page is.
     pub(crate) state: State,
@@ -36,18 +36,87 @@ pub(crate) struct Page {
     pub(crate) hash: u64,
     /// In a resident queue.
     pub(crate) queued: bool,
-    /// Was used again after an eviction.
+    /// Was used again soon after an eviction.
     pub(crate) hot: bool,
     /// A thread waits for it.
     pub(crate) wanted: bool,
     /// Fetched ahead, and not asked for yet.
     pub(crate) ahead: bool,
+    /// When it was evicted last, on the slow clock of evictions.
+    pub(crate) epoch: u8,
 }
 
+/// An entry as it is stored: 20 bytes for each page of 4096.
+#[derive(Clone, Copy, Default)]
+#[repr(C, packed(4))]
+struct Packed {
+    hash: u64,
+    /// Slot in the low 40 bits, then flags, state and epoch.
+    bits: u64,
+    frame: u32,
+}
+
+const _: () = assert!(size_of::<Packed>() == 20);
+const SLOT: u64 = (1 << Slot::BITS) - 1;
+const HAS_SLOT: u64 = 1 << 40;
+const QUEUED: u64 = 1 << 41;
+const HOT: u64 = 1 << 42;
+const WANTED: u64 = 1 << 43;
+const AHEAD: u64 = 1 << 44;
+const STATE: u32 = 45;
+const EPOCH: u32 = 56;
+
+impl Packed {
+    fn pack(page: &Page) -> Packed {
+        let (state, frame) = match page.state {
+            State::Local => (0, 0),
+            State::Pooled(frame) => (1, frame),
+            State::Remote => (2, 0),
+            State::Fetching(frame) => (3, frame),
+            State::Lost => (4, 0),
+        };
+        let flag = |on: bool, bit: u64| if on { bit } else { 0 };
+        let bits = page.slot.map_or(0, |s| s.bits() | HAS_SLOT)
+            | flag(page.queued, QUEUED)
+            | flag(page.hot, HOT)
+            | flag(page.wanted, WANTED)
+            | flag(page.ahead, AHEAD)
+            | (state << STATE)
+            | (u64::from(page.epoch) << EPOCH);
+        Packed {
+            hash: page.hash,
+            bits,
+            frame,
+        }
+    }
+
+    fn unpack(self) -> Page {
+        let (bits, frame) = (self.bits, self.frame);
+        Page {
+            state: match bits >> STATE & 7 {
+                0 => State::Local,
+                1 => State::Pooled(frame),
+                2 => State::Remote,
+                3 => State::Fetching(frame),
+                _ => State::Lost,
+            },
+            slot: (bits & HAS_SLOT != 0).then(|| Slot::from_bits(bits & SLOT)),
+            hash: self.hash,
+            queued: bits & QUEUED != 0,
+            hot: bits & HOT != 0,
+            wanted: bits & WANTED != 0,
+            ahead: bits & AHEAD != 0,
+            epoch: (bits >> EPOCH) as u8,
+        }
+    }
+}
+
+type Chunk = [Packed; CHUNK as usize];
+
 /// Entries of all pages that have one.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Pages {
-    chunks: BTreeMap<u64, Box<[Page; CHUNK as usize]>>,
+    chunks: BTreeMap<u64, Box<Chunk>>,
 }
 
 impl Pages {
@@ -55,25 +124,40 @@ impl Pages {
     pub(crate) fn get(&self, page: u64) -> Page {
         self.chunks
             .get(&(page / CHUNK))
-            .map_or_else(Page::default, |c| c[(page % CHUNK) as usize])
+            .map_or_else(Page::default, |c| c[(page % CHUNK) as usize].unpack())
     }
 
-    /// The entry of a page, made if there is none.
-    pub(crate) fn entry(&mut self, page: u64) -> &mut Page {
+    /// Replaces the entry of a page.
+    pub(crate) fn set(&mut self, page: u64, entry: &Page) {
         let chunk = self
             .chunks
             .entry(page / CHUNK)
-            .or_insert_with(|| Box::new([Page::default(); CHUNK as usize]));
-        &mut chunk[(page % CHUNK) as usize]
+            .or_insert_with(|| Box::new([Packed::default(); CHUNK as usize]));
+        chunk[(page % CHUNK) as usize] = Packed::pack(entry);
     }
 
-    /// Visits every entry from `start` to `end` that exists.
-    pub(crate) fn for_range(
-        &mut self,
-        start: u64,
-        end: u64,
-        mut visit: impl FnMut(u64, &mut Page),
-    ) {
+    /// Changes the entry of a page.
+    pub(crate) fn update(&mut self, page: u64, change: impl FnOnce(&mut Page)) {
+        let mut entry = self.get(page);
+        change(&mut entry);
+        self.set(page, &entry);
+    }
+
+    /// Visits every entry that says something and keeps what becomes of it.
+    pub(crate) fn for_all(&mut self, mut visit: impl FnMut(u64, &mut Page)) {
+        for (&number, chunk) in &mut self.chunks {
+            for (i, packed) in chunk.iter_mut().enumerate() {
+                let mut page = packed.unpack();
+                if page != Page::default() {
+                    visit(number * CHUNK + i as u64, &mut page);
+                    *packed = Packed::pack(&page);
+                }
+            }
+        }
+    }
+
+    /// Takes the entries from `start` to `end` out, those that say something.
+    pub(crate) fn take_range(&mut self, start: u64, end: u64, out: &mut Vec<(u64, Page)>) {
         if start >= end {
             return;
         }
@@ -81,25 +165,13 @@ impl Pages {
             let base = number * CHUNK;
             let from = start.saturating_sub(base).min(CHUNK) as usize;
             let to = (end - base).min(CHUNK) as usize;
-            for (i, page) in chunk[from..to].iter_mut().enumerate() {
-                visit(base + (from + i) as u64, page);
+            for (i, packed) in chunk[from..to].iter_mut().enumerate() {
+                let page = core::mem::take(packed).unpack();
+                if page != Page::default() {
+                    out.push((base + (from + i) as u64, page));
+                }
             }
         }
-    }
-
-    /// Visits every entry.
-    pub(crate) fn for_all(&mut self, visit: impl FnMut(u64, &mut Page)) {
-        self.for_range(0, u64::MAX / CHUNK * CHUNK, visit);
-    }
-
-    /// Takes the entries from `start` to `end` out, those that say something.
-    pub(crate) fn take_range(&mut self, start: u64, end: u64, out: &mut Vec<(u64, Page)>) {
-        self.for_range(start, end, |number, page| {
-            let says = page.state != State::Local || page.slot.is_some() || page.queued;
-            if says {
-                out.push((number, core::mem::take(page)));
-            }
-        });
         // Chunks that lie wholly within say nothing any more.
         let (first, last) = (start.div_ceil(CHUNK), end / CHUNK);
         if first < last {
@@ -116,7 +188,38 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn page() -> impl Strategy<Value = Page> {
+        let state = prop_oneof![
+            Just(State::Local),
+            any::<u32>().prop_map(State::Pooled),
+            Just(State::Remote),
+            any::<u32>().prop_map(State::Fetching),
+            Just(State::Lost),
+        ];
+        let slot = prop::option::of(any::<u64>().prop_map(Slot::from_bits));
+        (state, slot, any::<(u64, [bool; 4], u8)>()).prop_map(|(state, slot, (hash, b, epoch))| {
+            Page {
+                state,
+                slot,
+                hash,
+                queued: b[0],
+                hot: b[1],
+                wanted: b[2],
+                ahead: b[3],
+                epoch,
+            }
+        })
+    }
+
     proptest! {
+        #[test]
+        fn an_entry_reads_back_as_it_was_stored(page in page(), at in 0u64..1 << 36) {
+            let mut pages = Pages::default();
+            pages.set(at, &page);
+            prop_assert_eq!(pages.get(at), page);
+            prop_assert_eq!(pages.get(at + 1), Page::default());
+        }
+
         #[test]
         fn taking_a_range_takes_its_entries_and_no_others(
             set in proptest::collection::btree_set(0u64..3000, 0..60), a in 0u64..3000, b in 0u64..3000,
@@ -124,7 +227,7 @@ mod tests {
             let (a, b) = (a.min(b), a.max(b));
             let mut pages = Pages::default();
             for &p in &set {
-                pages.entry(p).state = State::Remote;
+                pages.update(p, |e| e.state = State::Remote);
             }
             let mut out = Vec::new();
             pages.take_range(a, b, &mut out);

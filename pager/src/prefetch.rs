@@ -33,7 +33,7 @@ pub struct Window {
 }
 
 impl Window {
-    const NONE: Window = Window {
+    pub(crate) const NONE: Window = Window {
         start: 0,
         stride: 1,
         count: 0,

@@ -5,6 +5,7 @@
 //! small queue and leaves the working set alone.
 
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
 /// Runs of pages, by order of arrival.
 #[derive(Debug, Default)]
@@ -64,6 +65,17 @@ impl Resident {
         } else {
             self.main.pop().or_else(|| self.small.pop())
         }
+    }
+
+    /// Takes everything out, in order within each queue: first page, how many,
+    /// and whether they are of the main one.
+    pub(crate) fn drain(&mut self) -> Vec<(u64, u32, bool)> {
+        let mut all = Vec::new();
+        for (queue, hot) in [(&mut self.small, false), (&mut self.main, true)] {
+            queue.pages = 0;
+            all.extend(queue.runs.drain(..).map(|(first, n)| (first, n, hot)));
+        }
+        all
     }
 
     /// Pages in both.

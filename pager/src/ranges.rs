@@ -58,6 +58,20 @@ impl Ranges {
         (*e > at).then_some(*s..*e)
     }
 
+    /// The parts of `range` that are in the set, in order.
+    pub(crate) fn within(&self, range: &Range<usize>) -> Vec<Range<usize>> {
+        let first = self.around(range.start).map_or(range.start, |r| r.start);
+        self.0
+            .range(first..range.end)
+            .map(|(s, e)| (*s).max(range.start)..(*e).min(range.end))
+            .collect()
+    }
+
+    /// Whether there is nothing in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// All of them, in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Range<usize>> + '_ {
         self.0.iter().map(|(s, e)| *s..*e)
@@ -81,6 +95,10 @@ mod tests {
                 for (i, there) in model.iter().enumerate() {
                     prop_assert_eq!(set.around(i).is_some(), *there);
                 }
+                let within: Vec<usize> = set.within(&(a..b)).into_iter().flatten().collect();
+                let wanted: Vec<usize> = (a..b).filter(|i| model[*i]).collect();
+                prop_assert_eq!(within, wanted);
+                prop_assert_eq!(set.is_empty(), model.iter().all(|m| !m));
                 let all: Vec<_> = set.iter().collect();
                 prop_assert!(all.windows(2).all(|w| w[0].end < w[1].start));
             }

@@ -59,6 +59,11 @@ impl Slot {
         self.offset(1)
     }
 
+    /// Whether `next` is the next page of the same slab.
+    pub fn is_before(self, next: Slot) -> bool {
+        self.0 + 1 == next.0 && next.page() != 0
+    }
+
     /// The page `n` further on in the same slab, as [`Slot::next`].
     pub fn offset(self, n: u32) -> Slot {
         Slot::from_bits(self.0 + u64::from(n))

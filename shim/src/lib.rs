@@ -1,1 +1,23 @@
-//! shim
+//! `libtmem.so`: what a program is started with to be paged.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `start` | reads the options and starts the engine, before `main` |
+//! | `heap` | the allocator of everything in this library |
+//! | `keep` | the memory that the engine must never page |
+//! | `figures` | where figures are kept, and what is said of them at the end |
+//! | `fork` | what becomes of a forked child |
+//! | `large` | allocations larger than the machine's memory |
+//!
+//! Nothing here runs while a program is paged but `large`; the engine runs in a
+//! thread of its own, without the C library.
+
+mod figures;
+mod fork;
+mod heap;
+mod keep;
+mod large;
+mod start;
+
+#[global_allocator]
+static HEAP: heap::Heap = heap::Heap::new();

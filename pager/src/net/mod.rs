@@ -325,6 +325,11 @@ impl Servers {
         self.servers.iter().map(|s| s.load(lane).requests).sum()
     }
 
+    /// Connections that broke and were made again.
+    pub fn reconnects(&self) -> u64 {
+        self.servers.iter().map(Server::reconnects).sum()
+    }
+
     /// Ends all sessions as far as that goes without waiting; nothing that is
     /// under way ends any more.
     pub fn bye(&mut self) {

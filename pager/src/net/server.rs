@@ -22,6 +22,8 @@ pub(super) struct Server {
     only: Option<usize>,
     /// Of each lane.
     load: [Load; 2],
+    /// Connections that were made again.
+    reconnects: u64,
 }
 
 /// Requests that are not answered.
@@ -51,7 +53,13 @@ impl Server {
             links: [Link::new(), Link::new()],
             only: None,
             load: [Load::default(); 2],
+            reconnects: 0,
         }
+    }
+
+    /// Connections that broke and were made again.
+    pub(super) fn reconnects(&self) -> u64 {
+        self.reconnects
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -168,7 +176,7 @@ impl Server {
                 );
             }
             (Some(_), State::Opening) => return self.up(out),
-            (Some(_), _) => {}
+            (Some(_), _) => self.reconnects += 1,
         }
         if let Err(reason) = self.restart(link, out) {
             self.lost(reason, out);

@@ -2,21 +2,28 @@
 
 use super::mem::Region;
 use core::arch::naked_asm;
+use core::sync::atomic::AtomicU32;
 use rustix::io::Errno;
+use rustix::thread::futex;
 
 const CLONE_VM: usize = 0x100;
 const CLONE_SIGHAND: usize = 0x800;
 const CLONE_THREAD: usize = 0x1_0000;
 const CLONE_SYSVSEM: usize = 0x4_0000;
+const CLONE_SETTLS: usize = 0x8_0000;
+
+/// Bytes at the top of a stack that stand in for thread-local storage.
+const TLS: usize = 4096;
 
 /// Starts a thread on `stack` that runs `entry(arg)` and never returns.
 ///
 /// It is made by `clone(2)` alone: the C library keeps no record of it, so
 /// that nothing of the C library (thread lists, `setuid` broadcasts, stacks in
 /// its cache) waits for it. It has a file table and a working directory of its
-/// own, and *no thread-local storage of its own*: it runs with the caller's
-/// thread pointer and must never use it. Signals must be blocked by the caller
-/// around this, for the new thread inherits its mask.
+/// own, and *no thread-local storage*: its thread pointer leads to zeros, so
+/// that at the worst it reads zeros and never what is the program's. Signals
+/// must be blocked by the caller around this, for the new thread inherits its
+/// mask.
 ///
 /// Returns the new thread's id.
 ///
@@ -31,10 +38,15 @@ pub unsafe fn spawn(
     entry: unsafe extern "C" fn(*mut u8) -> !,
     arg: *mut u8,
 ) -> Result<i32, Errno> {
-    let flags = CLONE_VM | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
+    let flags = CLONE_VM | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS;
+    let top = stack.end() - TLS;
+    let tls = top + TLS / 2;
+    // SAFETY: within the stack, which nobody uses yet. The first word of a
+    // thread's control block is its own address.
+    unsafe { *(tls as *mut usize) = tls };
     // SAFETY: by the caller; the top of the stack is aligned to 16 as the
     // region is to pages.
-    let r = unsafe { clone_onto(flags, stack.end(), entry, arg) };
+    let r = unsafe { clone_onto(flags, top, entry, arg, tls) };
     if r < 0 {
         Err(Errno::from_raw_os_error(-(r as i32)))
     } else {
@@ -48,8 +60,9 @@ unsafe extern "C" fn clone_onto(
     stack_top: usize,
     entry: unsafe extern "C" fn(*mut u8) -> !,
     arg: *mut u8,
+    tls: usize,
 ) -> isize {
-    // rdx and rcx come in as entry and arg; the system call clobbers rcx, so
+    // r8 holds the thread pointer, as the system call wants it. rdx and rcx come in as entry and arg; the system call clobbers rcx, so
     // they wait in callee-saved registers, which the child inherits.
     naked_asm!(
         "push rbx",
@@ -58,7 +71,6 @@ unsafe extern "C" fn clone_onto(
         "mov r12, rcx",
         "xor edx, edx",
         "xor r10d, r10d",
-        "xor r8d, r8d",
         "mov eax, 56",
         "syscall",
         "test rax, rax",
@@ -92,6 +104,48 @@ pub fn set_mask(mask: u64) -> u64 {
     }
     debug_assert!(r == 0);
     old
+}
+
+/// Lets other threads run that wait for this processor.
+pub fn pause() {
+    rustix::thread::sched_yield();
+}
+
+/// Sleeps for so many microseconds.
+pub fn sleep_us(us: u64) {
+    let time = rustix::thread::Timespec {
+        tv_sec: (us / 1_000_000) as i64,
+        tv_nsec: (us % 1_000_000 * 1000) as i64,
+    };
+    // Woken early is as good.
+    let _ = rustix::thread::nanosleep(&time);
+}
+
+/// Sleeps until [`wake_sleeper`] unless `word` is not `value`. Wakes up early
+/// now and then.
+pub fn sleep_unless(word: &AtomicU32, value: u32) {
+    // What it was is looked at again by the caller.
+    let _ = futex::wait(word, futex::Flags::PRIVATE, value, None);
+}
+
+/// Wakes who sleeps on `word`.
+pub fn wake_sleeper(word: &AtomicU32) {
+    // It fails for no word that is mapped.
+    let _ = futex::wake(word, futex::Flags::PRIVATE, u32::MAX >> 1);
+}
+
+/// Ends the calling thread. Its stack stays mapped.
+pub fn exit() -> ! {
+    loop {
+        // SAFETY: exit(0) of this thread alone.
+        unsafe { super::mem::syscall3(60, 0, 0, 0) };
+    }
+}
+
+/// Closes every descriptor of the calling thread's file table.
+pub fn close_all() {
+    // SAFETY: close_range(0, ~0, 0); nothing in this thread has a descriptor yet.
+    unsafe { super::mem::syscall3(436, 0, u32::MAX as usize, 0) };
 }
 
 /// Ends the whole process at once by SIGKILL.

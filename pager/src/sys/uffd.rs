@@ -37,6 +37,7 @@ pub const REGISTER_WP: u64 = 1 << 1;
 
 const API_VERSION: u64 = 0xAA;
 const COPY_DONTWAKE: u64 = 1 << 0;
+const ZEROPAGE_DONTWAKE: u64 = 1 << 0;
 const WP_PROTECT: u64 = 1 << 0;
 const WP_DONTWAKE: u64 = 1 << 1;
 const MOVE_DONTWAKE: u64 = 1 << 0;
@@ -74,6 +75,13 @@ struct TransferArg {
 }
 
 #[repr(C)]
+struct ZeropageArg {
+    range: Range,
+    mode: u64,
+    done: i64,
+}
+
+#[repr(C)]
 struct WriteProtectArg {
     range: Range,
     mode: u64,
@@ -96,6 +104,7 @@ const IOC_REGISTER: Opcode = iowr::<RegisterArg>(0x00);
 const IOC_UNREGISTER: Opcode = ioctl::opcode::read::<Range>(0xAA, 0x01);
 const IOC_WAKE: Opcode = ioctl::opcode::read::<Range>(0xAA, 0x02);
 const IOC_COPY: Opcode = iowr::<TransferArg>(0x03);
+const IOC_ZEROPAGE: Opcode = iowr::<ZeropageArg>(0x04);
 const IOC_MOVE: Opcode = iowr::<TransferArg>(0x05);
 const IOC_WRITEPROTECT: Opcode = iowr::<WriteProtectArg>(0x06);
 const IOC_POISON: Opcode = iowr::<PoisonArg>(0x08);
@@ -131,6 +140,22 @@ pub struct Transfer {
     pub done: usize,
     /// What stopped it before the end.
     pub stopped: Option<Errno>,
+}
+
+impl Transfer {
+    fn of(result: Result<(), Errno>, len: usize, done: i64) -> Transfer {
+        match result {
+            Ok(()) => Transfer {
+                done: len,
+                stopped: None,
+            },
+            // Where it failed at once the field holds the negative error code.
+            Err(e) => Transfer {
+                done: usize::try_from(done).unwrap_or(0),
+                stopped: Some(e),
+            },
+        }
+    }
 }
 
 /// A userfaultfd.
@@ -331,11 +356,19 @@ impl Uffd {
         debug_assert!(woken.is_ok());
     }
 
-    /// Moves pages from `src` to `dst`, which must be registered here. Absent
-    /// source pages are passed over. With `wake`, threads that wait for the
-    /// destination go on.
-    pub fn move_pages(&self, dst: usize, src: usize, len: usize, wake: bool) -> Transfer {
-        let mode = MOVE_ALLOW_SRC_HOLES | if wake { 0 } else { MOVE_DONTWAKE };
+    /// Moves pages from `src` to `dst`, which must be registered here. With
+    /// `holes`, absent source pages are passed over; else they are an error.
+    /// With `wake`, threads that wait for the destination go on.
+    pub fn move_pages(
+        &self,
+        dst: usize,
+        src: usize,
+        len: usize,
+        holes: bool,
+        wake: bool,
+    ) -> Transfer {
+        let holes = if holes { MOVE_ALLOW_SRC_HOLES } else { 0 };
+        let mode = holes | if wake { 0 } else { MOVE_DONTWAKE };
         self.transfer::<{ IOC_MOVE }>(dst, src, len, mode)
     }
 
@@ -363,17 +396,24 @@ impl Uffd {
         // ranges, or take pages out of ranges whose owner faults when it
         // comes back.
         let r = unsafe { ioctl::ioctl(&self.fd, Updater::<CODE, _>::new(&mut arg)) };
-        match r {
-            Ok(()) => Transfer {
-                done: len,
-                stopped: None,
+        Transfer::of(r, len, arg.done)
+    }
+
+    /// Maps the shared page of zeros at the absent pages of the range, which
+    /// costs no memory until they are written.
+    pub fn zero_pages(&self, start: usize, len: usize, wake: bool) -> Transfer {
+        let mut arg = ZeropageArg {
+            range: Range {
+                start: start as u64,
+                len: len as u64,
             },
-            // Where it failed at once the field holds the negative error code.
-            Err(e) => Transfer {
-                done: usize::try_from(arg.done).unwrap_or(0),
-                stopped: Some(e),
-            },
-        }
+            mode: if wake { 0 } else { ZEROPAGE_DONTWAKE },
+            done: 0,
+        };
+        // SAFETY: the argument has the layout of `struct uffdio_zeropage`; only
+        // absent pages of registered ranges are filled.
+        let r = unsafe { ioctl::ioctl(&self.fd, Updater::<{ IOC_ZEROPAGE }, _>::new(&mut arg)) };
+        Transfer::of(r, len, arg.done)
     }
 
     /// Write-protects the present pages of the range.

@@ -1,0 +1,166 @@
+//! Finds memory of the program to page, and registers it.
+
+use super::{DEBUG, Engine};
+use crate::maps;
+use crate::sys::{self, now_ns, uffd};
+use alloc::format;
+use alloc::vec::Vec;
+use core::ops::Range;
+use core::sync::atomic::Ordering::Relaxed;
+use rustix::io::Errno;
+use tmem_wire::PAGE_SIZE;
+
+/// Pages that may come to be outside of what is adopted before it is looked
+/// for them.
+const GROWTH: i64 = 128;
+/// Mappings smaller than this are left alone.
+const SMALLEST: usize = 16 * PAGE_SIZE;
+/// Of the processor, a share of one in so many is spent on looking.
+const SHARE: u64 = 8;
+/// What lies directly above a guard no larger than this, and is no larger than
+/// a thread's stack usually is, is taken for one.
+const GUARD: usize = 64 << 10;
+const STACK: usize = 8 << 20;
+
+/// Memory that appears outside of what is adopted.
+#[derive(Debug, Default)]
+pub(super) struct Growth {
+    /// Pages put into the program, less those taken out of it.
+    pub(super) known: i64,
+    /// The fewest pages in the program that the engine did not put there, since
+    /// it was looked last.
+    least: i64,
+    /// A fault came from memory that is not known.
+    pub(super) urgent: bool,
+    next_ns: u64,
+}
+
+impl Engine {
+    /// Adopts memory when it grows elsewhere, once there is pressure.
+    pub(super) fn watch_growth(&mut self, resident: usize, now: u64) {
+        let outside = resident as i64 - self.pool.populated() as i64 - self.growth.known;
+        self.growth.least = self.growth.least.min(outside);
+        if resident < self.budget.pressure || now < self.growth.next_ns {
+            return;
+        }
+        let grown = outside - self.growth.least >= GROWTH;
+        let hungry = resident > self.budget.target && self.queue.pages() < 2048;
+        if grown || hungry || self.growth.urgent {
+            self.growth.urgent = false;
+            self.growth.least = outside;
+            self.adopt();
+            let end = now_ns();
+            let pause = ((end - now) * SHARE).max(1_000_000);
+            // Nothing else to be found is no reason to look all the time.
+            let pause = if grown { pause } else { pause.max(20_000_000) };
+            self.growth.next_ns = end + pause;
+        }
+    }
+
+    /// Registers all memory that can be paged and is not adopted yet.
+    pub(super) fn adopt(&mut self) {
+        let mut text = Vec::new();
+        if self.proc.maps(&mut text).is_err() {
+            return;
+        }
+        let mut found = candidates(&text);
+        let adopted: Vec<_> = self.adopted.iter().collect();
+        maps::subtract(&mut found, &adopted);
+        maps::subtract(&mut found, &self.kept());
+        let mode = match self.zapper {
+            None => uffd::REGISTER_MISSING,
+            Some(_) => uffd::REGISTER_MISSING | uffd::REGISTER_WP,
+        };
+        found.retain(|range| {
+            range.len() >= SMALLEST && self.uffd.register(range.start, range.len(), mode).is_ok()
+        });
+        for range in &found {
+            self.adopted.insert(range.clone());
+        }
+        // What was mapped there when the list was read may have been unmapped
+        // before it was registered, with the report still to come; it would
+        // pass for one about what is there now. No report is outstanding once
+        // the kernel carries out a request.
+        while self.uffd.unprotect(self.probe.start, PAGE_SIZE) == Err(Errno::AGAIN) {
+            self.read_messages();
+            sys::thread::pause();
+        }
+        let mut bytes = 0;
+        for range in found {
+            for part in self.adopted.within(&range) {
+                bytes += part.len();
+                self.enqueue_present(part);
+            }
+        }
+        self.figures
+            .adopted_bytes
+            .fetch_add(bytes as u64, Relaxed);
+        if bytes > 0 {
+            self.say(DEBUG, &format!("adopted {} KiB", bytes >> 10));
+        }
+    }
+
+    /// Memory of the engine's own, and what it was told to leave alone, in
+    /// order.
+    fn kept(&self) -> Vec<Range<usize>> {
+        let mut kept = self.settings.keep.clone();
+        let mut own = alloc::vec![self.pool.region(), self.probe];
+        own.extend(self.bin.as_ref().map(|b| b.1));
+        own.extend(self.zapper.as_ref().map(|z| z.stack));
+        kept.extend(own.iter().map(|r| r.start..r.end()));
+        kept.sort_unstable_by_key(|r| r.start);
+        kept
+    }
+}
+
+/// The ranges of a list of mappings that may be paged.
+fn candidates(text: &[u8]) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    // The end and size of the mapping before, if it cannot be used at all.
+    let mut guard = (0, 0);
+    for mapping in maps::parse(text) {
+        // A line that cannot be understood is left out, with what it names.
+        let Ok(m) = mapping else { continue };
+        let len = m.end - m.start;
+        if maps::eligible(&m) && m.perms.w {
+            let stack = guard.0 == m.start && guard.1 <= GUARD && len <= STACK;
+            if !stack {
+                found.push(m.start..m.end);
+            }
+        }
+        let unusable = !m.perms.r && !m.perms.w && !m.perms.x && m.inode == 0;
+        guard = if unusable { (m.end, len) } else { (0, 0) };
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heaps_and_mappings_are_found_and_stacks_and_code_are_not() {
+        let text = b"\
+55d0c0a00000-55d0c0a21000 rw-p 00000000 fe:01 1311 /usr/bin/program
+55d0c0a21000-55d0c0b21000 rw-p 00000000 00:00 0 
+55d0c1000000-55d0c1021000 rw-p 00000000 00:00 0                          [heap]
+7f0000000000-7f0040000000 rw-p 00000000 00:00 0 
+7f0040000000-7f0040001000 ---p 00000000 00:00 0 
+7f0040001000-7f0040801000 rw-p 00000000 00:00 0 
+7f0050000000-7f0050001000 r--p 00000000 00:00 0 
+7f0060000000-7f0064000000 ---p 00000000 00:00 0 
+7f0064000000-7f0064100000 rw-p 00000000 00:00 0 
+7ffc00000000-7ffc00021000 rw-p 00000000 00:00 0                          [stack]
+";
+        let found = candidates(text);
+        assert_eq!(
+            found,
+            [
+                0x55d0c0a21000..0x55d0c0b21000,
+                0x55d0c1000000..0x55d0c1021000,
+                0x7f0000000000..0x7f0040000000,
+                0x7f0064000000..0x7f0064100000,
+            ]
+        );
+    }
+}

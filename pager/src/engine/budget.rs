@@ -1,0 +1,154 @@
+//! How much memory goes where, as arithmetic on numbers of pages.
+
+use tmem_wire::PAGE_SIZE;
+
+/// The most frames that rest with nothing in them.
+const MAX_RESERVE: usize = 2048;
+/// Pages that are left to the program whatever the budget: with fewer it could
+/// not make progress.
+const FLOOR: usize = 256;
+/// Pages evicted at one go, between two looks at the faults.
+const BATCH: usize = 512;
+/// No program fills memory faster than so many bytes in a microsecond.
+const FILL_RATE: u64 = 16_000;
+
+/// The limits that a budget gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Budget {
+    /// Resident pages that the program and the pool may have.
+    pub(crate) target: usize,
+    /// From so many resident pages on, memory is adopted.
+    pub(crate) pressure: usize,
+    /// Beyond so many, threads that ask for more memory wait.
+    pub(crate) limit: usize,
+    /// Frames with memory that the pool has.
+    pub(crate) pool: usize,
+    /// Frames of these that have nothing in them.
+    pub(crate) reserve: usize,
+}
+
+/// What is there now, in pages.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Now {
+    /// Resident in the process, pool included.
+    pub(crate) resident: usize,
+    /// Frames with memory.
+    pub(crate) populated: usize,
+    /// Frames with memory and nothing in it.
+    pub(crate) free: usize,
+    /// Evicted pages that servers have.
+    pub(crate) standby: usize,
+    /// Pages that could be evicted.
+    pub(crate) evictable: usize,
+}
+
+/// What to do about it, in pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// Take so many out of the program.
+    pub(crate) evict: usize,
+    /// Give up so many pages on standby, so that their frames are free.
+    pub(crate) reclaim: usize,
+    /// Give the memory of so many free frames back to the kernel.
+    pub(crate) release: usize,
+}
+
+impl Budget {
+    /// The limits for a budget in bytes.
+    pub(crate) fn new(bytes: u64) -> Budget {
+        let pages = (bytes / PAGE_SIZE as u64) as usize;
+        let pool = (pages / 8).clamp(512, 1 << 16);
+        Budget {
+            target: pages - (pages / 64).min(1024),
+            pressure: pages - (pages / 16).clamp(pages / 16, 4096),
+            limit: pages + (pages / 40).min(2048),
+            pool,
+            reserve: (pool / 4).min(MAX_RESERVE),
+        }
+    }
+
+    /// Frames that the pool needs in all: those with memory, and holes to move
+    /// pages into while the others are being written.
+    pub(crate) fn frames(&self) -> usize {
+        self.pool * 2 + 8 * BATCH
+    }
+
+    /// What to do now.
+    pub(crate) fn plan(&self, now: &Now) -> Plan {
+        let over = now.resident.saturating_sub(self.target);
+        // Memory comes down by frames given back; they come from standby.
+        let release = over.min(now.free);
+        let short = self.reserve.saturating_sub(now.free - release) + (over - release);
+        let reclaim = short.min(now.standby);
+        let kept = now.populated - release;
+        let want = self.pool.saturating_sub(kept).max(over.saturating_sub(release));
+        let evict = want
+            .min(BATCH)
+            .min(now.evictable.saturating_sub(FLOOR));
+        Plan {
+            evict,
+            reclaim,
+            release,
+        }
+    }
+
+    /// How long nothing can happen while `resident` pages are there, in
+    /// microseconds.
+    pub(crate) fn patience(&self, resident: usize) -> u64 {
+        let left = self.pressure.saturating_sub(resident) as u64 * PAGE_SIZE as u64;
+        (left / FILL_RATE).clamp(1_000, 100_000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn limits_are_in_order(bytes in 16u64 << 20..1 << 44) {
+            let b = Budget::new(bytes);
+            let pages = bytes as usize / PAGE_SIZE;
+            prop_assert!(b.pressure < b.target && b.target < pages && pages < b.limit);
+            prop_assert!(b.pool * 2 < pages && b.reserve < b.pool);
+            // 5 % and 16 MiB are promised; half of that is for what comes late.
+            prop_assert!(b.limit <= pages + pages / 40 + 2048);
+        }
+
+        #[test]
+        fn plans_can_be_carried_out_and_lead_to_the_target(
+            resident in 4000usize..100_000, program in 0usize..60_000, free in 0usize..5000,
+            standby in 0usize..5000, writing in 0usize..3000,
+        ) {
+            let b = Budget::new(256 << 20);
+            let mut now = Now {
+                resident, populated: free + standby + writing, free, standby,
+                evictable: program.min(resident),
+            };
+            for _ in 0..10_000 {
+                let plan = b.plan(&now);
+                prop_assert!(plan.release <= now.free && plan.reclaim <= now.standby);
+                prop_assert!(plan.evict <= now.evictable);
+                if plan == Plan::default() {
+                    break;
+                }
+                now.resident = now.resident.saturating_sub(plan.release);
+                now.free = now.free - plan.release + plan.reclaim;
+                now.populated = now.populated - plan.release + plan.evict;
+                // Writes end at once here.
+                now.standby = now.standby - plan.reclaim + plan.evict;
+                now.evictable -= plan.evict;
+            }
+            prop_assert_eq!(b.plan(&now), Plan::default());
+            prop_assert!(now.resident <= b.target || now.evictable <= FLOOR);
+        }
+    }
+
+    #[test]
+    fn sleep_is_long_far_from_the_budget_and_short_near_it() {
+        let b = Budget::new(1 << 30);
+        assert!(b.patience(0) > 50_000);
+        assert_eq!(b.patience(b.pressure), 1_000);
+    }
+}

@@ -1,0 +1,199 @@
+//! Follows what the program does to its address space.
+//!
+//! The kernel reports changes, and holds the thread that makes one until the
+//! report has been read. `munmap` and `mremap` have been done by then, so that
+//! reading the report is all it takes to be in step. `madvise(MADV_DONTNEED)`
+//! is done only after, by a thread that nobody can watch: pages that were
+//! resident may still be there, with what the program gave up. To evict such a
+//! page would save it from its zap, and the program would find old data where
+//! it expects zeros. These pages are *doomed*: not evicted before the kernel's
+//! page map has shown that they are gone.
+
+use super::Engine;
+use crate::pages::{Page, State};
+use crate::pool::Kind;
+use crate::slots::Slot;
+use crate::sys::now_ns;
+use crate::sys::uffd::Msg;
+use alloc::vec::Vec;
+use core::ops::Range;
+use core::sync::atomic::Ordering::Relaxed;
+use tmem_wire::PAGE_SIZE;
+
+/// Between two looks whether doomed pages are gone.
+const DOOMED_NS: u64 = 500_000;
+
+impl Engine {
+    /// Follows one event.
+    pub(super) fn event(&mut self, event: Msg) {
+        match event {
+            Msg::Unmap { start, end } => {
+                self.forget(page(start), page(end), false);
+                self.adopted.remove(start..end);
+                self.doomed.remove(start..end);
+                // Who waits there finds out what is there now.
+                self.uffd.wake(start, end - start);
+            }
+            Msg::Remove { start, end } => {
+                let own = self.zapper.as_mut().is_some_and(|z| z.is_own(start..end));
+                if !own {
+                    self.discard(start..end);
+                }
+            }
+            Msg::Remap { from, to, len } => self.remap(from, to, len),
+            Msg::Fault { .. } | Msg::Unknown(_) => {}
+        }
+    }
+
+    /// The program does not want the contents of a range any more.
+    pub(super) fn discard(&mut self, range: Range<usize>) {
+        self.forget(page(range.start), page(range.end), true);
+        self.doomed.insert(range.clone());
+        self.uffd.wake(range.start, range.len());
+    }
+
+    /// Forgets what is known of pages `start..end`, and gives their frames and
+    /// slots back. With `mapped` they go on being the engine's.
+    pub(super) fn forget(&mut self, start: u64, end: u64, mapped: bool) {
+        let mut gone = Vec::new();
+        self.pages.take_range(start, end, &mut gone);
+        let mut slots: Vec<Slot> = Vec::new();
+        for (number, entry) in &gone {
+            match entry.state {
+                State::Pooled(frame) | State::Fetching(frame) => self.abandon(frame),
+                State::Remote | State::Local | State::Lost => {}
+            }
+            if !matches!(entry.state, State::Local | State::Lost) {
+                self.count_remote(-1);
+                self.figures.discarded_pages.fetch_add(1, Relaxed);
+            }
+            slots.extend(entry.slot);
+            if mapped && entry.queued {
+                // So that it is not queued a second time.
+                let kept = Page {
+                    queued: true,
+                    ..Page::default()
+                };
+                self.pages.set(*number, &kept);
+            }
+        }
+        slots.sort_unstable();
+        let mut at = 0;
+        while at < slots.len() {
+            let mut n = 1;
+            while at + n < slots.len() && slots[at + n - 1].is_before(slots[at + n]) {
+                n += 1;
+            }
+            self.free_slots(slots[at], n as u32);
+            at += n;
+        }
+    }
+
+    /// A frame's page is not wanted any more.
+    fn abandon(&mut self, frame: u32) {
+        match self.pool.kind(frame) {
+            // A request still uses them.
+            Kind::Fetching | Kind::Writing | Kind::Leaving => self.pool.set_page(frame, 0),
+            _ => self.pool.put(frame, Kind::Free, 0),
+        }
+    }
+
+    /// `mremap` moved memory, and what is known of it moves along.
+    fn remap(&mut self, from: usize, to: usize, len: usize) {
+        let (old, new) = (page(from), page(to));
+        let mut moved = Vec::new();
+        self.pages.take_range(old, page(from + len), &mut moved);
+        // Whatever was there before was unmapped first.
+        self.forget(new, page(to + len), false);
+        for (number, mut entry) in moved {
+            let number = number - old + new;
+            entry.queued = false;
+            if let State::Pooled(frame) | State::Fetching(frame) = entry.state {
+                self.pool.set_page(frame, number);
+            }
+            self.pages.set(number, &entry);
+        }
+        let doomed: Vec<_> = self.doomed.iter().collect();
+        for range in doomed {
+            let (start, end) = (range.start.max(from), range.end.min(from + len));
+            if start < end {
+                self.doomed.insert(start - from + to..end - from + to);
+            }
+        }
+        self.doomed.remove(from..from + len);
+        self.adopted.remove(from..from + len);
+        self.adopted.insert(to..to + len);
+        self.uffd.wake(from, len);
+        self.enqueue_present(to..to + len);
+    }
+
+    /// Sees which doomed pages are gone by now.
+    pub(super) fn look_at_doomed(&mut self) {
+        let now = now_ns();
+        if self.doomed.is_empty() || now < self.doomed_ns + DOOMED_NS {
+            return;
+        }
+        self.doomed_ns = now;
+        let doomed: Vec<_> = self.doomed.iter().collect();
+        for range in doomed {
+            let mut present = Vec::new();
+            if self.proc.present(range.start, range.end, &mut present).is_err() {
+                continue;
+            }
+            self.doomed.remove(range);
+            for run in present {
+                self.doomed.insert(run.start..run.end);
+            }
+        }
+    }
+
+    /// Notes pages that are there in the order of their addresses, as the next
+    /// to be evicted.
+    pub(super) fn enqueue_present(&mut self, range: Range<usize>) {
+        let mut present = Vec::new();
+        // Without the kernel's answer nothing there is evicted.
+        if self.proc.present(range.start, range.end, &mut present).is_err() {
+            return;
+        }
+        for run in present {
+            for number in page(run.start)..page(run.end) {
+                let mut entry = self.pages.get(number);
+                if entry.state == State::Local && !entry.queued {
+                    entry.queued = true;
+                    self.pages.set(number, &entry);
+                    self.queue.push(number, 1, false);
+                }
+            }
+        }
+    }
+
+    /// The queue names pages that left by other ways; too many of those, and it
+    /// is made anew.
+    pub(super) fn tidy_queue(&mut self) {
+        if self.queue.pages() < 2 * self.resident() as u64 + (1 << 16) {
+            return;
+        }
+        for (first, n, hot) in self.queue.drain() {
+            for number in first..first + u64::from(n) {
+                let mut entry = self.pages.get(number);
+                if entry.queued && entry.state == State::Local && !entry.wanted {
+                    // Marked for the moment, so that a page is kept once.
+                    entry.wanted = true;
+                    self.pages.set(number, &entry);
+                    self.queue.push(number, 1, hot);
+                }
+            }
+        }
+        self.pages.for_all(|_, entry| {
+            if entry.state == State::Local {
+                entry.wanted = false;
+            }
+        });
+    }
+}
+
+/// The page of an address.
+pub(super) fn page(at: usize) -> u64 {
+    (at / PAGE_SIZE) as u64
+}
+

@@ -1,0 +1,227 @@
+//! Takes pages out of the program.
+
+use super::fault::addr;
+use super::{Again, Engine};
+use crate::pages::State;
+use crate::pool::{BLOCK, Kind};
+use crate::sys::mem;
+use core::sync::atomic::Ordering::Relaxed;
+use rustix::io::Errno;
+use tmem_wire::PAGE_SIZE;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// The slow clock of evictions goes on each time that so large a share of what
+/// is resident was evicted.
+const EPOCHS: u64 = 8;
+
+impl Engine {
+    /// Takes about `want` pages out of the program.
+    pub(super) fn evict(&mut self, want: usize) {
+        self.look_at_doomed();
+        let mut got = 0;
+        // What cannot be evicted now goes to the queue's end; it is not to be
+        // looked at over and over.
+        let mut looks = want * 4 + BLOCK;
+        while got < want && looks > 0 {
+            let Some((first, n)) = self.queue.pop() else {
+                return;
+            };
+            looks = looks.saturating_sub(n as usize);
+            let end = first + u64::from(n);
+            let mut at = first;
+            while at < end {
+                let len = self.evictable(at, end);
+                if len == 0 {
+                    at += 1;
+                    continue;
+                }
+                let Ok(moved) = self.evict_run(at, len) else {
+                    self.queue.push(at, (end - at) as u32, true);
+                    return;
+                };
+                got += moved;
+                at += len as u64;
+            }
+        }
+    }
+
+    /// How many pages from `at` on, before `end`, can be tried together.
+    fn evictable(&mut self, at: u64, end: u64) -> usize {
+        let mut n = 0;
+        for page in at..end {
+            let entry = self.pages.get(page);
+            if entry.state != State::Local || !entry.queued {
+                break;
+            }
+            if self.doomed.around(addr(page)).is_some() {
+                if n == 0 {
+                    // It is looked at again later.
+                    self.queue.push(page, 1, true);
+                }
+                break;
+            }
+            n += 1;
+        }
+        n
+    }
+
+    /// Evicts pages that lie together; how many left.
+    fn evict_run(&mut self, page: u64, n: usize) -> Result<usize, Again> {
+        if self.zapper.is_some() {
+            return self.evict_by_zap(page, n);
+        }
+        let (mut done, mut left) = (0, 0);
+        while done < n {
+            let Some((frame, got)) = self.pool.take_holes(n - done) else {
+                return Err(Again);
+            };
+            let (from, to) = (addr(page) + done * PAGE_SIZE, self.pool.addr(frame));
+            // The pool belongs to the same userfaultfd as the program's
+            // memory: the kernel refuses while a change of the address space
+            // has not been read, so what moves is what this engine thinks.
+            let t = self.uffd.move_pages(to, from, got * PAGE_SIZE, true, false);
+            let moved = t.done / PAGE_SIZE;
+            left += self.arrived(page + done as u64, frame, moved);
+            (moved as u32..got as u32).for_each(|i| self.pool.put(frame + i, Kind::Hole, 0));
+            done += moved;
+            if moved > 0 || t.stopped.is_none() {
+                continue;
+            }
+            match t.stopped {
+                Some(Errno::AGAIN) => return Err(Again),
+                Some(Errno::NOENT | Errno::SRCH) => {
+                    // Not mapped; the event is on its way.
+                    self.pages.update(page + done as u64, |p| p.queued = false);
+                }
+                // Pinned, shared with a child, locked, or not writable.
+                _ => self.queue.push(page + done as u64, 1, true),
+            }
+            done += 1;
+        }
+        Ok(left)
+    }
+
+    /// Pages were moved into frames, those that were there; how many.
+    fn arrived(&mut self, page: u64, frame: u32, n: usize) -> usize {
+        let mut there = [0u8; BLOCK];
+        let there = &mut there[..n];
+        if n == 0 || mem::mincore(self.pool.addr(frame), there).is_err() {
+            there.fill(1);
+        }
+        let mut left = 0;
+        for (i, there) in (0..).zip(there.iter()) {
+            let number = page + u64::from(i);
+            if there & 1 == 0 {
+                // Given up by the program, or never touched.
+                self.pool.put(frame + i, Kind::Hole, 0);
+                self.pages.update(number, |p| p.queued = false);
+                continue;
+            }
+            left += 1;
+            self.settle(number, frame + i);
+        }
+        left
+    }
+
+    /// An evicted page is in a frame: what is to become of it?
+    pub(super) fn settle(&mut self, page: u64, frame: u32) {
+        self.figures.evicted_pages.fetch_add(1, Relaxed);
+        self.growth.known -= 1;
+        self.tick();
+        let mut entry = self.pages.get(page);
+        entry.queued = false;
+        entry.hot = false;
+        entry.epoch = self.epoch;
+        // SAFETY: the frame was taken, and no request uses it.
+        let bytes = unsafe { mem::page(self.pool.addr(frame)) };
+        if mem::is_zero(bytes) {
+            self.figures.zero_evictions.fetch_add(1, Relaxed);
+            self.free_slot(entry.slot.take());
+            entry.state = State::Local;
+            self.pages.set(page, &entry);
+            self.pool.put(frame, Kind::Free, 0);
+            return;
+        }
+        entry.state = State::Pooled(frame);
+        self.pages.set(page, &entry);
+        self.count_remote(1);
+        if entry.slot.is_some() && xxh3_64(bytes) == entry.hash {
+            self.figures.clean_evictions.fetch_add(1, Relaxed);
+            self.pool.put(frame, Kind::Standby, page);
+        } else {
+            self.pool.put(frame, Kind::Unplaced, page);
+            self.unplaced.push_back(frame);
+        }
+    }
+
+    fn tick(&mut self) {
+        self.evictions += 1;
+        let step = (self.budget.target as u64 / EPOCHS).max(1);
+        if self.evictions >= step {
+            self.evictions = 0;
+            self.epoch = self.epoch.wrapping_add(1);
+        }
+    }
+
+    /// Gives up `n` pages on standby: their frames are free, and touching them
+    /// asks a server.
+    pub(super) fn reclaim(&mut self, n: usize) {
+        for _ in 0..n {
+            let Some((frame, page)) = self.pool.oldest() else {
+                return;
+            };
+            self.pages.update(page, |p| {
+                p.state = State::Remote;
+                p.ahead = false;
+            });
+            self.pool.put(frame, Kind::Free, 0);
+        }
+    }
+
+    /// Gives the memory of `n` free frames back to the kernel.
+    pub(super) fn release(&mut self, n: usize) {
+        let mut left = n;
+        while left > 0 {
+            let Some((frame, got)) = self.pool.take_free(left) else {
+                return;
+            };
+            let start = self.pool.addr(frame);
+            let len = got * PAGE_SIZE;
+            let gone = match &self.bin {
+                Some((uffd, bin)) => {
+                    let t = uffd.move_pages(bin.start, start, len, true, false);
+                    // Its pages are nobody's; what stays is given up later.
+                    let _ = bin.discard(bin.start, bin.len);
+                    t.done / PAGE_SIZE
+                }
+                None => match self.pool.region().discard(start, len) {
+                    Ok(()) => got,
+                    Err(_) => 0,
+                },
+            };
+            for i in 0..got as u32 {
+                let kind = if (i as usize) < gone { Kind::Hole } else { Kind::Free };
+                self.pool.put(frame + i, kind, 0);
+            }
+            if gone == 0 {
+                return;
+            }
+            left -= gone.min(left);
+        }
+    }
+
+    /// Whether pages may leave: there is, or will soon be, room for them.
+    pub(super) fn may_evict(&self) -> bool {
+        !self.grants.full
+            && self.net.any_up()
+            && self.unplaced.len() < self.budget.pool
+            && self.pool.holes() >= BLOCK
+    }
+
+    /// Whether less memory will be resident by itself.
+    pub(super) fn can_shrink(&self) -> bool {
+        self.pool.free() + self.pool.standby() > 0
+            || (!self.grants.full && self.net.any_up()
+                && (self.pool.populated() > 0 || self.queue.pages() > 1024))
+    }
+}

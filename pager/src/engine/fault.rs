@@ -1,0 +1,368 @@
+//! Serves faults.
+
+use super::{Again, DEBUG, ERROR, Engine};
+use crate::pages::{Page, State};
+use crate::pool::Kind;
+use crate::prefetch::Window;
+use crate::sys::{self, mem, now_ns};
+use alloc::format;
+use core::sync::atomic::Ordering::Relaxed;
+use rustix::io::Errno;
+use tmem_wire::PAGE_SIZE;
+
+/// The most pages of zeros put ahead of a program that fills memory in order.
+const ZERO_AHEAD: u32 = 256;
+
+/// A thread waits for a page.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fault {
+    pub(super) page: u64,
+    pub(super) write: bool,
+    /// The page is there, but write-protected.
+    pub(super) protected: bool,
+    pub(super) tid: u32,
+    /// When it was read from the kernel.
+    pub(super) read_ns: u64,
+    /// What the thread is expected to touch next, once that was asked: a fault
+    /// that has to wait must not be taken for two.
+    pub(super) ahead: Option<Window>,
+}
+
+impl Fault {
+    pub(super) fn window(&self) -> Window {
+        self.ahead.unwrap_or(Window::NONE)
+    }
+}
+
+/// Why pages could not be put into the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// An event has to be read first.
+    Again,
+    /// A page is there already.
+    Present,
+    /// Nothing is mapped there any more, or nothing of this engine's.
+    Gone,
+}
+
+impl Engine {
+    /// Serves a fault, as far as that can be done now; what waits for a server
+    /// goes on when that has answered.
+    pub(super) fn fault(&mut self, fault: &mut Fault) -> Result<(), Again> {
+        if fault.ahead.is_none() {
+            fault.ahead = Some(self.prefetch.fault(fault.tid, fault.page));
+        }
+        let entry = self.pages.get(fault.page);
+        match entry.state {
+            State::Local if fault.protected => self.unprotect(fault)?,
+            State::Local => self.zero_fill(fault)?,
+            State::Pooled(frame) => self.hit(fault, frame, &entry)?,
+            State::Remote => self.demand(fault, &entry)?,
+            State::Fetching(_) => {
+                if entry.ahead {
+                    self.figures.prefetch_hits.fetch_add(1, Relaxed);
+                }
+                self.pages.update(fault.page, |p| {
+                    p.wanted = true;
+                    p.ahead = false;
+                });
+                self.fetch_ahead(fault.window());
+            }
+            State::Lost => self.poison(fault)?,
+        }
+        self.figures.faults.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
+    /// The thread that waited goes on.
+    pub(super) fn served(&self, read_ns: u64) {
+        self.figures.fault_ns.record(now_ns().saturating_sub(read_ns));
+    }
+
+    fn unprotect(&mut self, fault: &Fault) -> Result<(), Again> {
+        match self.uffd.unprotect(addr(fault.page), PAGE_SIZE) {
+            Err(Errno::AGAIN) => return Err(Again),
+            // Not mapped any more; the thread will see for itself.
+            Err(_) => self.uffd.wake(addr(fault.page), PAGE_SIZE),
+            Ok(()) => {}
+        }
+        self.served(fault.read_ns);
+        Ok(())
+    }
+
+    /// The page rests in the pool, or was put there ahead of this.
+    fn hit(&mut self, fault: &Fault, frame: u32, entry: &Page) -> Result<(), Again> {
+        let figure = if entry.ahead {
+            &self.figures.prefetch_hits
+        } else {
+            &self.figures.standby_hits
+        };
+        // What was fetched ahead is used for the first time.
+        let hot = !entry.ahead || entry.hot;
+        self.pages.update(fault.page, |p| p.hot = hot);
+        match self.install(fault.page, frame, 1).1 {
+            Some(Stop::Again) => return Err(Again),
+            Some(stop) => self.not_installed(fault.page, stop),
+            None => {}
+        }
+        figure.fetch_add(1, Relaxed);
+        self.served(fault.read_ns);
+        self.fetch_ahead(fault.window());
+        Ok(())
+    }
+
+    /// A page could not be put into the program and never will be.
+    pub(super) fn not_installed(&mut self, page: u64, stop: Stop) {
+        if stop == Stop::Present {
+            // Pages appear in registered memory by this engine alone, so this
+            // is a surprise; what is there is what the program has seen.
+            self.say(DEBUG, &format!("page {page:x} was there already"));
+            self.forget(page, page + 1, true);
+        }
+        // What is gone is forgotten when its event is read.
+        self.uffd.wake(addr(page), PAGE_SIZE);
+    }
+
+    /// Puts `n` pages, which lie in neighbouring frames, into the program and
+    /// wakes who waits for them. How many were put, and what stopped it.
+    pub(super) fn install(&mut self, page: u64, frame: u32, n: usize) -> (usize, Option<Stop>) {
+        let mut done = 0;
+        while done < n {
+            let (to, from) = (addr(page) + done * PAGE_SIZE, frame + done as u32);
+            let left = (n - done) * PAGE_SIZE;
+            let src = self.pool.addr(from);
+            // What is being sent must stay where it is.
+            let sending = self.pool.kind(from) == Kind::Writing;
+            let mut copied = self.zapper.is_some() || sending;
+            let len = if sending { PAGE_SIZE } else { left };
+            let mut t = if copied {
+                self.uffd.copy_pages(to, src, len, true)
+            } else {
+                self.uffd.move_pages(to, src, self.unsent(from, n - done) * PAGE_SIZE, false, true)
+            };
+            if !copied && t.done == 0 && t.stopped == Some(Errno::INVAL) {
+                // The page may only be read there: such can be copied to.
+                t = self.uffd.copy_pages(to, src, PAGE_SIZE, true);
+                copied = true;
+                self.figures.copied_pages.fetch_add(1, Relaxed);
+            }
+            let pages = t.done / PAGE_SIZE;
+            self.installed(page + done as u64, from, pages, copied);
+            done += pages;
+            if pages > 0 {
+                continue;
+            }
+            let stop = match t.stopped {
+                Some(Errno::EXIST) => Stop::Present,
+                Some(Errno::AGAIN | Errno::NOMEM | Errno::BUSY) | None => Stop::Again,
+                Some(e) => {
+                    self.check_frame(from, e);
+                    Stop::Gone
+                }
+            };
+            return (done, Some(stop));
+        }
+        (done, None)
+    }
+
+    /// How many of `n` frames from `frame` on are not being sent.
+    fn unsent(&self, frame: u32, n: usize) -> usize {
+        let sending = |i: &u32| self.pool.kind(frame + i) == Kind::Writing;
+        (0..n as u32).find(sending).map_or(n, |i| i as usize)
+    }
+
+    /// A page that is in nobody's memory is lost, and that must not pass for
+    /// one that was never touched.
+    fn check_frame(&self, frame: u32, error: Errno) {
+        let mut there = [0u8];
+        let asked = mem::mincore(self.pool.addr(frame), &mut there);
+        if asked.is_ok() && there[0] & 1 == 0 {
+            sys::say::die(&format!(
+                "a defect of tmem: an evicted page is not where it was put (error {}); \
+                 the program is ended before it reads wrong data",
+                error.raw_os_error()
+            ));
+        }
+    }
+
+    /// Pages are in the program.
+    fn installed(&mut self, page: u64, frame: u32, n: usize, copied: bool) {
+        for i in 0..n {
+            let (number, f) = (page + i as u64, frame + i as u32);
+            let mut entry = self.pages.get(number);
+            let queued = core::mem::replace(&mut entry.queued, true);
+            entry.state = State::Local;
+            entry.wanted = false;
+            entry.ahead = false;
+            self.pages.set(number, &entry);
+            if !queued {
+                self.queue.push(number, 1, entry.hot);
+            }
+            if !copied {
+                self.pool.put(f, Kind::Hole, 0);
+            } else if self.pool.kind(f) == Kind::Writing {
+                self.pool.set_page(f, 0);
+            } else {
+                self.pool.put(f, Kind::Free, 0);
+            }
+        }
+        self.growth.known += n as i64;
+        self.count_remote(-(n as i64));
+    }
+
+    /// The page was never touched, or was given up.
+    fn zero_fill(&mut self, fault: &Fault) -> Result<(), Again> {
+        let start = addr(fault.page);
+        let window = fault.window();
+        let ahead = if window.stride == 1 && window.start == fault.page + 1 {
+            window.count.min(ZERO_AHEAD)
+        } else {
+            0
+        };
+        let n = self.untouched(fault.page, 1 + ahead as usize);
+        if fault.write && self.zapper.is_none() {
+            return self.fill_with_frames(fault, n);
+        }
+        if fault.write && self.must_wait() {
+            return Err(Again);
+        }
+        let t = self.uffd.zero_pages(start, n * PAGE_SIZE, true);
+        let done = t.done / PAGE_SIZE;
+        self.filled(fault.page, done);
+        match t.stopped {
+            Some(Errno::AGAIN) if done == 0 => return Err(Again),
+            Some(_) if done == 0 => self.uffd.wake(start, PAGE_SIZE),
+            _ => {}
+        }
+        self.served(fault.read_ns);
+        Ok(())
+    }
+
+    /// Zeroed frames become the pages: no memory is asked of the kernel.
+    fn fill_with_frames(&mut self, fault: &Fault, n: usize) -> Result<(), Again> {
+        let mut done = 0;
+        while done < n {
+            let Some((frame, got)) = self.take_frames(n - done, done == 0) else {
+                if done == 0 {
+                    return Err(Again);
+                }
+                break;
+            };
+            for i in 0..got as u32 {
+                // SAFETY: frames that were just taken are nobody else's.
+                unsafe { mem::zero_page(self.pool.addr(frame + i)) };
+            }
+            let to = addr(fault.page) + done * PAGE_SIZE;
+            let src = self.pool.addr(frame);
+            let t = self.uffd.move_pages(to, src, got * PAGE_SIZE, false, true);
+            let moved = t.done / PAGE_SIZE;
+            for i in 0..got as u32 {
+                let kind = if (i as usize) < moved { Kind::Hole } else { Kind::Free };
+                self.pool.put(frame + i, kind, 0);
+            }
+            self.filled(fault.page + done as u64, moved);
+            self.growth.known += moved as i64;
+            done += moved;
+            if moved < got {
+                match t.stopped {
+                    Some(Errno::AGAIN) if done == 0 => return Err(Again),
+                    Some(Errno::INVAL) if done == 0 => {
+                        // Not writable (any more): zeros to be read will do.
+                        let t = self.uffd.zero_pages(to, PAGE_SIZE, true);
+                        match t.stopped {
+                            Some(Errno::AGAIN) => return Err(Again),
+                            Some(_) => self.uffd.wake(to, PAGE_SIZE),
+                            None => self.filled(fault.page, 1),
+                        }
+                    }
+                    _ if done == 0 => self.uffd.wake(to, PAGE_SIZE),
+                    _ => {}
+                }
+                break;
+            }
+        }
+        self.served(fault.read_ns);
+        Ok(())
+    }
+
+    /// Zeros are in the program.
+    fn filled(&mut self, page: u64, n: usize) {
+        self.figures.zero_fills.fetch_add(n as u64, Relaxed);
+        // Nothing was there, so nothing old is there still.
+        self.doomed.remove(addr(page)..addr(page + n as u64));
+        for number in page..page + n as u64 {
+            let mut entry = self.pages.get(number);
+            if !entry.queued {
+                entry.queued = true;
+                self.pages.set(number, &entry);
+                self.queue.push(number, 1, false);
+            }
+        }
+    }
+
+    /// How many of up to `most` pages from `page` on are known to be the
+    /// engine's and never touched; at least the first.
+    fn untouched(&mut self, page: u64, most: usize) -> usize {
+        let Some(range) = self.adopted.around(addr(page)) else {
+            // Memory that grew, or was moved: it wants to be looked at.
+            self.growth.urgent = true;
+            return 1;
+        };
+        let end = (range.end / PAGE_SIZE) as u64;
+        let most = (most as u64).min(end - page);
+        let other = |p: &u64| {
+            let entry = self.pages.get(*p);
+            entry.state != State::Local || entry.queued
+        };
+        (page + 1..page + most)
+            .find(other)
+            .map_or(most, |p| p - page) as usize
+    }
+
+    /// Whether a thread that asks for more memory has to wait for others to
+    /// leave.
+    pub(super) fn must_wait(&self) -> bool {
+        self.resident() > self.budget.limit && self.can_shrink()
+    }
+
+    /// Neighbouring frames, up to `want`, with memory where there is some;
+    /// holes get theirs when they are written. None when memory is short,
+    /// unless `needed` and nothing can be done about it.
+    pub(super) fn take_frames(&mut self, want: usize, needed: bool) -> Option<(u32, usize)> {
+        if self.pool.free() < want {
+            self.reclaim(want - self.pool.free());
+        }
+        if let Some(run) = self.pool.take_free(want) {
+            return Some(run);
+        }
+        let room = self.budget.limit.saturating_sub(self.resident());
+        if room > 0 {
+            return self.pool.take_holes(want.min(room));
+        }
+        if needed && !self.can_shrink() {
+            return self.pool.take_holes(1);
+        }
+        None
+    }
+
+    fn poison(&mut self, fault: &Fault) -> Result<(), Again> {
+        match self.uffd.poison(addr(fault.page), PAGE_SIZE) {
+            Ok(()) => self.served(fault.read_ns),
+            Err(Errno::AGAIN) => return Err(Again),
+            Err(Errno::EXIST) => self.uffd.wake(addr(fault.page), PAGE_SIZE),
+            Err(_) => {
+                self.say(
+                    ERROR,
+                    "the program touched memory that is lost with its server; it is ended",
+                );
+                sys::thread::kill_process();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The address of a page.
+pub(super) fn addr(page: u64) -> usize {
+    page as usize * PAGE_SIZE
+}

@@ -1,0 +1,251 @@
+//! Reads pages from servers: those that threads wait for, and those that they
+//! will want next.
+
+use super::fault::{Fault, Stop};
+use super::ops::{Op, Read};
+use super::{Again, ERROR, Engine};
+use crate::net::{At, Lane, RequestError};
+use crate::pages::{Page, State};
+use crate::pool::Kind;
+use crate::prefetch::Window;
+use crate::slots::Slot;
+use crate::sys::mem;
+use alloc::format;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering::Relaxed;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// The most pages of one read ahead: the first can be used while the others
+/// are still on their way.
+const READ_AHEAD: usize = 64;
+
+/// How old an eviction may be, on its slow clock, for a page that is asked for
+/// again to count as part of the working set.
+const HOT_AGE: u8 = 4;
+
+impl Engine {
+    /// The fault's page is on a server.
+    pub(super) fn demand(&mut self, fault: &Fault, entry: &Page) -> Result<(), Again> {
+        let Some(slot) = entry.slot else {
+            crate::sys::say::die("a defect of tmem: a remote page has no place on a server");
+        };
+        let Some((frame, _)) = self.take_frames(1, true) else {
+            return Err(Again);
+        };
+        let hot = self.epoch.wrapping_sub(entry.epoch) <= HOT_AGE;
+        self.pages.update(fault.page, |p| {
+            p.wanted = true;
+            p.hot = hot;
+        });
+        self.read(&[(fault.page, slot, frame)], fault.read_ns, 0);
+        self.fetch_ahead(fault.window());
+        Ok(())
+    }
+
+    /// Fetches what a thread will want next, and leaves one page of it out of
+    /// the program, so that touching it asks for more.
+    pub(super) fn fetch_ahead(&mut self, window: Window) {
+        // Never at the price of what is on its way out.
+        let room = self.pool.free() + self.pool.standby();
+        let count = (window.count as usize).min(room / 2) as i64;
+        let page_at = |i: i64| window.start.checked_add_signed(window.stride * i);
+        let pages: Vec<(i64, u64, Page)> = (0..count)
+            .filter_map(|i| Some((i, page_at(i)?)))
+            .map(|(i, page)| (i, page, self.pages.get(page)))
+            .filter(|(_, _, e)| matches!(e.state, State::Remote | State::Pooled(_)))
+            .collect();
+        let late = |p: &&(i64, u64, Page)| p.0 >= count * 3 / 4;
+        let marker = pages.iter().find(late).or(pages.last()).map_or(0, |p| p.1);
+        let mut run: Vec<(u64, Slot, u32)> = Vec::new();
+        for (_, page, entry) in pages {
+            // Frames may have been reclaimed on the way here.
+            match (self.pages.get(page).state, entry.slot) {
+                (State::Pooled(frame), _) => {
+                    if page == marker {
+                        self.pages.update(page, |p| p.ahead = true);
+                    } else if matches!(self.pool.kind(frame), Kind::Standby | Kind::Unplaced) {
+                        // What stops it shows when the page is touched.
+                        let _ = self.install(page, frame, 1);
+                    }
+                }
+                (State::Remote, Some(slot)) => {
+                    let follows = run
+                        .last()
+                        .is_none_or(|(_, last, _)| last.is_before(slot));
+                    if !follows || run.len() >= READ_AHEAD {
+                        self.read(&run, 0, marker);
+                        run.clear();
+                    }
+                    let Some((frame, _)) = self.take_frames(1, false) else {
+                        break;
+                    };
+                    self.pool.put(frame, Kind::Fetching, page);
+                    self.pages.update(page, |p| p.ahead = true);
+                    run.push((page, slot, frame));
+                }
+                _ => {}
+            }
+        }
+        if !run.is_empty() {
+            self.read(&run, 0, marker);
+        }
+    }
+
+    /// Asks for a run of slots that follow one another.
+    fn read(&mut self, run: &[(u64, Slot, u32)], asked_ns: u64, marker: u64) {
+        let Some(&(_, slot, _)) = run.first() else {
+            return;
+        };
+        for &(page, _, frame) in run {
+            self.pool.put(frame, Kind::Fetching, page);
+            self.pages.update(page, |p| p.state = State::Fetching(frame));
+        }
+        let frames: Vec<u32> = run.iter().map(|r| r.2).collect();
+        let addrs: Vec<usize> = frames.iter().map(|f| self.pool.addr(*f)).collect();
+        if asked_ns == 0 {
+            let ahead = &self.figures.prefetched_pages;
+            ahead.fetch_add(run.len() as u64, Relaxed);
+        }
+        let server = slot.server();
+        let token = self.ops.add(Op::Read(Read {
+            frames,
+            marker,
+            asked_ns,
+            server,
+        }));
+        let (slab, page) = self.slots.address(slot).unwrap_or((u32::MAX, 0));
+        let at = At { server, slab, page };
+        // SAFETY: frames of kind `Fetching` are used by nobody until the read
+        // has ended.
+        unsafe { self.net.read(Lane::Demand, token, at, &addrs) };
+    }
+
+    /// A read has ended.
+    pub(super) fn fetched(&mut self, read: &Read, result: Result<(), RequestError>) {
+        if let Err(error) = result {
+            return self.not_fetched(read, error);
+        }
+        let fetched = &self.figures.fetched_pages;
+        fetched.fetch_add(read.frames.len() as u64, Relaxed);
+        let mut wrong = 0;
+        // A run of pages and frames that are neighbours: first of each, length.
+        let mut run = (0, 0, 0);
+        for &frame in &read.frames {
+            let page = self.pool.page(frame);
+            if page == 0 {
+                // Given up by the program in the meantime.
+                self.pool.put(frame, Kind::Free, 0);
+                continue;
+            }
+            let entry = self.pages.get(page);
+            // SAFETY: the read has ended, and nobody else knows the frame.
+            let bytes = unsafe { mem::page(self.pool.addr(frame)) };
+            if xxh3_64(bytes) != entry.hash {
+                wrong += 1;
+                self.lose(page, frame);
+                continue;
+            }
+            self.pages.update(page, |p| p.state = State::Pooled(frame));
+            if entry.slot.is_some() {
+                self.pool.put(frame, Kind::Standby, page);
+            } else {
+                // Its server was given up while the answer was on its way.
+                self.unplace(frame, page);
+            }
+            if page == read.marker && !entry.wanted {
+                continue;
+            }
+            let (first, first_frame, n) = run;
+            if n > 0 && page == first + n as u64 && frame == first_frame + n as u32 {
+                run.2 += 1;
+            } else {
+                self.install_fetched(run);
+                run = (page, frame, 1);
+            }
+        }
+        self.install_fetched(run);
+        if read.asked_ns > 0 {
+            self.served(read.asked_ns);
+        }
+        if wrong > 0 {
+            let name = self.net.name(read.server);
+            self.say(
+                ERROR,
+                &format!(
+                    "server {name} answered with other bytes than it was sent, for {wrong} \
+                     page(s); touching such a page ends the program by SIGBUS"
+                ),
+            );
+        }
+    }
+
+    /// Puts fetched pages into the program.
+    fn install_fetched(&mut self, (page, frame, n): (u64, u32, usize)) {
+        let mut done = 0;
+        while done < n {
+            let (moved, stop) = self.install(page + done as u64, frame + done as u32, n - done);
+            done += moved;
+            let Some(stop) = stop else { continue };
+            let at = page + done as u64;
+            if stop == Stop::Again {
+                // They rest in the pool. Who waits is served from there.
+                for number in at..page + n as u64 {
+                    if self.pages.get(number).wanted {
+                        self.faults.push_back(Fault {
+                            page: number,
+                            write: false,
+                            protected: false,
+                            tid: 0,
+                            read_ns: crate::sys::now_ns(),
+                            ahead: Some(Window::NONE),
+                        });
+                    }
+                }
+                return;
+            }
+            self.not_installed(at, stop);
+            done += 1;
+        }
+    }
+
+    fn not_fetched(&mut self, read: &Read, error: RequestError) {
+        let mut lost = 0;
+        for &frame in &read.frames {
+            match self.pool.page(frame) {
+                0 => self.pool.put(frame, Kind::Free, 0),
+                page => {
+                    lost += 1;
+                    self.lose(page, frame);
+                }
+            }
+        }
+        // The loss of a whole server is told once.
+        if lost > 0 && error != RequestError::Lost {
+            let name = self.net.name(read.server);
+            self.say(
+                ERROR,
+                &format!(
+                    "server {name} does not give back {lost} page(s): {error}; touching such a \
+                     page ends the program by SIGBUS"
+                ),
+            );
+        }
+    }
+
+    /// A page cannot be had back.
+    fn lose(&mut self, page: u64, frame: u32) {
+        self.pool.put(frame, Kind::Free, 0);
+        let mut entry = self.pages.get(page);
+        let wanted = entry.wanted;
+        self.free_slot(entry.slot.take());
+        entry.state = State::Lost;
+        entry.wanted = false;
+        self.pages.set(page, &entry);
+        self.count_remote(-1);
+        self.figures.lost_pages.fetch_add(1, Relaxed);
+        if wanted {
+            // Who waits comes again and is told.
+            self.uffd.wake(super::fault::addr(page), tmem_wire::PAGE_SIZE);
+        }
+    }
+}

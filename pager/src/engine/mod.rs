@@ -1,0 +1,332 @@
+//! The engine: one thread in the program's process that serves its faults.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `start` | watches the program until its memory nears the budget, then begins |
+//! | `budget` | says how much to evict, as arithmetic |
+//! | `adopt` | finds memory to page and registers it |
+//! | `event` | follows `munmap`, `mremap`, `madvise` |
+//! | `fault` | serves faults |
+//! | `fetch` | reads pages from servers, ahead of the program where it can tell |
+//! | `evict` | takes pages out of the program by moving them |
+//! | `zap` | the same on kernels that cannot move pages |
+//! | `place` | finds remote memory for evicted pages and writes them |
+//! | `servers` | what servers answer, and what becomes of pages when they are lost |
+//!
+//! There are no locks: everything belongs to this thread. What other threads
+//! of the process see are the figures, which are atomics.
+
+mod adopt;
+mod budget;
+mod event;
+mod evict;
+mod fault;
+mod fetch;
+mod ops;
+mod place;
+mod servers;
+mod start;
+mod zap;
+
+pub use start::{PAGED, PENDING, Path, Settings, UNPAGED, run};
+
+use crate::net::{Completion, Servers};
+use crate::pages::Pages;
+use crate::pool::Pool;
+use crate::prefetch::Prefetcher;
+use crate::queue::Resident;
+use crate::ranges::Ranges;
+use crate::slots::Slots;
+use crate::stats::Slot as Figures;
+use crate::sys::mem::Region;
+use crate::sys::proc::Proc;
+use crate::sys::uffd::{Msg, RawMsg, Uffd};
+use crate::sys::{self, now_ns};
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use budget::{Budget, Now};
+use core::sync::atomic::AtomicBool;
+use core::sync::atomic::Ordering::Relaxed;
+use fault::Fault;
+use ops::Ops;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::io::Errno;
+use tmem_wire::PAGE_SIZE;
+use zap::Zapper;
+
+/// Between two looks at how much memory is resident.
+const SAMPLE_NS: u64 = 1_000_000;
+/// Between two looks at the slower things.
+const SLOW_NS: u64 = 100_000_000;
+
+/// Something must be read from the userfaultfd before this can be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Again;
+
+/// Whether pages were evicted; an engine's alone to set.
+static EVICTED: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process, or the one it was forked from, has pages that are not
+/// in its memory.
+pub fn has_evicted() -> bool {
+    EVICTED.load(Relaxed)
+}
+
+struct Engine {
+    settings: Settings,
+    figures: &'static Figures,
+    uffd: Uffd,
+    proc: Proc,
+    /// Memory goes back to the kernel through here: a region that another
+    /// userfaultfd owns, one without events. Giving memory of the pool back
+    /// would be reported to this thread, which would wait for itself.
+    bin: Option<(Uffd, Region)>,
+    /// A page to ask through whether an event waits.
+    probe: Region,
+    zapper: Option<Zapper>,
+    pages: Pages,
+    pool: Pool,
+    queue: Resident,
+    adopted: Ranges,
+    /// Given up by the program, but perhaps still to be zapped: see `event`.
+    doomed: Ranges,
+    doomed_ns: u64,
+    slots: Slots,
+    net: Servers,
+    ops: Ops,
+    done: Vec<Completion>,
+    faults: VecDeque<Fault>,
+    prefetch: Prefetcher,
+    /// Evicted frames that have no slot yet, or no write under way.
+    unplaced: VecDeque<u32>,
+    grants: servers::Grants,
+    budget: Budget,
+    /// Resident pages when it was looked last, and frames with memory then.
+    sampled: (usize, usize),
+    sampled_ns: u64,
+    slow_ns: u64,
+    growth: adopt::Growth,
+    /// Counts evictions for the slow clock of [`crate::pages::Page::epoch`].
+    evictions: u64,
+    epoch: u8,
+    /// Pages whose only copy is on servers, or on the way there.
+    remote: u64,
+    poll: Vec<PollFd<'static>>,
+}
+
+impl Engine {
+    /// Serves the program for as long as it lives.
+    fn run(mut self) -> ! {
+        loop {
+            self.turn();
+            self.wait();
+        }
+    }
+
+    /// Does everything that can be done now.
+    fn turn(&mut self) {
+        self.read_messages();
+        let mut again = self.serve_faults();
+        self.drive();
+        again |= self.serve_faults();
+        let now = now_ns();
+        if now >= self.sampled_ns + SAMPLE_NS {
+            self.sample(now);
+        }
+        self.maintain();
+        if now >= self.slow_ns + SLOW_NS {
+            self.slow_ns = now;
+            self.slowly(now);
+        }
+        if again || !self.faults.is_empty() {
+            // A thread that changes the address space has to run first.
+            sys::thread::pause();
+        }
+    }
+
+    /// Reads all that the kernel has to say: events are followed at once, in
+    /// their order; faults are queued behind them.
+    fn read_messages(&mut self) {
+        let mut raw = [RawMsg::default(); 64];
+        loop {
+            let n = match self.uffd.read(&mut raw) {
+                Ok(n) => n,
+                Err(Errno::INTR) => continue,
+                Err(_) => return,
+            };
+            let now = now_ns();
+            for msg in &raw[..n] {
+                match msg.decode() {
+                    Msg::Fault {
+                        addr,
+                        write,
+                        protected,
+                        tid,
+                    } => self.faults.push_back(Fault {
+                        page: (addr / PAGE_SIZE) as u64,
+                        write,
+                        protected,
+                        tid,
+                        read_ns: now,
+                        ahead: None,
+                    }),
+                    event => self.event(event),
+                }
+            }
+            if n < raw.len() {
+                return;
+            }
+        }
+    }
+
+    /// Serves what faults there are; whether some have to wait for an event.
+    fn serve_faults(&mut self) -> bool {
+        let mut left = self.faults.len();
+        while left > 0 {
+            left -= 1;
+            let Some(mut fault) = self.faults.pop_front() else {
+                break;
+            };
+            if self.fault(&mut fault).is_err() {
+                self.faults.push_back(fault);
+                // What stands in the way may be what waits to be read.
+                self.read_messages();
+            }
+        }
+        !self.faults.is_empty()
+    }
+
+    /// Moves bytes to and from servers, and takes in what they answered.
+    fn drive(&mut self) {
+        let mut done = core::mem::take(&mut self.done);
+        self.net.drive(now_ns(), &mut done);
+        for completion in done.drain(..) {
+            self.complete(completion);
+        }
+        self.done = done;
+    }
+
+    /// Looks how much memory is resident.
+    fn sample(&mut self, now: u64) {
+        self.sampled_ns = now;
+        let Ok(resident) = self.proc.resident_pages() else {
+            return;
+        };
+        let resident = resident as usize;
+        self.sampled = (resident, self.pool.populated());
+        Figures::peak(
+            &self.figures.peak_resident_bytes,
+            (resident * PAGE_SIZE) as u64,
+        );
+        self.watch_growth(resident, now);
+    }
+
+    /// Resident pages now, as far as this thread can know.
+    fn resident(&self) -> usize {
+        let (resident, populated) = self.sampled;
+        (resident + self.pool.populated()).saturating_sub(populated)
+    }
+
+    /// Keeps the balance between the program, the pool and the servers.
+    fn maintain(&mut self) {
+        let plan = self.budget.plan(&Now {
+            resident: self.resident(),
+            populated: self.pool.populated(),
+            free: self.pool.free(),
+            standby: self.pool.standby(),
+            evictable: self.queue.pages() as usize,
+        });
+        if plan.reclaim > 0 {
+            self.reclaim(plan.reclaim);
+        }
+        if plan.release > 0 {
+            self.release(plan.release);
+        }
+        if plan.evict > 0 && self.may_evict() {
+            // Before the first page leaves: a child forked at this moment must
+            // not take what it misses for what was never there.
+            EVICTED.store(true, Relaxed);
+            self.evict(plan.evict);
+            EVICTED.store(self.remote > 0, Relaxed);
+        }
+        self.place();
+    }
+
+    /// What need not be done often.
+    fn slowly(&mut self, now: u64) {
+        self.figures
+            .pager_cpu_ns
+            .store(sys::thread_cpu_ns(), Relaxed);
+        self.figures.reconnects.store(self.net.reconnects(), Relaxed);
+        self.tidy_queue();
+        self.look_at_doomed();
+        self.give_slabs_back();
+        self.ask_for_slabs(now);
+    }
+
+    /// Waits until there is something to do.
+    fn wait(&mut self) {
+        let now = now_ns();
+        let busy = !self.faults.is_empty() || self.work_left();
+        let until = self
+            .net
+            .next_timer()
+            .unwrap_or(u64::MAX)
+            .min(self.sampled_ns + self.budget.patience(self.sampled.0) * 1000);
+        let timeout = if busy { 0 } else { until.saturating_sub(now) };
+        let mut fds = Vec::new();
+        self.net.poll_fds(&mut fds);
+        self.poll.clear();
+        // SAFETY: both live as long as the engine; sockets are not closed
+        // before `poll` returned, and the list is made anew each time.
+        let fd = unsafe { BorrowedFd::borrow_raw(rustix::fd::AsRawFd::as_raw_fd(&self.uffd.as_fd())) };
+        self.poll.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        for (raw, write) in fds {
+            let write = if write { PollFlags::OUT } else { PollFlags::empty() };
+            // SAFETY: as above.
+            let fd = unsafe { BorrowedFd::borrow_raw(raw) };
+            self.poll.push(PollFd::from_borrowed_fd(fd, PollFlags::IN | write));
+        }
+        let timeout = Timespec {
+            tv_sec: (timeout / 1_000_000_000) as i64,
+            tv_nsec: (timeout % 1_000_000_000) as i64,
+        };
+        // Interrupted or not: the turn looks at everything.
+        let _ = rustix::event::poll(&mut self.poll, Some(&timeout));
+    }
+
+    /// Whether the next turn has something to do that nothing will announce.
+    fn work_left(&self) -> bool {
+        let plan = self.budget.plan(&Now {
+            resident: self.resident(),
+            populated: self.pool.populated(),
+            free: self.pool.free(),
+            standby: self.pool.standby(),
+            evictable: self.queue.pages() as usize,
+        });
+        plan.release > 0 || plan.reclaim > 0 || (plan.evict > 0 && self.may_evict())
+    }
+
+    /// Pages whose only copy is remote are more, or fewer.
+    fn count_remote(&mut self, more: i64) {
+        self.remote = self.remote.saturating_add_signed(more);
+        EVICTED.store(self.remote > 0, Relaxed);
+        Figures::peak(&self.figures.remote_bytes, self.remote * PAGE_SIZE as u64);
+    }
+
+    fn say(&self, level: u8, text: &str) {
+        if level <= self.settings.level {
+            sys::say::line(text);
+        }
+    }
+}
+
+/// Messages that matter to everybody.
+const ERROR: u8 = 0;
+/// Messages about what will surprise.
+const WARN: u8 = 1;
+/// Messages about what happens.
+const INFO: u8 = 2;
+/// Messages for those who look for a defect.
+const DEBUG: u8 = 3;

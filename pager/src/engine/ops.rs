@@ -1,0 +1,52 @@
+//! What was asked of servers and is not answered yet.
+
+use alloc::vec::Vec;
+
+/// A request that is under way.
+#[derive(Debug)]
+pub(super) enum Op {
+    /// Pages are being received into these frames.
+    Read(Read),
+    /// Pages are being sent from these frames.
+    Write(Vec<u32>),
+}
+
+/// A read that is under way.
+#[derive(Debug)]
+pub(super) struct Read {
+    /// In the order of their remote slots.
+    pub(super) frames: Vec<u32>,
+    /// The page that is not to be put into the program: touching it asks for
+    /// more.
+    pub(super) marker: u64,
+    /// When the fault was read that asked for it; 0 when none did.
+    pub(super) asked_ns: u64,
+    /// The server.
+    pub(super) server: u16,
+}
+
+/// Requests by token.
+#[derive(Debug, Default)]
+pub(super) struct Ops {
+    ops: Vec<Option<Op>>,
+    vacant: Vec<u32>,
+}
+
+impl Ops {
+    /// Keeps a request; its token.
+    pub(super) fn add(&mut self, op: Op) -> u64 {
+        if let Some(at) = self.vacant.pop() {
+            self.ops[at as usize] = Some(op);
+            return u64::from(at);
+        }
+        self.ops.push(Some(op));
+        self.ops.len() as u64 - 1
+    }
+
+    /// Takes the request of a token.
+    pub(super) fn take(&mut self, token: u64) -> Option<Op> {
+        let op = self.ops.get_mut(usize::try_from(token).ok()?)?.take()?;
+        self.vacant.push(token as u32);
+        Some(op)
+    }
+}

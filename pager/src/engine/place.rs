@@ -1,0 +1,192 @@
+//! Finds room on servers for evicted pages, and writes them there.
+
+use super::ops::Op;
+use super::{Engine, WARN};
+use crate::net::{At, Lane};
+use crate::pages::State;
+use crate::pool::Kind;
+use crate::slots::Slot;
+use crate::sys::{mem, now_ns};
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering::Relaxed;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// The most pages of one write.
+const RUN: usize = 128;
+
+/// Bytes of pages that are being written at a time: enough to keep a network
+/// busy, and little for a read to wait behind.
+const WRITING: usize = 4 << 20;
+
+impl Engine {
+    /// Begins to write what waits for it, as far as there is room.
+    pub(super) fn place(&mut self) {
+        while !self.unplaced.is_empty() && self.net.queued_bytes(Lane::Bulk) < WRITING {
+            let mut batch: Vec<(u32, u64, Option<Slot>)> = Vec::with_capacity(RUN);
+            while batch.len() < RUN {
+                let Some(frame) = self.unplaced.pop_front() else {
+                    break;
+                };
+                // It may have gone back to the program in the meantime.
+                if self.pool.kind(frame) == Kind::Unplaced {
+                    let page = self.pool.page(frame);
+                    batch.push((frame, page, self.pages.get(page).slot));
+                }
+            }
+            let bare = batch.iter().filter(|b| b.2.is_none()).count();
+            let mut runs = Vec::new();
+            self.slots.alloc(bare, &mut runs);
+            let mut fresh = runs
+                .iter()
+                .flat_map(|(slot, n)| (0..*n).map(|i| slot.offset(i)));
+            let mut rest = Vec::new();
+            batch.retain_mut(|item| {
+                if item.2.is_none() {
+                    item.2 = fresh.next();
+                }
+                if item.2.is_none() {
+                    rest.push(item.0);
+                }
+                item.2.is_some()
+            });
+            let short = !rest.is_empty();
+            rest.into_iter()
+                .rev()
+                .for_each(|frame| self.unplaced.push_front(frame));
+            self.write(&batch);
+            if short {
+                self.ask_for_slabs(now_ns());
+                self.see_whether_full();
+                return;
+            }
+        }
+    }
+
+    /// Writes pages to their slots.
+    fn write(&mut self, batch: &[(u32, u64, Option<Slot>)]) {
+        let mut at = 0;
+        while let Some(&(_, _, Some(first))) = batch.get(at) {
+            let mut frames: Vec<u32> = Vec::new();
+            let mut last = first;
+            for &(frame, page, slot) in &batch[at..] {
+                let Some(slot) = slot else { break };
+                if !frames.is_empty() && !last.is_before(slot) {
+                    break;
+                }
+                last = slot;
+                frames.push(frame);
+                self.pool.put(frame, Kind::Writing, page);
+                // SAFETY: the frame is not written to while it is in the pool.
+                let hash = xxh3_64(unsafe { mem::page(self.pool.addr(frame)) });
+                self.pages.update(page, |p| {
+                    p.slot = Some(slot);
+                    p.hash = hash;
+                });
+            }
+            at += frames.len();
+            let addrs: Vec<usize> = frames.iter().map(|f| self.pool.addr(*f)).collect();
+            let (slab, page) = self.slots.address(first).unwrap_or((u32::MAX, 0));
+            let server = first.server();
+            let token = self.ops.add(Op::Write(frames));
+            // SAFETY: frames of kind `Writing` stay as they are until the
+            // write has ended.
+            unsafe { self.net.write(token, At { server, slab, page }, &addrs) };
+        }
+    }
+
+    /// A server has the pages.
+    pub(super) fn written(&mut self, frames: &[u32]) {
+        let written = &self.figures.written_pages;
+        written.fetch_add(frames.len() as u64, Relaxed);
+        for &frame in frames {
+            match self.pool.page(frame) {
+                0 => self.pool.put(frame, Kind::Free, 0),
+                page if self.pages.get(page).slot.is_none() => self.unplace(frame, page),
+                page => self.pool.put(frame, Kind::Standby, page),
+            }
+        }
+    }
+
+    /// The page in a frame needs a new place.
+    pub(super) fn unplace(&mut self, frame: u32, page: u64) {
+        self.pool.put(frame, Kind::Unplaced, page);
+        self.unplaced.push_back(frame);
+    }
+
+    /// A slot is not needed any more.
+    pub(super) fn free_slot(&mut self, slot: Option<Slot>) {
+        if let Some(slot) = slot {
+            self.free_slots(slot, 1);
+        }
+    }
+
+    /// Slots that follow one another are not needed any more.
+    pub(super) fn free_slots(&mut self, first: Slot, n: u32) {
+        if let Some((slab, page)) = self.slots.address(first) {
+            let server = first.server();
+            self.net.discard(At { server, slab, page }, n);
+        }
+        self.slots.free(first, n);
+    }
+
+    /// Asks for slabs before they are needed.
+    pub(super) fn ask_for_slabs(&mut self, now: u64) {
+        let want = (self.unplaced.len() + self.budget.pool) as u64;
+        self.grants.retry(&mut self.slots, now);
+        while self.slots.total_free() + self.grants.coming < want {
+            let Some(server) = self.slots.grant_target() else {
+                return;
+            };
+            if !self.grants.ask(server) {
+                return;
+            }
+            let pages = u64::from(self.slots.slab_pages(server)).max(1);
+            let n = (want / 2).div_ceil(pages).clamp(1, 64) as u32;
+            self.grants.coming += u64::from(n) * pages;
+            self.grants.of[usize::from(server)].coming = u64::from(n) * pages;
+            self.net.grant(server, n);
+        }
+    }
+
+    /// Gives back slabs in which nothing is.
+    pub(super) fn give_slabs_back(&mut self) {
+        let mut gone = Vec::new();
+        self.slots.take_empty_slabs(4, &mut gone);
+        for (server, slabs) in gone {
+            self.net.release(server, &slabs);
+        }
+    }
+
+    /// With no room left anywhere, what was evicted goes back: the program goes
+    /// on in local memory, and nothing is lost.
+    pub(super) fn see_whether_full(&mut self) {
+        if self.unplaced.is_empty()
+            || self.slots.total_free() > 0
+            || self.grants.waiting()
+            || self.slots.grant_target().is_some()
+        {
+            return;
+        }
+        self.grants.full = true;
+        while let Some(frame) = self.unplaced.pop_front() {
+            if self.pool.kind(frame) != Kind::Unplaced {
+                continue;
+            }
+            let page = self.pool.page(frame);
+            if self.pages.get(page).state == State::Pooled(frame)
+                && self.install(page, frame, 1).1.is_some()
+            {
+                self.unplaced.push_front(frame);
+                break;
+            }
+        }
+        if !self.grants.warned && self.net.any_up() {
+            self.grants.warned = true;
+            self.say(
+                WARN,
+                "the memory servers are full: from here on the program's memory stays local, \
+                 beyond its budget; give the servers more capacity, or name further ones",
+            );
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! What servers answer, and what becomes of pages when one is lost.
+
+use super::ops::Op;
+use super::{ERROR, Engine, INFO, WARN};
+use crate::net::{Completion, Reason, RequestError};
+use crate::pages::State;
+use crate::pool::Kind;
+use crate::slots::{MAX_SERVERS, Slots};
+use alloc::format;
+use alloc::vec::Vec;
+use core::fmt::Display;
+use core::sync::atomic::Ordering::Relaxed;
+use tmem_wire::PAGE_SIZE;
+
+/// After how long a server that had no room is asked again.
+const RETRY_NS: u64 = 1_000_000_000;
+
+/// What is known of one server's willingness to give slabs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Grant {
+    /// Pages that were asked for and not answered.
+    pub(super) coming: u64,
+    asked: bool,
+    /// When it had no room, or 0.
+    refused_ns: u64,
+}
+
+/// Which slabs were asked for.
+#[derive(Debug)]
+pub(super) struct Grants {
+    pub(super) of: Vec<Grant>,
+    /// Pages that were asked for in all.
+    pub(super) coming: u64,
+    /// No server has room.
+    pub(super) full: bool,
+    /// The user was told so.
+    pub(super) warned: bool,
+}
+
+impl Grants {
+    pub(super) fn new() -> Grants {
+        Grants {
+            of: alloc::vec![Grant::default(); MAX_SERVERS],
+            coming: 0,
+            full: false,
+            warned: false,
+        }
+    }
+
+    /// Notes that `server` is asked; false when it is already.
+    pub(super) fn ask(&mut self, server: u16) -> bool {
+        !core::mem::replace(&mut self.of[usize::from(server)].asked, true)
+    }
+
+    /// Whether an answer is to come.
+    pub(super) fn waiting(&self) -> bool {
+        self.of.iter().any(|g| g.asked)
+    }
+
+    fn answered(&mut self, server: u16) {
+        let grant = &mut self.of[usize::from(server)];
+        self.coming -= grant.coming;
+        *grant = Grant::default();
+    }
+
+    /// Servers that had no room a while ago may have some now.
+    pub(super) fn retry(&mut self, slots: &mut Slots, now: u64) {
+        for (server, grant) in (0..).zip(&mut self.of) {
+            if grant.refused_ns != 0 && now >= grant.refused_ns + RETRY_NS {
+                grant.refused_ns = 0;
+                slots.set_grantable(server, u64::from(slots.slab_pages(server)));
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// Takes in what became of something.
+    pub(super) fn complete(&mut self, completion: Completion) {
+        match completion {
+            Completion::Read { token, result } => {
+                if let Some(Op::Read(read)) = self.ops.take(token) {
+                    self.fetched(&read, result);
+                }
+            }
+            Completion::Written { token } => {
+                if let Some(Op::Write(frames)) = self.ops.take(token) {
+                    self.written(&frames);
+                }
+            }
+            Completion::WriteFailed {
+                token,
+                server,
+                error,
+            } => {
+                if let Some(Op::Write(frames)) = self.ops.take(token) {
+                    self.not_written(&frames, server, error);
+                }
+            }
+            Completion::Granted { server, slabs } => {
+                self.grants.answered(server);
+                self.slots.add_slabs(server, &slabs);
+                self.grants.full = false;
+            }
+            Completion::GrantRefused { server } => {
+                self.grants.answered(server);
+                self.slots.set_grantable(server, 0);
+                let now = crate::sys::now_ns();
+                self.grants.of[usize::from(server)].refused_ns = now;
+                self.see_whether_full();
+            }
+            Completion::Up {
+                server,
+                slab_pages,
+                free_pages,
+                ..
+            } => self.up(server, slab_pages, free_pages),
+            Completion::Lost { server, reason } => self.lost(server, &reason),
+            Completion::Refused { server, reason } => self.refused(server, &reason),
+        }
+    }
+
+    fn up(&mut self, server: u16, slab_pages: u32, free_pages: u64) {
+        let name = self.net.name(server);
+        match self.slots.set_geometry(server, slab_pages) {
+            Ok(()) => {
+                self.slots.set_grantable(server, free_pages);
+                self.grants.full = false;
+                let mib = free_pages * PAGE_SIZE as u64 >> 20;
+                self.say(INFO, &format!("server {name} has {mib} MiB free"));
+            }
+            Err(error) => self.say(WARN, &format!("server {name} is not used: {error}")),
+        }
+    }
+
+    fn refused(&mut self, server: u16, reason: &Reason) {
+        let name = self.net.name(server);
+        self.say(INFO, &format!("server {name} is not used: {reason}"));
+    }
+
+    fn not_written(&mut self, frames: &[u32], server: u16, error: RequestError) {
+        for &frame in frames {
+            match self.pool.page(frame) {
+                0 => self.pool.put(frame, Kind::Free, 0),
+                page => {
+                    let mut entry = self.pages.get(page);
+                    let slot = entry.slot.take();
+                    self.pages.set(page, &entry);
+                    if let Some(slot) = slot {
+                        self.slots.free(slot, 1);
+                    }
+                    self.unplace(frame, page);
+                }
+            }
+        }
+        if let RequestError::Status(status) = error {
+            // It does not keep what it promised; nothing of it can be trusted.
+            self.lost(server, &format!("it refused a page: {status}"));
+        }
+    }
+
+    /// A server is gone, and what it held.
+    fn lost(&mut self, server: u16, reason: &impl Display) {
+        self.slots.server_lost(server);
+        self.grants.answered(server);
+        let mut lost = 0;
+        let mut homeless = Vec::new();
+        self.pages.for_all(|number, entry| {
+            if entry.slot.is_some_and(|s| s.server() == server) {
+                entry.slot = None;
+                match entry.state {
+                    State::Remote => {
+                        entry.state = State::Lost;
+                        lost += 1;
+                    }
+                    State::Pooled(frame) => homeless.push((frame, number)),
+                    _ => {}
+                }
+            }
+        });
+        for (frame, page) in homeless {
+            if self.pool.kind(frame) == Kind::Standby {
+                self.unplace(frame, page);
+            }
+        }
+        self.count_remote(-lost);
+        self.figures.lost_pages.fetch_add(lost as u64, Relaxed);
+        let name = self.net.name(server);
+        let text = if lost > 0 {
+            format!(
+                "server {name} is lost ({reason}), and {lost} pages of the program with it; \
+                 touching one of them ends the program by SIGBUS"
+            )
+        } else {
+            format!("server {name} is lost ({reason}); nothing of the program was on it only")
+        };
+        self.say(if lost > 0 { ERROR } else { WARN }, &text);
+    }
+}

@@ -1,0 +1,310 @@
+//! Watches the program until its memory nears the budget, then begins to page.
+
+use super::adopt::Growth;
+use super::budget::Budget;
+use super::ops::Ops;
+use super::servers::Grants;
+use super::zap::Zapper;
+use super::{ERROR, Engine, INFO, WARN};
+use crate::net::{Completion, Endpoint, Options, Servers};
+use crate::pages::Pages;
+use crate::pool::Pool;
+use crate::prefetch::Prefetcher;
+use crate::queue::Resident;
+use crate::ranges::Ranges;
+use crate::slots::Slots;
+use crate::stats::Slot as Figures;
+use crate::sys::mem::Region;
+use crate::sys::proc::Proc;
+use crate::sys::uffd::{OpenError, REGISTER_MISSING, REGISTER_WP, Uffd, feature};
+use crate::sys::{self, now_ns, thread};
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ops::Range;
+use core::sync::atomic::{AtomicU32, Ordering};
+use rustix::event::{PollFd, Timespec};
+use rustix::fd::BorrowedFd;
+use tmem_wire::PAGE_SIZE;
+
+/// How pages are taken out of the program and put back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// Moved where the kernel can, else copied.
+    Auto,
+    /// Moved, or not at all.
+    Move,
+    /// Copied, as older kernels need it.
+    Copy,
+}
+
+/// Not known yet.
+pub const PENDING: u32 = 0;
+/// The program can be paged.
+pub const PAGED: u32 = 1;
+/// The program cannot be paged, and was told why.
+pub const UNPAGED: u32 = 2;
+
+/// What the engine is told at its start.
+
+pub struct Settings {
+    /// Bytes that may be resident.
+    pub budget: u64,
+    /// The memory servers.
+    pub endpoints: Vec<Endpoint>,
+    /// How to deal with them.
+    pub net: Options,
+    /// How pages travel.
+    pub path: Path,
+    /// What is said: 0 errors, 1 warnings, 2 what happens, 3 everything.
+    pub level: u8,
+    /// Where figures are kept.
+    pub figures: &'static Figures,
+    /// Memory never to be paged: the engine's own, and all that its code
+    /// touches.
+    pub keep: Vec<Range<usize>>,
+    /// Whether somebody has seen to it that the servers can be used, and has
+    /// told the user which cannot.
+    pub checked: bool,
+    /// Whether somebody waits for `outcome`.
+    pub strict: bool,
+    /// Becomes [`PAGED`] or [`UNPAGED`].
+    pub outcome: &'static AtomicU32,
+}
+
+const EVENTS: u64 = feature::EVENT_REMAP | feature::EVENT_REMOVE | feature::EVENT_UNMAP;
+const NEEDED: u64 = EVENTS | feature::WP;
+const WANTED: u64 = NEEDED | feature::THREAD_ID | feature::POISON | feature::MOVE;
+
+/// Pages given back to the kernel at a time.
+const BIN: usize = 512;
+
+/// A program that lives for so long is no longer a short one: its servers are
+/// seen to, so that what is wrong with them is said early.
+const SETTLED_NS: u64 = 20_000_000;
+
+/// Runs the engine. Called by a thread that the C library does not know, with
+/// a file table of its own and all signals blocked.
+pub fn run(settings: Settings) -> ! {
+    let outcome = settings.outcome;
+    let result = begin(settings);
+    let Err((level, text)) = result else {
+        thread::exit();
+    };
+    if level != u8::MAX {
+        sys::say::line(&text);
+    }
+    outcome.store(UNPAGED, Ordering::Release);
+    thread::wake_sleeper(outcome);
+    // The program goes on by itself.
+    thread::exit();
+}
+
+/// Ends only with the reason why the program cannot be paged.
+fn begin(settings: Settings) -> Result<(), (u8, String)> {
+    let unpaged = |reason: String| {
+        let rest = if settings.strict {
+            "the program is not started, as TMEM_STRICT asks"
+        } else {
+            "the program runs without paging"
+        };
+        (ERROR, format!("{reason}; {rest}"))
+    };
+    let proc = Proc::open()
+        .map_err(|e| unpaged(format!("/proc cannot be read (error {})", e.raw_os_error())))?;
+    let budget = Budget::new(settings.budget);
+    watch(&settings, &proc, &budget);
+    let uffd = open(&settings).map_err(unpaged)?;
+    let mut net = Servers::new(settings.endpoints.clone(), settings.net.clone());
+    let early = connect(&mut net, &settings).map_err(unpaged)?;
+    settings.figures.paging.store(1, Ordering::Relaxed);
+    settings.outcome.store(PAGED, Ordering::Release);
+    thread::wake_sleeper(settings.outcome);
+    let mut engine = Engine::new(settings, proc, uffd, net)
+        .map_err(|e| (ERROR, format!("no memory for paging (error {})", e.raw_os_error())))?;
+    early.into_iter().for_each(|c| engine.complete(c));
+    engine.ask_for_slabs(now_ns());
+    engine.run()
+}
+
+/// Returns when it is time to see to the servers: half of the budget is used,
+/// or the program has lived for a moment and nobody has seen to them.
+fn watch(settings: &Settings, proc: &Proc, budget: &Budget) {
+    let start = now_ns();
+    loop {
+        let resident = proc.resident_pages().unwrap_or(0) as usize;
+        let bytes = (resident * PAGE_SIZE) as u64;
+        Figures::peak(&settings.figures.peak_resident_bytes, bytes);
+        let early = !settings.checked && now_ns() - start > SETTLED_NS;
+        if settings.strict || early || resident > budget.target / 2 {
+            return;
+        }
+        let half = Budget {
+            pressure: budget.target / 2,
+            ..*budget
+        };
+        let mut pause = half.patience(resident);
+        if !settings.checked {
+            pause = pause.min(SETTLED_NS / 1000);
+        }
+        thread::sleep_us(pause);
+    }
+}
+
+/// Opens a userfaultfd that can do what is needed.
+fn open(settings: &Settings) -> Result<Uffd, String> {
+    let uffd = Uffd::open(WANTED).map_err(|e| match e {
+        OpenError::NoPermission => String::from(
+            "no permission for userfaultfd: as root, run `sysctl vm.unprivileged_userfaultfd=1` \
+             or give this user access to /dev/userfaultfd",
+        ),
+        OpenError::Unsupported => {
+            String::from("this kernel has no userfaultfd; Linux 5.11 or later is needed")
+        }
+        OpenError::Other(e) => format!("no userfaultfd (error {})", e.raw_os_error()),
+    })?;
+    if uffd.features & NEEDED != NEEDED {
+        return Err(String::from(
+            "this kernel's userfaultfd is too old; Linux 5.11 or later is needed",
+        ));
+    }
+    if settings.path == Path::Move && uffd.features & feature::MOVE == 0 {
+        return Err(String::from(
+            "this kernel cannot move pages (Linux 6.8 or later can), as --page-path asks",
+        ));
+    }
+    Ok(uffd)
+}
+
+/// Connects to the servers; what they said once one is up.
+fn connect(net: &mut Servers, settings: &Settings) -> Result<Vec<Completion>, String> {
+    if settings.endpoints.is_empty() {
+        return Err(String::from("no memory server named: set TMEM_SERVERS"));
+    }
+    net.connect(now_ns());
+    let mut said = Vec::new();
+    let mut reasons: Vec<String> = Vec::new();
+    let mut fds = Vec::new();
+    loop {
+        let from = said.len();
+        net.drive(now_ns(), &mut said);
+        for completion in &said[from..] {
+            if let Completion::Refused { server, reason } = completion {
+                reasons.push(format!("server {}: {reason}", net.name(*server)));
+            }
+        }
+        if reasons.len() == settings.endpoints.len() {
+            return Err(format!("no memory server can be used: {}", reasons.join("; ")));
+        }
+        // With one up, the others may take their time.
+        if net.any_up() {
+            if !settings.checked && settings.level >= WARN {
+                reasons
+                    .iter()
+                    .for_each(|r| sys::say::line(&format!("{r}; going on with the others")));
+            }
+            return Ok(said);
+        }
+        fds.clear();
+        net.poll_fds(&mut fds);
+        let until = net.next_timer().unwrap_or(u64::MAX);
+        wait(&fds, until.saturating_sub(now_ns()));
+    }
+}
+
+fn wait(fds: &[(i32, bool)], ns: u64) {
+    use rustix::event::PollFlags;
+    let mut list: Vec<PollFd<'_>> = Vec::new();
+    for &(fd, write) in fds {
+        let write = if write { PollFlags::OUT } else { PollFlags::empty() };
+        // SAFETY: sockets are not closed before `poll` has returned.
+        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+        list.push(PollFd::from_borrowed_fd(fd, PollFlags::IN | write));
+    }
+    let timeout = Timespec {
+        tv_sec: (ns / 1_000_000_000).min(1) as i64,
+        tv_nsec: (ns % 1_000_000_000) as i64,
+    };
+    // Interrupted or not: everything is looked at again.
+    let _ = rustix::event::poll(&mut list, Some(&timeout));
+}
+
+impl Engine {
+    fn new(
+        settings: Settings,
+        proc: Proc,
+        uffd: Uffd,
+        net: Servers,
+    ) -> Result<Engine, rustix::io::Errno> {
+        let budget = Budget::new(settings.budget);
+        let pool = Pool::new(budget.frames())?;
+        let probe = Region::new(PAGE_SIZE)?;
+        uffd.register(probe.start, probe.len, REGISTER_WP)?;
+        let can_move = uffd.features & feature::MOVE != 0 && settings.path != Path::Copy;
+        let bin = if can_move { movable(&uffd, &pool)? } else { None };
+        let zapper = match bin {
+            Some(_) => None,
+            None => Some(Zapper::start()?),
+        };
+        let how = if zapper.is_some() { "copied" } else { "moved" };
+        if settings.level >= INFO {
+            sys::say::line(&format!("paging begins; pages are {how}"));
+        }
+        let figures = settings.figures;
+        let slots = Slots::new(settings.endpoints.len());
+        Ok(Engine {
+            settings,
+            figures,
+            uffd,
+            proc,
+            bin,
+            probe,
+            zapper,
+            pages: Pages::default(),
+            pool,
+            queue: Resident::default(),
+            adopted: Ranges::default(),
+            doomed: Ranges::default(),
+            doomed_ns: 0,
+            slots,
+            net,
+            ops: Ops::default(),
+            done: Vec::new(),
+            faults: VecDeque::new(),
+            prefetch: Prefetcher::new(),
+            unplaced: VecDeque::new(),
+            grants: Grants::new(),
+            budget,
+            sampled: (0, 0),
+            sampled_ns: 0,
+            slow_ns: 0,
+            growth: Growth::default(),
+            evictions: 0,
+            epoch: 0,
+            remote: 0,
+            poll: Vec::new(),
+        })
+    }
+}
+
+/// Prepares to move pages, and sees whether the kernel really can; `None` when
+/// it cannot.
+fn movable(uffd: &Uffd, pool: &Pool) -> Result<Option<(Uffd, Region)>, rustix::io::Errno> {
+    let region = pool.region();
+    uffd.register(region.start, region.len, REGISTER_WP)?;
+    let Ok(own) = Uffd::open(feature::MOVE) else {
+        return Ok(None);
+    };
+    let bin = Region::new(BIN * PAGE_SIZE)?;
+    own.register(bin.start, bin.len, REGISTER_MISSING)?;
+    // A page goes into the pool and from there into the bin.
+    let source = Region::new(PAGE_SIZE)?;
+    // SAFETY: a fresh mapping of one page.
+    unsafe { core::ptr::write_volatile(source.start as *mut u8, 1) };
+    let there = uffd.move_pages(region.start, source.start, PAGE_SIZE, false, false);
+    let back = own.move_pages(bin.start, region.start, PAGE_SIZE, false, false);
+    let works = there.stopped.is_none() && back.stopped.is_none();
+    bin.discard(bin.start, bin.len)?;
+    Ok(works.then_some((own, bin)))
+}

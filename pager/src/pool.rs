@@ -1,0 +1,212 @@
+//! The frame pool: pages on their way out of the program and into it.
+//!
+//! Each frame is a page of one reserved region. What a frame is:
+//!
+//! | kind | memory | contents |
+//! |---|---|---|
+//! | `Hole` | none | the destination of the next eviction |
+//! | `Free` | yes | nothing of value: received into, then moved into the program |
+//! | `Standby` | yes | an evicted page that a server has; the oldest become `Free` |
+//! | `Writing` | yes | an evicted page on its way to a server |
+//! | `Unplaced` | yes | an evicted page that waits for a slot |
+//! | `Fetching` | maybe | a page on its way from a server |
+//! | `Leaving` | yes | a copy of a page that still is in the program, too |
+//!
+//! Moving a page into the program makes its frame a hole, moving one out fills
+//! a hole: frames circulate, and nothing is allocated or freed on the way.
+
+use crate::frames::FrameSet;
+pub(crate) use crate::frames::BLOCK;
+use crate::sys::mem::Region;
+use alloc::vec::Vec;
+use rustix::io::Errno;
+use tmem_wire::PAGE_SIZE;
+
+/// What a frame holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Kind {
+    #[default]
+    Hole,
+    Free,
+    Standby,
+    Writing,
+    Unplaced,
+    Fetching,
+    Leaving,
+}
+
+/// No frame.
+const NONE: u32 = u32::MAX;
+
+#[derive(Clone, Copy, Debug)]
+struct Frame {
+    /// The page that it is for; 0 when that is not wanted any more.
+    page: u64,
+    kind: Kind,
+    /// Neighbours in the order of standby.
+    older: u32,
+    newer: u32,
+}
+
+/// All frames.
+pub(crate) struct Pool {
+    region: Region,
+    frames: Vec<Frame>,
+    holes: FrameSet,
+    free: FrameSet,
+    oldest: u32,
+    newest: u32,
+    standby: usize,
+}
+
+impl Pool {
+    /// A pool of at least `frames` frames, all holes.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(crate) fn new(frames: usize) -> Result<Pool, Errno> {
+        let blocks = frames.div_ceil(BLOCK);
+        let mut holes = FrameSet::new(blocks);
+        (0..(blocks * BLOCK) as u32).for_each(|f| holes.put(f));
+        let empty = Frame {
+            page: 0,
+            kind: Kind::Hole,
+            older: NONE,
+            newer: NONE,
+        };
+        Ok(Pool {
+            region: Region::new(blocks * BLOCK * PAGE_SIZE)?,
+            frames: alloc::vec![empty; blocks * BLOCK],
+            holes,
+            free: FrameSet::new(blocks),
+            oldest: NONE,
+            newest: NONE,
+            standby: 0,
+        })
+    }
+
+    /// Where it lies.
+    pub(crate) fn region(&self) -> Region {
+        self.region
+    }
+
+    /// The address of a frame.
+    pub(crate) fn addr(&self, frame: u32) -> usize {
+        self.region.start + frame as usize * PAGE_SIZE
+    }
+
+    /// Frames that have memory.
+    pub(crate) fn populated(&self) -> usize {
+        self.frames.len() - self.holes.len()
+    }
+
+    /// Frames with memory and nothing in it.
+    pub(crate) fn free(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Evicted pages that servers have.
+    pub(crate) fn standby(&self) -> usize {
+        self.standby
+    }
+
+    /// Frames without memory.
+    pub(crate) fn holes(&self) -> usize {
+        self.holes.len()
+    }
+
+    /// The page that a frame is for.
+    pub(crate) fn page(&self, frame: u32) -> u64 {
+        self.frames[frame as usize].page
+    }
+
+    /// What a frame holds.
+    pub(crate) fn kind(&self, frame: u32) -> Kind {
+        self.frames[frame as usize].kind
+    }
+
+    /// A frame's page is from now on known by another number, or by none (0).
+    pub(crate) fn set_page(&mut self, frame: u32, page: u64) {
+        self.frames[frame as usize].page = page;
+    }
+
+    /// Takes up to `want` neighbouring holes. Each is to be given a kind.
+    pub(crate) fn take_holes(&mut self, want: usize) -> Option<(u32, usize)> {
+        self.holes.take(want)
+    }
+
+    /// Takes up to `want` neighbouring free frames. Each is to be given a kind.
+    pub(crate) fn take_free(&mut self, want: usize) -> Option<(u32, usize)> {
+        self.free.take(want)
+    }
+
+    /// A frame that was taken holds `page` as `kind`; or changes its kind.
+    pub(crate) fn put(&mut self, frame: u32, kind: Kind, page: u64) {
+        if self.frames[frame as usize].kind == Kind::Standby {
+            self.unlink(frame);
+        }
+        self.frames[frame as usize].kind = kind;
+        self.frames[frame as usize].page = page;
+        match kind {
+            Kind::Hole => self.holes.put(frame),
+            Kind::Free => self.free.put(frame),
+            Kind::Standby => self.link(frame),
+            _ => {}
+        }
+    }
+
+    /// The page that rested longest, and its frame, which is to be given a kind.
+    pub(crate) fn oldest(&self) -> Option<(u32, u64)> {
+        (self.oldest != NONE).then(|| (self.oldest, self.page(self.oldest)))
+    }
+
+    fn link(&mut self, frame: u32) {
+        let newest = self.newest;
+        let f = &mut self.frames[frame as usize];
+        (f.older, f.newer) = (newest, NONE);
+        match newest {
+            NONE => self.oldest = frame,
+            newest => self.frames[newest as usize].newer = frame,
+        }
+        self.newest = frame;
+        self.standby += 1;
+    }
+
+    fn unlink(&mut self, frame: u32) {
+        let Frame { older, newer, .. } = self.frames[frame as usize];
+        match older {
+            NONE => self.oldest = newer,
+            older => self.frames[older as usize].newer = newer,
+        }
+        match newer {
+            NONE => self.newest = older,
+            newer => self.frames[newer as usize].older = older,
+        }
+        self.standby -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_leave_standby_in_the_order_they_came_unless_taken() {
+        let mut pool = Pool::new(64).unwrap();
+        let (first, n) = pool.take_holes(4).unwrap();
+        assert_eq!(n, 4);
+        for i in 0..4 {
+            pool.put(first + i, Kind::Standby, 100 + u64::from(i));
+        }
+        assert_eq!((pool.standby(), pool.populated()), (4, 4));
+        pool.put(first + 1, Kind::Hole, 0);
+        pool.put(first, Kind::Free, 0);
+        assert_eq!(pool.oldest(), Some((first + 2, 102)));
+        pool.put(first + 3, Kind::Writing, 103);
+        pool.put(first + 2, Kind::Free, 0);
+        assert_eq!(pool.oldest(), None);
+        pool.put(first + 3, Kind::Standby, 103);
+        assert_eq!(pool.oldest(), Some((first + 3, 103)));
+        assert_eq!((pool.free(), pool.standby(), pool.populated()), (2, 1, 3));
+    }
+}

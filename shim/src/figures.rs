@@ -1,0 +1,117 @@
+//! Where figures are kept: in memory that `tmem run` shares, or in memory of
+//! this process, which then tells of them at its end.
+
+use std::ffi::{CString, OsStr};
+use std::fmt::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering::Relaxed;
+use tmem_pager::stats::{MAGIC, Shared, Slot, Totals};
+
+/// What to tell at the end, and of what.
+struct Report {
+    slot: &'static Slot,
+    pid: u32,
+    file: Option<PathBuf>,
+    summary: bool,
+}
+
+static REPORT: OnceLock<Report> = OnceLock::new();
+
+/// The figures of this process in the shared memory at `path`.
+pub(crate) fn shared(path: &OsStr) -> Option<&'static Slot> {
+    let path = CString::new(path.as_bytes()).ok()?;
+    // SAFETY: a C string; the flags ask for no further argument.
+    let fd = unsafe { libc::open(path.as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
+    if fd < 0 {
+        return None;
+    }
+    let shared = map(fd).filter(|s| s.magic.load(Relaxed) == MAGIC);
+    // SAFETY: the descriptor was opened here; the mapping does without it.
+    unsafe { libc::close(fd) };
+    Some(shared?.claim(std::process::id()))
+}
+
+fn map(fd: libc::c_int) -> Option<&'static Shared> {
+    let mut stat = std::mem::MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: room for the answer; all zeros is a value.
+    let size = unsafe {
+        libc::fstat(fd, stat.as_mut_ptr());
+        stat.assume_init().st_size
+    };
+    // A file of another release may be shorter.
+    if usize::try_from(size).ok()? < Shared::LEN {
+        return None;
+    }
+    let rw = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new mapping of a file that is long enough.
+    let at = unsafe {
+        libc::mmap(std::ptr::null_mut(), Shared::LEN, rw, libc::MAP_SHARED, fd, 0)
+    };
+    // SAFETY: mapped for good, page-aligned, and atomics throughout.
+    (at != libc::MAP_FAILED).then(|| unsafe { &*at.cast::<Shared>() })
+}
+
+/// Figures of this process alone, told at its end where the user asks for that.
+pub(crate) fn own(file: Option<PathBuf>, summary: bool) -> &'static Slot {
+    // SAFETY: all zeros is a valid value of every field.
+    let slot: Box<Slot> = unsafe { Box::new_zeroed().assume_init() };
+    let slot: &'static Slot = Box::leak(slot);
+    let pid = std::process::id();
+    slot.pid.store(pid, Relaxed);
+    if file.is_some() || summary {
+        let report = Report {
+            slot,
+            pid,
+            file,
+            summary,
+        };
+        // Only the constructor comes here, once.
+        let _ = REPORT.set(report);
+    }
+    slot
+}
+
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static AT_END: extern "C" fn() = tell;
+
+/// At the end of the process, when it ends in the usual way.
+extern "C" fn tell() {
+    let Some(report) = REPORT.get() else { return };
+    // A forked child has other figures, and no word in this.
+    if report.pid != std::process::id() {
+        return;
+    }
+    let mut totals = Totals::new();
+    totals.add(report.slot);
+    if let Some(path) = &report.file {
+        let mut text = String::new();
+        let written = totals
+            .write_json(&mut text)
+            .map_err(std::io::Error::other)
+            .and_then(|()| std::fs::write(path, text));
+        if let Err(error) = written {
+            let text = format!("figures not written to {}: {error}", path.display());
+            crate::start::say(&text);
+        }
+    }
+    if report.summary {
+        let mut text = String::new();
+        // Text in memory takes everything.
+        let _ = write!(
+            text,
+            "budget {} MiB, peak resident {} MiB, remote at most {} MiB; {} faults, {} pages \
+             fetched, {} evicted, {} lost",
+            totals.local_budget_bytes >> 20,
+            totals.peak_resident_bytes >> 20,
+            totals.remote_bytes >> 20,
+            totals.faults,
+            totals.fetched_pages,
+            totals.evicted_pages,
+            totals.lost_pages,
+        );
+        crate::start::say(&text);
+    }
+}

@@ -1,0 +1,190 @@
+//! Reads the options and starts the engine, before the program's `main`.
+
+use crate::{figures, fork, keep};
+use std::ffi::OsString;
+use std::net::ToSocketAddrs;
+use std::sync::atomic::{AtomicU32, Ordering};
+use tmem_config::{Level, Options, PagePath, Scheme, ServerAddr, check_local, ram_bytes};
+use tmem_pager::engine::{self, PENDING, Path, Settings, UNPAGED};
+use tmem_pager::net;
+use tmem_pager::stats::Slot;
+use tmem_pager::sys::mem::Region;
+use tmem_pager::sys::thread;
+
+/// The exit status of a program that is not started, as of `tmem run`.
+const NOT_STARTED: i32 = 125;
+
+/// Bytes of the engine's stack.
+const STACK: usize = 256 << 10;
+
+/// Whether the program is paged.
+static OUTCOME: AtomicU32 = AtomicU32::new(PENDING);
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_START: extern "C" fn() = begin;
+
+extern "C" fn begin() {
+    // A program that was started without a budget is none of our business.
+    if std::env::var_os("TMEM_LOCAL").is_none() && std::env::var_os("TMEM_CONFIG").is_none() {
+        return;
+    }
+    match options() {
+        Ok(Some(options)) => start(&options),
+        Ok(None) => {}
+        Err(text) => {
+            let strict = std::env::var_os("TMEM_STRICT").is_some_and(|v| v != "0");
+            refuse(&text, strict);
+        }
+    }
+}
+
+/// Says why the program is not paged, and ends it where that is asked for.
+fn refuse(text: &str, strict: bool) {
+    if strict {
+        say(&format!("{text}; the program is not started, as TMEM_STRICT asks"));
+        // SAFETY: ends the process; nothing of the program has run.
+        unsafe { libc::_exit(NOT_STARTED) };
+    }
+    say(&format!("{text}; the program runs without paging"));
+}
+
+fn options() -> Result<Option<Options>, String> {
+    let options = Options::from_env().map_err(|e| e.to_string())?;
+    Ok(options.local.is_some().then_some(options))
+}
+
+/// Starts the engine; again in a forked child.
+pub(crate) fn start(options: &Options) {
+    match launch(options) {
+        Ok(()) if options.strict && !is_checked() => wait(),
+        Ok(()) => {}
+        Err(text) => refuse(&text, options.strict),
+    }
+}
+
+/// Whether `tmem run` has looked at everything already.
+fn is_checked() -> bool {
+    shared_figures().is_some()
+}
+
+fn shared_figures() -> Option<OsString> {
+    std::env::var_os("TMEM_STATS_SHM").filter(|path| !path.is_empty())
+}
+
+fn launch(options: &Options) -> Result<(), String> {
+    let ram = ram_bytes().map_err(|e| e.to_string())?;
+    let Some(local) = options.local else {
+        return Ok(());
+    };
+    let (budget, warning) = check_local(local.bytes(ram), ram);
+    if let Some(text) = warning.filter(|_| options.log >= Level::Warn && !is_checked()) {
+        say(&text);
+    }
+    let figures = figures_of(options, budget);
+    fork::prepare(options);
+    let settings = Settings {
+        budget,
+        endpoints: options
+            .servers
+            .iter()
+            .map(endpoint)
+            .collect::<Result<_, _>>()?,
+        net: net::Options {
+            secret: secret(options)?,
+            seed: u64::from(std::process::id()),
+            ..net::Options::default()
+        },
+        path: match options.page_path {
+            PagePath::Auto => Path::Auto,
+            PagePath::Move => Path::Move,
+            PagePath::Copy => Path::Copy,
+        },
+        level: options.log as u8,
+        figures,
+        keep: keep::ranges(),
+        checked: is_checked(),
+        strict: options.strict && !is_checked(),
+        outcome: &OUTCOME,
+    };
+    spawn(settings)
+}
+
+fn figures_of(options: &Options, budget: u64) -> &'static Slot {
+    let figures = shared_figures()
+        .and_then(|path| figures::shared(&path))
+        .unwrap_or_else(|| {
+            // Those of `tmem run` are its own to tell.
+            let (file, summary) = if is_checked() {
+                (None, false)
+            } else {
+                (options.stats_file.clone(), options.summary)
+            };
+            figures::own(file, summary)
+        });
+    figures.local_budget_bytes.store(budget, Ordering::Relaxed);
+    figures
+}
+
+fn secret(options: &Options) -> Result<Option<Vec<u8>>, String> {
+    let secret = options.secret_file.as_deref();
+    secret
+        .map(tmem_config::read_secret)
+        .transpose()
+        .map_err(|e| format!("secret file {e}"))
+}
+
+fn endpoint(server: &ServerAddr) -> Result<net::Endpoint, String> {
+    if server.scheme == Scheme::Rdma {
+        return Err(format!("server {server}: this release has no RDMA"));
+    }
+    // Names are asked for now: the engine does without the C library.
+    let addrs = (server.host.as_str(), server.port)
+        .to_socket_addrs()
+        .map_err(|e| format!("server {server}: {e}"))?;
+    Ok(net::Endpoint {
+        name: server.to_string(),
+        addrs: addrs.collect(),
+    })
+}
+
+fn spawn(settings: Settings) -> Result<(), String> {
+    let failed = |e: rustix::io::Errno| format!("the engine cannot be started: {e}");
+    let mut settings = settings;
+    let stack = Region::stack(STACK).map_err(failed)?;
+    settings.keep.push(stack.start..stack.end());
+    settings.keep.sort_unstable_by_key(|r| r.start);
+    let arg: *mut Settings = Box::into_raw(Box::new(settings));
+    let mask = thread::block_signals();
+    // SAFETY: the entry never returns and uses no thread-local storage; the
+    // argument is its own, and so is the stack. Signals are blocked.
+    let started = unsafe { thread::spawn(stack, enter, arg.cast()) };
+    thread::set_mask(mask);
+    started.map(drop).map_err(failed)
+}
+
+unsafe extern "C" fn enter(arg: *mut u8) -> ! {
+    // The descriptors of the program are none of this thread's.
+    thread::close_all();
+    // SAFETY: what `spawn` gave.
+    let settings = unsafe { Box::from_raw(arg.cast::<Settings>()) };
+    engine::run(*settings)
+}
+
+/// Waits until it is known whether the program can be paged.
+fn wait() {
+    while OUTCOME.load(Ordering::Acquire) == PENDING {
+        thread::sleep_unless(&OUTCOME, PENDING);
+    }
+    if OUTCOME.load(Ordering::Acquire) == UNPAGED {
+        // SAFETY: ends the process; nothing of the program has run.
+        unsafe { libc::_exit(NOT_STARTED) };
+    }
+}
+
+/// One line on standard error.
+pub(crate) fn say(text: &str) {
+    let line = format!("tmem: {text}\n");
+    // SAFETY: the line is as long as said. Nobody is left to tell of a failure.
+    unsafe { libc::write(2, line.as_ptr().cast(), line.len()) };
+}
