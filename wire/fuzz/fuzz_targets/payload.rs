@@ -1,0 +1,21 @@
+//! Any bytes are refused, or are the payload that encodes to them.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use tmem_wire::{Hello, HelloReply, ServerStats, auth, decode_slab_list, encode_slab_list};
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok(hello) = Hello::decode(bytes) {
+        assert_eq!(&hello.encode()[..], bytes);
+    }
+    if let Ok(reply) = HelloReply::decode(bytes) {
+        assert_eq!(&reply.encode()[..], bytes);
+    }
+    if let Ok(stats) = ServerStats::decode(bytes) {
+        assert_eq!(&stats.encode()[..], &bytes[..ServerStats::LEN]);
+    }
+    if let Ok(list) = decode_slab_list(bytes) {
+        assert_eq!(encode_slab_list(&list), bytes);
+    }
+    assert!(!auth::verify(b"secret", &[0; 16], &[0; 16], bytes));
+});
