@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use crate::signals;
+use crate::signals::{self, Blocked};
 
 /// How the program ended.
 pub(crate) struct Ended {
@@ -17,17 +17,17 @@ pub(crate) struct Ended {
     pub(crate) max_resident: u64,
 }
 
-/// Starts the program and waits for its end.
+/// Starts the program and waits for its end. It gets the signal mask that was
+/// before the block.
 pub(crate) fn run(
     argv: &[OsString],
     env: &[(&str, OsString)],
     unset: &[&str],
+    blocked: &Blocked,
 ) -> io::Result<Ended> {
     let Some((program, args)) = argv.split_first() else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    let outside = signals::outside();
-    let mask = signals::block(&outside);
     let mut command = Command::new(program);
     command
         .args(args)
@@ -36,9 +36,12 @@ pub(crate) fn run(
         command.env_remove(name);
     }
     // SAFETY: what is called is allowed between fork and exec.
-    unsafe { command.pre_exec(move || signals::restore(&mask)) };
+    unsafe {
+        let mask = blocked.before;
+        command.pre_exec(move || signals::restore(&mask));
+    }
     let child = command.spawn()?;
-    Ok(watch(child.id() as libc::pid_t, &outside))
+    Ok(watch(child.id() as libc::pid_t, &blocked.outside))
 }
 
 fn watch(pid: libc::pid_t, outside: &libc::sigset_t) -> Ended {

@@ -3,7 +3,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// `TMEM_LIB`, else `libtmem.so` beside this executable or in `../lib`.
 pub(crate) fn find() -> Result<PathBuf, String> {
@@ -36,8 +36,8 @@ fn beside() -> Option<PathBuf> {
 }
 
 /// `LD_PRELOAD` with the library before what was there.
-pub(crate) fn preload(library: PathBuf) -> OsString {
-    let mut list = library.into_os_string();
+pub(crate) fn preload(library: &Path) -> OsString {
+    let mut list = library.as_os_str().to_owned();
     if let Some(before) = env::var_os("LD_PRELOAD").filter(|before| !before.is_empty()) {
         list.push(":");
         list.push(before);

@@ -3,6 +3,7 @@
 mod args;
 mod child;
 mod elf;
+mod embedded;
 mod figures;
 mod library;
 mod program;

@@ -2,16 +2,17 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use tmem_config::{Level, Options, Partial, Size, check_local, ram_bytes, read_secret};
 use tmem_pager::stats::Totals;
 
 use crate::args::RunArgs;
+use crate::embedded::Embedded;
 use crate::figures::{self, Figures};
 use crate::program::{self, Missing};
-use crate::{OWN_FAILURE, child, library, servers, uffd};
+use crate::{OWN_FAILURE, child, library, servers, signals, uffd};
 
 /// Variables that are this command's business and not the program's.
 const NOT_HANDED_ON: [&str; 4] = [
@@ -43,7 +44,7 @@ fn own(text: impl ToString) -> (i32, String) {
 fn try_run(args: RunArgs) -> Result<i32, (i32, String)> {
     let layers = Partial::from_env().map_err(own)?;
     let partial = args.partial().or(layers).with_file().map_err(own)?;
-    let options = partial.finish();
+    let mut options = partial.finish();
     let argv = args.program;
     let local = budget(&options)?;
     let name = argv[0].to_string_lossy().into_owned();
@@ -52,8 +53,12 @@ fn try_run(args: RunArgs) -> Result<i32, (i32, String)> {
         Missing::NotExecutable => (126, format!("{name}: not an executable file")),
     })?;
     let figures = Figures::new().map_err(|e| own(format!("memory for figures: {e}")))?;
-    let (vars, unset) = match pageable(&found, &options) {
-        Ok(library) => (
+    let checked = pageable(&found, &options);
+    // From here on signals are the program's; a server's threads get none.
+    let blocked = signals::block();
+    let checked = checked.and_then(|library| Ok((library, embed(&mut options)?)));
+    let (vars, unset) = match &checked {
+        Ok((library, _)) => (
             variables(&options, local, library, &figures)?,
             NOT_HANDED_ON.to_vec(),
         ),
@@ -70,7 +75,8 @@ fn try_run(args: RunArgs) -> Result<i32, (i32, String)> {
         .filter(|name| vars.iter().all(|(set, _)| set != name))
         .collect();
     let start = Instant::now();
-    let ended = child::run(&argv, &vars, &unset).map_err(|e| (126, format!("{name}: {e}")))?;
+    let ended =
+        child::run(&argv, &vars, &unset, &blocked).map_err(|e| (126, format!("{name}: {e}")))?;
     let time = start.elapsed();
     let mut totals = figures.totals();
     totals.local_budget_bytes = totals.local_budget_bytes.max(local);
@@ -93,7 +99,7 @@ fn budget(options: &Options) -> Result<u64, (i32, String)> {
 }
 
 /// The library to preload, or why the program cannot be paged.
-fn pageable(program: &std::path::Path, options: &Options) -> Result<PathBuf, String> {
+fn pageable(program: &Path, options: &Options) -> Result<PathBuf, String> {
     if let Some(reason) = program::obstacle(program) {
         return Err(format!("cannot page this program: {reason}"));
     }
@@ -104,11 +110,21 @@ fn pageable(program: &std::path::Path, options: &Options) -> Result<PathBuf, Str
                     /dev/userfaultfd"
             .to_owned());
     }
-    if options.servers.is_empty() {
-        return Err("no memory server named: use --server HOST:PORT".to_owned());
+    if !options.servers.is_empty() {
+        check_servers(options)?;
     }
-    check_servers(options)?;
     Ok(library)
+}
+
+/// Where no server is named, starts one, which lives as long as the answer.
+fn embed(options: &mut Options) -> Result<Option<Embedded>, String> {
+    if !options.servers.is_empty() {
+        return Ok(None);
+    }
+    let embedded = Embedded::start(options.log)?;
+    options.servers.push(embedded.address());
+    options.secret_file = Some(embedded.secret_file());
+    Ok(Some(embedded))
 }
 
 fn check_servers(options: &Options) -> Result<(), String> {
@@ -136,7 +152,7 @@ fn check_servers(options: &Options) -> Result<(), String> {
 fn variables(
     options: &Options,
     local: u64,
-    library: PathBuf,
+    library: &Path,
     figures: &Figures,
 ) -> Result<Vec<(&'static str, OsString)>, (i32, String)> {
     let absolute = |path: &PathBuf| std::path::absolute(path).map_err(own);

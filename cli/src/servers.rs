@@ -141,7 +141,8 @@ fn exchange(
     Ok((reply.status, payload))
 }
 
-fn random() -> io::Result<[u8; 16]> {
+/// Random bytes of the system.
+pub(crate) fn random() -> io::Result<[u8; 16]> {
     let mut bytes = [0; 16];
     // SAFETY: the buffer is as long as said.
     let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };

@@ -41,29 +41,34 @@ pub(crate) fn restore(mask: &libc::sigset_t) -> io::Result<()> {
     }
 }
 
-/// Signals that come from the outside, to be taken with [`take`].
-pub(crate) fn outside() -> libc::sigset_t {
+/// Signals that come from the outside, blocked to be taken with [`take`]. Threads
+/// that are started from then on do not get them either.
+pub(crate) struct Blocked {
+    pub(crate) outside: libc::sigset_t,
+    /// The mask before.
+    pub(crate) before: libc::sigset_t,
+}
+
+/// Blocks them.
+pub(crate) fn block() -> Blocked {
     // A defect here must end this process, so these stay as they are.
     let own = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL];
     let mut set = MaybeUninit::uninit();
     // SAFETY: `sigfillset` makes a whole set of it, the others change it.
-    unsafe {
+    let outside = unsafe {
         libc::sigfillset(set.as_mut_ptr());
         for signal in own {
             libc::sigdelset(set.as_mut_ptr(), signal);
         }
         set.assume_init()
-    }
-}
-
-/// Blocks a set; the mask before.
-pub(crate) fn block(set: &libc::sigset_t) -> libc::sigset_t {
+    };
     let mut before = MaybeUninit::zeroed();
     // SAFETY: valid sets; the old one is zeroed and then written.
-    unsafe {
-        libc::sigprocmask(libc::SIG_BLOCK, set, before.as_mut_ptr());
+    let before = unsafe {
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const outside, before.as_mut_ptr());
         before.assume_init()
-    }
+    };
+    Blocked { outside, before }
 }
 
 /// Waits for the next signal of a blocked set.

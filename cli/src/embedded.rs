@@ -1,0 +1,104 @@
+//! A memory server in this process, for when none is named.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tmem_config::{Level, Scheme, ServerAddr, ram_bytes};
+use tmem_memserver::{Config, Error, Handle, Server};
+
+use crate::servers::random;
+
+/// The server; it ends when this is dropped, and its memory with it.
+pub(crate) struct Embedded {
+    handle: Handle,
+    secret: File,
+}
+
+impl Embedded {
+    /// Starts it. Its threads inherit the signal mask.
+    pub(crate) fn start(level: Level) -> Result<Embedded, String> {
+        let failed = |e: &dyn std::fmt::Display| format!("embedded memory server: {e}");
+        let (secret, file) = secret().map_err(|e| failed(&e))?;
+        // Memory is taken as pages come, so that there is no need to be modest.
+        let mut capacity = ram_bytes().map_err(|e| failed(&e))?;
+        let bound = loop {
+            let bound = Server::bind(config(capacity, &secret, level));
+            // A kernel that does not overcommit has less to give.
+            if !matches!(bound, Err(Error::Reserve { .. })) || capacity <= LEAST {
+                break bound;
+            }
+            capacity /= 2;
+        };
+        let handle = bound.and_then(Server::spawn).map_err(|e| failed(&e))?;
+        if level >= Level::Info {
+            eprintln!(
+                "tmem: no memory server named: pages go to an embedded one on {}, which has \
+                 {} MiB of this machine's memory at most",
+                handle.addr(),
+                capacity >> 20
+            );
+        }
+        Ok(Embedded {
+            handle,
+            secret: file,
+        })
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> ServerAddr {
+        let addr = self.handle.addr();
+        ServerAddr {
+            scheme: Scheme::Tcp,
+            host: addr.ip().to_string(),
+            port: addr.port(),
+        }
+    }
+
+    /// The file with its secret, which other users cannot open.
+    pub(crate) fn secret_file(&self) -> PathBuf {
+        let fd = self.secret.as_raw_fd();
+        format!("/proc/{}/fd/{fd}", std::process::id()).into()
+    }
+}
+
+/// Less than this is not worth trying.
+const LEAST: u64 = 64 << 20;
+
+fn config(capacity: u64, secret: &str, level: Level) -> Config {
+    Config {
+        listen: "127.0.0.1:0".to_owned(),
+        capacity,
+        secret: Some(secret.as_bytes().to_vec()),
+        log: Some(Arc::new(move |l, text| {
+            if l <= level {
+                eprintln!("tmem: embedded memory server: {text}");
+            }
+        })),
+        ..Config::default()
+    }
+}
+
+/// A fresh secret, and a file with it that goes with this process. It has no
+/// name but that of this process's descriptor, which only its user may follow.
+fn secret() -> io::Result<(String, File)> {
+    let mut secret = String::new();
+    for byte in [random()?, random()?].concat() {
+        // Writing to a string does not fail.
+        let _ = write!(secret, "{byte:02x}");
+    }
+    // SAFETY: the name is a C string.
+    let fd = unsafe { libc::memfd_create(c"tmem-secret".as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just made and nobody else has it.
+    let mut file = unsafe { File::from_raw_fd(fd) };
+    file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+    file.write_all(secret.as_bytes())?;
+    Ok((secret, file))
+}
