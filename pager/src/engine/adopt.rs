@@ -67,10 +67,7 @@ impl Engine {
         let adopted: Vec<_> = self.adopted.iter().collect();
         maps::subtract(&mut found, &adopted);
         maps::subtract(&mut found, &self.kept());
-        let mode = match self.zapper {
-            None => uffd::REGISTER_MISSING,
-            Some(_) => uffd::REGISTER_MISSING | uffd::REGISTER_WP,
-        };
+        let mode = uffd::REGISTER_MISSING | uffd::REGISTER_WP;
         found.retain(|range| {
             range.len() >= SMALLEST && self.uffd.register(range.start, range.len(), mode).is_ok()
         });

@@ -14,6 +14,9 @@ use xxhash_rust::xxh3::xxh3_64;
 /// is resident was evicted.
 const EPOCHS: u64 = 8;
 
+/// After how long pages that could not be evicted are tried again.
+const STUBBORN_NS: u64 = 1_000_000_000;
+
 impl Engine {
     /// Takes about `want` pages out of the program.
     pub(super) fn evict(&mut self, want: usize) {
@@ -55,8 +58,7 @@ impl Engine {
             }
             if self.doomed.around(addr(page)).is_some() {
                 if n == 0 {
-                    // It is looked at again later.
-                    self.queue.push(page, 1, true);
+                    self.stubborn.push((page, 1));
                 }
                 break;
             }
@@ -67,7 +69,7 @@ impl Engine {
 
     /// Evicts pages that lie together; how many left.
     fn evict_run(&mut self, page: u64, n: usize) -> Result<usize, Again> {
-        if self.zapper.is_some() {
+        if self.copying {
             return self.evict_by_zap(page, n);
         }
         let (mut done, mut left) = (0, 0);
@@ -93,8 +95,12 @@ impl Engine {
                     // Not mapped; the event is on its way.
                     self.pages.update(page + done as u64, |p| p.queued = false);
                 }
-                // Pinned, shared with a child, locked, or not writable.
-                _ => self.queue.push(page + done as u64, 1, true),
+                // Not writable, or locked.
+                Some(Errno::INVAL) => {
+                    return Ok(left + self.evict_by_zap(page + done as u64, n - done)?);
+                }
+                // Pinned, or shared with a child.
+                _ => self.stubborn.push((page + done as u64, 1)),
             }
             done += 1;
         }
@@ -121,6 +127,17 @@ impl Engine {
             self.settle(number, frame + i);
         }
         left
+    }
+
+    /// What could not be evicted a while ago may be evicted now.
+    pub(super) fn retry_stubborn(&mut self, now: u64) {
+        if now < self.stubborn_ns + STUBBORN_NS {
+            return;
+        }
+        self.stubborn_ns = now;
+        for (page, n) in core::mem::take(&mut self.stubborn) {
+            self.queue.push(page, n, true);
+        }
     }
 
     /// An evicted page is in a frame: what is to become of it?

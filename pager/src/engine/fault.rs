@@ -133,7 +133,7 @@ impl Engine {
             let src = self.pool.addr(from);
             // What is being sent must stay where it is.
             let sending = self.pool.kind(from) == Kind::Writing;
-            let mut copied = self.zapper.is_some() || sending;
+            let mut copied = self.copying || sending;
             let len = if sending { PAGE_SIZE } else { left };
             let mut t = if copied {
                 self.uffd.copy_pages(to, src, len, true)
@@ -220,7 +220,7 @@ impl Engine {
             0
         };
         let n = self.untouched(fault.page, 1 + ahead as usize);
-        if fault.write && self.zapper.is_none() {
+        if fault.write && !self.copying {
             return self.fill_with_frames(fault, n);
         }
         if fault.write && self.must_wait() {

@@ -84,10 +84,17 @@ struct Engine {
     bin: Option<(Uffd, Region)>,
     /// A page to ask through whether an event waits.
     probe: Region,
+    /// Pages cannot be moved here.
+    copying: bool,
+    /// Started when it is needed.
     zapper: Option<Zapper>,
     pages: Pages,
     pool: Pool,
     queue: Resident,
+    /// Runs of pages that could not be evicted: pinned, shared with a child,
+    /// locked. They are tried again now and then.
+    stubborn: Vec<(u64, u32)>,
+    stubborn_ns: u64,
     adopted: Ranges,
     /// Given up by the program, but perhaps still to be zapped: see `event`.
     doomed: Ranges,
@@ -261,6 +268,7 @@ impl Engine {
         self.figures.reconnects.store(self.net.reconnects(), Relaxed);
         self.tidy_queue();
         self.look_at_doomed();
+        self.retry_stubborn(now);
         self.give_slabs_back();
         self.ask_for_slabs(now);
     }

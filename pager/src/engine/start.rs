@@ -4,7 +4,6 @@ use super::adopt::Growth;
 use super::budget::Budget;
 use super::ops::Ops;
 use super::servers::Grants;
-use super::zap::Zapper;
 use super::{ERROR, Engine, INFO, WARN};
 use crate::net::{Completion, Endpoint, Options, Servers};
 use crate::pages::Pages;
@@ -243,11 +242,8 @@ impl Engine {
         uffd.register(probe.start, probe.len, REGISTER_WP)?;
         let can_move = uffd.features & feature::MOVE != 0 && settings.path != Path::Copy;
         let bin = if can_move { movable(&uffd, &pool)? } else { None };
-        let zapper = match bin {
-            Some(_) => None,
-            None => Some(Zapper::start()?),
-        };
-        let how = if zapper.is_some() { "copied" } else { "moved" };
+        let copying = bin.is_none();
+        let how = if copying { "copied" } else { "moved" };
         if settings.level >= INFO {
             sys::say::line(&format!("paging begins; pages are {how}"));
         }
@@ -260,10 +256,13 @@ impl Engine {
             proc,
             bin,
             probe,
-            zapper,
+            copying,
+            zapper: None,
             pages: Pages::default(),
             pool,
             queue: Resident::default(),
+            stubborn: Vec::new(),
+            stubborn_ns: 0,
             adopted: Ranges::default(),
             doomed: Ranges::default(),
             doomed_ns: 0,

@@ -1,4 +1,5 @@
-//! Eviction on kernels that cannot move pages (before 6.8).
+//! Eviction on kernels that cannot move pages (before 6.8), and of pages that
+//! no kernel moves: those that the program may only read.
 //!
 //! A page is write-protected, copied into a frame, and zapped with
 //! `madvise(MADV_DONTNEED)`. The kernel reports that as it reports the
@@ -7,8 +8,8 @@
 //!
 //! What this way cannot exclude: between the copy and the zap, a thread of the
 //! program unmaps the range and another has something new mapped at the same
-//! place and writes to it. The window is as long as one `madvise`. Kernels that
-//! move pages have no such window.
+//! place and writes to it. The window is as long as one `madvise`. Writable
+//! pages on kernels that move pages have no such window.
 
 use super::fault::addr;
 use super::{Again, Engine};
@@ -20,7 +21,7 @@ use crate::sys::{self, thread};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering, Ordering::Relaxed};
 use rustix::io::Errno;
 use tmem_wire::PAGE_SIZE;
 
@@ -101,6 +102,15 @@ unsafe extern "C" fn zap(arg: *mut u8) -> ! {
 impl Engine {
     /// Evicts pages that lie together; how many left.
     pub(super) fn evict_by_zap(&mut self, page: u64, n: usize) -> Result<usize, Again> {
+        if self.zapper.is_none() {
+            match Zapper::start() {
+                Ok(zapper) => self.zapper = Some(zapper),
+                Err(_) => {
+                    self.stubborn.push((page, n as u32));
+                    return Ok(0);
+                }
+            }
+        }
         let (start, len) = (addr(page), n * PAGE_SIZE);
         let mut present = Vec::new();
         if self.proc.present(start, start + len, &mut present).is_err() {
@@ -125,7 +135,7 @@ impl Engine {
         match self.uffd.protect(start, len) {
             Err(Errno::AGAIN) => return Err(Again),
             Err(_) => {
-                self.queue.push(first, (len / PAGE_SIZE) as u32, true);
+                self.stubborn.push((first, (len / PAGE_SIZE) as u32));
                 return Ok(0);
             }
             Ok(()) => {}
@@ -133,7 +143,7 @@ impl Engine {
         let Some(frames) = self.copy_out(start, len) else {
             // It cannot be read, or there is no room for it.
             let _ = self.uffd.unprotect(start, len);
-            self.queue.push(first, (len / PAGE_SIZE) as u32, true);
+            self.stubborn.push((first, (len / PAGE_SIZE) as u32));
             return Ok(0);
         };
         for (frame, number) in frames.iter().zip(first..) {
@@ -151,7 +161,7 @@ impl Engine {
             } else if self.is_present(number) {
                 self.pool.put(frame, Kind::Free, 0);
                 self.pages.update(number, |p| p.state = State::Local);
-                self.queue.push(number, 1, true);
+                self.stubborn.push((number, 1));
                 // Who writes to it before this comes by a fault.
                 let _ = self.uffd.unprotect(addr(number), PAGE_SIZE);
             } else {
@@ -159,6 +169,7 @@ impl Engine {
                 left += 1;
             }
         }
+        self.figures.copied_pages.fetch_add(left as u64, Relaxed);
         self.uffd.wake(start, len);
         Ok(left)
     }

@@ -4,7 +4,8 @@ use super::transport::{Iov, Transport};
 use core::net::SocketAddr;
 use core::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fd::{BorrowedFd, IntoRawFd, RawFd};
+use crate::sys::fd::Fd;
+use rustix::fd::{AsFd, BorrowedFd, RawFd};
 use rustix::io::{Errno, IoSlice, IoSliceMut};
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType, ipproto, sockopt,
@@ -12,7 +13,7 @@ use rustix::net::{
 
 /// A TCP socket that never blocks.
 #[derive(Debug)]
-pub(super) struct Sock(RawFd);
+pub(super) struct Sock(Fd);
 
 impl Sock {
     /// Begins to connect; the socket becomes writable when that has ended, and
@@ -26,8 +27,7 @@ impl Sock {
         };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
-        // Closed by this type, with a raw system call.
-        let sock = Sock(fd.into_raw_fd());
+        let sock = Sock(fd.into());
         sockopt::set_tcp_nodelay(sock.fd(), true)?;
         sockopt::set_socket_keepalive(sock.fd(), true)?;
         sockopt::set_tcp_keepidle(sock.fd(), Duration::from_secs(10))?;
@@ -47,19 +47,11 @@ impl Sock {
 
     /// The descriptor's number.
     pub(super) fn raw(&self) -> RawFd {
-        self.0
+        self.0.raw()
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the descriptor is open for as long as `self` lives.
-        unsafe { BorrowedFd::borrow_raw(self.0) }
-    }
-}
-
-impl Drop for Sock {
-    fn drop(&mut self) {
-        // SAFETY: the descriptor is owned by `self`, and this is its end.
-        unsafe { rustix::io::close(self.0) };
+        self.0.as_fd()
     }
 }
 

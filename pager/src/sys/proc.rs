@@ -4,7 +4,7 @@
 //! its first thread has ended.
 
 use alloc::vec::Vec;
-use rustix::fd::OwnedFd;
+use super::fd::Fd;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::ioctl::{self, Opcode};
@@ -13,9 +13,9 @@ use tmem_wire::PAGE_SIZE;
 /// Files of `/proc` that stay open.
 #[derive(Debug)]
 pub struct Proc {
-    statm: OwnedFd,
-    pagemap: OwnedFd,
-    mem: OwnedFd,
+    statm: Fd,
+    pagemap: Fd,
+    mem: Fd,
     has_scan: bool,
 }
 
@@ -56,8 +56,8 @@ const IOC_SCAN: Opcode = ioctl::opcode::read_write::<ScanArg>(b'f', 16);
 const IS_PRESENT: u64 = 1 << 3;
 const PAGEMAP_PRESENT: u64 = 1 << 63;
 
-fn open(path: &core::ffi::CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
-    rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())
+fn open(path: &core::ffi::CStr, flags: OFlags) -> Result<Fd, Errno> {
+    rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).map(Fd::from)
 }
 
 impl Proc {

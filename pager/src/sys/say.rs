@@ -1,5 +1,6 @@
 //! Messages for people, from a thread without the program's file table.
 
+use super::fd::Fd;
 use alloc::format;
 use alloc::string::String;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags};
@@ -11,11 +12,12 @@ use rustix::process::{PidfdFlags, PidfdGetfdFlags};
 /// its descriptor 2 is where its user looks.
 pub fn line(text: &str) {
     let line: String = format!("tmem: {text}\n");
-    let Ok(pidfd) = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
-    else {
+    let me = rustix::process::getpid();
+    let Ok(pidfd) = rustix::process::pidfd_open(me, PidfdFlags::empty()).map(Fd::from) else {
         return;
     };
-    let Ok(stderr) = rustix::process::pidfd_getfd(&pidfd, 2, PidfdGetfdFlags::empty()) else {
+    let stderr = rustix::process::pidfd_getfd(&pidfd, 2, PidfdGetfdFlags::empty());
+    let Ok(stderr) = stderr.map(Fd::from) else {
         return; // closed: nobody wants to hear
     };
     let _ = rustix::io::write(&stderr, line.as_bytes());

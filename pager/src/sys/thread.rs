@@ -156,3 +156,35 @@ pub fn kill_process() -> ! {
         let _ = rustix::process::kill_process(me, rustix::process::Signal::KILL);
     }
 }
+
+#[repr(C)]
+#[derive(Default)]
+struct SchedAttr {
+    size: u32,
+    policy: u32,
+    flags: u64,
+    nice: i32,
+    priority: u32,
+    runtime: u64,
+    deadline: u64,
+    period: u64,
+}
+
+/// Has the calling thread run soon after it is woken, as far as this user may
+/// ask for that: a higher weight, and short slices (Linux 6.12).
+pub fn hurry() {
+    const SLICE_NS: u64 = 100_000;
+    for nice in [-20, 0] {
+        let attr = SchedAttr {
+            size: size_of::<SchedAttr>() as u32,
+            nice,
+            runtime: SLICE_NS,
+            ..SchedAttr::default()
+        };
+        // SAFETY: sched_setattr(0, &attr, 0), whose argument says its size.
+        let r = unsafe { super::mem::syscall3(314, 0, &raw const attr as usize, 0) };
+        if r == 0 {
+            return;
+        }
+    }
+}

@@ -6,7 +6,8 @@
 //! const assertions below pin their sizes, which the request codes contain.
 
 use core::mem::size_of;
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use super::fd::Fd;
+use rustix::fd::{AsFd, BorrowedFd, FromRawFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::ioctl::{self, Opcode, Updater};
@@ -161,7 +162,7 @@ impl Transfer {
 /// A userfaultfd.
 #[derive(Debug)]
 pub struct Uffd {
-    fd: OwnedFd,
+    fd: Fd,
     /// Features that the kernel granted.
     pub features: u64,
 }
@@ -267,7 +268,7 @@ impl Uffd {
         })
     }
 
-    fn descriptor() -> Result<OwnedFd, OpenError> {
+    fn descriptor() -> Result<Fd, OpenError> {
         match Uffd::device() {
             Ok(fd) => return Ok(fd),
             Err(_) => { /* no device or no access: the system call may do */ }
@@ -276,25 +277,26 @@ impl Uffd {
         let made = unsafe {
             rustix::mm::userfaultfd(UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK)
         };
-        made.map_err(|e| match e {
+        made.map(Fd::from).map_err(|e| match e {
             Errno::PERM | Errno::ACCESS => OpenError::NoPermission,
             Errno::NOSYS => OpenError::Unsupported,
             e => OpenError::Other(e),
         })
     }
 
-    fn device() -> Result<OwnedFd, Errno> {
+    fn device() -> Result<Fd, Errno> {
         let dev = rustix::fs::open(
             c"/dev/userfaultfd",
             OFlags::RDWR | OFlags::CLOEXEC,
             Mode::empty(),
-        )?;
+        )
+        .map(Fd::from)?;
         let flags = (OFlags::CLOEXEC | OFlags::NONBLOCK).bits() as usize;
         // SAFETY: USERFAULTFD_IOC_NEW takes open flags by value and returns a descriptor.
-        unsafe { ioctl::ioctl(dev, NewFd(flags)) }
+        unsafe { ioctl::ioctl(&dev, NewFd(flags)) }
     }
 
-    fn handshake(fd: &OwnedFd, features: u64) -> Result<u64, OpenError> {
+    fn handshake(fd: &Fd, features: u64) -> Result<u64, OpenError> {
         let mut arg = ApiArg {
             api: API_VERSION,
             features,
@@ -309,7 +311,7 @@ impl Uffd {
     }
 
     /// Takes over a descriptor on which the API handshake was done.
-    pub fn adopt(fd: OwnedFd, features: u64) -> Uffd {
+    pub fn adopt(fd: Fd, features: u64) -> Uffd {
         Uffd { fd, features }
     }
 
@@ -486,7 +488,7 @@ struct NewFd(usize);
 
 // SAFETY: the request takes its argument by value and returns a new descriptor.
 unsafe impl ioctl::Ioctl for NewFd {
-    type Output = OwnedFd;
+    type Output = Fd;
     const IS_MUTATING: bool = false;
 
     fn opcode(&self) -> Opcode {
@@ -500,9 +502,8 @@ unsafe impl ioctl::Ioctl for NewFd {
     unsafe fn output_from_ptr(
         out: ioctl::IoctlOutput,
         _: *mut rustix::ffi::c_void,
-    ) -> rustix::io::Result<OwnedFd> {
-        use rustix::fd::FromRawFd;
+    ) -> rustix::io::Result<Fd> {
         // SAFETY: the kernel just returned this descriptor.
-        Ok(unsafe { OwnedFd::from_raw_fd(out) })
+        Ok(unsafe { Fd::from_raw_fd(out) })
     }
 }
