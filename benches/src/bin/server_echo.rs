@@ -4,7 +4,8 @@
 //! The same client talks by turns to a memory server and to a bare server that
 //! reads the same requests and sends as many bytes out of as much memory,
 //! without looking at anything but the operation: one page read at a time, then
-//! runs of 256 KiB read and written with eight under way. Prints medians and
+//! runs of 256 KiB read and written with eight under way, the server's also to
+//! pages for which the kernel has yet to find memory. Prints medians and
 //! their ratio, server to bare.
 
 use std::error::Error;
@@ -14,7 +15,7 @@ use std::thread;
 use std::time::Instant;
 use tmem_benches::median;
 use tmem_memserver::{Config, Server};
-use tmem_wire::{HEADER_LEN, Header, Hello, Op, PAGE_SIZE, SessionId, VERSION};
+use tmem_wire::{HEADER_LEN, Header, Hello, MAX_RUN, Op, PAGE_SIZE, SessionId, VERSION};
 
 /// All in one slab.
 const MEMORY: usize = 64 << 20;
@@ -36,10 +37,15 @@ fn main() -> Result<()> {
     .spawn()?;
     let mut server = Client::greeted(server.addr())?;
     let mut bare = Client::new(bare()?)?;
-    let mut times = [const { [const { Vec::new() }; 2] }; 3];
+    let mut times = [const { [const { Vec::new() }; 2] }; 4];
     for round in 0..=rounds {
         for (which, client) in [&mut server, &mut bare].into_iter().enumerate() {
+            if which == 0 {
+                // All pages are fresh again.
+                client.stream(Op::Discard, MAX_RUN as usize, UNDER_WAY, MEMORY)?;
+            }
             let measured = [
+                client.stream(Op::Write, RUN, UNDER_WAY, MEMORY)?,
                 client.stream(Op::Write, RUN, UNDER_WAY, STREAMED)?,
                 client.stream(Op::Read, RUN, UNDER_WAY, STREAMED)?,
                 client.stream(Op::Read, 1, 1, ROUND_TRIPS * PAGE_SIZE)?,
@@ -50,7 +56,7 @@ fn main() -> Result<()> {
             }
         }
     }
-    let [write, read, trip] = times.map(|mut t| [median(&mut t[0]), median(&mut t[1])]);
+    let [fresh, write, read, trip] = times.map(|mut t| [median(&mut t[0]), median(&mut t[1])]);
     let us = |seconds: f64| seconds / ROUND_TRIPS as f64 * 1e6;
     let [a, b] = trip;
     println!(
@@ -59,10 +65,14 @@ fn main() -> Result<()> {
         us(b),
         a / b
     );
-    for (name, [a, b]) in [("read", read), ("write", write)] {
-        let gb = |seconds: f64| STREAMED as f64 / seconds / 1e9;
+    for (name, bytes, [a, b]) in [
+        ("reads", STREAMED, read),
+        ("writes", STREAMED, write),
+        ("writes of fresh pages", MEMORY, fresh),
+    ] {
+        let gb = |seconds: f64| bytes as f64 / seconds / 1e9;
         println!(
-            "256 KiB {name}s: server {:.2} GB/s, bare {:.2} GB/s, ratio of times {:.3}",
+            "256 KiB {name}: server {:.2} GB/s, bare {:.2} GB/s, ratio of times {:.3}",
             gb(a),
             gb(b),
             a / b
@@ -116,6 +126,7 @@ impl Client {
         let run = pages * PAGE_SIZE;
         let (out, back) = match op {
             Op::Read => (HEADER_LEN, HEADER_LEN + run),
+            Op::Discard => (HEADER_LEN, HEADER_LEN),
             _ => (HEADER_LEN + run, HEADER_LEN),
         };
         let count = bytes / run;
