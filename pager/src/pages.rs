@@ -1,5 +1,6 @@
-//! What the engine knows of each page: 2 MiB chunks of entries, made when the
-//! first page of a chunk is evicted.
+//! What the engine knows of each page: chunks of 2 MiB, blocks of 128 KiB
+//! within them, and entries within those; made when the first page of each is
+//! touched, so that memory used here and there costs little.
 
 use crate::slots::Slot;
 use alloc::boxed::Box;
@@ -111,7 +112,11 @@ impl Packed {
     }
 }
 
-type Chunk = [Packed; CHUNK as usize];
+/// Pages per block.
+const BLOCK: u64 = 32;
+
+type Block = [Packed; BLOCK as usize];
+type Chunk = [Option<Box<Block>>; (CHUNK / BLOCK) as usize];
 
 /// Entries of all pages that have one.
 #[derive(Default)]
@@ -122,18 +127,20 @@ pub(crate) struct Pages {
 impl Pages {
     /// The entry of a page, that of an unknown page when there is none.
     pub(crate) fn get(&self, page: u64) -> Page {
-        self.chunks
-            .get(&(page / CHUNK))
-            .map_or_else(Page::default, |c| c[(page % CHUNK) as usize].unpack())
+        let block = |c: &Box<Chunk>| {
+            let block = c[(page % CHUNK / BLOCK) as usize].as_ref()?;
+            Some(block[(page % BLOCK) as usize].unpack())
+        };
+        let chunk = self.chunks.get(&(page / CHUNK));
+        chunk.and_then(block).unwrap_or_default()
     }
 
     /// Replaces the entry of a page.
     pub(crate) fn set(&mut self, page: u64, entry: &Page) {
-        let chunk = self
-            .chunks
-            .entry(page / CHUNK)
-            .or_insert_with(|| Box::new([Packed::default(); CHUNK as usize]));
-        chunk[(page % CHUNK) as usize] = Packed::pack(entry);
+        let chunk = self.chunks.entry(page / CHUNK).or_default();
+        let block = chunk[(page % CHUNK / BLOCK) as usize]
+            .get_or_insert_with(|| Box::new([Packed::default(); BLOCK as usize]));
+        block[(page % BLOCK) as usize] = Packed::pack(entry);
     }
 
     /// Changes the entry of a page.
@@ -146,11 +153,13 @@ impl Pages {
     /// Visits every entry that says something and keeps what becomes of it.
     pub(crate) fn for_all(&mut self, mut visit: impl FnMut(u64, &mut Page)) {
         for (&number, chunk) in &mut self.chunks {
-            for (i, packed) in chunk.iter_mut().enumerate() {
-                let mut page = packed.unpack();
-                if page != Page::default() {
-                    visit(number * CHUNK + i as u64, &mut page);
-                    *packed = Packed::pack(&page);
+            for (at, block) in (number * CHUNK..).step_by(BLOCK as usize).zip(&mut **chunk) {
+                for (page, packed) in (at..).zip(block.iter_mut().flat_map(|b| &mut **b)) {
+                    let mut entry = packed.unpack();
+                    if entry != Page::default() {
+                        visit(page, &mut entry);
+                        *packed = Packed::pack(&entry);
+                    }
                 }
             }
         }
@@ -162,17 +171,23 @@ impl Pages {
             return;
         }
         for (&number, chunk) in self.chunks.range_mut(start / CHUNK..=(end - 1) / CHUNK) {
-            let base = number * CHUNK;
-            let from = start.saturating_sub(base).min(CHUNK) as usize;
-            let to = (end - base).min(CHUNK) as usize;
-            for (i, packed) in chunk[from..to].iter_mut().enumerate() {
-                let page = core::mem::take(packed).unpack();
-                if page != Page::default() {
-                    out.push((base + (from + i) as u64, page));
+            for (at, block) in (number * CHUNK..).step_by(BLOCK as usize).zip(&mut **chunk) {
+                let Some(entries) = block else { continue };
+                for (page, packed) in (at..).zip(entries.iter_mut()) {
+                    if !(start..end).contains(&page) {
+                        continue;
+                    }
+                    let entry = core::mem::take(packed).unpack();
+                    if entry != Page::default() {
+                        out.push((page, entry));
+                    }
+                }
+                // Blocks that lie wholly within say nothing any more.
+                if start <= at && at + BLOCK <= end {
+                    *block = None;
                 }
             }
         }
-        // Chunks that lie wholly within say nothing any more.
         let (first, last) = (start.div_ceil(CHUNK), end / CHUNK);
         if first < last {
             let gone: Vec<u64> = self.chunks.range(first..last).map(|(n, _)| *n).collect();

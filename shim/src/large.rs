@@ -38,7 +38,7 @@ static MMAP: AtomicUsize = AtomicUsize::new(0);
 
 /// Finds the next function of a name. While it looks, calls go to the C
 /// library's own.
-fn next(place: &AtomicUsize, name: &core::ffi::CStr, own: usize) -> usize {
+pub(crate) fn next(place: &AtomicUsize, name: &core::ffi::CStr, own: usize) -> usize {
     let found = place.load(Ordering::Relaxed);
     if found != 0 {
         return found;

@@ -8,8 +8,9 @@
 //! | `figures` | where figures are kept, and what is said of them at the end |
 //! | `fork` | what becomes of a forked child |
 //! | `large` | allocations larger than the machine's memory |
+//! | `remap` | `mremap` of memory that is adopted in part |
 //!
-//! Nothing here runs while a program is paged but `large`; the engine runs in a
+//! Nothing here runs while a program is paged but `large` and `remap`; the engine runs in a
 //! thread of its own, without the C library.
 
 mod figures;
@@ -17,6 +18,7 @@ mod fork;
 mod heap;
 mod keep;
 mod large;
+mod remap;
 mod start;
 
 #[global_allocator]

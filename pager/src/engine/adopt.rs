@@ -6,7 +6,8 @@ use crate::sys::{self, now_ns, uffd};
 use alloc::format;
 use alloc::vec::Vec;
 use core::ops::Range;
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicBool, AtomicU32};
 use rustix::io::Errno;
 use tmem_wire::PAGE_SIZE;
 
@@ -35,11 +36,43 @@ pub(super) struct Growth {
     next_ns: u64,
 }
 
+/// How often threads of the program asked for adoption, and how many of these
+/// were answered.
+static ASKED: AtomicU32 = AtomicU32::new(0);
+static ANSWERED: AtomicU32 = AtomicU32::new(0);
+/// Whether any memory is adopted.
+static ADOPTED: AtomicBool = AtomicBool::new(false);
+
+/// Has all memory adopted that can be, if some is; whether it was. Called by
+/// threads of the program, which wait for a moment.
+///
+/// The kernel keeps memory that is registered and memory that is not apart,
+/// where it would join two mappings otherwise, and some calls want one mapping.
+pub fn adopt_all() -> bool {
+    if !ADOPTED.load(Acquire) {
+        return false;
+    }
+    let ticket = ASKED.fetch_add(1, AcqRel).wrapping_add(1);
+    // The engine looks every millisecond or so; it may be gone.
+    for _ in 0..1000 {
+        if ANSWERED.load(Acquire).wrapping_sub(ticket) < u32::MAX / 2 {
+            return true;
+        }
+        sys::thread::sleep_us(200);
+    }
+    false
+}
+
 impl Engine {
     /// Adopts memory when it grows elsewhere, once there is pressure.
     pub(super) fn watch_growth(&mut self, resident: usize, now: u64) {
         let outside = resident as i64 - self.pool.populated() as i64 - self.growth.known;
         self.growth.least = self.growth.least.min(outside);
+        let asked = ASKED.load(Acquire);
+        if asked != ANSWERED.load(Relaxed) {
+            self.adopt();
+            ANSWERED.store(asked, Release);
+        }
         if resident < self.budget.pressure || now < self.growth.next_ns {
             return;
         }
@@ -73,6 +106,7 @@ impl Engine {
         });
         for range in &found {
             self.adopted.insert(range.clone());
+            ADOPTED.store(true, Release);
         }
         // What was mapped there when the list was read may have been unmapped
         // before it was registered, with the report still to come; it would

@@ -237,7 +237,8 @@ impl Engine {
 
     /// Whether less memory will be resident by itself.
     pub(super) fn can_shrink(&self) -> bool {
-        self.pool.free() + self.pool.standby() > 0
+        !self.was_up
+            || self.pool.free() + self.pool.standby() > 0
             || (!self.grants.full && self.net.any_up()
                 && (self.pool.populated() > 0 || self.queue.pages() > 1024))
     }

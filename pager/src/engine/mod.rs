@@ -28,6 +28,7 @@ mod servers;
 mod start;
 mod zap;
 
+pub use adopt::adopt_all;
 pub use start::{PAGED, PENDING, Path, Settings, UNPAGED, run};
 
 use crate::net::{Completion, Servers};
@@ -43,6 +44,8 @@ use crate::sys::proc::Proc;
 use crate::sys::uffd::{Msg, RawMsg, Uffd};
 use crate::sys::{self, now_ns};
 use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use budget::{Budget, Now};
 use core::sync::atomic::AtomicBool;
@@ -108,6 +111,9 @@ struct Engine {
     /// Evicted frames that have no slot yet, or no write under way.
     unplaced: VecDeque<u32>,
     grants: servers::Grants,
+    /// Why servers could not be had, before one was.
+    refused: Vec<String>,
+    was_up: bool,
     budget: Budget,
     /// Resident pages when it was looked last, and frames with memory then.
     sampled: (usize, usize),
@@ -123,10 +129,16 @@ struct Engine {
 }
 
 impl Engine {
-    /// Serves the program for as long as it lives.
-    fn run(mut self) -> ! {
+    /// Serves the program for as long as it lives; ends with the reason when no
+    /// server can be had in the beginning.
+    fn run(mut self) -> String {
+        self.net.connect(now_ns());
         loop {
             self.turn();
+            if !self.was_up && self.refused.len() == self.settings.endpoints.len() {
+                let reasons = self.refused.join("; ");
+                return format!("no memory server can be used: {reasons}");
+            }
             self.wait();
         }
     }

@@ -1,7 +1,7 @@
 //! What servers answer, and what becomes of pages when one is lost.
 
 use super::ops::Op;
-use super::{ERROR, Engine, INFO, WARN};
+use super::{ERROR, Engine, INFO, PAGED, WARN};
 use crate::net::{Completion, Reason, RequestError};
 use crate::pages::State;
 use crate::pool::Kind;
@@ -9,7 +9,8 @@ use crate::slots::{MAX_SERVERS, Slots};
 use alloc::format;
 use alloc::vec::Vec;
 use core::fmt::Display;
-use core::sync::atomic::Ordering::Relaxed;
+use crate::sys::thread;
+use core::sync::atomic::Ordering::{self, Relaxed};
 use tmem_wire::PAGE_SIZE;
 
 /// After how long a server that had no room is asked again.
@@ -121,6 +122,15 @@ impl Engine {
     }
 
     fn up(&mut self, server: u16, slab_pages: u32, free_pages: u64) {
+        if !core::mem::replace(&mut self.was_up, true) {
+            self.settings.figures.paging.store(1, Relaxed);
+            self.settings.outcome.store(PAGED, Ordering::Release);
+            thread::wake_sleeper(self.settings.outcome);
+            // Those that could not be had are told of now that the others are.
+            core::mem::take(&mut self.refused)
+                .iter()
+                .for_each(|text| self.done_without(text));
+        }
         let name = self.net.name(server);
         match self.slots.set_geometry(server, slab_pages) {
             Ok(()) => {
@@ -135,7 +145,17 @@ impl Engine {
 
     fn refused(&mut self, server: u16, reason: &Reason) {
         let name = self.net.name(server);
-        self.say(INFO, &format!("server {name} is not used: {reason}"));
+        let text = format!("server {name}: {reason}");
+        if self.was_up {
+            self.done_without(&text);
+        } else {
+            self.refused.push(text);
+        }
+    }
+
+    fn done_without(&self, text: &str) {
+        let level = if self.settings.checked { INFO } else { WARN };
+        self.say(level, &format!("{text}; going on with the others"));
     }
 
     fn not_written(&mut self, frames: &[u32], server: u16, error: RequestError) {

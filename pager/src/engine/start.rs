@@ -4,8 +4,8 @@ use super::adopt::Growth;
 use super::budget::Budget;
 use super::ops::Ops;
 use super::servers::Grants;
-use super::{ERROR, Engine, INFO, WARN};
-use crate::net::{Completion, Endpoint, Options, Servers};
+use super::{ERROR, Engine, INFO};
+use crate::net::{Endpoint, Options, Servers};
 use crate::pages::Pages;
 use crate::pool::Pool;
 use crate::prefetch::Prefetcher;
@@ -23,8 +23,6 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, Ordering};
-use rustix::event::{PollFd, Timespec};
-use rustix::fd::BorrowedFd;
 use tmem_wire::PAGE_SIZE;
 
 /// How pages are taken out of the program and put back.
@@ -46,7 +44,7 @@ pub const PAGED: u32 = 1;
 pub const UNPAGED: u32 = 2;
 
 /// What the engine is told at its start.
-
+#[derive(Clone)]
 pub struct Settings {
     /// Bytes that may be resident.
     pub budget: u64,
@@ -115,16 +113,16 @@ fn begin(settings: Settings) -> Result<(), (u8, String)> {
     let budget = Budget::new(settings.budget);
     watch(&settings, &proc, &budget);
     let uffd = open(&settings).map_err(unpaged)?;
-    let mut net = Servers::new(settings.endpoints.clone(), settings.net.clone());
-    let early = connect(&mut net, &settings).map_err(unpaged)?;
-    settings.figures.paging.store(1, Ordering::Relaxed);
-    settings.outcome.store(PAGED, Ordering::Release);
-    thread::wake_sleeper(settings.outcome);
-    let mut engine = Engine::new(settings, proc, uffd, net)
-        .map_err(|e| (ERROR, format!("no memory for paging (error {})", e.raw_os_error())))?;
-    early.into_iter().for_each(|c| engine.complete(c));
-    engine.ask_for_slabs(now_ns());
-    engine.run()
+    if settings.endpoints.is_empty() {
+        return Err(unpaged(String::from(
+            "no memory server named: set TMEM_SERVERS",
+        )));
+    }
+    let engine = Engine::new(settings.clone(), proc, uffd)
+        .map_err(|e| unpaged(format!("no memory for paging (error {})", e.raw_os_error())))?;
+    // Nothing was evicted yet: with the engine goes its userfaultfd, and the
+    // program's memory is as it was.
+    Err(unpaged(engine.run()))
 }
 
 /// Returns when it is time to see to the servers: half of the budget is used,
@@ -176,65 +174,11 @@ fn open(settings: &Settings) -> Result<Uffd, String> {
     Ok(uffd)
 }
 
-/// Connects to the servers; what they said once one is up.
-fn connect(net: &mut Servers, settings: &Settings) -> Result<Vec<Completion>, String> {
-    if settings.endpoints.is_empty() {
-        return Err(String::from("no memory server named: set TMEM_SERVERS"));
-    }
-    net.connect(now_ns());
-    let mut said = Vec::new();
-    let mut reasons: Vec<String> = Vec::new();
-    let mut fds = Vec::new();
-    loop {
-        let from = said.len();
-        net.drive(now_ns(), &mut said);
-        for completion in &said[from..] {
-            if let Completion::Refused { server, reason } = completion {
-                reasons.push(format!("server {}: {reason}", net.name(*server)));
-            }
-        }
-        if reasons.len() == settings.endpoints.len() {
-            return Err(format!("no memory server can be used: {}", reasons.join("; ")));
-        }
-        // With one up, the others may take their time.
-        if net.any_up() {
-            if !settings.checked && settings.level >= WARN {
-                reasons
-                    .iter()
-                    .for_each(|r| sys::say::line(&format!("{r}; going on with the others")));
-            }
-            return Ok(said);
-        }
-        fds.clear();
-        net.poll_fds(&mut fds);
-        let until = net.next_timer().unwrap_or(u64::MAX);
-        wait(&fds, until.saturating_sub(now_ns()));
-    }
-}
-
-fn wait(fds: &[(i32, bool)], ns: u64) {
-    use rustix::event::PollFlags;
-    let mut list: Vec<PollFd<'_>> = Vec::new();
-    for &(fd, write) in fds {
-        let write = if write { PollFlags::OUT } else { PollFlags::empty() };
-        // SAFETY: sockets are not closed before `poll` has returned.
-        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-        list.push(PollFd::from_borrowed_fd(fd, PollFlags::IN | write));
-    }
-    let timeout = Timespec {
-        tv_sec: (ns / 1_000_000_000).min(1) as i64,
-        tv_nsec: (ns % 1_000_000_000) as i64,
-    };
-    // Interrupted or not: everything is looked at again.
-    let _ = rustix::event::poll(&mut list, Some(&timeout));
-}
-
 impl Engine {
     fn new(
         settings: Settings,
         proc: Proc,
         uffd: Uffd,
-        net: Servers,
     ) -> Result<Engine, rustix::io::Errno> {
         let budget = Budget::new(settings.budget);
         let pool = Pool::new(budget.frames())?;
@@ -248,6 +192,7 @@ impl Engine {
             sys::say::line(&format!("paging begins; pages are {how}"));
         }
         let figures = settings.figures;
+        let net = Servers::new(settings.endpoints.clone(), settings.net.clone());
         let slots = Slots::new(settings.endpoints.len());
         Ok(Engine {
             settings,
@@ -274,6 +219,8 @@ impl Engine {
             prefetch: Prefetcher::new(),
             unplaced: VecDeque::new(),
             grants: Grants::new(),
+            refused: Vec::new(),
+            was_up: false,
             budget,
             sampled: (0, 0),
             sampled_ns: 0,
