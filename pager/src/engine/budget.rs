@@ -60,7 +60,7 @@ impl Budget {
         let pool = (pages / 8).clamp(512, 1 << 16);
         Budget {
             target: pages - (pages / 64).min(1024),
-            pressure: pages - (pages / 16).clamp(pages / 16, 4096),
+            pressure: pages - (pages / 16).min(4096),
             limit: pages + (pages / 40).min(2048),
             pool,
             reserve: (pool / 4).min(MAX_RESERVE),

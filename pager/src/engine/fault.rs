@@ -10,9 +10,6 @@ use core::sync::atomic::Ordering::Relaxed;
 use rustix::io::Errno;
 use tmem_wire::PAGE_SIZE;
 
-/// The most pages of zeros put ahead of a program that fills memory in order.
-const ZERO_AHEAD: u32 = 256;
-
 /// A thread waits for a page.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fault {
@@ -26,6 +23,8 @@ pub(super) struct Fault {
     /// What the thread is expected to touch next, once that was asked: a fault
     /// that has to wait must not be taken for two.
     pub(super) ahead: Option<Window>,
+    /// How many pages to fill, once that was asked.
+    pub(super) fill: usize,
 }
 
 impl Fault {
@@ -49,10 +48,10 @@ impl Engine {
     /// Serves a fault, as far as that can be done now; what waits for a server
     /// goes on when that has answered.
     pub(super) fn fault(&mut self, fault: &mut Fault) -> Result<(), Again> {
-        if fault.ahead.is_none() {
+        let entry = self.pages.get(fault.page);
+        if fault.ahead.is_none() && entry.state != State::Local {
             fault.ahead = Some(self.prefetch.fault(fault.tid, fault.page));
         }
-        let entry = self.pages.get(fault.page);
         match entry.state {
             State::Local if fault.protected => self.unprotect(fault)?,
             State::Local => self.zero_fill(fault)?,
@@ -211,15 +210,14 @@ impl Engine {
     }
 
     /// The page was never touched, or was given up.
-    fn zero_fill(&mut self, fault: &Fault) -> Result<(), Again> {
+    fn zero_fill(&mut self, fault: &mut Fault) -> Result<(), Again> {
         let start = addr(fault.page);
-        let window = fault.window();
-        let ahead = if window.stride == 1 && window.start == fault.page + 1 {
-            window.count.min(ZERO_AHEAD)
-        } else {
-            0
+        let n = match fault.fill {
+            0 => self.fills.size(fault.page),
+            n => n,
         };
-        let n = self.untouched(fault.page, 1 + ahead as usize);
+        fault.fill = n;
+        let n = self.untouched(fault.page, n);
         if fault.write && !self.copying {
             return self.fill_with_frames(fault, n);
         }
@@ -229,6 +227,7 @@ impl Engine {
         let t = self.uffd.zero_pages(start, n * PAGE_SIZE, true);
         let done = t.done / PAGE_SIZE;
         self.filled(fault.page, done);
+        self.fills.filled(fault.page, done.max(1));
         match t.stopped {
             Some(Errno::AGAIN) if done == 0 => return Err(Again),
             Some(_) if done == 0 => self.uffd.wake(start, PAGE_SIZE),
@@ -281,6 +280,7 @@ impl Engine {
                 break;
             }
         }
+        self.fills.filled(fault.page, done.max(1));
         self.served(fault.read_ns);
         Ok(())
     }

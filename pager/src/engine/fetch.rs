@@ -198,6 +198,7 @@ impl Engine {
                             tid: 0,
                             read_ns: crate::sys::now_ns(),
                             ahead: Some(Window::NONE),
+                            fill: 0,
                         });
                     }
                 }

@@ -7,6 +7,7 @@
 //! | `adopt` | finds memory to page and registers it |
 //! | `event` | follows `munmap`, `mremap`, `madvise` |
 //! | `fault` | serves faults |
+//! | `fill` | sees where memory is filled in order |
 //! | `fetch` | reads pages from servers, ahead of the program where it can tell |
 //! | `evict` | takes pages out of the program by moving them |
 //! | `zap` | the same on kernels that cannot move pages |
@@ -22,6 +23,7 @@ mod event;
 mod evict;
 mod fault;
 mod fetch;
+mod fill;
 mod ops;
 mod place;
 mod servers;
@@ -108,6 +110,7 @@ struct Engine {
     done: Vec<Completion>,
     faults: VecDeque<Fault>,
     prefetch: Prefetcher,
+    fills: fill::Fills,
     /// Evicted frames that have no slot yet, or no write under way.
     unplaced: VecDeque<u32>,
     grants: servers::Grants,
@@ -189,6 +192,7 @@ impl Engine {
                         tid,
                         read_ns: now,
                         ahead: None,
+                        fill: 0,
                     }),
                     event => self.event(event),
                 }

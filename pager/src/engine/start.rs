@@ -217,6 +217,7 @@ impl Engine {
             done: Vec::new(),
             faults: VecDeque::new(),
             prefetch: Prefetcher::new(),
+            fills: super::fill::Fills::default(),
             unplaced: VecDeque::new(),
             grants: Grants::new(),
             refused: Vec::new(),
