@@ -70,6 +70,7 @@ impl Engine {
             State::Lost => self.poison(fault)?,
         }
         self.figures.faults.fetch_add(1, Relaxed);
+        self.keep_pace(fault.tid);
         Ok(())
     }
 

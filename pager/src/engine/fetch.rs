@@ -9,7 +9,7 @@ use crate::pages::{Page, State};
 use crate::pool::Kind;
 use crate::prefetch::Window;
 use crate::slots::Slot;
-use crate::sys::mem;
+use crate::sys::{mem, now_ns};
 use alloc::format;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
@@ -38,6 +38,7 @@ impl Engine {
             p.hot = hot;
         });
         self.read(&[(fault.page, slot, frame)], fault.read_ns, 0);
+        self.pace.asked(fault.read_ns);
         self.fetch_ahead(fault.window());
         Ok(())
     }
@@ -165,6 +166,7 @@ impl Engine {
         }
         self.install_fetched(run);
         if read.asked_ns > 0 {
+            self.pace.answered(now_ns().saturating_sub(read.asked_ns));
             self.served(read.asked_ns);
         }
         if wrong > 0 {
@@ -196,7 +198,7 @@ impl Engine {
                             write: false,
                             protected: false,
                             tid: 0,
-                            read_ns: crate::sys::now_ns(),
+                            read_ns: now_ns(),
                             ahead: Some(Window::NONE),
                             fill: 0,
                         });

@@ -11,6 +11,7 @@
 //! | `fetch` | reads pages from servers, ahead of the program where it can tell |
 //! | `evict` | takes pages out of the program by moving them |
 //! | `zap` | the same on kernels that cannot move pages |
+//! | `pace` | where the engine's thread runs, and whether it sleeps |
 //! | `place` | finds remote memory for evicted pages and writes them |
 //! | `servers` | what servers answer, and what becomes of pages when they are lost |
 //!
@@ -25,6 +26,7 @@ mod fault;
 mod fetch;
 mod fill;
 mod ops;
+mod pace;
 mod place;
 mod servers;
 mod start;
@@ -33,7 +35,7 @@ mod zap;
 pub use adopt::adopt_all;
 pub use start::{PAGED, PENDING, Path, Settings, UNPAGED, run};
 
-use crate::net::{Completion, Servers};
+use crate::net::{Completion, Lane, Servers};
 use crate::pages::Pages;
 use crate::pool::Pool;
 use crate::prefetch::Prefetcher;
@@ -111,6 +113,7 @@ struct Engine {
     faults: VecDeque<Fault>,
     prefetch: Prefetcher,
     fills: fill::Fills,
+    pace: pace::Pace,
     /// Evicted frames that have no slot yet, or no write under way.
     unplaced: VecDeque<u32>,
     grants: servers::Grants,
@@ -292,6 +295,10 @@ impl Engine {
     /// Waits until there is something to do.
     fn wait(&mut self) {
         let now = now_ns();
+        if self.net.outstanding(Lane::Demand) > 0 && self.pace.spins(now) {
+            sys::thread::pause();
+            return;
+        }
         let busy = !self.faults.is_empty() || self.work_left();
         let until = self
             .net

@@ -217,6 +217,7 @@ impl Engine {
             done: Vec::new(),
             faults: VecDeque::new(),
             prefetch: Prefetcher::new(),
+            pace: super::pace::Pace::new(),
             fills: super::fill::Fills::default(),
             unplaced: VecDeque::new(),
             grants: Grants::new(),

@@ -188,6 +188,18 @@ impl Proc {
         Ok(())
     }
 
+    /// The processor that a thread of the process runs on, or ran on last.
+    pub fn cpu_of(&self, tid: u32) -> Option<u32> {
+        use core::fmt::Write;
+        let mut path = Path::default();
+        write!(path, "/proc/self/task/{tid}/stat\0").ok()?;
+        let path = core::ffi::CStr::from_bytes_until_nul(&path.bytes).ok()?;
+        let fd = open(path, OFlags::RDONLY).ok()?;
+        let mut buf = [0u8; 512];
+        let n = rustix::io::read(&fd, &mut buf).ok()?;
+        processor(&buf[..n])
+    }
+
     /// Copies memory of the program without touching it: what is not there
     /// is an error, not a fault of this thread's.
     ///
@@ -204,6 +216,39 @@ impl Proc {
             _ => Err(Errno::IO),
         }
     }
+}
+
+/// A path, without the heap.
+struct Path {
+    bytes: [u8; 48],
+    len: usize,
+}
+
+impl Default for Path {
+    fn default() -> Path {
+        Path {
+            bytes: [0; 48],
+            len: 0,
+        }
+    }
+}
+
+impl core::fmt::Write for Path {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        let end = self.len + text.len();
+        let room = self.bytes.get_mut(self.len..end).ok_or(core::fmt::Error)?;
+        room.copy_from_slice(text.as_bytes());
+        self.len = end;
+        Ok(())
+    }
+}
+
+/// The processor in the text of a thread's `stat`: the 39th field, the second
+/// of which is a name that may have anything in it but ends with the last `)`.
+fn processor(stat: &[u8]) -> Option<u32> {
+    let after = stat.iter().rposition(|b| *b == b')')?;
+    let field = stat[after..].split(|b| *b == b' ').nth(37)?;
+    core::str::from_utf8(field).ok()?.parse().ok()
 }
 
 fn push(out: &mut Vec<PresentRun>, start: usize, end: usize) {
@@ -234,5 +279,21 @@ unsafe impl ioctl::Ioctl for ScanCall<'_> {
         _: *mut rustix::ffi::c_void,
     ) -> rustix::io::Result<i32> {
         Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_processor_is_found_behind_any_name() {
+        let stat = b"7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 \
+            24 25 26 27 28 29 30 31 32 33 34 35 63 37 38\n";
+        assert_eq!(processor(stat), Some(63));
+        assert_eq!(processor(b"7 (a"), None);
+        let proc = Proc::open().unwrap();
+        let tid = rustix::thread::gettid().as_raw_nonzero().get() as u32;
+        assert!(proc.cpu_of(tid).is_some_and(|cpu| cpu < 1024));
     }
 }

@@ -157,6 +157,37 @@ pub fn kill_process() -> ! {
     }
 }
 
+/// A set of processors.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cpus([u64; 16]);
+
+impl Cpus {
+    /// The one of that number.
+    pub fn one(cpu: u32) -> Cpus {
+        let mut set = Cpus::default();
+        if let Some(word) = set.0.get_mut(cpu as usize / 64) {
+            *word = 1 << (cpu % 64);
+        }
+        set
+    }
+}
+
+/// The processors that the calling thread may run on.
+pub fn cpus() -> Cpus {
+    let mut set = Cpus::default();
+    // SAFETY: sched_getaffinity(0, size, &set). A kernel that knows of more
+    // processors refuses, and leaves the set empty.
+    unsafe { super::mem::syscall3(204, 0, size_of::<Cpus>(), &raw mut set as usize) };
+    set
+}
+
+/// Has the calling thread run on these processors only, if it may; an empty
+/// set is refused by the kernel.
+pub fn run_on(set: &Cpus) {
+    // SAFETY: sched_setaffinity(0, size, &set).
+    unsafe { super::mem::syscall3(203, 0, size_of::<Cpus>(), &raw const *set as usize) };
+}
+
 #[repr(C)]
 #[derive(Default)]
 struct SchedAttr {
