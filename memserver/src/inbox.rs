@@ -5,21 +5,15 @@ use crate::outbox::Outbox;
 use std::io;
 use std::time::{Duration, Instant};
 use tmem_wire::HEADER_LEN;
+use tmem_wire::choice::{Choice, Waiting};
 
 /// Bytes of the buffer: many requests without payload, but little of a WRITE,
 /// whose payload is copied out of here as far as it came with its header.
 const LEN: usize = 1024;
 
-/// Requests that come so soon after the last answer are looked for without
-/// sleeping: to be woken on a processor that sleeps takes about as long.
-const SPIN: Duration = Duration::from_micros(100);
-
-/// Waits for a client, awake where it is usually quick.
+/// Waits for a client, the way that has proved quicker.
 #[derive(Default)]
-struct Wait {
-    /// How long it took lately, on a moving average, in nanoseconds.
-    usual: u64,
-}
+struct Wait(Choice);
 
 impl Wait {
     /// Receives as soon as there is something.
@@ -28,9 +22,11 @@ impl Wait {
     /// As [`Link::receive`].
     unsafe fn receive(&mut self, link: &Link, pieces: &mut [Piece]) -> io::Result<usize> {
         let start = Instant::now();
+        let how = self.0.next();
         let mut got = None;
-        if self.usual < SPIN.as_nanos() as u64 {
-            while got.is_none() && start.elapsed() < SPIN {
+        if how == Waiting::Awake {
+            let patience = Duration::from_nanos(self.0.patience_ns());
+            while got.is_none() && start.elapsed() < patience {
                 // SAFETY: by the caller.
                 got = unsafe { link.receive(pieces, false)? };
                 if got.is_none() {
@@ -44,9 +40,7 @@ impl Wait {
             // SAFETY: by the caller.
             None => unsafe { link.receive(pieces, true)? }.unwrap_or(0),
         };
-        // One long pause is enough to sleep; several short ones to stay awake.
-        let took = (start.elapsed().as_nanos() as u64).min(SPIN.as_nanos() as u64 * 8);
-        self.usual = (self.usual * 3 + took) / 4;
+        self.0.took(how, start.elapsed().as_nanos() as u64);
         Ok(n)
     }
 }

@@ -11,6 +11,7 @@ extern crate std;
 
 #[cfg(feature = "auth")]
 pub mod auth;
+pub mod choice;
 mod error;
 mod header;
 mod message;

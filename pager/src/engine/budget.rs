@@ -9,6 +9,8 @@ const MAX_RESERVE: usize = 2048;
 const FLOOR: usize = 256;
 /// Pages evicted at one go, between two looks at the faults.
 const BATCH: usize = 512;
+/// Fewer than this are not evicted without need.
+const FEW: usize = 16;
 /// No program fills memory faster than so many bytes in a microsecond.
 const FILL_RATE: u64 = 16_000;
 
@@ -81,7 +83,10 @@ impl Budget {
         let short = self.reserve.saturating_sub(now.free - release) + (over - release);
         let reclaim = short.min(now.standby);
         let kept = now.populated - release;
-        let want = self.pool.saturating_sub(kept).max(over.saturating_sub(release));
+        let short = self.pool.saturating_sub(kept);
+        // A few at a time are cheaper than one by one.
+        let short = if short < FEW && kept > self.reserve { 0 } else { short };
+        let want = short.max(over.saturating_sub(release));
         let evict = want
             .min(BATCH)
             .min(now.evictable.saturating_sub(FLOOR));

@@ -56,8 +56,9 @@ use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::Relaxed;
 use fault::Fault;
 use ops::Ops;
-use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fd::{AsFd, BorrowedFd};
+use crate::sys::timer::Timer;
+use rustix::event::{PollFd, PollFlags};
+use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 use tmem_wire::PAGE_SIZE;
 use zap::Zapper;
@@ -132,6 +133,21 @@ struct Engine {
     /// Pages whose only copy is on servers, or on the way there.
     remote: u64,
     poll: Vec<PollFd<'static>>,
+    timer: Timer,
+    waited: Waited,
+}
+
+/// What the last wait has shown.
+#[derive(Debug, Default)]
+struct Waited {
+    /// The userfaultfd may have something to say.
+    uffd: bool,
+    /// Nothing is known of the sockets.
+    blindly: bool,
+    /// Sockets that have something to say.
+    readable: Vec<i32>,
+    /// The sockets that were waited for.
+    fds: Vec<(i32, bool)>,
 }
 
 impl Engine {
@@ -151,7 +167,9 @@ impl Engine {
 
     /// Does everything that can be done now.
     fn turn(&mut self) {
-        self.read_messages();
+        if self.waited.uffd {
+            self.read_messages();
+        }
         let mut again = self.serve_faults();
         self.drive();
         again |= self.serve_faults();
@@ -226,7 +244,12 @@ impl Engine {
     /// Moves bytes to and from servers, and takes in what they answered.
     fn drive(&mut self) {
         let mut done = core::mem::take(&mut self.done);
-        self.net.drive(now_ns(), &mut done);
+        let now = now_ns();
+        if self.waited.blindly {
+            self.net.drive(now, &mut done);
+        } else {
+            self.net.receive(&self.waited.readable, now, &mut done);
+        }
         for completion in done.drain(..) {
             self.complete(completion);
         }
@@ -295,36 +318,63 @@ impl Engine {
     /// Waits until there is something to do.
     fn wait(&mut self) {
         let now = now_ns();
+        self.waited.readable.clear();
+        self.waited.uffd = true;
+        self.waited.blindly = true;
         if self.net.outstanding(Lane::Demand) > 0 && self.pace.spins(now) {
             sys::thread::pause();
             return;
         }
-        let busy = !self.faults.is_empty() || self.work_left();
+        if !self.faults.is_empty() || self.work_left() {
+            return;
+        }
         let until = self
             .net
             .next_timer()
             .unwrap_or(u64::MAX)
             .min(self.sampled_ns + self.budget.patience(self.sampled.0) * 1000);
-        let timeout = if busy { 0 } else { until.saturating_sub(now) };
-        let mut fds = Vec::new();
+        if until <= now {
+            return;
+        }
+        self.timer.set(until, now);
+        self.sleep();
+    }
+
+    /// Waits for the userfaultfd, the sockets and the timer.
+    fn sleep(&mut self) {
+        let mut fds = core::mem::take(&mut self.waited.fds);
+        fds.clear();
         self.net.poll_fds(&mut fds);
         self.poll.clear();
-        // SAFETY: both live as long as the engine; sockets are not closed
-        // before `poll` returned, and the list is made anew each time.
-        let fd = unsafe { BorrowedFd::borrow_raw(rustix::fd::AsRawFd::as_raw_fd(&self.uffd.as_fd())) };
-        self.poll.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
-        for (raw, write) in fds {
-            let write = if write { PollFlags::OUT } else { PollFlags::empty() };
-            // SAFETY: as above.
+        let own = [self.uffd.raw(), self.timer.raw()].map(|fd| (fd, false));
+        for &(raw, write) in own.iter().chain(&fds) {
+            let write = if write {
+                PollFlags::OUT
+            } else {
+                PollFlags::empty()
+            };
+            // SAFETY: the userfaultfd and the timer live as long as the engine,
+            // and no socket is closed before `poll` has returned; the list is
+            // made anew each time.
             let fd = unsafe { BorrowedFd::borrow_raw(raw) };
-            self.poll.push(PollFd::from_borrowed_fd(fd, PollFlags::IN | write));
+            self.poll
+                .push(PollFd::from_borrowed_fd(fd, PollFlags::IN | write));
         }
-        let timeout = Timespec {
-            tv_sec: (timeout / 1_000_000_000) as i64,
-            tv_nsec: (timeout % 1_000_000_000) as i64,
-        };
-        // Interrupted or not: the turn looks at everything.
-        let _ = rustix::event::poll(&mut self.poll, Some(&timeout));
+        // Interrupted or not: the turn looks at what there is.
+        self.waited.blindly = rustix::event::poll(&mut self.poll, None).is_err();
+        let ready = |at: usize| !self.poll[at].revents().is_empty();
+        self.waited.uffd = ready(0);
+        if ready(1) {
+            self.timer.fired();
+            // By the clock there may be something to do that no socket tells.
+            self.waited.blindly = true;
+        }
+        for (at, (raw, _)) in (own.len()..).zip(&fds) {
+            if ready(at) {
+                self.waited.readable.push(*raw);
+            }
+        }
+        self.waited.fds = fds;
     }
 
     /// Whether the next turn has something to do that nothing will announce.

@@ -4,23 +4,18 @@
 //! a fault costs otherwise; to switch to one on the same processor costs little.
 //! So while a program asks for pages one by one, and waits for each, the engine
 //! runs on the processor of the thread that faults, and looks for the answer
-//! without sleeping as long as answers come soon. While pages stream, there is
+//! without sleeping where that has proved quicker. While pages stream, there is
 //! work for two processors, and the kernel places the engine.
 
 use super::Engine;
 use crate::sys::{now_ns, thread};
 use core::sync::atomic::Ordering::Relaxed;
+use tmem_wire::choice::{Choice, Waiting};
 
 /// Between two looks where the engine should be.
 const LOOK_NS: u64 = 2_000_000;
 /// Fewer pages for each fault than this, and the program is one that waits.
 const STREAMING: u64 = 8;
-/// After so many answers in a row that were not there in time, the engine
-/// sleeps for them, but for one of so many: they may come sooner again.
-const LATE: u32 = 8;
-const TRY: u32 = 32;
-/// The longest time to look for an answer without sleeping.
-const SPIN_NS: u64 = 150_000;
 
 /// What the engine knows of its pace.
 #[derive(Debug, Default)]
@@ -32,8 +27,9 @@ pub(super) struct Pace {
     looked_ns: u64,
     faults: u64,
     pages: u64,
-    /// Answers in a row that came late.
-    late: u32,
+    /// How to wait for answers.
+    choice: Choice,
+    waiting: Option<Waiting>,
     /// When the last demand read was sent.
     asked_ns: u64,
 }
@@ -49,18 +45,20 @@ impl Pace {
     /// A demand read was sent.
     pub(super) fn asked(&mut self, now: u64) {
         self.asked_ns = now;
+        self.waiting = Some(self.choice.next());
     }
 
     /// A demand read took so long.
     pub(super) fn answered(&mut self, ns: u64) {
-        self.late = if ns < SPIN_NS { 0 } else { self.late + 1 };
+        if let Some(how) = self.waiting.take() {
+            self.choice.took(how, ns);
+        }
     }
 
     /// Whether to look again at once instead of sleeping, with a demand read
     /// under way.
     pub(super) fn spins(&self, now: u64) -> bool {
-        let hopeful = self.late < LATE || self.late.is_multiple_of(TRY);
-        self.cpu.is_some() && hopeful && now < self.asked_ns + SPIN_NS
+        self.waiting == Some(Waiting::Awake) && now < self.asked_ns + self.choice.patience_ns()
     }
 }
 

@@ -15,6 +15,7 @@ use crate::slots::Slots;
 use crate::stats::Slot as Figures;
 use crate::sys::mem::Region;
 use crate::sys::proc::Proc;
+use crate::sys::timer::Timer;
 use crate::sys::uffd::{OpenError, REGISTER_MISSING, REGISTER_WP, Uffd, feature};
 use crate::sys::{self, now_ns, thread};
 use alloc::collections::VecDeque;
@@ -232,6 +233,8 @@ impl Engine {
             epoch: 0,
             remote: 0,
             poll: Vec::new(),
+            timer: Timer::new()?,
+            waited: super::Waited::default(),
         })
     }
 }

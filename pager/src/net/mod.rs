@@ -273,18 +273,24 @@ impl Servers {
         self.servers.iter().for_each(|s| s.poll_fds(out));
     }
 
-    /// Does all sending and receiving that can be done now, and what is due by
-    /// the clock; appends what came of it to `out`.
-    pub fn drive(&mut self, now_ns: u64, out: &mut Vec<Completion>) {
+    /// Sends what can be sent now, and does what is due by the clock; appends
+    /// what came of it to `out`.
+    pub fn send(&mut self, now_ns: u64, out: &mut Vec<Completion>) {
         out.append(&mut self.early);
-        self.poller.clear();
-        self.polled.clear();
         // Every demand lane before any bulk lane.
         for link in 0..2 {
             for s in &mut self.servers {
                 s.prepare(link, now_ns, &self.options, out);
             }
         }
+    }
+
+    /// Does all sending and receiving that can be done now, and what is due by
+    /// the clock; appends what came of it to `out`.
+    pub fn drive(&mut self, now_ns: u64, out: &mut Vec<Completion>) {
+        self.send(now_ns, out);
+        self.poller.clear();
+        self.polled.clear();
         for link in 0..2 {
             for (i, s) in self.servers.iter().enumerate() {
                 if let Some((sock, write)) = s.sock(link) {
@@ -302,6 +308,24 @@ impl Servers {
             };
             self.servers[*i].drive(*link, ready, now_ns, &self.options, out);
         }
+    }
+
+    /// [`Servers::drive`] where the caller has waited for the sockets of
+    /// [`Servers::poll_fds`] and knows which can be read.
+    pub fn receive(&mut self, readable: &[i32], now_ns: u64, out: &mut Vec<Completion>) {
+        for link in 0..2 {
+            for s in &mut self.servers {
+                let raw = s.sock(link).map(|(sock, _)| sock.raw());
+                if raw.is_some_and(|raw| readable.contains(&raw)) {
+                    let ready = Ready {
+                        read: true,
+                        write: true,
+                    };
+                    s.drive(link, ready, now_ns, &self.options, out);
+                }
+            }
+        }
+        self.send(now_ns, out);
     }
 
     /// When to call [`Servers::drive`] even if no socket is ready.

@@ -6,6 +6,7 @@ pub mod mem;
 pub mod proc;
 pub mod say;
 pub mod thread;
+pub mod timer;
 pub mod uffd;
 
 use rustix::time::{ClockId, clock_gettime};

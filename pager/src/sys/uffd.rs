@@ -477,6 +477,13 @@ impl Uffd {
     }
 }
 
+impl Uffd {
+    /// The descriptor's number.
+    pub fn raw(&self) -> i32 {
+        self.fd.raw()
+    }
+}
+
 impl AsFd for Uffd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
