@@ -43,6 +43,9 @@ pub(crate) struct Page {
     pub(crate) wanted: bool,
     /// Fetched ahead, and not asked for yet.
     pub(crate) ahead: bool,
+    /// The write that `slot` and `hash` speak of may still be under way: what a
+    /// server has can be read only after a later write has ended.
+    pub(crate) unsure: bool,
     /// When it was evicted last, on the slow clock of evictions.
     pub(crate) epoch: u8,
 }
@@ -65,6 +68,7 @@ const HOT: u64 = 1 << 42;
 const WANTED: u64 = 1 << 43;
 const AHEAD: u64 = 1 << 44;
 const STATE: u32 = 45;
+const UNSURE: u64 = 1 << 48;
 const EPOCH: u32 = 56;
 
 impl Packed {
@@ -82,6 +86,7 @@ impl Packed {
             | flag(page.hot, HOT)
             | flag(page.wanted, WANTED)
             | flag(page.ahead, AHEAD)
+            | flag(page.unsure, UNSURE)
             | (state << STATE)
             | (u64::from(page.epoch) << EPOCH);
         Packed {
@@ -107,6 +112,7 @@ impl Packed {
             hot: bits & HOT != 0,
             wanted: bits & WANTED != 0,
             ahead: bits & AHEAD != 0,
+            unsure: bits & UNSURE != 0,
             epoch: (bits >> EPOCH) as u8,
         }
     }
@@ -212,7 +218,7 @@ mod tests {
             Just(State::Lost),
         ];
         let slot = prop::option::of(any::<u64>().prop_map(Slot::from_bits));
-        (state, slot, any::<(u64, [bool; 4], u8)>()).prop_map(|(state, slot, (hash, b, epoch))| {
+        (state, slot, any::<(u64, [bool; 5], u8)>()).prop_map(|(state, slot, (hash, b, epoch))| {
             Page {
                 state,
                 slot,
@@ -221,6 +227,7 @@ mod tests {
                 hot: b[1],
                 wanted: b[2],
                 ahead: b[3],
+                unsure: b[4],
                 epoch,
             }
         })

@@ -8,11 +8,13 @@
 //! | `figures` | where figures are kept, and what is said of them at the end |
 //! | `fork` | what becomes of a forked child |
 //! | `large` | allocations larger than the machine's memory |
+//! | `direct` | direct input, on kernels that cannot move pages |
 //! | `remap` | `mremap` of memory that is adopted in part |
 //!
-//! Nothing here runs while a program is paged but `large` and `remap`; the engine runs in a
+//! Nothing here runs while a program is paged but the last three; the engine runs in a
 //! thread of its own, without the C library.
 
+mod direct;
 mod figures;
 mod fork;
 mod heap;

@@ -7,7 +7,7 @@ use tmem_tests::{MemServer, Outcome, Run, scale, software};
 
 /// Values of 4 KiB on the average.
 fn values() -> u64 {
-    scale::pick(20_000, 125_000)
+    scale::pick(12_000, 125_000)
 }
 
 /// Fills a redis-server, reads it back twice and ends it.

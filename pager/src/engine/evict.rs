@@ -162,7 +162,7 @@ impl Engine {
         entry.state = State::Pooled(frame);
         self.pages.set(page, &entry);
         self.count_remote(1);
-        if entry.slot.is_some() && xxh3_64(bytes) == entry.hash {
+        if entry.slot.is_some() && !entry.unsure && xxh3_64(bytes) == entry.hash {
             self.figures.clean_evictions.fetch_add(1, Relaxed);
             self.pool.put(frame, Kind::Standby, page);
         } else {
@@ -230,16 +230,24 @@ impl Engine {
     /// Whether pages may leave: there is, or will soon be, room for them.
     pub(super) fn may_evict(&self) -> bool {
         !self.grants.full
+            && !self.is_held_up()
             && self.net.any_up()
             && self.unplaced.len() < self.budget.pool
             && self.pool.holes() >= BLOCK
+    }
+
+    /// Whether nothing can be zapped for the moment.
+    fn is_held_up(&self) -> bool {
+        self.copying && super::direct::is_under_way()
     }
 
     /// Whether less memory will be resident by itself.
     pub(super) fn can_shrink(&self) -> bool {
         !self.was_up
             || self.pool.free() + self.pool.standby() > 0
-            || (!self.grants.full && self.net.any_up()
+            || (!self.grants.full
+                && !self.is_held_up()
+                && self.net.any_up()
                 && (self.pool.populated() > 0 || self.queue.pages() > 1024))
     }
 }

@@ -194,6 +194,7 @@ impl Engine {
             entry.state = State::Local;
             entry.wanted = false;
             entry.ahead = false;
+            entry.unsure |= copied && self.pool.kind(f) == Kind::Writing;
             self.pages.set(number, &entry);
             if !queued {
                 self.queue.push(number, 1, entry.hot);
@@ -228,6 +229,10 @@ impl Engine {
         let t = self.uffd.zero_pages(start, n * PAGE_SIZE, true);
         let done = t.done / PAGE_SIZE;
         self.filled(fault.page, done);
+        if fault.write {
+            // Each gets memory when it is written, which is soon.
+            self.growth.known += done as i64;
+        }
         self.fills.filled(fault.page, done.max(1));
         match t.stopped {
             Some(Errno::AGAIN) if done == 0 => return Err(Again),

@@ -12,6 +12,7 @@
 //! | `evict` | takes pages out of the program by moving them |
 //! | `zap` | the same on kernels that cannot move pages |
 //! | `pace` | where the engine's thread runs, and whether it sleeps |
+//! | `direct` | keeps zaps and direct input of the program apart |
 //! | `place` | finds remote memory for evicted pages and writes them |
 //! | `servers` | what servers answer, and what becomes of pages when they are lost |
 //!
@@ -20,6 +21,7 @@
 
 mod adopt;
 mod budget;
+pub mod direct;
 mod event;
 mod evict;
 mod fault;
@@ -122,8 +124,8 @@ struct Engine {
     refused: Vec<String>,
     was_up: bool,
     budget: Budget,
-    /// Resident pages when it was looked last, and frames with memory then.
-    sampled: (usize, usize),
+    /// Resident pages when it was looked last, and what [`Engine::held`] was.
+    sampled: (usize, i64),
     sampled_ns: u64,
     slow_ns: u64,
     growth: adopt::Growth,
@@ -263,7 +265,7 @@ impl Engine {
             return;
         };
         let resident = resident as usize;
-        self.sampled = (resident, self.pool.populated());
+        self.sampled = (resident, self.held());
         Figures::peak(
             &self.figures.peak_resident_bytes,
             (resident * PAGE_SIZE) as u64,
@@ -273,8 +275,14 @@ impl Engine {
 
     /// Resident pages now, as far as this thread can know.
     fn resident(&self) -> usize {
-        let (resident, populated) = self.sampled;
-        (resident + self.pool.populated()).saturating_sub(populated)
+        let (resident, held) = self.sampled;
+        resident.saturating_add_signed((self.held() - held) as isize)
+    }
+
+    /// Pages that the engine has put into the program and the pool, less those
+    /// that it took out.
+    fn held(&self) -> i64 {
+        self.pool.populated() as i64 + self.growth.known
     }
 
     /// Keeps the balance between the program, the pool and the servers.

@@ -81,6 +81,7 @@ impl Engine {
                 self.pages.update(page, |p| {
                     p.slot = Some(slot);
                     p.hash = hash;
+                    p.unsure = false;
                 });
             }
             at += frames.len();

@@ -188,6 +188,9 @@ impl Engine {
         let can_move = uffd.features & feature::MOVE != 0 && settings.path != Path::Copy;
         let bin = if can_move { movable(&uffd, &pool)? } else { None };
         let copying = bin.is_none();
+        if copying {
+            super::direct::copies();
+        }
         let how = if copying { "copied" } else { "moved" };
         if settings.level >= INFO {
             sys::say::line(&format!("paging begins; pages are {how}"));

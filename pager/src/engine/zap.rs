@@ -87,8 +87,11 @@ unsafe extern "C" fn zap(arg: *mut u8) -> ! {
     // SAFETY: what `Zapper::start` gave.
     let job = unsafe { &*arg.cast::<Job>() };
     loop {
-        while job.state.load(Ordering::Acquire) != ASKED {
-            thread::sleep_unless(&job.state, IDLE);
+        loop {
+            match job.state.load(Ordering::Acquire) {
+                ASKED => break,
+                other => thread::sleep_unless(&job.state, other),
+            }
         }
         // What could not be zapped is found present.
         let _ = mem::zap(
@@ -132,6 +135,15 @@ impl Engine {
     fn zap_run(&mut self, run: &PresentRun) -> Result<usize, Again> {
         let (start, len) = (run.start, run.end - run.start);
         let first = super::event::page(start);
+        let zapping = if self.copying {
+            match super::direct::Zapping::begin() {
+                Some(zapping) => Some(zapping),
+                None => return Err(Again),
+            }
+        } else {
+            // What the program may only read, no device is made to write to.
+            None
+        };
         match self.uffd.protect(start, len) {
             Err(Errno::AGAIN) => return Err(Again),
             Err(_) => {
@@ -152,6 +164,7 @@ impl Engine {
         }
         let foreign = self.zap_and_wait(start..start + len);
         foreign.into_iter().for_each(|range| self.discard(range));
+        drop(zapping);
         // Only what the page map says is true: the zap may have been refused.
         let mut left = 0;
         for frame in frames {
@@ -188,7 +201,16 @@ impl Engine {
         while ok && frames.len() * PAGE_SIZE < len {
             let done = frames.len() * PAGE_SIZE;
             let want = (len - done) / PAGE_SIZE;
-            let run = self.pool.take_free(want).or_else(|| self.pool.take_holes(want));
+            // Free frames serve as well as holes once the pool is as large as
+            // it is to be.
+            let run = if self.pool.populated() < self.budget.pool {
+                self.pool.take_holes(want)
+            } else {
+                self.pool.take_free(want)
+            };
+            let run = run
+                .or_else(|| self.pool.take_holes(want))
+                .or_else(|| self.pool.take_free(want));
             let Some((frame, n)) = run else {
                 ok = false;
                 break;
