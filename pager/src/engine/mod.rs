@@ -270,6 +270,7 @@ impl Engine {
             &self.figures.peak_resident_bytes,
             (resident * PAGE_SIZE) as u64,
         );
+        self.stay_near();
         self.watch_growth(resident, now);
     }
 

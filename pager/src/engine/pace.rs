@@ -17,6 +17,9 @@ const LOOK_NS: u64 = 2_000_000;
 /// Fewer pages for each fault than this, and the program is one that waits.
 const STREAMING: u64 = 8;
 
+/// So many samples without a fault before it is looked where the program runs.
+const SAMPLES: u32 = 4;
+
 /// What the engine knows of its pace.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
@@ -32,6 +35,9 @@ pub(super) struct Pace {
     waiting: Option<Waiting>,
     /// When the last demand read was sent.
     asked_ns: u64,
+    /// Faults there were at the last sample, and samples since a look.
+    sampled_faults: u64,
+    samples: u32,
 }
 
 impl Pace {
@@ -52,6 +58,16 @@ impl Pace {
     pub(super) fn answered(&mut self, ns: u64) {
         if let Some(how) = self.waiting.take() {
             self.choice.took(how, ns);
+        }
+    }
+
+    fn run_on(&mut self, cpu: Option<u32>) {
+        if cpu != self.cpu {
+            self.cpu = cpu;
+            match cpu {
+                Some(cpu) => thread::run_on(&thread::Cpus::one(cpu)),
+                None => thread::run_on(&self.all),
+            }
         }
     }
 
@@ -76,12 +92,19 @@ impl Engine {
         let few = pages - pace.pages < (faults - pace.faults) * STREAMING;
         (pace.looked_ns, pace.faults, pace.pages) = (now, faults, pages);
         let cpu = if few { self.proc.cpu_of(tid) } else { None };
-        if cpu != pace.cpu {
-            pace.cpu = cpu;
-            match cpu {
-                Some(cpu) => thread::run_on(&thread::Cpus::one(cpu)),
-                None => thread::run_on(&pace.all),
-            }
+        self.pace.run_on(cpu);
+    }
+
+    /// While memory grows that is not adopted, nothing wakes the engine but its
+    /// timer. A processor that sleeps may take its time to hear of one, the more
+    /// so when it is a virtual one; the program's does not sleep.
+    pub(super) fn stay_near(&mut self) {
+        let faults = self.figures.faults.load(Relaxed);
+        let quiet = core::mem::replace(&mut self.pace.sampled_faults, faults) == faults;
+        self.pace.samples += 1;
+        if quiet && self.pace.samples.is_multiple_of(SAMPLES) {
+            let cpu = self.proc.cpu_of(thread::leader());
+            self.pace.run_on(cpu);
         }
     }
 }

@@ -82,6 +82,9 @@ const BIN: usize = 512;
 /// seen to, so that what is wrong with them is said early.
 const SETTLED_NS: u64 = 20_000_000;
 
+/// Sleep shorter than this has to end in time.
+const CLOSE_US: u64 = 5_000;
+
 /// Runs the engine. Called by a thread that the C library does not know, with
 /// a file table of its own and all signals blocked.
 pub fn run(settings: Settings) -> ! {
@@ -130,12 +133,14 @@ fn begin(settings: Settings) -> Result<(), (u8, String)> {
 /// or the program has lived for a moment and nobody has seen to them.
 fn watch(settings: &Settings, proc: &Proc, budget: &Budget) {
     let start = now_ns();
+    let all = thread::cpus();
     loop {
         let resident = proc.resident_pages().unwrap_or(0) as usize;
         let bytes = (resident * PAGE_SIZE) as u64;
         Figures::peak(&settings.figures.peak_resident_bytes, bytes);
         let early = !settings.checked && now_ns() - start > SETTLED_NS;
         if settings.strict || early || resident > budget.target / 2 {
+            thread::run_on(&all);
             return;
         }
         let half = Budget {
@@ -145,6 +150,12 @@ fn watch(settings: &Settings, proc: &Proc, budget: &Budget) {
         let mut pause = half.patience(resident);
         if !settings.checked {
             pause = pause.min(SETTLED_NS / 1000);
+        }
+        if pause < CLOSE_US
+            && let Some(cpu) = proc.cpu_of(thread::leader())
+        {
+            // See `pace`: where the program runs, a timer is heard at once.
+            thread::run_on(&thread::Cpus::one(cpu));
         }
         thread::sleep_us(pause);
     }

@@ -172,6 +172,11 @@ impl Cpus {
     }
 }
 
+/// The process's first thread.
+pub fn leader() -> u32 {
+    rustix::process::getpid().as_raw_nonzero().get() as u32
+}
+
 /// The processors that the calling thread may run on.
 pub fn cpus() -> Cpus {
     let mut set = Cpus::default();
