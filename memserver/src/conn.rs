@@ -5,7 +5,7 @@ use crate::inbox::Inbox;
 use crate::link::Link;
 use crate::outbox::Outbox;
 use crate::server::Shared;
-use crate::sessions::{Session, bytes};
+use crate::sessions::{Left, Session, bytes};
 use std::io;
 use std::sync::Arc;
 use std::sync::PoisonError;
@@ -27,8 +27,11 @@ pub(crate) struct Conn {
 
 /// Why a connection ends.
 pub(crate) enum End {
-    /// The client or another thread ended it, or it broke.
-    Gone,
+    /// The client's system ended it: the client has ended, or comes back at
+    /// once.
+    Closed,
+    /// It broke, or another thread ended it.
+    Broken,
     /// A BYE.
     Bye(Header),
     /// The client does not keep to the protocol, or is not welcome.
@@ -36,8 +39,13 @@ pub(crate) enum End {
 }
 
 impl From<io::Error> for End {
-    fn from(_: io::Error) -> End {
-        End::Gone
+    fn from(error: io::Error) -> End {
+        match error.kind() {
+            io::ErrorKind::ConnectionReset
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::UnexpectedEof => End::Closed,
+            _ => End::Broken,
+        }
     }
 }
 
@@ -53,13 +61,18 @@ impl Conn {
             }
             Err(end) => (None, Err(end)),
         };
-        let bye = matches!(end, Err(End::Bye(_)));
+        let left = match &end {
+            Err(End::Bye(_)) => Left::Bye,
+            // What another thread cuts looks as if the client had closed it.
+            Err(End::Closed) if !self.link.is_cut() => Left::Closed,
+            _ => Left::Broken,
+        };
         if let Some(session) = session {
             let id = session.id;
             // So that the memory is gone when the session is.
             drop(session);
             let now = Instant::now();
-            self.shared.sessions.leave(id, self.key, bye, now);
+            self.shared.sessions.leave(id, self.key, left, now);
         }
         match end {
             Err(End::Bye(header)) => self.last(&header, Status::Ok, ""),
@@ -79,7 +92,7 @@ impl Conn {
     /// The next request; a malformed one ends the connection.
     pub(crate) fn request(&mut self) -> Result<Header, End> {
         let Some(head) = self.inbox.header(&self.link, &mut self.out)? else {
-            return Err(End::Gone);
+            return Err(End::Closed);
         };
         match Header::decode(&head) {
             Ok(header) if !header.reply => Ok(header),
@@ -113,7 +126,7 @@ impl Conn {
             }
             let header = self.request()?;
             if self.link.is_cut() {
-                return Err(End::Gone);
+                return Err(End::Broken);
             }
             if header.op != Op::Read && self.out.has_pages() {
                 // They are sent as they were when they were asked for.

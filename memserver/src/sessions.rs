@@ -15,6 +15,22 @@ const MAX_UNJOINED: usize = 64;
 /// How often a join looks whether the connection that it replaces is gone.
 const JOIN_CHECK: Duration = Duration::from_millis(100);
 
+/// How long a session outlives its last connection when the client's system
+/// closed that: as it does at the client's end. What breaks on the way is
+/// mostly not closed, and a client that lost a connection is back at once.
+const CLOSED: Duration = Duration::from_secs(2);
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// With a BYE.
+    Bye,
+    /// The client's system closed it.
+    Closed,
+    /// Otherwise.
+    Broken,
+}
+
 /// What a session is told about its connections.
 pub(crate) trait Cut: Send + Sync {
     /// Ends the connection soon; it answers by leaving the session.
@@ -228,15 +244,19 @@ impl Sessions {
         }
     }
 
-    /// A connection is gone, with a BYE or without. The session ends with its
-    /// last connection if one said BYE, else after the grace.
-    pub(crate) fn leave(&self, id: SessionId, key: u64, bye: bool, now: Instant) {
+    /// A connection is gone. The session ends with its last connection if one
+    /// said BYE, soon after it if that was closed, else after the grace.
+    pub(crate) fn leave(&self, id: SessionId, key: u64, how: Left, now: Instant) {
         let mut inner = self.lock();
         if let Some(slot) = inner.slots.get_mut(&id) {
-            slot.ending |= bye;
+            slot.ending |= how == Left::Bye;
         }
         inner.forget(id, key);
-        let gone = inner.left(id, now + self.grace);
+        let grace = match how {
+            Left::Closed => self.grace.min(CLOSED),
+            Left::Bye | Left::Broken => self.grace,
+        };
+        let gone = inner.left(id, now + grace);
         drop(inner);
         // Its memory goes here, where nobody waits for the lock.
         drop(gone);

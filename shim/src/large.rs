@@ -28,7 +28,7 @@ unsafe extern "C" {
 type Malloc = unsafe extern "C" fn(size_t) -> *mut c_void;
 type Calloc = unsafe extern "C" fn(size_t, size_t) -> *mut c_void;
 type Realloc = unsafe extern "C" fn(*mut c_void, size_t) -> *mut c_void;
-type Mmap = unsafe extern "C" fn(*mut c_void, size_t, c_int, c_int, c_int, off_t) -> *mut c_void;
+pub(crate) type Mmap = unsafe extern "C" fn(*mut c_void, size_t, c_int, c_int, c_int, off_t) -> *mut c_void;
 
 /// The functions that would have been called without this library.
 static MALLOC: AtomicUsize = AtomicUsize::new(0);
@@ -141,7 +141,7 @@ fn again(size: usize, glibc: bool) -> *mut c_void {
     }
 }
 
-fn real_mmap() -> Mmap {
+pub(crate) fn real_mmap() -> Mmap {
     let real = next(&MMAP, c"mmap", raw_mmap as *const () as usize);
     // SAFETY: it is mmap.
     unsafe { std::mem::transmute::<usize, Mmap>(real) }

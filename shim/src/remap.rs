@@ -1,19 +1,22 @@
 //! `mremap` of memory that is adopted in part.
 //!
 //! It takes memory of one mapping only. Two mappings that lie together are one
-//! for the kernel, unless only one of them is registered with a userfaultfd: a
-//! program that has them moved together is refused where it would not be
-//! without tmem. So what is refused for that reason is tried again once all
-//! memory is adopted.
+//! for the kernel, unless only one of them is registered with a userfaultfd when
+//! the other comes to be: a program that has them moved together is refused
+//! where it would not be without tmem. So what is refused for that reason is
+//! tried again once all memory is adopted, and then done mapping by mapping.
 
-use crate::large::next;
+use crate::large::{next, real_mmap};
 use libc::{c_int, c_void, size_t};
+use std::ops::Range;
 use std::sync::atomic::AtomicUsize;
+use tmem_pager::maps::{eligible, parse};
 
 type Mremap =
     unsafe extern "C" fn(*mut c_void, size_t, size_t, c_int, *mut c_void) -> *mut c_void;
 
 static MREMAP: AtomicUsize = AtomicUsize::new(0);
+const PAGE: usize = 4096;
 
 /// `mremap(2)`; a caller without a fifth argument leaves anything there, which
 /// the kernel does not look at.
@@ -32,11 +35,103 @@ unsafe extern "C" fn mremap(
     let got = unsafe { real(old, old_len, len, flags, new) };
     // SAFETY: errno is the calling thread's.
     let refused = got == libc::MAP_FAILED && unsafe { *libc::__errno_location() } == libc::EFAULT;
-    if refused && tmem_pager::engine::adopt_all() {
-        // SAFETY: by the caller; nothing was done the first time.
-        return unsafe { real(old, old_len, len, flags, new) };
+    if !refused || !tmem_pager::engine::adopt_all() {
+        return got;
     }
-    got
+    // SAFETY: by the caller; nothing was done the first time.
+    let got = unsafe { real(old, old_len, len, flags, new) };
+    // SAFETY: as above.
+    if got != libc::MAP_FAILED || unsafe { *libc::__errno_location() } != libc::EFAULT {
+        return got;
+    }
+    // SAFETY: by the caller.
+    unsafe { by_pieces(real, old, old_len, len, flags, new) }
+}
+
+/// The mappings that make up a range, if they would be one but for what tmem
+/// does: private anonymous memory with the same permissions and no gap.
+fn pieces(range: &Range<usize>) -> Option<Vec<Range<usize>>> {
+    let text = std::fs::read("/proc/thread-self/maps").ok()?;
+    let mut found: Vec<Range<usize>> = Vec::new();
+    let mut perms = None;
+    for mapping in parse(&text) {
+        let m = mapping.ok()?;
+        let part = m.start.max(range.start)..m.end.min(range.end);
+        if part.is_empty() {
+            continue;
+        }
+        let follows = found.last().map_or(range.start, |p| p.end) == part.start;
+        if !follows || !eligible(&m) || perms.is_some_and(|p| p != m.perms) {
+            return None;
+        }
+        perms = Some(m.perms);
+        found.push(part);
+    }
+    (found.last()?.end == range.end).then_some(found)
+}
+
+/// Moves, grows or shrinks several mappings as if they were one.
+unsafe fn by_pieces(
+    real: Mremap,
+    old: *mut c_void,
+    old_len: size_t,
+    len: size_t,
+    flags: c_int,
+    new: *mut c_void,
+) -> *mut c_void {
+    let failed = |error: c_int| {
+        // SAFETY: errno is the calling thread's.
+        unsafe { *libc::__errno_location() = error };
+        libc::MAP_FAILED
+    };
+    let (old_len, len) = (old_len.next_multiple_of(PAGE), len.next_multiple_of(PAGE));
+    let start = old as usize;
+    let Some(pieces) = pieces(&(start..start + old_len.min(len))) else {
+        return failed(libc::EFAULT);
+    };
+    let Some(last) = pieces.last().cloned() else {
+        return failed(libc::EFAULT);
+    };
+    let more = len.saturating_sub(old_len);
+    let fixed = flags & libc::MREMAP_FIXED != 0;
+    let keep = flags & libc::MREMAP_DONTUNMAP;
+    if !fixed && keep == 0 && more > 0 {
+        let (at, n) = (last.start as *mut c_void, last.len());
+        // SAFETY: grows the caller's memory where it lies, if there is room.
+        let got = unsafe { real(at, n, n + more, 0, std::ptr::null_mut()) };
+        if got != libc::MAP_FAILED {
+            return old;
+        }
+    }
+    if flags & libc::MREMAP_MAYMOVE == 0 {
+        return failed(libc::ENOMEM);
+    }
+    let to = if fixed {
+        new
+    } else {
+        let none = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: a new mapping, to be replaced piece by piece.
+        unsafe { real_mmap()(std::ptr::null_mut(), len, libc::PROT_NONE, none, -1, 0) }
+    };
+    if to == libc::MAP_FAILED {
+        return to;
+    }
+    for piece in &pieces {
+        let grown = if *piece == last { piece.len() + more } else { piece.len() };
+        let at = to.wrapping_byte_add(piece.start - start);
+        let how = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | keep;
+        // SAFETY: the caller's memory goes where the caller said, or where a
+        // place was just made for it.
+        let got = unsafe { real(piece.start as *mut c_void, piece.len(), grown, how, at) };
+        if got == libc::MAP_FAILED {
+            return got;
+        }
+    }
+    if old_len > len && keep == 0 {
+        // SAFETY: the caller gives the rest up.
+        unsafe { libc::munmap(old.byte_add(len), old_len - len) };
+    }
+    to
 }
 
 unsafe extern "C" fn raw_mremap(

@@ -176,7 +176,8 @@ fn a_forked_child_sees_the_right_data_or_none() {
 /// Random changes of the address space, `seeds` of them.
 fn model(setting: Setting, threads: &str, seeds: std::ops::Range<u64>) {
     for seed in seeds {
-        let args = [&*seed.to_string(), "5000", "256", threads];
+        let operations = scale::pick("1500", "5000");
+        let args = [&*seed.to_string(), operations, "256", threads];
         let program = Run::new(program("vm_model")).args(args);
         let native = program.run().ok();
         for share in [50, 20] {
@@ -187,21 +188,21 @@ fn model(setting: Setting, threads: &str, seeds: std::ops::Range<u64>) {
 
 #[test]
 fn random_changes_of_the_address_space_follow_the_model() {
-    model(Setting::PLAIN, "1", 1..scale::pick(5, 200));
+    model(Setting::PLAIN, "1", 1..scale::pick(4, 200));
 }
 
 #[test]
 fn random_changes_by_several_threads_follow_the_model() {
-    model(Setting::PLAIN, "4", 1..scale::pick(4, 100));
+    model(Setting::PLAIN, "4", 1..scale::pick(3, 100));
 }
 
 #[test]
 fn random_changes_follow_the_model_by_copying_pages() {
-    model(Setting::COPY, "1", 1..scale::pick(3, 100));
-    model(Setting::COPY, "4", 1..scale::pick(3, 100));
+    model(Setting::COPY, "1", 1..scale::pick(2, 100));
+    model(Setting::COPY, "4", 2..scale::pick(3, 100));
 }
 
 #[test]
 fn random_changes_follow_the_model_on_two_servers() {
-    model(Setting::TWO_SERVERS, "2", 1..scale::pick(3, 50));
+    model(Setting::TWO_SERVERS, "2", 1..scale::pick(2, 50));
 }

@@ -70,7 +70,7 @@ impl Engine {
         self.growth.least = self.growth.least.min(outside);
         let asked = ASKED.load(Acquire);
         if asked != ANSWERED.load(Relaxed) {
-            self.adopt();
+            self.adopt(true);
             ANSWERED.store(asked, Release);
         }
         if resident < self.budget.pressure || now < self.growth.next_ns {
@@ -81,7 +81,7 @@ impl Engine {
         if grown || hungry || self.growth.urgent {
             self.growth.urgent = false;
             self.growth.least = outside;
-            self.adopt();
+            self.adopt(false);
             let end = now_ns();
             let pause = ((end - now) * SHARE).max(1_000_000);
             // Nothing else to be found is no reason to look all the time.
@@ -90,19 +90,21 @@ impl Engine {
         }
     }
 
-    /// Registers all memory that can be paged and is not adopted yet.
-    pub(super) fn adopt(&mut self) {
+    /// Registers all memory that can be paged and is not adopted yet; with
+    /// `every`, also what would not be worth it.
+    pub(super) fn adopt(&mut self, every: bool) {
         let mut text = Vec::new();
         if self.proc.maps(&mut text).is_err() {
             return;
         }
-        let mut found = candidates(&text);
+        let mut found = candidates(&text, every);
         let adopted: Vec<_> = self.adopted.iter().collect();
         maps::subtract(&mut found, &adopted);
         maps::subtract(&mut found, &self.kept());
         let mode = uffd::REGISTER_MISSING | uffd::REGISTER_WP;
         found.retain(|range| {
-            range.len() >= SMALLEST && self.uffd.register(range.start, range.len(), mode).is_ok()
+            (every || range.len() >= SMALLEST)
+                && self.uffd.register(range.start, range.len(), mode).is_ok()
         });
         for range in &found {
             self.adopted.insert(range.clone());
@@ -135,7 +137,7 @@ impl Engine {
     /// order.
     fn kept(&self) -> Vec<Range<usize>> {
         let mut kept = self.settings.keep.clone();
-        let mut own = alloc::vec![self.pool.region(), self.probe];
+        let mut own = alloc::vec![self.pool.region(), self.probe, self.guard];
         own.extend(self.bin.as_ref().map(|b| b.1));
         own.extend(self.zapper.as_ref().map(|z| z.stack));
         kept.extend(own.iter().map(|r| r.start..r.end()));
@@ -145,7 +147,7 @@ impl Engine {
 }
 
 /// The ranges of a list of mappings that may be paged.
-fn candidates(text: &[u8]) -> Vec<Range<usize>> {
+fn candidates(text: &[u8], every: bool) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     // The end and size of the mapping before, if it cannot be used at all.
     let mut guard = (0, 0);
@@ -155,7 +157,7 @@ fn candidates(text: &[u8]) -> Vec<Range<usize>> {
         let len = m.end - m.start;
         if maps::eligible(&m) && m.perms.w {
             let stack = guard.0 == m.start && guard.1 <= GUARD && len <= STACK;
-            if !stack {
+            if every || !stack {
                 found.push(m.start..m.end);
             }
         }
@@ -183,7 +185,7 @@ mod tests {
 7f0064000000-7f0064100000 rw-p 00000000 00:00 0 
 7ffc00000000-7ffc00021000 rw-p 00000000 00:00 0                          [stack]
 ";
-        let found = candidates(text);
+        let found = candidates(text, false);
         assert_eq!(
             found,
             [

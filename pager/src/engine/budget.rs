@@ -4,9 +4,9 @@ use tmem_wire::PAGE_SIZE;
 
 /// The most frames that rest with nothing in them.
 const MAX_RESERVE: usize = 2048;
-/// Pages that are left to the program whatever the budget: with fewer it could
-/// not make progress.
-const FLOOR: usize = 256;
+/// Resident pages of files, such as the program's code, that do not count: the
+/// kernel takes them back by itself when memory is short.
+const FILES: usize = 2048;
 /// Pages evicted at one go, between two looks at the faults.
 const BATCH: usize = 512;
 /// Fewer than this are not evicted without need.
@@ -27,6 +27,9 @@ pub(crate) struct Budget {
     pub(crate) pool: usize,
     /// Frames of these that have nothing in them.
     pub(crate) reserve: usize,
+    /// Pages that are left to the program even where files take up the budget:
+    /// with fewer it would do little but wait.
+    pub(crate) floor: usize,
 }
 
 /// What is there now, in pages.
@@ -63,9 +66,10 @@ impl Budget {
         Budget {
             target: pages - (pages / 64).min(1024),
             pressure: pages - (pages / 16).min(4096),
-            limit: pages + (pages / 40).min(2048),
+            limit: pages + (pages / 40).min(1024),
             pool,
             reserve: (pool / 4).min(MAX_RESERVE),
+            floor: pages / 4,
         }
     }
 
@@ -73,6 +77,11 @@ impl Budget {
     /// pages into while the others are being written.
     pub(crate) fn frames(&self) -> usize {
         self.pool * 2 + 8 * BATCH
+    }
+
+    /// Of `resident` pages with `files` among them, those that count.
+    pub(crate) fn counted(resident: usize, files: usize) -> usize {
+        resident - files.min(FILES)
     }
 
     /// What to do now.
@@ -89,7 +98,7 @@ impl Budget {
         let want = short.max(over.saturating_sub(release));
         let evict = want
             .min(BATCH)
-            .min(now.evictable.saturating_sub(FLOOR));
+            .min(now.evictable.saturating_sub(self.floor));
         Plan {
             evict,
             reclaim,
@@ -118,7 +127,7 @@ mod tests {
             prop_assert!(b.pressure < b.target && b.target < pages && pages < b.limit);
             prop_assert!(b.pool * 2 < pages && b.reserve < b.pool);
             // 5 % and 16 MiB are promised; half of that is for what comes late.
-            prop_assert!(b.limit <= pages + pages / 40 + 2048);
+            prop_assert!(b.limit <= pages + pages / 40 + 1024);
         }
 
         #[test]
@@ -146,7 +155,7 @@ mod tests {
                 now.evictable -= plan.evict;
             }
             prop_assert_eq!(b.plan(&now), Plan::default());
-            prop_assert!(now.resident <= b.target || now.evictable <= FLOOR);
+            prop_assert!(now.resident <= b.target || now.evictable <= b.floor);
         }
     }
 

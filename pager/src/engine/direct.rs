@@ -13,6 +13,8 @@ use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 static COPYING: AtomicBool = AtomicBool::new(false);
 /// Whether a zap is under way.
 static ZAPPING: AtomicBool = AtomicBool::new(false);
+/// Whether memory has to be zapped before more is read.
+static HOLD: AtomicBool = AtomicBool::new(false);
 /// Threads that read directly.
 static READING: AtomicU32 = AtomicU32::new(0);
 
@@ -26,10 +28,19 @@ pub fn is_needed() -> bool {
     COPYING.load(Relaxed)
 }
 
+/// Has threads wait before they read directly, because memory is short.
+pub(super) fn hold(on: bool) {
+    HOLD.store(on, Relaxed);
+}
+
 /// Whether some thread reads directly now.
 pub(super) fn is_under_way() -> bool {
     READING.load(SeqCst) > 0
 }
+
+/// How often, and how long, a thread that wants to read waits.
+const PATIENCE: u32 = 10_000;
+const NAP_US: u64 = 50;
 
 /// As long as this lives, nothing is zapped. It is to be short: meanwhile the
 /// budget is not kept.
@@ -37,15 +48,22 @@ pub(super) fn is_under_way() -> bool {
 pub struct Direct(());
 
 impl Direct {
-    /// Waits for a zap that is under way.
+    /// Waits for a zap that is under way, and for a moment where memory is
+    /// short.
     pub fn begin() -> Direct {
+        for _ in 0..PATIENCE {
+            if !HOLD.load(Relaxed) {
+                break;
+            }
+            crate::sys::thread::sleep_us(NAP_US);
+        }
         loop {
             READING.fetch_add(1, SeqCst);
             if !ZAPPING.load(SeqCst) {
                 return Direct(());
             }
             READING.fetch_sub(1, SeqCst);
-            crate::sys::thread::sleep_us(50);
+            crate::sys::thread::sleep_us(NAP_US);
         }
     }
 }

@@ -11,6 +11,7 @@
 //! | `fetch` | reads pages from servers, ahead of the program where it can tell |
 //! | `evict` | takes pages out of the program by moving them |
 //! | `zap` | the same on kernels that cannot move pages |
+//! | `guard` | sees to it that a defect of all this does not hang the program |
 //! | `pace` | where the engine's thread runs, and whether it sleeps |
 //! | `direct` | keeps zaps and direct input of the program apart |
 //! | `place` | finds remote memory for evicted pages and writes them |
@@ -27,6 +28,7 @@ mod evict;
 mod fault;
 mod fetch;
 mod fill;
+mod guard;
 mod ops;
 mod pace;
 mod place;
@@ -94,6 +96,8 @@ struct Engine {
     bin: Option<(Uffd, Region)>,
     /// A page to ask through whether an event waits.
     probe: Region,
+    /// The guard's stack.
+    guard: Region,
     /// Pages cannot be moved here.
     copying: bool,
     /// Started when it is needed.
@@ -169,6 +173,7 @@ impl Engine {
 
     /// Does everything that can be done now.
     fn turn(&mut self) {
+        guard::turn();
         if self.waited.uffd {
             self.read_messages();
         }
@@ -261,15 +266,13 @@ impl Engine {
     /// Looks how much memory is resident.
     fn sample(&mut self, now: u64) {
         self.sampled_ns = now;
-        let Ok(resident) = self.proc.resident_pages() else {
+        let Ok((resident, files)) = self.proc.resident_pages() else {
             return;
         };
-        let resident = resident as usize;
+        let bytes = resident * PAGE_SIZE as u64;
+        let resident = Budget::counted(resident as usize, files as usize);
         self.sampled = (resident, self.held());
-        Figures::peak(
-            &self.figures.peak_resident_bytes,
-            (resident * PAGE_SIZE) as u64,
-        );
+        Figures::peak(&self.figures.peak_resident_bytes, bytes);
         self.stay_near();
         self.watch_growth(resident, now);
     }
@@ -300,6 +303,9 @@ impl Engine {
         }
         if plan.release > 0 {
             self.release(plan.release);
+        }
+        if self.copying {
+            direct::hold(plan.evict > 0 && self.resident() > self.budget.target);
         }
         if plan.evict > 0 && self.may_evict() {
             // Before the first page leaves: a child forked at this moment must

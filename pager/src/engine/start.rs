@@ -135,8 +135,9 @@ fn watch(settings: &Settings, proc: &Proc, budget: &Budget) {
     let start = now_ns();
     let all = thread::cpus();
     loop {
-        let resident = proc.resident_pages().unwrap_or(0) as usize;
-        let bytes = (resident * PAGE_SIZE) as u64;
+        let (resident, files) = proc.resident_pages().unwrap_or((0, 0));
+        let bytes = resident * PAGE_SIZE as u64;
+        let resident = Budget::counted(resident as usize, files as usize);
         Figures::peak(&settings.figures.peak_resident_bytes, bytes);
         let early = !settings.checked && now_ns() - start > SETTLED_NS;
         if settings.strict || early || resident > budget.target / 2 {
@@ -196,6 +197,7 @@ impl Engine {
         let pool = Pool::new(budget.frames())?;
         let probe = Region::new(PAGE_SIZE)?;
         uffd.register(probe.start, probe.len, REGISTER_WP)?;
+        let guard = super::guard::start(settings.figures)?;
         let can_move = uffd.features & feature::MOVE != 0 && settings.path != Path::Copy;
         let bin = if can_move { movable(&uffd, &pool)? } else { None };
         let copying = bin.is_none();
@@ -216,6 +218,7 @@ impl Engine {
             proc,
             bin,
             probe,
+            guard,
             copying,
             zapper: None,
             pages: Pages::default(),

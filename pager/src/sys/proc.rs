@@ -77,11 +77,12 @@ impl Proc {
         Ok(proc)
     }
 
-    /// Resident pages of the process.
+    /// Resident pages of the process, and those among them that are of files or
+    /// shared.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn resident_pages(&self) -> Result<u64, Errno> {
+    pub fn resident_pages(&self) -> Result<(u64, u64), Errno> {
         let mut buf = [0u8; 128];
         let n = rustix::io::pread(&self.statm, &mut buf, 0)?;
         let mut fields = buf[..n].split(|b| *b == b' ').map(|f| {
@@ -89,7 +90,10 @@ impl Proc {
                 .take_while(|b| b.is_ascii_digit())
                 .fold(0, |v, b| v * 10 + u64::from(b - b'0'))
         });
-        fields.nth(1).ok_or(Errno::INVAL)
+        let resident = fields.nth(1).ok_or(Errno::INVAL)?;
+        let files = fields.next().ok_or(Errno::INVAL)?;
+        // They are not read at one moment.
+        Ok((resident, files.min(resident)))
     }
 
     /// The whole of `maps`.
@@ -190,14 +194,8 @@ impl Proc {
 
     /// The processor that a thread of the process runs on, or ran on last.
     pub fn cpu_of(&self, tid: u32) -> Option<u32> {
-        use core::fmt::Write;
-        let mut path = Path::default();
-        write!(path, "/proc/self/task/{tid}/stat\0").ok()?;
-        let path = core::ffi::CStr::from_bytes_until_nul(&path.bytes).ok()?;
-        let fd = open(path, OFlags::RDONLY).ok()?;
         let mut buf = [0u8; 512];
-        let n = rustix::io::read(&fd, &mut buf).ok()?;
-        processor(&buf[..n])
+        processor(of_thread(tid, "stat", &mut buf)?)
     }
 
     /// Copies memory of the program without touching it: what is not there
@@ -216,6 +214,26 @@ impl Proc {
             _ => Err(Errno::IO),
         }
     }
+}
+
+/// Whether a thread of the process waits in the function `name` of the kernel,
+/// as far as the kernel says so.
+pub fn waits_for(tid: u32, name: &[u8]) -> bool {
+    let mut buf = [0u8; 64];
+    of_thread(tid, "wchan", &mut buf) == Some(name)
+}
+
+/// The beginning of a file of a thread.
+fn of_thread<'a>(tid: u32, file: &str, buf: &'a mut [u8]) -> Option<&'a [u8]> {
+    use core::fmt::Write;
+    let mut path = Path::default();
+    // By the thread that asks: the process has no entry of its own once its
+    // first thread has ended.
+    write!(path, "/proc/thread-self/../{tid}/{file}\0").ok()?;
+    let path = core::ffi::CStr::from_bytes_until_nul(&path.bytes).ok()?;
+    let fd = open(path, OFlags::RDONLY).ok()?;
+    let n = rustix::io::read(&fd, &mut *buf).ok()?;
+    Some(&buf[..n])
 }
 
 /// A path, without the heap.

@@ -1,0 +1,68 @@
+//! Sees to it that a defect of the engine does not hang the program.
+//!
+//! Were the engine to touch memory that it has evicted, it would wait for
+//! itself, and every thread that faults with it. A second thread looks once a
+//! second whether the engine had a turn; if not, it asks the kernel what the
+//! engine waits for. A fault of its own is counted and ends the program with a
+//! message.
+
+use crate::stats::Slot as Figures;
+use crate::sys::mem::Region;
+use crate::sys::proc::waits_for;
+use crate::sys::{say, thread};
+use alloc::boxed::Box;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
+use rustix::io::Errno;
+
+/// Between two looks, in microseconds.
+const LOOK_US: u64 = 1_000_000;
+
+/// Turns that the engine has had.
+static TURNS: AtomicU64 = AtomicU64::new(0);
+
+/// The engine has a turn.
+pub(super) fn turn() {
+    TURNS.store(TURNS.load(Relaxed).wrapping_add(1), Relaxed);
+}
+
+struct Guard {
+    engine: u32,
+    figures: &'static Figures,
+}
+
+/// Starts the guard of the calling thread; its stack.
+///
+/// # Errors
+/// The kernel's.
+pub(super) fn start(figures: &'static Figures) -> Result<Region, Errno> {
+    let guard = Box::leak(Box::new(Guard {
+        engine: rustix::thread::gettid().as_raw_nonzero().get() as u32,
+        figures,
+    }));
+    let stack = Region::stack(64 << 10)?;
+    // SAFETY: the entry never returns and uses no thread-local storage; its
+    // argument lives for ever, and the stack is its own. The calling thread has
+    // blocked all signals.
+    unsafe { thread::spawn(stack, watch, core::ptr::from_mut(guard).cast())? };
+    Ok(stack)
+}
+
+unsafe extern "C" fn watch(arg: *mut u8) -> ! {
+    // SAFETY: what `start` gave.
+    let guard = unsafe { &*arg.cast::<Guard>() };
+    thread::close_all();
+    let mut seen = TURNS.load(Relaxed);
+    loop {
+        thread::sleep_us(LOOK_US);
+        let turns = TURNS.load(Relaxed);
+        if turns == seen && waits_for(guard.engine, b"handle_userfault") {
+            guard.figures.self_faults.fetch_add(1, Relaxed);
+            say::die(
+                "a defect of tmem: its engine touched memory that it had evicted; the program \
+                 is ended",
+            );
+        }
+        seen = turns;
+    }
+}
