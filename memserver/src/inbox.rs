@@ -22,7 +22,7 @@ impl Wait {
     /// As [`Link::receive`].
     unsafe fn receive(&mut self, link: &Link, pieces: &mut [Piece]) -> io::Result<usize> {
         let start = Instant::now();
-        let how = self.0.next();
+        let how = self.0.choose();
         let mut got = None;
         if how == Waiting::Awake {
             let patience = Duration::from_nanos(self.0.patience_ns());

@@ -43,8 +43,8 @@ pub(crate) struct Page {
     pub(crate) wanted: bool,
     /// Fetched ahead, and not asked for yet.
     pub(crate) ahead: bool,
-    /// The write that `slot` and `hash` speak of may still be under way: what a
-    /// server has can be read only after a later write has ended.
+    /// What `hash` is the hash of may not be in `slot` yet: it waits to be
+    /// written, or its write was under way when the page went back.
     pub(crate) unsure: bool,
     /// When it was evicted last, on the slow clock of evictions.
     pub(crate) epoch: u8,
@@ -133,12 +133,12 @@ pub(crate) struct Pages {
 impl Pages {
     /// The entry of a page, that of an unknown page when there is none.
     pub(crate) fn get(&self, page: u64) -> Page {
-        let block = |c: &Box<Chunk>| {
+        let block = |c: &Chunk| {
             let block = c[(page % CHUNK / BLOCK) as usize].as_ref()?;
             Some(block[(page % BLOCK) as usize].unpack())
         };
         let chunk = self.chunks.get(&(page / CHUNK));
-        chunk.and_then(block).unwrap_or_default()
+        chunk.and_then(|c| block(c)).unwrap_or_default()
     }
 
     /// Replaces the entry of a page.

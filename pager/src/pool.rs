@@ -15,8 +15,8 @@
 //! Moving a page into the program makes its frame a hole, moving one out fills
 //! a hole: frames circulate, and nothing is allocated or freed on the way.
 
-use crate::frames::FrameSet;
 pub(crate) use crate::frames::BLOCK;
+use crate::frames::FrameSet;
 use crate::sys::mem::Region;
 use alloc::vec::Vec;
 use rustix::io::Errno;

@@ -26,7 +26,7 @@ impl Fifo {
         self.pages += u64::from(n);
         match self.runs.back_mut() {
             Some((first, len)) if *first + u64::from(*len) == page && *len + n <= MAX_RUN => {
-                *len += n
+                *len += n;
             }
             _ => self.runs.push_back((page, n)),
         }

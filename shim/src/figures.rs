@@ -47,7 +47,14 @@ fn map(fd: libc::c_int) -> Option<&'static Shared> {
     let rw = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: a new mapping of a file that is long enough.
     let at = unsafe {
-        libc::mmap(std::ptr::null_mut(), Shared::LEN, rw, libc::MAP_SHARED, fd, 0)
+        libc::mmap(
+            std::ptr::null_mut(),
+            Shared::LEN,
+            rw,
+            libc::MAP_SHARED,
+            fd,
+            0,
+        )
     };
     // SAFETY: mapped for good, page-aligned, and atomics throughout.
     (at != libc::MAP_FAILED).then(|| unsafe { &*at.cast::<Shared>() })
@@ -55,9 +62,15 @@ fn map(fd: libc::c_int) -> Option<&'static Shared> {
 
 /// Figures of this process alone, told at its end where the user asks for that.
 pub(crate) fn own(file: Option<PathBuf>, summary: bool) -> &'static Slot {
-    // SAFETY: all zeros is a valid value of every field.
-    let slot: Box<Slot> = unsafe { Box::new_zeroed().assume_init() };
-    let slot: &'static Slot = Box::leak(slot);
+    let layout = std::alloc::Layout::new::<Slot>();
+    // SAFETY: the layout is that of a slot, which is not empty.
+    let slot = unsafe { std::alloc::alloc_zeroed(layout) }.cast::<Slot>();
+    if slot.is_null() {
+        std::alloc::handle_alloc_error(layout);
+    }
+    // SAFETY: allocated just now and for good; all zeros is a valid value of
+    // every field.
+    let slot: &'static Slot = unsafe { &*slot };
     let pid = std::process::id();
     slot.pid.store(pid, Relaxed);
     if file.is_some() || summary {

@@ -123,7 +123,11 @@ impl Heap {
     pub(crate) unsafe fn begin_anew(&self) {
         END.store(0, Ordering::Release);
         // SAFETY: no other thread is there; the old value owns nothing.
-        unsafe { self.inner.get().write(Dlmalloc::new_with_allocator(Reserve)) };
+        unsafe {
+            self.inner
+                .get()
+                .write(Dlmalloc::new_with_allocator(Reserve));
+        };
         self.locked.store(false, Ordering::Release);
     }
 }

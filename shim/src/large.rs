@@ -28,7 +28,8 @@ unsafe extern "C" {
 type Malloc = unsafe extern "C" fn(size_t) -> *mut c_void;
 type Calloc = unsafe extern "C" fn(size_t, size_t) -> *mut c_void;
 type Realloc = unsafe extern "C" fn(*mut c_void, size_t) -> *mut c_void;
-pub(crate) type Mmap = unsafe extern "C" fn(*mut c_void, size_t, c_int, c_int, c_int, off_t) -> *mut c_void;
+pub(crate) type Mmap =
+    unsafe extern "C" fn(*mut c_void, size_t, c_int, c_int, c_int, off_t) -> *mut c_void;
 
 /// The functions that would have been called without this library.
 static MALLOC: AtomicUsize = AtomicUsize::new(0);
@@ -72,7 +73,11 @@ unsafe extern "C" fn slow_malloc(size: size_t) -> *mut c_void {
     let real = next(&MALLOC, c"malloc", __libc_malloc as *const () as usize);
     // SAFETY: it is malloc; the caller vouches for the rest.
     let at = unsafe { std::mem::transmute::<usize, Malloc>(real)(size) };
-    if at.is_null() && size >= LARGE { again(size, real == __libc_malloc as *const () as usize) } else { at }
+    if at.is_null() && size >= LARGE {
+        again(size, real == __libc_malloc as *const () as usize)
+    } else {
+        at
+    }
 }
 
 /// `calloc(3)`.

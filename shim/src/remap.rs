@@ -12,8 +12,7 @@ use std::ops::Range;
 use std::sync::atomic::AtomicUsize;
 use tmem_pager::maps::{eligible, parse};
 
-type Mremap =
-    unsafe extern "C" fn(*mut c_void, size_t, size_t, c_int, *mut c_void) -> *mut c_void;
+type Mremap = unsafe extern "C" fn(*mut c_void, size_t, size_t, c_int, *mut c_void) -> *mut c_void;
 
 static MREMAP: AtomicUsize = AtomicUsize::new(0);
 const PAGE: usize = 4096;
@@ -117,7 +116,11 @@ unsafe fn by_pieces(
         return to;
     }
     for piece in &pieces {
-        let grown = if *piece == last { piece.len() + more } else { piece.len() };
+        let grown = if *piece == last {
+            piece.len() + more
+        } else {
+            piece.len()
+        };
         let at = to.wrapping_byte_add(piece.start - start);
         let how = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | keep;
         // SAFETY: the caller's memory goes where the caller said, or where a

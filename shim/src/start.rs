@@ -33,7 +33,9 @@ extern "C" fn begin() {
         Ok(Some(options)) => start(&options),
         Ok(None) => {}
         Err(text) => {
-            let strict = std::env::var_os("TMEM_STRICT").is_some_and(|v| v != "0");
+            // The options are not to be had, but this one may be.
+            let strict = std::env::var("TMEM_STRICT")
+                .is_ok_and(|v| matches!(v.trim(), "1" | "true" | "yes" | "on"));
             refuse(&text, strict);
         }
     }
@@ -42,7 +44,9 @@ extern "C" fn begin() {
 /// Says why the program is not paged, and ends it where that is asked for.
 fn refuse(text: &str, strict: bool) {
     if strict {
-        say(&format!("{text}; the program is not started, as TMEM_STRICT asks"));
+        say(&format!(
+            "{text}; the program is not started, as TMEM_STRICT asks"
+        ));
         // SAFETY: ends the process; nothing of the program has run.
         unsafe { libc::_exit(NOT_STARTED) };
     }
@@ -169,7 +173,7 @@ unsafe extern "C" fn enter(arg: *mut u8) -> ! {
     thread::hurry();
     // SAFETY: what `spawn` gave.
     let settings = unsafe { Box::from_raw(arg.cast::<Settings>()) };
-    engine::run(*settings)
+    engine::run(&settings)
 }
 
 /// Waits until it is known whether the program can be paged.

@@ -100,6 +100,13 @@ fn threads_under_locks_keep_shared_memory_consistent() {
 }
 
 #[test]
+fn pages_that_change_while_they_leave_come_back_as_they_were_last() {
+    compare("rewrite", &["96", "200000", "2"], Setting::PLAIN, 24);
+    compare("rewrite", &["96", "100000", "4"], Setting::TWO_SERVERS, 24);
+    compare("rewrite", &["96", "100000", "2"], Setting::COPY, 24);
+}
+
+#[test]
 fn threads_that_come_and_go_are_paged() {
     compare("churn", &["64", "60"], Setting::PLAIN, 24);
 }

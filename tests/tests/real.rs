@@ -26,7 +26,7 @@ fn script(name: &str) -> String {
 #[test]
 fn sort_of_a_large_file() {
     let inputs = Inputs::default();
-    let lines = inputs.lines(scale::pick(500_000, 12_000_000));
+    let lines = inputs.lines(scale::pick(250_000, 12_000_000));
     let sort = software::find("sort", "coreutils");
     matrix(
         &Run::new(sort)
@@ -38,7 +38,7 @@ fn sort_of_a_large_file() {
 #[test]
 fn python_with_large_dicts_and_lists() {
     let python = software::find("python3", "python3");
-    let count = scale::pick("80000", "2000000");
+    let count = scale::pick("40000", "2000000");
     // Without it, the order of a dict's strings differs from run to run.
     let run = Run::new(python)
         .env("PYTHONHASHSEED", "0")

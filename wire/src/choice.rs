@@ -30,7 +30,7 @@ pub struct Choice {
 
 impl Choice {
     /// How to spend the next wait.
-    pub fn next(&mut self) -> Waiting {
+    pub fn choose(&mut self) -> Waiting {
         self.waits = (self.waits + 1) % ROUND;
         // To lie awake for long is never worth it.
         let awake = self.awake_ns < self.asleep_ns && self.awake_ns < LONGEST_NS / 2;
@@ -72,8 +72,12 @@ mod tests {
     fn share_awake(awake_ns: u64, asleep_ns: u64, choice: &mut Choice) -> usize {
         (0..640)
             .filter(|_| {
-                let how = choice.next();
-                let ns = if how == Waiting::Awake { awake_ns } else { asleep_ns };
+                let how = choice.choose();
+                let ns = if how == Waiting::Awake {
+                    awake_ns
+                } else {
+                    asleep_ns
+                };
                 choice.took(how, ns);
                 how == Waiting::Awake
             })

@@ -125,9 +125,7 @@ impl Engine {
                 self.enqueue_present(part);
             }
         }
-        self.figures
-            .adopted_bytes
-            .fetch_add(bytes as u64, Relaxed);
+        self.figures.adopted_bytes.fetch_add(bytes as u64, Relaxed);
         if bytes > 0 {
             self.say(DEBUG, &format!("adopted {} KiB", bytes >> 10));
         }

@@ -94,7 +94,11 @@ impl Budget {
         let kept = now.populated - release;
         let short = self.pool.saturating_sub(kept);
         // A few at a time are cheaper than one by one.
-        let short = if short < FEW && kept > self.reserve { 0 } else { short };
+        let short = if short < FEW && kept > self.reserve {
+            0
+        } else {
+            short
+        };
         let want = short.max(over.saturating_sub(release));
         let evict = want
             .min(BATCH)

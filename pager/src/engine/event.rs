@@ -137,7 +137,11 @@ impl Engine {
         let doomed: Vec<_> = self.doomed.iter().collect();
         for range in doomed {
             let mut present = Vec::new();
-            if self.proc.present(range.start, range.end, &mut present).is_err() {
+            if self
+                .proc
+                .present(range.start, range.end, &mut present)
+                .is_err()
+            {
                 continue;
             }
             self.doomed.remove(range);
@@ -152,7 +156,11 @@ impl Engine {
     pub(super) fn enqueue_present(&mut self, range: Range<usize>) {
         let mut present = Vec::new();
         // Without the kernel's answer nothing there is evicted.
-        if self.proc.present(range.start, range.end, &mut present).is_err() {
+        if self
+            .proc
+            .present(range.start, range.end, &mut present)
+            .is_err()
+        {
             return;
         }
         for run in present {
@@ -196,4 +204,3 @@ impl Engine {
 pub(super) fn page(at: usize) -> u64 {
     (at / PAGE_SIZE) as u64
 }
-

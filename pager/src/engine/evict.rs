@@ -159,15 +159,20 @@ impl Engine {
             self.pool.put(frame, Kind::Free, 0);
             return;
         }
+        let hash = xxh3_64(bytes);
+        let clean = entry.slot.is_some() && !entry.unsure && hash == entry.hash;
+        // From here on only what is in the frame passes for the page: should a
+        // server give back an older state of it, the hash tells.
+        entry.hash = hash;
+        entry.unsure = !clean;
         entry.state = State::Pooled(frame);
         self.pages.set(page, &entry);
         self.count_remote(1);
-        if entry.slot.is_some() && !entry.unsure && xxh3_64(bytes) == entry.hash {
+        if clean {
             self.figures.clean_evictions.fetch_add(1, Relaxed);
             self.pool.put(frame, Kind::Standby, page);
         } else {
-            self.pool.put(frame, Kind::Unplaced, page);
-            self.unplaced.push_back(frame);
+            self.unplace(frame, page);
         }
     }
 
@@ -217,7 +222,11 @@ impl Engine {
                 },
             };
             for i in 0..got as u32 {
-                let kind = if (i as usize) < gone { Kind::Hole } else { Kind::Free };
+                let kind = if (i as usize) < gone {
+                    Kind::Hole
+                } else {
+                    Kind::Free
+                };
                 self.pool.put(frame + i, kind, 0);
             }
             if gone == 0 {

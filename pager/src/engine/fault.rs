@@ -76,7 +76,9 @@ impl Engine {
 
     /// The thread that waited goes on.
     pub(super) fn served(&self, read_ns: u64) {
-        self.figures.fault_ns.record(now_ns().saturating_sub(read_ns));
+        self.figures
+            .fault_ns
+            .record(now_ns().saturating_sub(read_ns));
     }
 
     fn unprotect(&mut self, fault: &Fault) -> Result<(), Again> {
@@ -138,7 +140,13 @@ impl Engine {
             let mut t = if copied {
                 self.uffd.copy_pages(to, src, len, true)
             } else {
-                self.uffd.move_pages(to, src, self.unsent(from, n - done) * PAGE_SIZE, false, true)
+                self.uffd.move_pages(
+                    to,
+                    src,
+                    self.unsent(from, n - done) * PAGE_SIZE,
+                    false,
+                    true,
+                )
             };
             if !copied && t.done == 0 && t.stopped == Some(Errno::INVAL) {
                 // The page may only be read there: such can be copied to.
@@ -262,7 +270,11 @@ impl Engine {
             let t = self.uffd.move_pages(to, src, got * PAGE_SIZE, false, true);
             let moved = t.done / PAGE_SIZE;
             for i in 0..got as u32 {
-                let kind = if (i as usize) < moved { Kind::Hole } else { Kind::Free };
+                let kind = if (i as usize) < moved {
+                    Kind::Hole
+                } else {
+                    Kind::Free
+                };
                 self.pool.put(frame + i, kind, 0);
             }
             self.filled(fault.page + done as u64, moved);

@@ -70,9 +70,7 @@ impl Engine {
                     }
                 }
                 (State::Remote, Some(slot)) => {
-                    let follows = run
-                        .last()
-                        .is_none_or(|(_, last, _)| last.is_before(slot));
+                    let follows = run.last().is_none_or(|(_, last, _)| last.is_before(slot));
                     if !follows || run.len() >= READ_AHEAD {
                         self.read(&run, 0, marker);
                         run.clear();
@@ -99,7 +97,8 @@ impl Engine {
         };
         for &(page, _, frame) in run {
             self.pool.put(frame, Kind::Fetching, page);
-            self.pages.update(page, |p| p.state = State::Fetching(frame));
+            self.pages
+                .update(page, |p| p.state = State::Fetching(frame));
         }
         let frames: Vec<u32> = run.iter().map(|r| r.2).collect();
         let addrs: Vec<usize> = frames.iter().map(|f| self.pool.addr(*f)).collect();
@@ -132,6 +131,7 @@ impl Engine {
         // A run of pages and frames that are neighbours: first of each, length.
         let mut run = (0, 0, 0);
         for &frame in &read.frames {
+            self.must_be(frame, Kind::Fetching);
             let page = self.pool.page(frame);
             if page == 0 {
                 // Given up by the program in the meantime.
@@ -214,6 +214,7 @@ impl Engine {
     fn not_fetched(&mut self, read: &Read, error: RequestError) {
         let mut lost = 0;
         for &frame in &read.frames {
+            self.must_be(frame, Kind::Fetching);
             match self.pool.page(frame) {
                 0 => self.pool.put(frame, Kind::Free, 0),
                 page => {
@@ -248,7 +249,8 @@ impl Engine {
         self.figures.lost_pages.fetch_add(1, Relaxed);
         if wanted {
             // Who waits comes again and is told.
-            self.uffd.wake(super::fault::addr(page), tmem_wire::PAGE_SIZE);
+            self.uffd
+                .wake(super::fault::addr(page), tmem_wire::PAGE_SIZE);
         }
     }
 }

@@ -24,7 +24,10 @@ impl Fills {
     /// How many pages to fill at a fault on `page`: twice as many each time
     /// that a stream goes on where it ended.
     pub(super) fn size(&mut self, page: u64) -> usize {
-        let known = self.streams.iter().position(|s| s.next == page && s.size > 0);
+        let known = self
+            .streams
+            .iter()
+            .position(|s| s.next == page && s.size > 0);
         let at = known.unwrap_or(STREAMS - 1);
         self.streams[..=at].rotate_right(1);
         let size = match known {

@@ -49,6 +49,7 @@ use crate::slots::Slots;
 use crate::stats::Slot as Figures;
 use crate::sys::mem::Region;
 use crate::sys::proc::Proc;
+use crate::sys::timer::Timer;
 use crate::sys::uffd::{Msg, RawMsg, Uffd};
 use crate::sys::{self, now_ns};
 use alloc::collections::VecDeque;
@@ -60,7 +61,6 @@ use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::Relaxed;
 use fault::Fault;
 use ops::Ops;
-use crate::sys::timer::Timer;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
@@ -322,7 +322,9 @@ impl Engine {
         self.figures
             .pager_cpu_ns
             .store(sys::thread_cpu_ns(), Relaxed);
-        self.figures.reconnects.store(self.net.reconnects(), Relaxed);
+        self.figures
+            .reconnects
+            .store(self.net.reconnects(), Relaxed);
         self.tidy_queue();
         self.look_at_doomed();
         self.retry_stubborn(now);

@@ -51,7 +51,7 @@ impl Pace {
     /// A demand read was sent.
     pub(super) fn asked(&mut self, now: u64) {
         self.asked_ns = now;
-        self.waiting = Some(self.choice.next());
+        self.waiting = Some(self.choice.choose());
     }
 
     /// A demand read took so long.

@@ -6,10 +6,9 @@ use crate::net::{At, Lane};
 use crate::pages::State;
 use crate::pool::Kind;
 use crate::slots::Slot;
-use crate::sys::{mem, now_ns};
+use crate::sys::now_ns;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
-use xxhash_rust::xxh3::xxh3_64;
 
 /// The most pages of one write.
 const RUN: usize = 128;
@@ -27,9 +26,12 @@ impl Engine {
                 let Some(frame) = self.unplaced.pop_front() else {
                     break;
                 };
-                // It may have gone back to the program in the meantime.
+                // It may have gone back to the program in the meantime; and have
+                // been filled again, so that it stands in line twice. Once it
+                // is of another kind, the second time counts for nothing.
                 if self.pool.kind(frame) == Kind::Unplaced {
                     let page = self.pool.page(frame);
+                    self.pool.put(frame, Kind::Writing, page);
                     batch.push((frame, page, self.pages.get(page).slot));
                 }
             }
@@ -50,9 +52,11 @@ impl Engine {
                 item.2.is_some()
             });
             let short = !rest.is_empty();
-            rest.into_iter()
-                .rev()
-                .for_each(|frame| self.unplaced.push_front(frame));
+            for frame in rest.into_iter().rev() {
+                let page = self.pool.page(frame);
+                self.pool.put(frame, Kind::Unplaced, page);
+                self.unplaced.push_front(frame);
+            }
             self.write(&batch);
             if short {
                 self.ask_for_slabs(now_ns());
@@ -75,12 +79,8 @@ impl Engine {
                 }
                 last = slot;
                 frames.push(frame);
-                self.pool.put(frame, Kind::Writing, page);
-                // SAFETY: the frame is not written to while it is in the pool.
-                let hash = xxh3_64(unsafe { mem::page(self.pool.addr(frame)) });
                 self.pages.update(page, |p| {
                     p.slot = Some(slot);
-                    p.hash = hash;
                     p.unsure = false;
                 });
             }
@@ -100,11 +100,24 @@ impl Engine {
         let written = &self.figures.written_pages;
         written.fetch_add(frames.len() as u64, Relaxed);
         for &frame in frames {
+            self.must_be(frame, Kind::Writing);
             match self.pool.page(frame) {
                 0 => self.pool.put(frame, Kind::Free, 0),
                 page if self.pages.get(page).slot.is_none() => self.unplace(frame, page),
                 page => self.pool.put(frame, Kind::Standby, page),
             }
+        }
+    }
+
+    /// A request has ended that used a frame: what the frame holds must be what
+    /// the request was for. To go on otherwise could be to take one page for
+    /// another.
+    pub(super) fn must_be(&self, frame: u32, kind: Kind) {
+        if self.pool.kind(frame) != kind {
+            crate::sys::say::die(
+                "a defect of tmem: a frame is not what it was taken for; the program is ended \
+                 before it reads wrong data",
+            );
         }
     }
 

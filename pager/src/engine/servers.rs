@@ -6,10 +6,10 @@ use crate::net::{Completion, Reason, RequestError};
 use crate::pages::State;
 use crate::pool::Kind;
 use crate::slots::{MAX_SERVERS, Slots};
+use crate::sys::thread;
 use alloc::format;
 use alloc::vec::Vec;
 use core::fmt::Display;
-use crate::sys::thread;
 use core::sync::atomic::Ordering::{self, Relaxed};
 use tmem_wire::PAGE_SIZE;
 
@@ -136,7 +136,7 @@ impl Engine {
             Ok(()) => {
                 self.slots.set_grantable(server, free_pages);
                 self.grants.full = false;
-                let mib = free_pages * PAGE_SIZE as u64 >> 20;
+                let mib = (free_pages * PAGE_SIZE as u64) >> 20;
                 self.say(INFO, &format!("server {name} has {mib} MiB free"));
             }
             Err(error) => self.say(WARN, &format!("server {name} is not used: {error}")),
@@ -160,6 +160,7 @@ impl Engine {
 
     fn not_written(&mut self, frames: &[u32], server: u16, error: RequestError) {
         for &frame in frames {
+            self.must_be(frame, Kind::Writing);
             match self.pool.page(frame) {
                 0 => self.pool.put(frame, Kind::Free, 0),
                 page => {

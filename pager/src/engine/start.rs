@@ -4,7 +4,7 @@ use super::adopt::Growth;
 use super::budget::Budget;
 use super::ops::Ops;
 use super::servers::Grants;
-use super::{ERROR, Engine, INFO};
+use super::{Engine, INFO};
 use crate::net::{Endpoint, Options, Servers};
 use crate::pages::Pages;
 use crate::pool::Pool;
@@ -87,46 +87,41 @@ const CLOSE_US: u64 = 5_000;
 
 /// Runs the engine. Called by a thread that the C library does not know, with
 /// a file table of its own and all signals blocked.
-pub fn run(settings: Settings) -> ! {
-    let outcome = settings.outcome;
-    let result = begin(settings);
-    let Err((level, text)) = result else {
-        thread::exit();
+pub fn run(settings: &Settings) -> ! {
+    let reason = begin(settings);
+    let rest = if settings.strict {
+        "the program is not started, as TMEM_STRICT asks"
+    } else {
+        "the program runs without paging"
     };
-    if level != u8::MAX {
-        sys::say::line(&text);
-    }
-    outcome.store(UNPAGED, Ordering::Release);
-    thread::wake_sleeper(outcome);
+    sys::say::line(&format!("{reason}; {rest}"));
+    settings.outcome.store(UNPAGED, Ordering::Release);
+    thread::wake_sleeper(settings.outcome);
     // The program goes on by itself.
     thread::exit();
 }
 
 /// Ends only with the reason why the program cannot be paged.
-fn begin(settings: Settings) -> Result<(), (u8, String)> {
-    let unpaged = |reason: String| {
-        let rest = if settings.strict {
-            "the program is not started, as TMEM_STRICT asks"
-        } else {
-            "the program runs without paging"
-        };
-        (ERROR, format!("{reason}; {rest}"))
-    };
-    let proc = Proc::open()
-        .map_err(|e| unpaged(format!("/proc cannot be read (error {})", e.raw_os_error())))?;
-    let budget = Budget::new(settings.budget);
-    watch(&settings, &proc, &budget);
-    let uffd = open(&settings).map_err(unpaged)?;
-    if settings.endpoints.is_empty() {
-        return Err(unpaged(String::from(
-            "no memory server named: set TMEM_SERVERS",
-        )));
+fn begin(settings: &Settings) -> String {
+    match try_to_begin(settings) {
+        // Nothing was evicted yet: with the engine goes its userfaultfd, and
+        // the program's memory is as it was.
+        Ok(engine) => engine.run(),
+        Err(reason) => reason,
     }
-    let engine = Engine::new(settings.clone(), proc, uffd)
-        .map_err(|e| unpaged(format!("no memory for paging (error {})", e.raw_os_error())))?;
-    // Nothing was evicted yet: with the engine goes its userfaultfd, and the
-    // program's memory is as it was.
-    Err(unpaged(engine.run()))
+}
+
+fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
+    let proc =
+        Proc::open().map_err(|e| format!("/proc cannot be read (error {})", e.raw_os_error()))?;
+    let budget = Budget::new(settings.budget);
+    watch(settings, &proc, &budget);
+    let uffd = open(settings)?;
+    if settings.endpoints.is_empty() {
+        return Err(String::from("no memory server named: set TMEM_SERVERS"));
+    }
+    Engine::new(settings.clone(), proc, uffd)
+        .map_err(|e| format!("no memory for paging (error {})", e.raw_os_error()))
 }
 
 /// Returns when it is time to see to the servers: half of the budget is used,
@@ -188,18 +183,18 @@ fn open(settings: &Settings) -> Result<Uffd, String> {
 }
 
 impl Engine {
-    fn new(
-        settings: Settings,
-        proc: Proc,
-        uffd: Uffd,
-    ) -> Result<Engine, rustix::io::Errno> {
+    fn new(settings: Settings, proc: Proc, uffd: Uffd) -> Result<Engine, rustix::io::Errno> {
         let budget = Budget::new(settings.budget);
         let pool = Pool::new(budget.frames())?;
         let probe = Region::new(PAGE_SIZE)?;
         uffd.register(probe.start, probe.len, REGISTER_WP)?;
         let guard = super::guard::start(settings.figures)?;
         let can_move = uffd.features & feature::MOVE != 0 && settings.path != Path::Copy;
-        let bin = if can_move { movable(&uffd, &pool)? } else { None };
+        let bin = if can_move {
+            movable(&uffd, &pool)?
+        } else {
+            None
+        };
         let copying = bin.is_none();
         if copying {
             super::direct::copies();

@@ -122,7 +122,10 @@ impl Engine {
         let mut left = 0;
         // Those that are not there are not the queue's any more.
         for number in page..page + n as u64 {
-            if !present.iter().any(|r| (r.start..r.end).contains(&addr(number))) {
+            if !present
+                .iter()
+                .any(|r| (r.start..r.end).contains(&addr(number)))
+            {
                 self.pages.update(number, |p| p.queued = false);
             }
         }
@@ -160,7 +163,8 @@ impl Engine {
         };
         for (frame, number) in frames.iter().zip(first..) {
             self.pool.put(*frame, Kind::Leaving, number);
-            self.pages.update(number, |p| p.state = State::Pooled(*frame));
+            self.pages
+                .update(number, |p| p.state = State::Pooled(*frame));
         }
         let foreign = self.zap_and_wait(start..start + len);
         foreign.into_iter().for_each(|range| self.discard(range));
@@ -294,14 +298,20 @@ mod tests {
 
     #[test]
     fn what_the_program_zaps_beside_a_zap_is_told_apart() {
-        assert_eq!(foreign(vec(&[(0, 8)]), 0..8), []);
-        assert_eq!(foreign(vec(&[(0, 3), (3, 8)]), 0..8), []);
-        assert_eq!(foreign(vec(&[(0, 3), (0, 8)]), 0..8), [0..3]);
-        assert_eq!(foreign(vec(&[(0, 8), (0, 8)]), 0..8), [0..8]);
-        assert_eq!(foreign(vec(&[(4, 5), (0, 3), (3, 8)]), 0..8), [4..5]);
-        assert_eq!(foreign(vec(&[(0, 2), (0, 3), (3, 8)]), 0..8), [0..2]);
+        assert_eq!(foreign(vec(&[(0, 8)]), 0..8), vec(&[]));
+        assert_eq!(foreign(vec(&[(0, 3), (3, 8)]), 0..8), vec(&[]));
+        assert_eq!(foreign(vec(&[(0, 3), (0, 8)]), 0..8), vec(&[(0, 3)]));
+        assert_eq!(foreign(vec(&[(0, 8), (0, 8)]), 0..8), vec(&[(0, 8)]));
+        assert_eq!(
+            foreign(vec(&[(4, 5), (0, 3), (3, 8)]), 0..8),
+            vec(&[(4, 5)])
+        );
+        assert_eq!(
+            foreign(vec(&[(0, 2), (0, 3), (3, 8)]), 0..8),
+            vec(&[(0, 2)])
+        );
         // A zap that was refused reports nothing.
-        assert_eq!(foreign(vec(&[(2, 3)]), 0..8), [2..3]);
+        assert_eq!(foreign(vec(&[(2, 3)]), 0..8), vec(&[(2, 3)]));
     }
 
     fn vec(ranges: &[(usize, usize)]) -> Vec<Range<usize>> {

@@ -1,10 +1,10 @@
 //! Sockets by raw system calls.
 
 use super::transport::{Iov, Transport};
+use crate::sys::fd::Fd;
 use core::net::SocketAddr;
 use core::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec};
-use crate::sys::fd::Fd;
 use rustix::fd::{AsFd, BorrowedFd, RawFd};
 use rustix::io::{Errno, IoSlice, IoSliceMut};
 use rustix::net::{

@@ -3,8 +3,8 @@
 //! Paths go by `thread-self`: the entries of the process itself are empty once
 //! its first thread has ended.
 
-use alloc::vec::Vec;
 use super::fd::Fd;
+use alloc::vec::Vec;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::ioctl::{self, Opcode};

@@ -95,8 +95,8 @@ pub fn block_signals() -> u64 {
 pub fn set_mask(mask: u64) -> u64 {
     const SIG_SETMASK: usize = 2;
     let mut old = 0u64;
-    // SAFETY: rt_sigprocmask(SETMASK, &mask, &old, 8): both are 8 bytes.
     let r: isize;
+    // SAFETY: rt_sigprocmask(SETMASK, &mask, &old, 8): both are 8 bytes.
     unsafe {
         core::arch::asm!("syscall", inlateout("rax") 14isize => r, in("rdi") SIG_SETMASK,
             in("rsi") &raw const mask, in("rdx") &raw mut old, in("r10") 8usize,

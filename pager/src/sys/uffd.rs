@@ -5,8 +5,8 @@
 //! distributions it runs on. Layouts are those of `linux/userfaultfd.h`;
 //! const assertions below pin their sizes, which the request codes contain.
 
-use core::mem::size_of;
 use super::fd::Fd;
+use core::mem::size_of;
 use rustix::fd::{AsFd, BorrowedFd, FromRawFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -102,7 +102,6 @@ const fn iowr<T>(nr: u8) -> Opcode {
 const IOC_NEW: Opcode = ioctl::opcode::none(0xAA, 0x00);
 const IOC_API: Opcode = iowr::<ApiArg>(0x3F);
 const IOC_REGISTER: Opcode = iowr::<RegisterArg>(0x00);
-const IOC_UNREGISTER: Opcode = ioctl::opcode::read::<Range>(0xAA, 0x01);
 const IOC_WAKE: Opcode = ioctl::opcode::read::<Range>(0xAA, 0x02);
 const IOC_COPY: Opcode = iowr::<TransferArg>(0x03);
 const IOC_ZEROPAGE: Opcode = iowr::<ZeropageArg>(0x04);
@@ -310,11 +309,6 @@ impl Uffd {
         }
     }
 
-    /// Takes over a descriptor on which the API handshake was done.
-    pub fn adopt(fd: Fd, features: u64) -> Uffd {
-        Uffd { fd, features }
-    }
-
     /// Reports faults in the range from now on.
     ///
     /// # Errors
@@ -331,19 +325,6 @@ impl Uffd {
         };
         // SAFETY: the argument has the layout of `struct uffdio_register`.
         unsafe { ioctl::ioctl(&self.fd, Updater::<{ IOC_REGISTER }, _>::new(&mut arg)) }
-    }
-
-    /// Reports no more faults in the range, and wakes those who wait there.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn unregister(&self, start: usize, len: usize) -> Result<(), Errno> {
-        let mut arg = Range {
-            start: start as u64,
-            len: len as u64,
-        };
-        // SAFETY: the argument has the layout of `struct uffdio_range`.
-        unsafe { ioctl::ioctl(&self.fd, Updater::<{ IOC_UNREGISTER }, _>::new(&mut arg)) }
     }
 
     /// Wakes the threads that wait in the range; they look again.
