@@ -139,7 +139,7 @@ impl Engine {
             let mut present = Vec::new();
             if self
                 .proc
-                .present(range.start, range.end, &mut present)
+                .occupied(range.start, range.end, &mut present)
                 .is_err()
             {
                 continue;

@@ -111,9 +111,7 @@ impl Engine {
     fn arrived(&mut self, page: u64, frame: u32, n: usize) -> usize {
         let mut there = [0u8; BLOCK];
         let there = &mut there[..n];
-        if n == 0 || mem::mincore(self.pool.addr(frame), there).is_err() {
-            there.fill(1);
-        }
+        self.see_which_hold(frame, there);
         let mut left = 0;
         for (i, there) in (0..).zip(there.iter()) {
             let number = page + u64::from(i);
@@ -138,6 +136,33 @@ impl Engine {
         for (page, n) in core::mem::take(&mut self.stubborn) {
             self.queue.push(page, n, true);
         }
+    }
+
+    /// Which of the frames from `frame` on hold something: 1 for each that does.
+    fn see_which_hold(&self, frame: u32, there: &mut [u8]) {
+        let start = self.pool.addr(frame);
+        if there.is_empty() || mem::mincore(start, there).is_ok_and(|()| !there.contains(&0)) {
+            return;
+        }
+        // What the kernel has swapped out is not in memory, and moves all the
+        // same. Without an answer each counts as held: the worst is a page of
+        // zeros.
+        let mut held = alloc::vec::Vec::new();
+        let end = start + there.len() * PAGE_SIZE;
+        if self.proc.occupied(start, end, &mut held).is_err() {
+            there.fill(1);
+            return;
+        }
+        for (at, there) in (start..).step_by(PAGE_SIZE).zip(there) {
+            *there = u8::from(held.iter().any(|r| (r.start..r.end).contains(&at)));
+        }
+    }
+
+    /// Whether a frame holds something.
+    pub(super) fn holds(&self, frame: u32) -> bool {
+        let mut there = [0u8];
+        self.see_which_hold(frame, &mut there);
+        there[0] & 1 != 0
     }
 
     /// An evicted page is in a frame: what is to become of it?

@@ -182,9 +182,7 @@ impl Engine {
     /// A page that is in nobody's memory is lost, and that must not pass for
     /// one that was never touched.
     fn check_frame(&self, frame: u32, error: Errno) {
-        let mut there = [0u8];
-        let asked = mem::mincore(self.pool.addr(frame), &mut there);
-        if asked.is_ok() && there[0] & 1 == 0 {
+        if !self.holds(frame) {
             sys::say::die(&format!(
                 "a defect of tmem: an evicted page is not where it was put (error {}); \
                  the program is ended before it reads wrong data",

@@ -245,8 +245,10 @@ impl Engine {
         entry.state = State::Lost;
         entry.wanted = false;
         self.pages.set(page, &entry);
+        // Before it counts as gone: a child that is forked must not take it for
+        // one that never was.
+        self.lost_some(1);
         self.count_remote(-1);
-        self.figures.lost_pages.fetch_add(1, Relaxed);
         if wanted {
             // Who waits comes again and is told.
             self.uffd

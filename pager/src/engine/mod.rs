@@ -76,13 +76,15 @@ const SLOW_NS: u64 = 100_000_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Again;
 
-/// Whether pages were evicted; an engine's alone to set.
+/// Whether pages are evicted; an engine's alone to set.
 static EVICTED: AtomicBool = AtomicBool::new(false);
+/// Whether pages were lost.
+static LOST: AtomicBool = AtomicBool::new(false);
 
 /// Whether this process, or the one it was forked from, has pages that are not
 /// in its memory.
 pub fn has_evicted() -> bool {
-    EVICTED.load(Relaxed)
+    EVICTED.load(Relaxed) || LOST.load(Relaxed)
 }
 
 struct Engine {

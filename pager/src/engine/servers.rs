@@ -1,7 +1,7 @@
 //! What servers answer, and what becomes of pages when one is lost.
 
 use super::ops::Op;
-use super::{ERROR, Engine, INFO, PAGED, WARN};
+use super::{ERROR, Engine, INFO, LOST, PAGED, WARN};
 use crate::net::{Completion, Reason, RequestError};
 use crate::pages::State;
 use crate::pool::Kind;
@@ -153,6 +153,14 @@ impl Engine {
         }
     }
 
+    /// So many pages cannot be had back.
+    pub(super) fn lost_some(&self, n: i64) {
+        if n > 0 {
+            LOST.store(true, Relaxed);
+            self.figures.lost_pages.fetch_add(n as u64, Relaxed);
+        }
+    }
+
     fn done_without(&self, text: &str) {
         let level = if self.settings.checked { INFO } else { WARN };
         self.say(level, &format!("{text}; going on with the others"));
@@ -204,8 +212,8 @@ impl Engine {
                 self.unplace(frame, page);
             }
         }
+        self.lost_some(lost);
         self.count_remote(-lost);
-        self.figures.lost_pages.fetch_add(lost as u64, Relaxed);
         let name = self.net.name(server);
         let text = if lost > 0 {
             format!(

@@ -54,7 +54,9 @@ struct ScanRegion {
 
 const IOC_SCAN: Opcode = ioctl::opcode::read_write::<ScanArg>(b'f', 16);
 const IS_PRESENT: u64 = 1 << 3;
+const IS_SWAPPED: u64 = 1 << 4;
 const PAGEMAP_PRESENT: u64 = 1 << 63;
+const PAGEMAP_SWAPPED: u64 = 1 << 62;
 
 fn open(path: &core::ffi::CStr, flags: OFlags) -> Result<Fd, Errno> {
     rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).map(Fd::from)
@@ -73,7 +75,7 @@ impl Proc {
             has_scan: true,
         };
         let mut none = Vec::new();
-        proc.has_scan = proc.scan(0x1000, 0x2000, &mut none).is_ok();
+        proc.has_scan = proc.scan(0x1000, 0x2000, IS_PRESENT, &mut none).is_ok();
         Ok(proc)
     }
 
@@ -125,14 +127,38 @@ impl Proc {
         out: &mut Vec<PresentRun>,
     ) -> Result<(), Errno> {
         if self.has_scan {
-            self.scan(start, end, out)
+            self.scan(start, end, IS_PRESENT, out)
         } else {
-            self.read_pagemap(start, end, out)
+            self.read_pagemap(start, end, PAGEMAP_PRESENT, out)
+        }
+    }
+
+    /// The pages between `start` and `end` that hold something, in memory or in
+    /// the kernel's swap, appended to `out` in order.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn occupied(
+        &self,
+        start: usize,
+        end: usize,
+        out: &mut Vec<PresentRun>,
+    ) -> Result<(), Errno> {
+        if self.has_scan {
+            self.scan(start, end, IS_PRESENT | IS_SWAPPED, out)
+        } else {
+            self.read_pagemap(start, end, PAGEMAP_PRESENT | PAGEMAP_SWAPPED, out)
         }
     }
 
     /// By PAGEMAP_SCAN (Linux 6.7), which skips what has no page tables.
-    fn scan(&self, start: usize, end: usize, out: &mut Vec<PresentRun>) -> Result<(), Errno> {
+    fn scan(
+        &self,
+        start: usize,
+        end: usize,
+        any_of: u64,
+        out: &mut Vec<PresentRun>,
+    ) -> Result<(), Errno> {
         let mut found = [ScanRegion::default(); 64];
         let mut at = start;
         while at < end {
@@ -146,8 +172,9 @@ impl Proc {
                 vec_len: found.len() as u64,
                 max_pages: 0,
                 inverted: 0,
-                mask: IS_PRESENT,
-                anyof_mask: 0,
+                mask: 0,
+                anyof_mask: any_of,
+                // One kind of region is told apart from the next by this.
                 return_mask: IS_PRESENT,
             };
             // SAFETY: `struct pm_scan_arg`, whose vector the kernel fills with
@@ -169,6 +196,7 @@ impl Proc {
         &self,
         start: usize,
         end: usize,
+        any_of: u64,
         out: &mut Vec<PresentRun>,
     ) -> Result<(), Errno> {
         let mut buf = [0u8; 8 * 512];
@@ -182,7 +210,7 @@ impl Proc {
                 break;
             }
             for (i, entry) in buf[..n * 8].as_chunks::<8>().0.iter().enumerate() {
-                if u64::from_le_bytes(*entry) & PAGEMAP_PRESENT != 0 {
+                if u64::from_le_bytes(*entry) & any_of != 0 {
                     let page = at + i * PAGE_SIZE;
                     push(out, page, page + PAGE_SIZE);
                 }
