@@ -297,8 +297,8 @@ impl Slots {
             .map_or(0, |s| s.slab_pages)
     }
 
-    /// The server to ask for the next slabs, so that free pages are spread as
-    /// the servers' memory is. `None` when none could grant any.
+    /// The server to ask for the next slabs: the one of whose memory the
+    /// smallest share was granted. `None` when none could grant any.
     pub fn grant_target(&self) -> Option<u16> {
         let able = |s: &Server| s.slab_pages > 0 && s.grantable >= u64::from(s.slab_pages);
         let emptiest = self
@@ -306,7 +306,11 @@ impl Slots {
             .iter()
             .enumerate()
             .filter(|(_, s)| able(s))
-            .min_by_key(|(_, s)| (u128::from(s.free) << 32) / u128::from(s.weight()));
+            .min_by_key(|(_, s)| {
+                let granted = s.used.saturating_add(s.free);
+                let all = granted.saturating_add(s.grantable).max(1);
+                (u128::from(granted) << 32) / u128::from(all)
+            });
         emptiest.map(|(i, _)| i as u16)
     }
 

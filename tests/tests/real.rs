@@ -26,7 +26,7 @@ fn script(name: &str) -> String {
 #[test]
 fn sort_of_a_large_file() {
     let inputs = Inputs::default();
-    let lines = inputs.lines(scale::pick(250_000, 12_000_000));
+    let lines = inputs.lines(scale::pick(500_000, 12_000_000));
     let sort = software::find("sort", "coreutils");
     matrix(
         &Run::new(sort)
@@ -38,7 +38,7 @@ fn sort_of_a_large_file() {
 #[test]
 fn python_with_large_dicts_and_lists() {
     let python = software::find("python3", "python3");
-    let count = scale::pick("40000", "2000000");
+    let count = scale::pick("80000", "2000000");
     // Without it, the order of a dict's strings differs from run to run.
     let run = Run::new(python)
         .env("PYTHONHASHSEED", "0")
@@ -56,7 +56,7 @@ fn numpy_linear_algebra() {
 #[test]
 fn sqlite_with_joins_in_memory() {
     let inputs = Inputs::default();
-    let rows = scale::pick("60000", "1500000");
+    let rows = scale::pick("120000", "1500000");
     let text = fs::read_to_string(script("joins.sql")).expect("the script is there");
     let sql = inputs.file("joins.sql", &text.replace(":n", rows));
     let sqlite = software::find("sqlite3", "sqlite3");
@@ -66,7 +66,7 @@ fn sqlite_with_joins_in_memory() {
 #[test]
 fn xz_packs() {
     let inputs = Inputs::default();
-    let text = inputs.text(scale::pick(1_000_000, 24_000_000));
+    let text = inputs.text(scale::pick(3_000_000, 24_000_000));
     let xz = software::find("xz", "xz-utils");
     matrix(&Run::new(xz).args(["-9", "-T1", "-c"]).args([&text]));
 }
