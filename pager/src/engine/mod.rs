@@ -56,7 +56,7 @@ use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use budget::{Budget, Now};
+use budget::{Budget, Now, Plan};
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::Relaxed;
 use fault::Fault;
@@ -293,13 +293,7 @@ impl Engine {
 
     /// Keeps the balance between the program, the pool and the servers.
     fn maintain(&mut self) {
-        let plan = self.budget.plan(&Now {
-            resident: self.resident(),
-            populated: self.pool.populated(),
-            free: self.pool.free(),
-            standby: self.pool.standby(),
-            evictable: self.queue.pages() as usize,
-        });
+        let plan = self.plan();
         if plan.reclaim > 0 {
             self.reclaim(plan.reclaim);
         }
@@ -317,6 +311,17 @@ impl Engine {
             EVICTED.store(self.remote > 0, Relaxed);
         }
         self.place();
+    }
+
+    /// What there is to do, by the budget.
+    fn plan(&self) -> Plan {
+        self.budget.plan(&Now {
+            resident: self.resident(),
+            populated: self.pool.populated(),
+            free: self.pool.free(),
+            standby: self.pool.standby(),
+            evictable: self.queue.pages() as usize,
+        })
     }
 
     /// What need not be done often.
@@ -398,13 +403,7 @@ impl Engine {
 
     /// Whether the next turn has something to do that nothing will announce.
     fn work_left(&self) -> bool {
-        let plan = self.budget.plan(&Now {
-            resident: self.resident(),
-            populated: self.pool.populated(),
-            free: self.pool.free(),
-            standby: self.pool.standby(),
-            evictable: self.queue.pages() as usize,
-        });
+        let plan = self.plan();
         plan.release > 0 || plan.reclaim > 0 || (plan.evict > 0 && self.may_evict())
     }
 

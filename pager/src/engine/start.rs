@@ -124,10 +124,11 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
         .map_err(|e| format!("no memory for paging (error {})", e.raw_os_error()))
 }
 
-/// Returns when it is time to see to the servers: half of the budget is used,
+/// Returns when it is time to see to the servers: a quarter of the budget is used,
 /// or the program has lived for a moment and nobody has seen to them.
 fn watch(settings: &Settings, proc: &Proc, budget: &Budget) {
     let start = now_ns();
+    let early_pages = budget.target / 4;
     let all = thread::cpus();
     loop {
         let (resident, files) = proc.resident_pages().unwrap_or((0, 0));
@@ -135,15 +136,15 @@ fn watch(settings: &Settings, proc: &Proc, budget: &Budget) {
         let resident = Budget::counted(resident as usize, files as usize);
         Figures::peak(&settings.figures.peak_resident_bytes, bytes);
         let early = !settings.checked && now_ns() - start > SETTLED_NS;
-        if settings.strict || early || resident > budget.target / 2 {
+        if settings.strict || early || resident > early_pages {
             thread::run_on(&all);
             return;
         }
-        let half = Budget {
-            pressure: budget.target / 2,
+        let early_budget = Budget {
+            pressure: early_pages,
             ..*budget
         };
-        let mut pause = half.patience(resident);
+        let mut pause = early_budget.patience(resident);
         if !settings.checked {
             pause = pause.min(SETTLED_NS / 1000);
         }
