@@ -155,6 +155,19 @@ impl Pool {
         }
     }
 
+    /// Of `n` frames that were taken, the first `moved` have given their memory
+    /// away; the others are free.
+    pub(crate) fn put_moved(&mut self, frame: u32, n: usize, moved: usize) {
+        for i in 0..n as u32 {
+            let kind = if (i as usize) < moved {
+                Kind::Hole
+            } else {
+                Kind::Free
+            };
+            self.put(frame + i, kind, 0);
+        }
+    }
+
     /// The page that rested longest, and its frame, which is to be given a kind.
     pub(crate) fn oldest(&self) -> Option<(u32, u64)> {
         (self.oldest != NONE).then(|| (self.oldest, self.page(self.oldest)))

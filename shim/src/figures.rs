@@ -92,39 +92,46 @@ static AT_END: extern "C" fn() = tell;
 
 /// At the end of the process, when it ends in the usual way.
 extern "C" fn tell() {
-    let Some(report) = REPORT.get() else { return };
-    // A forked child has other figures, and no word in this.
-    if report.pid != std::process::id() {
-        return;
+    if let Some(report) = REPORT.get() {
+        crate::heap::undisturbed(|| report.tell());
     }
-    let mut totals = Totals::new();
-    totals.add(report.slot);
-    if let Some(path) = &report.file {
-        let mut text = String::new();
-        let written = totals
-            .write_json(&mut text)
-            .map_err(std::io::Error::other)
-            .and_then(|()| std::fs::write(path, text));
-        if let Err(error) = written {
-            let text = format!("figures not written to {}: {error}", path.display());
+}
+
+impl Report {
+    fn tell(&self) {
+        // A forked child has other figures, and no word in this.
+        if self.pid != std::process::id() {
+            return;
+        }
+        let mut totals = Totals::new();
+        totals.add(self.slot);
+        if let Some(path) = &self.file {
+            let mut text = String::new();
+            let written = totals
+                .write_json(&mut text)
+                .map_err(std::io::Error::other)
+                .and_then(|()| std::fs::write(path, text));
+            if let Err(error) = written {
+                let text = format!("figures not written to {}: {error}", path.display());
+                crate::start::say(&text);
+            }
+        }
+        if self.summary {
+            let mut text = String::new();
+            // Text in memory takes everything.
+            let _ = write!(
+                text,
+                "budget {} MiB, peak resident {} MiB, remote at most {} MiB; {} faults, {} pages \
+             fetched, {} evicted, {} lost",
+                totals.local_budget_bytes >> 20,
+                totals.peak_resident_bytes >> 20,
+                totals.remote_bytes >> 20,
+                totals.faults,
+                totals.fetched_pages,
+                totals.evicted_pages,
+                totals.lost_pages,
+            );
             crate::start::say(&text);
         }
-    }
-    if report.summary {
-        let mut text = String::new();
-        // Text in memory takes everything.
-        let _ = write!(
-            text,
-            "budget {} MiB, peak resident {} MiB, remote at most {} MiB; {} faults, {} pages \
-             fetched, {} evicted, {} lost",
-            totals.local_budget_bytes >> 20,
-            totals.peak_resident_bytes >> 20,
-            totals.remote_bytes >> 20,
-            totals.faults,
-            totals.fetched_pages,
-            totals.evicted_pages,
-            totals.lost_pages,
-        );
-        crate::start::say(&text);
     }
 }

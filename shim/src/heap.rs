@@ -86,6 +86,17 @@ fn reserve() -> bool {
     false
 }
 
+/// Runs `f` with all signals of this thread blocked. What a thread of the
+/// program does with this library's heap while it is paged is to be done like
+/// this: a handler that faulted while the lock is held would wait for the
+/// engine, and the engine for the lock.
+pub(crate) fn undisturbed<R>(f: impl FnOnce() -> R) -> R {
+    let mask = tmem_pager::sys::thread::block_signals();
+    let result = f();
+    tmem_pager::sys::thread::set_mask(mask);
+    result
+}
+
 /// The heap, behind a lock that never sleeps: two threads use it at the most,
 /// and neither stays long.
 pub(crate) struct Heap {

@@ -43,8 +43,10 @@ unsafe extern "C" fn mremap(
     if got != libc::MAP_FAILED || unsafe { *libc::__errno_location() } != libc::EFAULT {
         return got;
     }
-    // SAFETY: by the caller.
-    unsafe { by_pieces(real, old, old_len, len, flags, new) }
+    crate::heap::undisturbed(|| {
+        // SAFETY: by the caller.
+        unsafe { by_pieces(real, old, old_len, len, flags, new) }
+    })
 }
 
 /// The mappings that make up a range, if they would be one but for what tmem

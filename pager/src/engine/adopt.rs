@@ -135,7 +135,8 @@ impl Engine {
     /// order.
     fn kept(&self) -> Vec<Range<usize>> {
         let mut kept = self.settings.keep.clone();
-        let mut own = alloc::vec![self.pool.region(), self.probe, self.guard];
+        let mut own = alloc::vec![self.pool.region(), self.probe];
+        own.extend(self.guard);
         own.extend(self.bin.as_ref().map(|b| b.1));
         own.extend(self.zapper.as_ref().map(|z| z.stack));
         kept.extend(own.iter().map(|r| r.start..r.end()));

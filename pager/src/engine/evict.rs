@@ -246,14 +246,7 @@ impl Engine {
                     Err(_) => 0,
                 },
             };
-            for i in 0..got as u32 {
-                let kind = if (i as usize) < gone {
-                    Kind::Hole
-                } else {
-                    Kind::Free
-                };
-                self.pool.put(frame + i, kind, 0);
-            }
+            self.pool.put_moved(frame, got, gone);
             if gone == 0 {
                 return;
             }

@@ -267,14 +267,7 @@ impl Engine {
             let src = self.pool.addr(frame);
             let t = self.uffd.move_pages(to, src, got * PAGE_SIZE, false, true);
             let moved = t.done / PAGE_SIZE;
-            for i in 0..got as u32 {
-                let kind = if (i as usize) < moved {
-                    Kind::Hole
-                } else {
-                    Kind::Free
-                };
-                self.pool.put(frame + i, kind, 0);
-            }
+            self.pool.put_moved(frame, got, moved);
             self.filled(fault.page + done as u64, moved);
             self.growth.known += moved as i64;
             done += moved;

@@ -78,7 +78,6 @@ impl Engine {
                     let Some((frame, _)) = self.take_frames(1, false) else {
                         break;
                     };
-                    self.pool.put(frame, Kind::Fetching, page);
                     self.pages.update(page, |p| p.ahead = true);
                     run.push((page, slot, frame));
                 }

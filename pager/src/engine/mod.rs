@@ -98,8 +98,8 @@ struct Engine {
     bin: Option<(Uffd, Region)>,
     /// A page to ask through whether an event waits.
     probe: Region,
-    /// The guard's stack.
-    guard: Region,
+    /// The guard's stack, once there is something to guard.
+    guard: Option<Region>,
     /// Pages cannot be moved here.
     copying: bool,
     /// Started when it is needed.

@@ -124,6 +124,9 @@ impl Engine {
     fn up(&mut self, server: u16, slab_pages: u32, free_pages: u64) {
         if !core::mem::replace(&mut self.was_up, true) {
             self.settings.figures.paging.store(1, Relaxed);
+            // From here on pages may leave. An engine that ends without having
+            // come here leaves no guard of a thread that is gone.
+            self.guard = super::guard::start(self.figures).ok();
             self.settings.outcome.store(PAGED, Ordering::Release);
             thread::wake_sleeper(self.settings.outcome);
             // Those that could not be had are told of now that the others are.

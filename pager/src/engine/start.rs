@@ -189,7 +189,6 @@ impl Engine {
         let pool = Pool::new(budget.frames())?;
         let probe = Region::new(PAGE_SIZE)?;
         uffd.register(probe.start, probe.len, REGISTER_WP)?;
-        let guard = super::guard::start(settings.figures)?;
         let can_move = uffd.features & feature::MOVE != 0 && settings.path != Path::Copy;
         let bin = if can_move {
             movable(&uffd, &pool)?
@@ -214,7 +213,7 @@ impl Engine {
             proc,
             bin,
             probe,
-            guard,
+            guard: None,
             copying,
             zapper: None,
             pages: Pages::default(),

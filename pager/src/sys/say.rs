@@ -3,7 +3,14 @@
 use super::fd::Fd;
 use alloc::format;
 use alloc::string::String;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags};
+
+/// How long a line waits for room where it is to go, before it is given up.
+const PATIENCE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000_000,
+};
 
 /// Writes one line, `tmem: …`, to the program's standard error.
 ///
@@ -20,7 +27,11 @@ pub fn line(text: &str) {
     let Ok(stderr) = stderr.map(Fd::from) else {
         return; // closed: nobody wants to hear
     };
-    let _ = rustix::io::write(&stderr, line.as_bytes());
+    // Whoever reads a full pipe may be waiting for this very thread.
+    let mut poll = [PollFd::new(&stderr, PollFlags::OUT)];
+    if rustix::event::poll(&mut poll, Some(&PATIENCE)) == Ok(1) {
+        let _ = rustix::io::write(&stderr, line.as_bytes());
+    }
 }
 
 /// Says why, and ends the process by SIGKILL.
