@@ -1,6 +1,7 @@
 //! The C programs of `tests/programs`, compiled when first asked for.
 
 use crate::artefacts::scratch;
+use crate::lock::FileLock;
 use crate::software;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,13 +22,17 @@ pub fn program_with(name: &str, options: &[&str]) -> PathBuf {
     let binary = made
         .join(format!("{name}-{:016x}", xxhash_rust::xxh3::xxh3_64(&text)))
         .join(name);
+    // One test at a time: a binary replaced while another test runs it is
+    // `name (deleted)` to those who look for that test's process.
+    let _lock = FileLock::take(&made.join("compile.lock"));
     if !binary.exists() {
         compile(&source, &binary, options);
     }
     binary
 }
 
-/// Compiles beside the place and renames: several tests may do so at once.
+/// Compiles beside the place and renames: a compiler that is stopped leaves
+/// nothing that looks finished.
 fn compile(source: &Path, binary: &Path, options: &[&str]) {
     let gcc = software::find("gcc", "gcc libc6-dev");
     let folder = binary.parent().expect("the binary is in a folder");

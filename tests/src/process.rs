@@ -80,19 +80,10 @@ pub fn tree(pid: i32) -> Vec<i32> {
 }
 
 /// The process of the tree under `pid` whose executable is called `name`.
-///
-/// The kernel's lists of children are no snapshots: one may be left out while
-/// others come and go (proc(5)), so that a living process is looked for again.
 pub fn in_tree(pid: i32, name: &str) -> Option<i32> {
     let is_it =
         |pid: &i32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.ends_with(name));
-    for _ in 0..200 {
-        if let Some(found) = tree(pid).into_iter().find(is_it) {
-            return Some(found);
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-    None
+    tree(pid).into_iter().find(is_it)
 }
 
 /// The number of descriptors and threads of a living process.
