@@ -95,7 +95,10 @@ impl Conn {
             return Err(End::Closed);
         };
         match Header::decode(&head) {
-            Ok(header) if !header.reply => Ok(header),
+            Ok(header) if !header.reply => {
+                self.inbox.prompt = header.prompt;
+                Ok(header)
+            }
             Ok(header) => Err(refused(header, "a reply where a request was expected")),
             Err(error) => {
                 // The request cannot be named by what was not understood.

@@ -2,48 +2,14 @@
 
 use crate::link::{Link, Piece};
 use crate::outbox::Outbox;
+use crate::wait::Wait;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tmem_wire::HEADER_LEN;
-use tmem_wire::choice::{Choice, Waiting};
 
 /// Bytes of the buffer: many requests without payload, but little of a WRITE,
 /// whose payload is copied out of here as far as it came with its header.
 const LEN: usize = 1024;
-
-/// Waits for a client, the way that has proved quicker.
-#[derive(Default)]
-struct Wait(Choice);
-
-impl Wait {
-    /// Receives as soon as there is something.
-    ///
-    /// # Safety
-    /// As [`Link::receive`].
-    unsafe fn receive(&mut self, link: &Link, pieces: &mut [Piece]) -> io::Result<usize> {
-        let start = Instant::now();
-        let how = self.0.choose();
-        let mut got = None;
-        if how == Waiting::Awake {
-            let patience = Duration::from_nanos(self.0.patience_ns());
-            while got.is_none() && start.elapsed() < patience {
-                // SAFETY: by the caller.
-                got = unsafe { link.receive(pieces, false)? };
-                if got.is_none() {
-                    // Somebody may need this processor, the client for one.
-                    std::thread::yield_now();
-                }
-            }
-        }
-        let n = match got {
-            Some(n) => n,
-            // SAFETY: by the caller.
-            None => unsafe { link.receive(pieces, true)? }.unwrap_or(0),
-        };
-        self.0.took(how, start.elapsed().as_nanos() as u64);
-        Ok(n)
-    }
-}
 
 /// A small buffer before the connection.
 pub(crate) struct Inbox {
@@ -51,6 +17,8 @@ pub(crate) struct Inbox {
     start: usize,
     end: usize,
     wait: Wait,
+    /// The client means to ask again soon.
+    pub(crate) prompt: bool,
     /// When receiving anything fails, until greeted.
     pub(crate) deadline: Option<Instant>,
 }
@@ -62,6 +30,7 @@ impl Inbox {
             start: 0,
             end: 0,
             wait: Wait::default(),
+            prompt: false,
             deadline: Some(deadline),
         }
     }
@@ -157,7 +126,7 @@ impl Inbox {
                     link.wait(deadline)?;
                 }
                 // SAFETY: as above.
-                unsafe { self.wait.receive(link, pieces)? }
+                unsafe { self.wait.receive(link, pieces, self.prompt)? }
             }
         };
         if n == 0 {

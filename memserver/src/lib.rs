@@ -19,6 +19,7 @@ mod memory;
 mod outbox;
 mod server;
 mod sessions;
+mod wait;
 
 pub use config::{Config, Log};
 pub use error::Error;

@@ -13,6 +13,8 @@ pub(crate) struct Link {
     stream: TcpStream,
     cut: AtomicBool,
     greeted: AtomicBool,
+    /// The client is on the same machine.
+    is_local: bool,
 }
 
 /// A piece of memory to send from or receive into.
@@ -59,8 +61,10 @@ impl Link {
     /// Takes over an accepted connection.
     pub(crate) fn new(stream: TcpStream) -> io::Result<Link> {
         stream.set_nodelay(true)?;
+        let is_local = stream.local_addr()?.ip() == stream.peer_addr()?.ip();
         let link = Link {
             stream,
+            is_local,
             cut: AtomicBool::new(false),
             greeted: AtomicBool::new(false),
         };
@@ -79,6 +83,21 @@ impl Link {
 
     pub(crate) fn is_stranger(&self) -> bool {
         !self.greeted.load(Ordering::Acquire)
+    }
+
+    /// The processor that the client runs on, if that is on this machine: what
+    /// is sent over loopback is received by the processor of the sender.
+    pub(crate) fn client_processor(&self) -> Option<i32> {
+        if !self.is_local {
+            return None;
+        }
+        let mut cpu: libc::c_int = 0;
+        let mut len = size_of_val(&cpu) as libc::socklen_t;
+        let to = (&raw mut cpu).cast();
+        let (level, name) = (libc::SOL_SOCKET, libc::SO_INCOMING_CPU);
+        // SAFETY: room for the answer, as long as said.
+        let asked = unsafe { libc::getsockopt(self.fd(), level, name, to, &raw mut len) };
+        (asked == 0 && cpu >= 0).then_some(cpu)
     }
 
     pub(crate) fn is_cut(&self) -> bool {

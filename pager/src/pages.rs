@@ -1,6 +1,8 @@
-//! What the engine knows of each page: chunks of 2 MiB, blocks of 128 KiB
-//! within them, and entries within those; made when the first page of each is
-//! touched, so that memory used here and there costs little.
+//! What the engine knows of each page: regions of 4 GiB, of which a program has
+//! few, chunks of 2 MiB within them, blocks of 128 KiB within those, and
+//! entries within these; made when the first page of each is touched, so that
+//! memory used here and there costs little. To find an entry takes three steps
+//! once its region is found.
 
 use crate::slots::Slot;
 use alloc::boxed::Box;
@@ -121,84 +123,114 @@ impl Packed {
 /// Pages per block.
 const BLOCK: u64 = 32;
 
+/// Chunks per region.
+const REGION: u64 = 2048;
+
 type Block = [Packed; BLOCK as usize];
 type Chunk = [Option<Box<Block>>; (CHUNK / BLOCK) as usize];
+type Region = [Option<Box<Chunk>>];
 
 /// Entries of all pages that have one.
 #[derive(Default)]
 pub(crate) struct Pages {
-    chunks: BTreeMap<u64, Box<Chunk>>,
+    regions: BTreeMap<u64, Box<Region>>,
 }
 
 impl Pages {
+    fn block(&self, page: u64) -> Option<&Block> {
+        let region = self.regions.get(&(page / CHUNK / REGION))?;
+        let chunk = region[(page / CHUNK % REGION) as usize].as_deref()?;
+        chunk[(page % CHUNK / BLOCK) as usize].as_deref()
+    }
+
+    fn block_mut(&mut self, page: u64) -> &mut Block {
+        let empty = || (0..REGION).map(|_| None).collect();
+        let region = self.regions.entry(page / CHUNK / REGION);
+        let region = region.or_insert_with(empty);
+        let chunk = region[(page / CHUNK % REGION) as usize].get_or_insert_default();
+        chunk[(page % CHUNK / BLOCK) as usize]
+            .get_or_insert_with(|| Box::new([Packed::default(); BLOCK as usize]))
+    }
+
     /// The entry of a page, that of an unknown page when there is none.
     pub(crate) fn get(&self, page: u64) -> Page {
-        let block = |c: &Chunk| {
-            let block = c[(page % CHUNK / BLOCK) as usize].as_ref()?;
-            Some(block[(page % BLOCK) as usize].unpack())
-        };
-        let chunk = self.chunks.get(&(page / CHUNK));
-        chunk.and_then(|c| block(c)).unwrap_or_default()
+        let block = self.block(page);
+        block.map_or_else(Page::default, |b| b[(page % BLOCK) as usize].unpack())
     }
 
     /// Replaces the entry of a page.
     pub(crate) fn set(&mut self, page: u64, entry: &Page) {
-        let chunk = self.chunks.entry(page / CHUNK).or_default();
-        let block = chunk[(page % CHUNK / BLOCK) as usize]
-            .get_or_insert_with(|| Box::new([Packed::default(); BLOCK as usize]));
-        block[(page % BLOCK) as usize] = Packed::pack(entry);
+        self.block_mut(page)[(page % BLOCK) as usize] = Packed::pack(entry);
     }
 
     /// Changes the entry of a page.
     pub(crate) fn update(&mut self, page: u64, change: impl FnOnce(&mut Page)) {
-        let mut entry = self.get(page);
+        let packed = &mut self.block_mut(page)[(page % BLOCK) as usize];
+        let mut entry = packed.unpack();
         change(&mut entry);
-        self.set(page, &entry);
+        *packed = Packed::pack(&entry);
     }
 
     /// Visits every entry that says something and keeps what becomes of it.
     pub(crate) fn for_all(&mut self, mut visit: impl FnMut(u64, &mut Page)) {
-        for (&number, chunk) in &mut self.chunks {
-            for (at, block) in (number * CHUNK..).step_by(BLOCK as usize).zip(&mut **chunk) {
-                for (page, packed) in (at..).zip(block.iter_mut().flat_map(|b| &mut **b)) {
-                    let mut entry = packed.unpack();
-                    if entry != Page::default() {
-                        visit(page, &mut entry);
-                        *packed = Packed::pack(&entry);
-                    }
+        self.blocks(0, u64::MAX, |at, block| {
+            for (page, packed) in (at..).zip(block.iter_mut().flat_map(|b| &mut **b)) {
+                let mut entry = packed.unpack();
+                if entry != Page::default() {
+                    visit(page, &mut entry);
+                    *packed = Packed::pack(&entry);
                 }
             }
-        }
+        });
     }
 
     /// Takes the entries from `start` to `end` out, those that say something.
     pub(crate) fn take_range(&mut self, start: u64, end: u64, out: &mut Vec<(u64, Page)>) {
+        self.blocks(start, end, |at, block| {
+            for (page, packed) in (at..).zip(block.iter_mut().flat_map(|b| &mut **b)) {
+                if !(start..end).contains(&page) {
+                    continue;
+                }
+                let entry = core::mem::take(packed).unpack();
+                if entry != Page::default() {
+                    out.push((page, entry));
+                }
+            }
+            // Blocks that lie wholly within say nothing any more.
+            if start <= at && at + BLOCK <= end {
+                *block = None;
+            }
+        });
+    }
+
+    /// Visits the blocks with pages of `start..end`, each with its first page,
+    /// in order; chunks that have none left are given up.
+    fn blocks(
+        &mut self,
+        start: u64,
+        end: u64,
+        mut visit: impl FnMut(u64, &mut Option<Box<Block>>),
+    ) {
         if start >= end {
             return;
         }
-        for (&number, chunk) in self.chunks.range_mut(start / CHUNK..=(end - 1) / CHUNK) {
-            for (at, block) in (number * CHUNK..).step_by(BLOCK as usize).zip(&mut **chunk) {
-                let Some(entries) = block else { continue };
-                for (page, packed) in (at..).zip(entries.iter_mut()) {
-                    if !(start..end).contains(&page) {
-                        continue;
+        let (first, last) = (start / CHUNK, (end - 1) / CHUNK);
+        for (&number, region) in self.regions.range_mut(first / REGION..=last / REGION) {
+            let base = number * REGION;
+            let from = first.saturating_sub(base) as usize;
+            let to = (last - base).min(REGION - 1) as usize;
+            for (number, place) in (base..).zip(region.iter_mut()).take(to + 1).skip(from) {
+                let Some(chunk) = place else { continue };
+                let mut empty = true;
+                for (at, block) in (number * CHUNK..).step_by(BLOCK as usize).zip(&mut **chunk) {
+                    if block.is_some() && at < end && at + BLOCK > start {
+                        visit(at, block);
                     }
-                    let entry = core::mem::take(packed).unpack();
-                    if entry != Page::default() {
-                        out.push((page, entry));
-                    }
+                    empty &= block.is_none();
                 }
-                // Blocks that lie wholly within say nothing any more.
-                if start <= at && at + BLOCK <= end {
-                    *block = None;
+                if empty {
+                    *place = None;
                 }
-            }
-        }
-        let (first, last) = (start.div_ceil(CHUNK), end / CHUNK);
-        if first < last {
-            let gone: Vec<u64> = self.chunks.range(first..last).map(|(n, _)| *n).collect();
-            for n in gone {
-                self.chunks.remove(&n);
             }
         }
     }

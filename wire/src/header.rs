@@ -64,6 +64,9 @@ pub struct Header {
     pub op: Op,
     /// Whether this is a reply.
     pub reply: bool,
+    /// In a request: the client waits awake for the answer, and means to ask
+    /// again soon after. In a reply it says nothing.
+    pub prompt: bool,
     /// Outcome; `Ok` in requests.
     pub status: Status,
     /// Bytes of payload that follow.
@@ -79,6 +82,7 @@ pub struct Header {
 }
 
 const FLAG_REPLY: u8 = 1;
+const FLAG_PROMPT: u8 = 2;
 
 impl Header {
     /// A request without payload; the other fields are zero.
@@ -86,6 +90,7 @@ impl Header {
         Header {
             op,
             reply: false,
+            prompt: false,
             status: Status::Ok,
             len: 0,
             id,
@@ -99,6 +104,7 @@ impl Header {
     pub const fn reply(&self, status: Status, len: u32) -> Header {
         Header {
             reply: true,
+            prompt: false,
             status,
             len,
             ..*self
@@ -109,7 +115,8 @@ impl Header {
     pub fn encode(&self) -> [u8; HEADER_LEN] {
         let mut b = [0u8; HEADER_LEN];
         b[0] = self.op as u8;
-        b[1] = if self.reply { FLAG_REPLY } else { 0 };
+        let flag = |on: bool, bit: u8| if on { bit } else { 0 };
+        b[1] = flag(self.reply, FLAG_REPLY) | flag(self.prompt, FLAG_PROMPT);
         b[2..4].copy_from_slice(&(self.status as u16).to_le_bytes());
         b[4..8].copy_from_slice(&self.len.to_le_bytes());
         b[8..16].copy_from_slice(&self.id.to_le_bytes());
@@ -129,7 +136,7 @@ impl Header {
     pub fn decode(b: &[u8; HEADER_LEN]) -> Result<Header, DecodeError> {
         let u32_at = |at: usize| u32::from_le_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]]);
         let op = Op::from_u8(b[0]).ok_or(DecodeError::UnknownOp(b[0]))?;
-        if b[1] & !FLAG_REPLY != 0 {
+        if b[1] & !(FLAG_REPLY | FLAG_PROMPT) != 0 {
             return Err(DecodeError::UnknownFlags(b[1]));
         }
         if u32_at(28) != 0 {
@@ -142,6 +149,7 @@ impl Header {
         let header = Header {
             op,
             reply: b[1] & FLAG_REPLY != 0,
+            prompt: b[1] & FLAG_PROMPT != 0,
             status,
             len: u32_at(4),
             id: u64::from_le_bytes(id),

@@ -11,7 +11,6 @@ extern crate std;
 
 #[cfg(feature = "auth")]
 pub mod auth;
-pub mod choice;
 mod error;
 mod header;
 mod message;

@@ -21,12 +21,12 @@ fn carries_pages(op: Op, reply: bool, status: Status) -> bool {
 prop_compose! {
     /// A header that may be sent.
     fn header()(
-        op in op(), reply: bool, status in status(), len in 0..=MAX_CONTROL, id: u64,
+        op in op(), reply: bool, prompt: bool, status in status(), len in 0..=MAX_CONTROL, id: u64,
         slab: u32, page: u32, any: u32, run in 1..=MAX_RUN,
     ) -> Header {
         let pages = carries_pages(op, reply, status);
         let (len, count) = if pages { (run * PAGE_SIZE as u32, run) } else { (len, any) };
-        Header { op, reply, status, len, id, slab, page, count }
+        Header { op, reply, prompt, status, len, id, slab, page, count }
     }
 }
 
@@ -97,7 +97,7 @@ proptest! {
 
     #[test]
     fn a_reply_echoes_its_request(header in header(), status in status(), len: u32) {
-        let request = Header { reply: false, status: Status::Ok, ..header };
+        let request = Header { reply: false, prompt: false, status: Status::Ok, ..header };
         let reply = request.reply(status, len);
         prop_assert!(reply.reply);
         prop_assert_eq!(Header { reply: false, status: Status::Ok, len: request.len, ..reply }, request);
@@ -217,6 +217,7 @@ fn the_bytes_are_as_written_down() {
     let header = Header {
         op: Op::Read,
         reply: true,
+        prompt: false,
         status: Status::NoSuchSlab,
         len: 0x0102,
         id: 0x0807_0605_0403_0201,
@@ -229,6 +230,11 @@ fn the_bytes_are_as_written_down() {
         0x16, 0x17, 0x18, 8, 0, 0, 0, 0,
     ];
     assert_eq!(header.encode(), bytes);
+    let prompt = Header {
+        prompt: true,
+        ..Header::request(Op::Ping, 0)
+    };
+    assert_eq!(prompt.encode()[..4], [9, 2, 0, 0]);
     let hello = Hello {
         min_version: 1,
         max_version: 2,

@@ -38,9 +38,13 @@ impl Engine {
                     at += 1;
                     continue;
                 }
-                let Ok(moved) = self.evict_run(at, len) else {
-                    self.queue.push(at, (end - at) as u32, true);
-                    return;
+                let moved = match self.evict_run(at, len) {
+                    Ok(moved) => moved,
+                    Err(why) => {
+                        self.waited.for_event |= why == Again::Event;
+                        self.queue.push(at, (end - at) as u32, true);
+                        return;
+                    }
                 };
                 got += moved;
                 at += len as u64;
@@ -75,24 +79,30 @@ impl Engine {
         let (mut done, mut left) = (0, 0);
         while done < n {
             let Some((frame, got)) = self.pool.take_holes(n - done) else {
-                return Err(Again);
+                return Err(Again::Memory);
             };
             let (from, to) = (addr(page) + done * PAGE_SIZE, self.pool.addr(frame));
             // The pool belongs to the same userfaultfd as the program's
             // memory: the kernel refuses while a change of the address space
             // has not been read, so what moves is what this engine thinks.
-            let t = self.uffd.move_pages(to, from, got * PAGE_SIZE, true, false);
+            let t = self
+                .uffd
+                .move_pages(to, from, got * PAGE_SIZE, false, false);
             let moved = t.done / PAGE_SIZE;
-            left += self.arrived(page + done as u64, frame, moved);
+            for i in 0..moved {
+                self.settle(page + (done + i) as u64, frame + i as u32);
+            }
+            left += moved;
             (moved as u32..got as u32).for_each(|i| self.pool.put(frame + i, Kind::Hole, 0));
             done += moved;
             if moved > 0 || t.stopped.is_none() {
                 continue;
             }
             match t.stopped {
-                Some(Errno::AGAIN) => return Err(Again),
+                Some(Errno::AGAIN) => return Err(Again::Event),
                 Some(Errno::NOENT | Errno::SRCH) => {
-                    // Not mapped; the event is on its way.
+                    // Given up by the program, or never touched; or not mapped
+                    // any more, and the event is on its way.
                     self.pages.update(page + done as u64, |p| p.queued = false);
                 }
                 // Not writable, or locked.
@@ -107,26 +117,6 @@ impl Engine {
         Ok(left)
     }
 
-    /// Pages were moved into frames, those that were there; how many.
-    fn arrived(&mut self, page: u64, frame: u32, n: usize) -> usize {
-        let mut there = [0u8; BLOCK];
-        let there = &mut there[..n];
-        self.see_which_hold(frame, there);
-        let mut left = 0;
-        for (i, there) in (0..).zip(there.iter()) {
-            let number = page + u64::from(i);
-            if there & 1 == 0 {
-                // Given up by the program, or never touched.
-                self.pool.put(frame + i, Kind::Hole, 0);
-                self.pages.update(number, |p| p.queued = false);
-                continue;
-            }
-            left += 1;
-            self.settle(number, frame + i);
-        }
-        left
-    }
-
     /// What could not be evicted a while ago may be evicted now.
     pub(super) fn retry_stubborn(&mut self, now: u64) {
         if now < self.stubborn_ns + STUBBORN_NS {
@@ -138,31 +128,13 @@ impl Engine {
         }
     }
 
-    /// Which of the frames from `frame` on hold something: 1 for each that does.
-    fn see_which_hold(&self, frame: u32, there: &mut [u8]) {
-        let start = self.pool.addr(frame);
-        if there.is_empty() || mem::mincore(start, there).is_ok_and(|()| !there.contains(&0)) {
-            return;
-        }
-        // What the kernel has swapped out is not in memory, and moves all the
-        // same. Without an answer each counts as held: the worst is a page of
-        // zeros.
-        let mut held = alloc::vec::Vec::new();
-        let end = start + there.len() * PAGE_SIZE;
-        if self.proc.occupied(start, end, &mut held).is_err() {
-            there.fill(1);
-            return;
-        }
-        for (at, there) in (start..).step_by(PAGE_SIZE).zip(there) {
-            *there = u8::from(held.iter().any(|r| (r.start..r.end).contains(&at)));
-        }
-    }
-
-    /// Whether a frame holds something.
+    /// Whether a frame holds something, be it in the kernel's swap.
     pub(super) fn holds(&self, frame: u32) -> bool {
-        let mut there = [0u8];
-        self.see_which_hold(frame, &mut there);
-        there[0] & 1 != 0
+        let start = self.pool.addr(frame);
+        let mut held = alloc::vec::Vec::new();
+        let asked = self.proc.occupied(start, start + PAGE_SIZE, &mut held);
+        // Without an answer it counts as held.
+        asked.is_err() || !held.is_empty()
     }
 
     /// An evicted page is in a frame: what is to become of it?

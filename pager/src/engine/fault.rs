@@ -83,7 +83,7 @@ impl Engine {
 
     fn unprotect(&mut self, fault: &Fault) -> Result<(), Again> {
         match self.uffd.unprotect(addr(fault.page), PAGE_SIZE) {
-            Err(Errno::AGAIN) => return Err(Again),
+            Err(Errno::AGAIN) => return Err(Again::Event),
             // Not mapped any more; the thread will see for itself.
             Err(_) => self.uffd.wake(addr(fault.page), PAGE_SIZE),
             Ok(()) => {}
@@ -103,7 +103,7 @@ impl Engine {
         let hot = !entry.ahead || entry.hot;
         self.pages.update(fault.page, |p| p.hot = hot);
         match self.install(fault.page, frame, 1).1 {
-            Some(Stop::Again) => return Err(Again),
+            Some(Stop::Again) => return Err(Again::Event),
             Some(stop) => self.not_installed(fault.page, stop),
             None => {}
         }
@@ -230,7 +230,7 @@ impl Engine {
             return self.fill_with_frames(fault, n);
         }
         if fault.write && self.must_wait() {
-            return Err(Again);
+            return Err(Again::Memory);
         }
         let t = self.uffd.zero_pages(start, n * PAGE_SIZE, true);
         let done = t.done / PAGE_SIZE;
@@ -241,7 +241,7 @@ impl Engine {
         }
         self.fills.filled(fault.page, done.max(1));
         match t.stopped {
-            Some(Errno::AGAIN) if done == 0 => return Err(Again),
+            Some(Errno::AGAIN) if done == 0 => return Err(Again::Event),
             Some(_) if done == 0 => self.uffd.wake(start, PAGE_SIZE),
             _ => {}
         }
@@ -255,7 +255,7 @@ impl Engine {
         while done < n {
             let Some((frame, got)) = self.take_frames(n - done, done == 0) else {
                 if done == 0 {
-                    return Err(Again);
+                    return Err(Again::Memory);
                 }
                 break;
             };
@@ -273,12 +273,12 @@ impl Engine {
             done += moved;
             if moved < got {
                 match t.stopped {
-                    Some(Errno::AGAIN) if done == 0 => return Err(Again),
+                    Some(Errno::AGAIN) if done == 0 => return Err(Again::Event),
                     Some(Errno::INVAL) if done == 0 => {
                         // Not writable (any more): zeros to be read will do.
                         let t = self.uffd.zero_pages(to, PAGE_SIZE, true);
                         match t.stopped {
-                            Some(Errno::AGAIN) => return Err(Again),
+                            Some(Errno::AGAIN) => return Err(Again::Event),
                             Some(_) => self.uffd.wake(to, PAGE_SIZE),
                             None => self.filled(fault.page, 1),
                         }
@@ -357,7 +357,7 @@ impl Engine {
     fn poison(&mut self, fault: &Fault) -> Result<(), Again> {
         match self.uffd.poison(addr(fault.page), PAGE_SIZE) {
             Ok(()) => self.served(fault.read_ns),
-            Err(Errno::AGAIN) => return Err(Again),
+            Err(Errno::AGAIN) => return Err(Again::Event),
             Err(Errno::EXIST) => self.uffd.wake(addr(fault.page), PAGE_SIZE),
             Err(_) => {
                 self.say(

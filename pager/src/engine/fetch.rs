@@ -30,15 +30,17 @@ impl Engine {
             crate::sys::say::die("a defect of tmem: a remote page has no place on a server");
         };
         let Some((frame, _)) = self.take_frames(1, true) else {
-            return Err(Again);
+            return Err(Again::Memory);
         };
         let hot = self.epoch.wrapping_sub(entry.epoch) <= HOT_AGE;
         self.pages.update(fault.page, |p| {
             p.wanted = true;
             p.hot = hot;
         });
+        let prompt = self.pace.asks(fault.read_ns);
+        self.net.set_prompt(prompt);
         self.read(&[(fault.page, slot, frame)], fault.read_ns, 0);
-        self.pace.asked(fault.read_ns);
+        self.net.set_prompt(false);
         self.fetch_ahead(fault.window());
         Ok(())
     }

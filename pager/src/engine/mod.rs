@@ -13,6 +13,7 @@
 //! | `zap` | the same on kernels that cannot move pages |
 //! | `guard` | sees to it that a defect of all this does not hang the program |
 //! | `pace` | where the engine's thread runs, and whether it sleeps |
+//! | `choice` | which of two ways to wait is quicker |
 //! | `direct` | keeps zaps and direct input of the program apart |
 //! | `place` | finds remote memory for evicted pages and writes them |
 //! | `servers` | what servers answer, and what becomes of pages when they are lost |
@@ -22,6 +23,7 @@
 
 mod adopt;
 mod budget;
+mod choice;
 pub mod direct;
 mod event;
 mod evict;
@@ -51,6 +53,7 @@ use crate::sys::mem::Region;
 use crate::sys::proc::Proc;
 use crate::sys::timer::Timer;
 use crate::sys::uffd::{Msg, RawMsg, Uffd};
+use crate::sys::wait::{Interest, Waiter};
 use crate::sys::{self, now_ns};
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -61,8 +64,6 @@ use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::Relaxed;
 use fault::Fault;
 use ops::Ops;
-use rustix::event::{PollFd, PollFlags};
-use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 use tmem_wire::PAGE_SIZE;
 use zap::Zapper;
@@ -72,9 +73,14 @@ const SAMPLE_NS: u64 = 1_000_000;
 /// Between two looks at the slower things.
 const SLOW_NS: u64 = 100_000_000;
 
-/// Something must be read from the userfaultfd before this can be done.
+/// Why something cannot be done yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Again;
+enum Again {
+    /// Something must be read from the userfaultfd before.
+    Event,
+    /// There is no memory for it before some has been written to servers.
+    Memory,
+}
 
 /// Whether pages are evicted; an engine's alone to set.
 static EVICTED: AtomicBool = AtomicBool::new(false);
@@ -140,7 +146,7 @@ struct Engine {
     epoch: u8,
     /// Pages whose only copy is on servers, or on the way there.
     remote: u64,
-    poll: Vec<PollFd<'static>>,
+    waiter: Waiter,
     timer: Timer,
     waited: Waited,
 }
@@ -152,10 +158,12 @@ struct Waited {
     uffd: bool,
     /// Nothing is known of the sockets.
     blindly: bool,
-    /// Sockets that have something to say.
+    /// A fault waits for an event.
+    for_event: bool,
+    /// Descriptors that have something to say.
     readable: Vec<i32>,
-    /// The sockets that were waited for.
-    fds: Vec<(i32, bool)>,
+    /// What was waited for.
+    interests: Vec<Interest>,
 }
 
 impl Engine {
@@ -176,22 +184,27 @@ impl Engine {
     /// Does everything that can be done now.
     fn turn(&mut self) {
         guard::turn();
+        self.waited.for_event = false;
         if self.waited.uffd {
             self.read_messages();
         }
-        let mut again = self.serve_faults();
+        self.serve_faults();
         self.drive();
-        again |= self.serve_faults();
+        self.serve_faults();
         let now = now_ns();
         if now >= self.sampled_ns + SAMPLE_NS {
             self.sample(now);
         }
         self.maintain();
+        if !self.faults.is_empty() {
+            // There may be memory for them now.
+            self.serve_faults();
+        }
         if now >= self.slow_ns + SLOW_NS {
             self.slow_ns = now;
             self.slowly(now);
         }
-        if again || !self.faults.is_empty() {
+        if self.waited.for_event {
             // A thread that changes the address space has to run first.
             sys::thread::pause();
         }
@@ -233,21 +246,24 @@ impl Engine {
         }
     }
 
-    /// Serves what faults there are; whether some have to wait for an event.
-    fn serve_faults(&mut self) -> bool {
+    /// Serves what faults there are, as far as that can be done now.
+    fn serve_faults(&mut self) {
         let mut left = self.faults.len();
         while left > 0 {
             left -= 1;
             let Some(mut fault) = self.faults.pop_front() else {
                 break;
             };
-            if self.fault(&mut fault).is_err() {
-                self.faults.push_back(fault);
+            let Err(why) = self.fault(&mut fault) else {
+                continue;
+            };
+            self.faults.push_back(fault);
+            if why == Again::Event {
+                self.waited.for_event = true;
                 // What stands in the way may be what waits to be read.
                 self.read_messages();
             }
         }
-        !self.faults.is_empty()
     }
 
     /// Moves bytes to and from servers, and takes in what they answered.
@@ -349,14 +365,20 @@ impl Engine {
             sys::thread::pause();
             return;
         }
-        if !self.faults.is_empty() || self.work_left() {
+        if self.waited.for_event || self.work_left() {
             return;
         }
+        // Faults that wait for memory are served when some was written, which a
+        // socket tells, or when less is resident, which a look tells.
+        let look = match self.faults.is_empty() {
+            true => self.budget.patience(self.sampled.0) * 1000,
+            false => SAMPLE_NS,
+        };
         let until = self
             .net
             .next_timer()
             .unwrap_or(u64::MAX)
-            .min(self.sampled_ns + self.budget.patience(self.sampled.0) * 1000);
+            .min(self.sampled_ns + look);
         if until <= now {
             return;
         }
@@ -366,39 +388,30 @@ impl Engine {
 
     /// Waits for the userfaultfd, the sockets and the timer.
     fn sleep(&mut self) {
-        let mut fds = core::mem::take(&mut self.waited.fds);
-        fds.clear();
-        self.net.poll_fds(&mut fds);
-        self.poll.clear();
-        let own = [self.uffd.raw(), self.timer.raw()].map(|fd| (fd, false));
-        for &(raw, write) in own.iter().chain(&fds) {
-            let write = if write {
-                PollFlags::OUT
-            } else {
-                PollFlags::empty()
-            };
-            // SAFETY: the userfaultfd and the timer live as long as the engine,
-            // and no socket is closed before `poll` has returned; the list is
-            // made anew each time.
-            let fd = unsafe { BorrowedFd::borrow_raw(raw) };
-            self.poll
-                .push(PollFd::from_borrowed_fd(fd, PollFlags::IN | write));
-        }
+        let Waited {
+            interests,
+            readable,
+            ..
+        } = &mut self.waited;
+        interests.clear();
+        interests.extend([self.uffd.raw(), self.timer.raw()].map(|fd| Interest {
+            fd,
+            serial: 0,
+            write: false,
+        }));
+        self.net.interests(interests);
         // Interrupted or not: the turn looks at what there is.
-        self.waited.blindly = rustix::event::poll(&mut self.poll, None).is_err();
-        let ready = |at: usize| !self.poll[at].revents().is_empty();
-        self.waited.uffd = ready(0);
-        if ready(1) {
+        let waited = self.waiter.watch(interests);
+        if waited.and_then(|()| self.waiter.wait(readable)).is_err() {
+            return;
+        }
+        let fired = readable.contains(&self.timer.raw());
+        self.waited.uffd = readable.contains(&self.uffd.raw());
+        // By the clock there may be something to do that no socket tells.
+        self.waited.blindly = fired;
+        if fired {
             self.timer.fired();
-            // By the clock there may be something to do that no socket tells.
-            self.waited.blindly = true;
         }
-        for (at, (raw, _)) in (own.len()..).zip(&fds) {
-            if ready(at) {
-                self.waited.readable.push(*raw);
-            }
-        }
-        self.waited.fds = fds;
     }
 
     /// Whether the next turn has something to do that nothing will announce.

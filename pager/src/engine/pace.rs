@@ -8,12 +8,14 @@
 //! work for two processors, and the kernel places the engine.
 
 use super::Engine;
+use super::choice::{Choice, Waiting};
 use crate::sys::{now_ns, thread};
 use core::sync::atomic::Ordering::Relaxed;
-use tmem_wire::choice::{Choice, Waiting};
 
-/// Between two looks where the engine should be.
+/// Between two looks where the engine should be; and while the program stays
+/// where it is.
 const LOOK_NS: u64 = 2_000_000;
+const STABLE_LOOK_NS: u64 = 8_000_000;
 /// Fewer pages for each fault than this, and the program is one that waits.
 const STREAMING: u64 = 8;
 
@@ -27,7 +29,7 @@ pub(super) struct Pace {
     all: thread::Cpus,
     /// The one that it keeps to.
     cpu: Option<u32>,
-    looked_ns: u64,
+    look_ns: u64,
     faults: u64,
     pages: u64,
     /// How to wait for answers.
@@ -48,10 +50,12 @@ impl Pace {
         }
     }
 
-    /// A demand read was sent.
-    pub(super) fn asked(&mut self, now: u64) {
+    /// A demand read is sent; whether to wait awake for it.
+    pub(super) fn asks(&mut self, now: u64) -> bool {
         self.asked_ns = now;
-        self.waiting = Some(self.choice.choose());
+        let how = self.choice.choose();
+        self.waiting = Some(how);
+        how == Waiting::Awake
     }
 
     /// A demand read took so long.
@@ -82,7 +86,7 @@ impl Engine {
     /// Sees where the engine should be, at a fault of thread `tid`.
     pub(super) fn keep_pace(&mut self, tid: u32) {
         let now = now_ns();
-        if now < self.pace.looked_ns + LOOK_NS || tid == 0 {
+        if now < self.pace.look_ns || tid == 0 {
             return;
         }
         let figures = self.figures;
@@ -90,8 +94,10 @@ impl Engine {
         let pages = figures.fetched_pages.load(Relaxed) + figures.zero_fills.load(Relaxed);
         let pace = &mut self.pace;
         let few = pages - pace.pages < (faults - pace.faults) * STREAMING;
-        (pace.looked_ns, pace.faults, pace.pages) = (now, faults, pages);
+        (pace.faults, pace.pages) = (faults, pages);
         let cpu = if few { self.proc.cpu_of(tid) } else { None };
+        let stable = cpu == pace.cpu;
+        pace.look_ns = now + if stable { STABLE_LOOK_NS } else { LOOK_NS };
         self.pace.run_on(cpu);
     }
 

@@ -17,6 +17,7 @@ use crate::sys::mem::Region;
 use crate::sys::proc::Proc;
 use crate::sys::timer::Timer;
 use crate::sys::uffd::{OpenError, REGISTER_MISSING, REGISTER_WP, Uffd, feature};
+use crate::sys::wait::Waiter;
 use crate::sys::{self, now_ns, thread};
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -112,10 +113,10 @@ fn begin(settings: &Settings) -> String {
 }
 
 fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
-    let proc =
+    let mut proc =
         Proc::open().map_err(|e| format!("/proc cannot be read (error {})", e.raw_os_error()))?;
     let budget = Budget::new(settings.budget);
-    watch(settings, &proc, &budget);
+    watch(settings, &mut proc, &budget);
     let uffd = open(settings)?;
     if settings.endpoints.is_empty() {
         return Err(String::from("no memory server named: set TMEM_SERVERS"));
@@ -126,7 +127,7 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
 
 /// Returns when it is time to see to the servers: a quarter of the budget is used,
 /// or the program has lived for a moment and nobody has seen to them.
-fn watch(settings: &Settings, proc: &Proc, budget: &Budget) {
+fn watch(settings: &Settings, proc: &mut Proc, budget: &Budget) {
     let start = now_ns();
     let early_pages = budget.target / 4;
     let all = thread::cpus();
@@ -244,7 +245,7 @@ impl Engine {
             evictions: 0,
             epoch: 0,
             remote: 0,
-            poll: Vec::new(),
+            waiter: Waiter::new()?,
             timer: Timer::new()?,
             waited: super::Waited::default(),
         })

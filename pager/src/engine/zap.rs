@@ -141,14 +141,14 @@ impl Engine {
         let zapping = if self.copying {
             match super::direct::Zapping::begin() {
                 Some(zapping) => Some(zapping),
-                None => return Err(Again),
+                None => return Err(Again::Memory),
             }
         } else {
             // What the program may only read, no device is made to write to.
             None
         };
         match self.uffd.protect(start, len) {
-            Err(Errno::AGAIN) => return Err(Again),
+            Err(Errno::AGAIN) => return Err(Again::Event),
             Err(_) => {
                 self.stubborn.push((first, (len / PAGE_SIZE) as u32));
                 return Ok(0);

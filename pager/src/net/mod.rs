@@ -2,7 +2,7 @@
 //! servers, over connections that may break for a moment.
 //!
 //! Nothing here waits: [`Servers::drive`] does what can be done now, and
-//! [`Servers::poll_fds`] and [`Servers::next_timer`] say when to call it again.
+//! [`Servers::interests`] and [`Servers::next_timer`] say when to call it again.
 //! Each server has one session with two connections, so that a page that a
 //! thread waits for does not queue behind write-back: [`Lane`]. Requests of one
 //! lane that touch the same pages take effect in order.
@@ -18,6 +18,7 @@ mod transport;
 
 pub use reason::{Code, Reason, RequestError};
 
+use crate::sys::wait::Interest;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -152,6 +153,8 @@ pub struct Servers {
     servers: Vec<Server>,
     options: Options,
     poller: Poller,
+    /// Whether reads of the demand lane are waited for awake.
+    prompt: bool,
     /// The links whose sockets were entered in the poll.
     polled: Vec<(usize, usize)>,
     /// Failures of requests that could not be made.
@@ -166,6 +169,7 @@ impl Servers {
             servers: numbered.map(|(n, e)| Server::new(n, e)).collect(),
             options,
             poller: Poller::default(),
+            prompt: false,
             polled: Vec::new(),
             early: Vec::new(),
         }
@@ -195,6 +199,12 @@ impl Servers {
         self.servers
             .get(usize::from(server))
             .map_or("?", |s| &s.endpoint.name)
+    }
+
+    /// Whether reads of the demand lane from now on are waited for awake, which
+    /// servers are told.
+    pub fn set_prompt(&mut self, prompt: bool) {
+        self.prompt = prompt;
     }
 
     /// Reads one page into each of the frames at the addresses `dest`, at most
@@ -268,9 +278,9 @@ impl Servers {
         }
     }
 
-    /// The sockets to wait on, each with whether also until it can be written.
-    pub fn poll_fds(&self, out: &mut Vec<(i32, bool)>) {
-        self.servers.iter().for_each(|s| s.poll_fds(out));
+    /// The sockets to wait for.
+    pub fn interests(&self, out: &mut Vec<Interest>) {
+        self.servers.iter().for_each(|s| s.interests(out));
     }
 
     /// Sends what can be sent now, and does what is due by the clock; appends
@@ -311,7 +321,7 @@ impl Servers {
     }
 
     /// [`Servers::drive`] where the caller has waited for the sockets of
-    /// [`Servers::poll_fds`] and knows which can be read.
+    /// [`Servers::interests`] and knows which can be read.
     pub fn receive(&mut self, readable: &[i32], now_ns: u64, out: &mut Vec<Completion>) {
         for link in 0..2 {
             for s in &mut self.servers {
@@ -364,6 +374,7 @@ impl Servers {
         let count = u32::try_from(frames.len()).unwrap_or(u32::MAX);
         let request = Request {
             lane,
+            prompt: self.prompt && op == Op::Read && lane == Lane::Demand,
             token,
             slab: at.slab,
             page: at.page,
@@ -396,6 +407,7 @@ const MAX_LIST: usize = MAX_CONTROL as usize / 4;
 fn new(op: Op) -> Request {
     Request {
         op,
+        prompt: false,
         lane: Lane::Bulk,
         token: 0,
         slab: 0,

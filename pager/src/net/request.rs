@@ -91,6 +91,8 @@ impl Payload {
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) op: Op,
+    /// Waited for awake.
+    pub(super) prompt: bool,
     /// The lane that it was asked for on.
     pub(super) lane: Lane,
     /// The caller's name for it.
@@ -126,6 +128,7 @@ impl Request {
             page: self.page,
             count: self.count,
             len: self.body_len() as u32,
+            prompt: self.prompt,
             ..Header::request(self.op, id)
         }
     }

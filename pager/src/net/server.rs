@@ -6,6 +6,7 @@ use super::request::Request;
 use super::sock::{Ready, Sock};
 use super::transport::{Iov, Transport};
 use super::{Completion, Endpoint, Lane, Options};
+use crate::sys::wait::Interest;
 use alloc::vec::Vec;
 use tmem_wire::{Header, HelloReply, Op, SessionId, Status, decode_slab_list};
 
@@ -89,9 +90,9 @@ impl Server {
         self.load[lane as usize]
     }
 
-    pub(super) fn poll_fds(&self, out: &mut Vec<(i32, bool)>) {
+    pub(super) fn interests(&self, out: &mut Vec<Interest>) {
         let socks = self.links.iter().filter_map(Link::sock);
-        out.extend(socks.map(|(sock, write)| (sock.raw(), write)));
+        out.extend(socks.map(|(sock, write)| sock.interest(write)));
     }
 
     pub(super) fn next_timer(&self, options: &Options) -> Option<u64> {

@@ -2,7 +2,10 @@
 
 use super::transport::{Iov, Transport};
 use crate::sys::fd::Fd;
+use crate::sys::wait::Interest;
 use core::net::SocketAddr;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
 use core::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fd::{AsFd, BorrowedFd, RawFd};
@@ -13,7 +16,14 @@ use rustix::net::{
 
 /// A TCP socket that never blocks.
 #[derive(Debug)]
-pub(super) struct Sock(Fd);
+pub(super) struct Sock {
+    fd: Fd,
+    /// No other socket has this number.
+    serial: u64,
+}
+
+/// Sockets made so far.
+static MADE: AtomicU64 = AtomicU64::new(0);
 
 impl Sock {
     /// Begins to connect; the socket becomes writable when that has ended, and
@@ -27,7 +37,10 @@ impl Sock {
         };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
-        let sock = Sock(fd.into());
+        let sock = Sock {
+            fd: fd.into(),
+            serial: MADE.fetch_add(1, Relaxed) + 1,
+        };
         sockopt::set_tcp_nodelay(sock.fd(), true)?;
         sockopt::set_socket_keepalive(sock.fd(), true)?;
         sockopt::set_tcp_keepidle(sock.fd(), Duration::from_secs(10))?;
@@ -47,11 +60,20 @@ impl Sock {
 
     /// The descriptor's number.
     pub(super) fn raw(&self) -> RawFd {
-        self.0.raw()
+        self.fd.raw()
+    }
+
+    /// What to wait for, and with `write` also until it can be written.
+    pub(super) fn interest(&self, write: bool) -> Interest {
+        Interest {
+            fd: self.raw(),
+            serial: self.serial,
+            write,
+        }
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 

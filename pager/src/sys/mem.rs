@@ -102,22 +102,6 @@ pub fn zap(start: usize, len: usize) -> Result<(), Errno> {
     unsafe { rustix::mm::madvise(start as *mut _, len, Advice::LinuxDontNeed) }
 }
 
-/// Which pages of `len` bytes at `start` are present, one byte per page into
-/// `out`, its lowest bit set for those that are.
-///
-/// # Errors
-/// The kernel's.
-pub fn mincore(start: usize, out: &mut [u8]) -> Result<(), Errno> {
-    let len = out.len() * PAGE_SIZE;
-    // SAFETY: mincore(2) writes one byte per page, which is what `out` holds.
-    let r = unsafe { syscall3(27, start, len, out.as_mut_ptr() as usize) };
-    if r == 0 {
-        Ok(())
-    } else {
-        Err(Errno::from_raw_os_error(-(r as i32)))
-    }
-}
-
 /// A page of the engine's own memory as bytes.
 ///
 /// # Safety

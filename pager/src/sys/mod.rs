@@ -8,6 +8,7 @@ pub mod say;
 pub mod thread;
 pub mod timer;
 pub mod uffd;
+pub mod wait;
 
 use rustix::time::{ClockId, clock_gettime};
 

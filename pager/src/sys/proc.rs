@@ -17,6 +17,8 @@ pub struct Proc {
     pagemap: Fd,
     mem: Fd,
     has_scan: bool,
+    /// The `stat` of the thread that was asked for last.
+    stat: Option<(u32, Fd)>,
 }
 
 /// A run of present pages.
@@ -73,6 +75,7 @@ impl Proc {
             pagemap: open(c"/proc/thread-self/pagemap", OFlags::RDONLY)?,
             mem: open(c"/proc/thread-self/mem", OFlags::RDONLY)?,
             has_scan: true,
+            stat: None,
         };
         let mut none = Vec::new();
         proc.has_scan = proc.scan(0x1000, 0x2000, IS_PRESENT, &mut none).is_ok();
@@ -221,9 +224,20 @@ impl Proc {
     }
 
     /// The processor that a thread of the process runs on, or ran on last.
-    pub fn cpu_of(&self, tid: u32) -> Option<u32> {
+    pub fn cpu_of(&mut self, tid: u32) -> Option<u32> {
         let mut buf = [0u8; 512];
-        processor(of_thread(tid, "stat", &mut buf)?)
+        if self.stat.as_ref().is_none_or(|(of, _)| *of != tid) {
+            self.stat = Some((tid, open_of_thread(tid, "stat")?));
+        }
+        let (_, fd) = self.stat.as_ref()?;
+        match rustix::io::pread(fd, &mut buf, 0) {
+            Ok(n) if n > 0 => processor(&buf[..n]),
+            _ => {
+                // It has ended. Another may have its number.
+                self.stat = None;
+                None
+            }
+        }
     }
 
     /// Copies memory of the program without touching it: what is not there
@@ -253,15 +267,18 @@ pub fn waits_for(tid: u32, name: &[u8]) -> bool {
 
 /// The beginning of a file of a thread.
 fn of_thread<'a>(tid: u32, file: &str, buf: &'a mut [u8]) -> Option<&'a [u8]> {
+    let n = rustix::io::read(open_of_thread(tid, file)?, &mut *buf).ok()?;
+    Some(&buf[..n])
+}
+
+fn open_of_thread(tid: u32, file: &str) -> Option<Fd> {
     use core::fmt::Write;
     let mut path = Path::default();
     // By the thread that asks: the process has no entry of its own once its
     // first thread has ended.
     write!(path, "/proc/thread-self/../{tid}/{file}\0").ok()?;
     let path = core::ffi::CStr::from_bytes_until_nul(&path.bytes).ok()?;
-    let fd = open(path, OFlags::RDONLY).ok()?;
-    let n = rustix::io::read(&fd, &mut *buf).ok()?;
-    Some(&buf[..n])
+    open(path, OFlags::RDONLY).ok()
 }
 
 /// A path, without the heap.
@@ -338,7 +355,7 @@ mod tests {
             24 25 26 27 28 29 30 31 32 33 34 35 63 37 38\n";
         assert_eq!(processor(stat), Some(63));
         assert_eq!(processor(b"7 (a"), None);
-        let proc = Proc::open().unwrap();
+        let mut proc = Proc::open().unwrap();
         let tid = rustix::thread::gettid().as_raw_nonzero().get() as u32;
         assert!(proc.cpu_of(tid).is_some_and(|cpu| cpu < 1024));
     }

@@ -88,17 +88,17 @@ impl Client {
         self.now_ns += 200_000;
         use rustix::event::{PollFd, PollFlags, Timespec};
         let mut fds = Vec::new();
-        self.servers.poll_fds(&mut fds);
+        self.servers.interests(&mut fds);
         let mut polls: Vec<_> = fds
             .iter()
-            .map(|(fd, write)| {
-                let write = if *write {
+            .map(|interest| {
+                let write = if interest.write {
                     PollFlags::OUT
                 } else {
                     PollFlags::empty()
                 };
                 // SAFETY: the client keeps the socket open meanwhile.
-                let fd = unsafe { rustix::fd::BorrowedFd::borrow_raw(*fd) };
+                let fd = unsafe { rustix::fd::BorrowedFd::borrow_raw(interest.fd) };
                 PollFd::from_borrowed_fd(fd, PollFlags::IN | write)
             })
             .collect();

@@ -220,7 +220,7 @@ fn bye_tells_the_server_on_every_connection() {
     c.servers.bye();
     assert!(!c.servers.any_up());
     let mut fds = Vec::new();
-    c.servers.poll_fds(&mut fds);
+    c.servers.interests(&mut fds);
     assert!(fds.is_empty());
     // Joins the connections' threads, so that all they received was handled.
     fake.stop();

@@ -1,19 +1,26 @@
 //! Whether to wait awake or asleep, learnt by trying.
 //!
-//! Both sides wait for each other's messages. Awake is quicker where the other
-//! side runs elsewhere and answers soon; asleep is quicker where both share a
-//! processor, and cheaper where answers take long. Which of it holds changes
-//! with what else runs, so both are tried again and again.
+//! Awake, on both sides, is quicker where each has a processor of its own and
+//! answers come soon; asleep is quicker where both share a processor, and
+//! cheaper where answers take long. Which of it holds changes with what else
+//! runs, so both are tried again and again: some waits in a row each time,
+//! since the other side and the scheduler take a moment to follow.
 
-/// Of so many waits, one tries what seems to be the slower way.
-const ROUND: u32 = 64;
+/// Of so many waits, some try what seems to be the slower way; of this many
+/// where it was much slower.
+const ROUND: u32 = 256;
+const LONG_ROUND: u32 = 2048;
+/// Waits of a trial, and those at its beginning and after its end that tell
+/// nothing yet.
+const TRIAL: u32 = 16;
+const UNSETTLED: u32 = 4;
 /// Longer waits than this count as this long: they tell of the other side's
 /// leisure.
 const LONGEST_NS: u64 = 400_000;
 
 /// How a wait is spent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waiting {
+pub(super) enum Waiting {
     /// Looking again and again.
     Awake,
     /// In the kernel, until woken.
@@ -22,7 +29,7 @@ pub enum Waiting {
 
 /// Two ways to wait, and how long each takes on the average.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Choice {
+pub(super) struct Choice {
     awake_ns: u64,
     asleep_ns: u64,
     waits: u32,
@@ -30,11 +37,15 @@ pub struct Choice {
 
 impl Choice {
     /// How to spend the next wait.
-    pub fn choose(&mut self) -> Waiting {
-        self.waits = (self.waits + 1) % ROUND;
+    pub(super) fn choose(&mut self) -> Waiting {
+        let (awake, asleep) = (self.awake_ns, self.asleep_ns);
+        let (less, more) = (awake.min(asleep), awake.max(asleep));
+        let clear = less > 0 && more > less + less / 2;
+        self.waits = (self.waits + 1) % if clear { LONG_ROUND } else { ROUND };
+        let trial = self.waits < TRIAL;
         // To lie awake for long is never worth it.
-        let awake = self.awake_ns < self.asleep_ns && self.awake_ns < LONGEST_NS / 2;
-        if awake != (self.waits == 0) {
+        let quicker_awake = awake < asleep && awake < LONGEST_NS / 2;
+        if quicker_awake != trial {
             Waiting::Awake
         } else {
             Waiting::Asleep
@@ -43,7 +54,7 @@ impl Choice {
 
     /// How long to stay awake at the most, in nanoseconds: a while longer than
     /// it takes asleep.
-    pub fn patience_ns(&self) -> u64 {
+    pub(super) fn patience_ns(&self) -> u64 {
         match self.asleep_ns {
             0 => LONGEST_NS / 4,
             ns => (ns * 3 / 2).clamp(20_000, LONGEST_NS / 4),
@@ -51,7 +62,10 @@ impl Choice {
     }
 
     /// A wait spent that way took so long.
-    pub fn took(&mut self, how: Waiting, ns: u64) {
+    pub(super) fn took(&mut self, how: Waiting, ns: u64) {
+        if self.waits % TRIAL < UNSETTLED && self.waits < 2 * TRIAL {
+            return;
+        }
         let average = match how {
             Waiting::Awake => &mut self.awake_ns,
             Waiting::Asleep => &mut self.asleep_ns,
@@ -60,7 +74,7 @@ impl Choice {
         *average = if *average == 0 {
             ns.max(1)
         } else {
-            *average - *average / 8 + ns / 8
+            *average - *average / 16 + ns / 16
         };
     }
 }
@@ -70,7 +84,7 @@ mod tests {
     use super::*;
 
     fn share_awake(awake_ns: u64, asleep_ns: u64, choice: &mut Choice) -> usize {
-        (0..640)
+        (0..8192)
             .filter(|_| {
                 let how = choice.choose();
                 let ns = if how == Waiting::Awake {
@@ -87,14 +101,14 @@ mod tests {
     #[test]
     fn the_quicker_way_is_found_and_found_again_when_it_changes() {
         let mut choice = Choice::default();
-        assert!(share_awake(15_000, 60_000, &mut choice) > 400);
-        assert!(share_awake(70_000, 25_000, &mut choice) < 100);
-        assert!(share_awake(20_000, 50_000, &mut choice) > 300);
+        assert!(share_awake(15_000, 60_000, &mut choice) > 7000);
+        assert!(share_awake(70_000, 25_000, &mut choice) < 1000);
+        assert!(share_awake(20_000, 50_000, &mut choice) > 4000);
     }
 
     #[test]
     fn long_waits_are_slept_through() {
         let mut choice = Choice::default();
-        assert!(share_awake(10_000_000, 10_000_001, &mut choice) < 60);
+        assert!(share_awake(10_000_000, 10_000_001, &mut choice) < 1000);
     }
 }

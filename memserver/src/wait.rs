@@ -1,0 +1,128 @@
+//! How a connection's thread waits for its client: asleep in the kernel, or
+//! awake for a moment where the client says that it is awake as well.
+//!
+//! Two threads that wait for each other awake, on two processors, are spared
+//! the waking of a processor that sleeps, which costs more than everything else
+//! of a small read. On one processor they would only keep each other from
+//! running: so a thread that waits awake goes away from its client's processor,
+//! and no more of them do so than half the machine's processors.
+
+use crate::link::{Link, Piece};
+use std::io;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long to stay awake without a request.
+const PATIENCE: Duration = Duration::from_micros(100);
+
+/// Threads that wait awake.
+static AWAKE: AtomicUsize = AtomicUsize::new(0);
+
+/// A thread's right to wait awake.
+struct Awake;
+
+impl Awake {
+    /// None when enough threads are awake.
+    fn begin() -> Option<Awake> {
+        // Asked once, and before any thread keeps away from a processor.
+        static MOST: OnceLock<usize> = OnceLock::new();
+        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+        let most = *MOST.get_or_init(|| processors() / 2);
+        let begun = AWAKE.fetch_add(1, Ordering::Relaxed) < most;
+        // Dropped at once when it is not given out.
+        let awake = Awake;
+        begun.then_some(awake)
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        AWAKE.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Waits for one client.
+#[derive(Default)]
+pub(crate) struct Wait {
+    /// The processors that this thread may run on, once it keeps away from one
+    /// of them.
+    home: Option<libc::cpu_set_t>,
+}
+
+impl Wait {
+    /// Receives as soon as there is something; with `prompt` it is expected
+    /// soon.
+    ///
+    /// # Safety
+    /// As [`Link::receive`].
+    pub(crate) unsafe fn receive(
+        &mut self,
+        link: &Link,
+        pieces: &mut [Piece],
+        prompt: bool,
+    ) -> io::Result<usize> {
+        if !prompt {
+            self.go_home();
+        } else if let Some(_awake) = Awake::begin() {
+            self.step_aside(link);
+            let start = Instant::now();
+            while start.elapsed() < PATIENCE {
+                // SAFETY: by the caller.
+                if let Some(n) = unsafe { link.receive(pieces, false)? } {
+                    return Ok(n);
+                }
+                // Somebody may need this processor.
+                std::thread::yield_now();
+            }
+        }
+        // SAFETY: by the caller.
+        Ok(unsafe { link.receive(pieces, true)? }.unwrap_or(0))
+    }
+
+    /// Leaves the processor of a client on the same machine to it.
+    fn step_aside(&mut self, link: &Link) {
+        let Some(client) = link.client_processor() else {
+            return;
+        };
+        // SAFETY: no memory is involved.
+        if unsafe { libc::sched_getcpu() } != client {
+            return;
+        }
+        let home = match self.home {
+            Some(home) => home,
+            None => match affinity() {
+                Some(home) => home,
+                None => return,
+            },
+        };
+        let mut others = home;
+        // SAFETY: the kernel's numbers of processors are within the set's size,
+        // or the set could not have been asked for.
+        unsafe { libc::CPU_CLR(client as usize, &mut others) };
+        if set_affinity(&others) {
+            self.home = Some(home);
+        }
+    }
+
+    fn go_home(&mut self) {
+        if let Some(home) = self.home.take() {
+            set_affinity(&home);
+        }
+    }
+}
+
+/// The processors that this thread may run on.
+fn affinity() -> Option<libc::cpu_set_t> {
+    // SAFETY: all zeros is the empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: room for the answer, as long as said.
+    let asked = unsafe { libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) };
+    (asked == 0).then_some(set)
+}
+
+/// Whether it worked: an empty set does not.
+fn set_affinity(set: &libc::cpu_set_t) -> bool {
+    // SAFETY: a set as long as said.
+    unsafe { libc::sched_setaffinity(0, size_of_val(set), set) == 0 }
+}
