@@ -358,13 +358,8 @@ impl Engine {
     /// Waits until there is something to do.
     fn wait(&mut self) {
         let now = now_ns();
-        self.waited.readable.clear();
         self.waited.uffd = true;
         self.waited.blindly = true;
-        if self.net.outstanding(Lane::Demand) > 0 && self.pace.spins(now) {
-            sys::thread::pause();
-            return;
-        }
         if self.waited.for_event || self.work_left() {
             return;
         }
@@ -393,6 +388,7 @@ impl Engine {
             readable,
             ..
         } = &mut self.waited;
+        readable.clear();
         interests.clear();
         interests.extend([self.uffd.raw(), self.timer.raw()].map(|fd| Interest {
             fd,
@@ -400,9 +396,20 @@ impl Engine {
             write: false,
         }));
         self.net.interests(interests);
+        if self.waiter.watch(interests).is_err() {
+            return;
+        }
+        if self.net.outstanding(Lane::Demand) > 0 {
+            while self.pace.spins(now_ns()) {
+                if self.waiter.look(readable).is_err() || !readable.is_empty() {
+                    break;
+                }
+                // Somebody may need this processor, the server for one.
+                sys::thread::pause();
+            }
+        }
         // Interrupted or not: the turn looks at what there is.
-        let waited = self.waiter.watch(interests);
-        if waited.and_then(|()| self.waiter.wait(readable)).is_err() {
+        if readable.is_empty() && self.waiter.wait(readable).is_err() {
             return;
         }
         let fired = readable.contains(&self.timer.raw());

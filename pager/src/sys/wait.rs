@@ -3,6 +3,7 @@
 
 use super::fd::Fd;
 use alloc::vec::Vec;
+use rustix::event::Timespec;
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
@@ -73,11 +74,27 @@ impl Waiter {
     /// # Errors
     /// The kernel's; `EINTR` among them.
     pub fn wait(&mut self, ready: &mut Vec<i32>) -> Result<(), Errno> {
+        self.ask(None, ready)
+    }
+
+    /// Those that have something to say now, into `ready`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn look(&mut self, ready: &mut Vec<i32>) -> Result<(), Errno> {
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        self.ask(Some(&now), ready)
+    }
+
+    fn ask(&mut self, timeout: Option<&Timespec>, ready: &mut Vec<i32>) -> Result<(), Errno> {
         let mut events = [Event {
             flags: EventFlags::empty(),
             data: EventData::new_u64(0),
         }; 16];
-        let n = epoll::wait(&self.epoll, &mut events[..], None)?;
+        let n = epoll::wait(&self.epoll, &mut events[..], timeout)?;
         ready.clear();
         ready.extend(events[..n].iter().map(|e| e.data.u64() as i32));
         Ok(())
