@@ -268,6 +268,20 @@ impl Slots {
         }
     }
 
+    /// Whether nothing is to be written to a slot, because another session
+    /// shares its slab.
+    pub fn is_frozen(&self, slot: Slot) -> bool {
+        let server = self.servers.get(usize::from(slot.server()));
+        let slab = server.and_then(|s| s.slabs.get(slot.slab())?.as_ref());
+        slab.is_some_and(|s| s.frozen)
+    }
+
+    /// Whether `server` has granted any slab that is still here.
+    pub fn has_slabs(&self, server: u16) -> bool {
+        let server = self.servers.get(usize::from(server));
+        server.is_some_and(|s| s.slabs.iter().any(Option::is_some))
+    }
+
     /// Pages of `server` that can be allocated now.
     pub fn free_pages(&self, server: u16) -> u64 {
         self.servers.get(usize::from(server)).map_or(0, |s| s.free)
@@ -320,6 +334,8 @@ impl Slots {
         for (i, s) in self.servers.iter_mut().enumerate() {
             let mut gone = core::mem::take(&mut s.surplus);
             while let Some(&index) = s.classes[Class::FROZEN_EMPTY.index()].last() {
+                // At the latest when the others have given it back, too.
+                s.grantable += u64::from(s.slab_pages);
                 gone.extend(s.remove(index));
             }
             while s.classes[Class::EMPTY.index()].len() > keep {

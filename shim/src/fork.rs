@@ -1,44 +1,226 @@
-//! What becomes of a forked child.
+//! Forks: has the engine hold while the address space is copied, and starts an
+//! engine in the child, see `tmem_pager::engine::fork`.
 //!
-//! The kernel gives a child the parent's memory, without its userfaultfd and
-//! without the engine: where the parent's pages are evicted, the child would
-//! read zeros. A child of a process that has evicted nothing is started like
-//! any program. A child that would have to do without pages is ended with a
-//! message before it runs. `vfork` and `posix_spawn` share the parent's memory
-//! until they execute something, and need nothing.
+//! `fork` of the C library calls the handlers registered here. `_Fork`, and
+//! `clone` without shared memory, do not, so they are called through here.
+//! `vfork` and `posix_spawn` share the parent's memory until they execute
+//! something, and need nothing.
 
 use crate::{HEAP, start};
+use std::cell::UnsafeCell;
+use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use tmem_config::Options;
-use tmem_pager::engine;
+use tmem_pager::engine::{self, fork as engine_fork};
+use tmem_pager::sys::thread;
 
 static OPTIONS: OnceLock<Options> = OnceLock::new();
 static PREPARED: AtomicBool = AtomicBool::new(false);
+
+/// Held by the thread that forks, from before the fork to after it.
+static FORKS: Lock = Lock {
+    taken: AtomicU32::new(0),
+    mask: UnsafeCell::new(0),
+};
+
+struct Lock {
+    taken: AtomicU32,
+    /// The signals that the holder had blocked.
+    mask: UnsafeCell<u64>,
+}
+
+// SAFETY: `mask` is used by the holder only.
+unsafe impl Sync for Lock {}
+
+impl Lock {
+    fn take(&self, mask: u64) {
+        while self.taken.swap(1, Ordering::Acquire) != 0 {
+            thread::sleep_unless(&self.taken, 1);
+        }
+        // SAFETY: the lock is held.
+        unsafe { *self.mask.get() = mask };
+    }
+
+    /// What was given to `take`.
+    fn give_back(&self) -> u64 {
+        // SAFETY: the lock is held.
+        let mask = unsafe { *self.mask.get() };
+        self.taken.store(0, Ordering::Release);
+        thread::wake_sleeper(&self.taken);
+        mask
+    }
+}
 
 /// Sees to it that children are looked after.
 pub(crate) fn prepare(options: &Options) {
     // A child has them already.
     let _ = OPTIONS.set(options.clone());
     if !PREPARED.swap(true, Ordering::AcqRel) {
-        // SAFETY: the handler is of this library, which is never unloaded. It
+        // SAFETY: the handlers are of this library, which is never unloaded. It
         // fails only when memory is out, and then forks go on as they would.
-        unsafe { libc::pthread_atfork(None, None, Some(child)) };
+        unsafe { libc::pthread_atfork(Some(before), Some(in_parent), Some(in_child)) };
     }
 }
 
-unsafe extern "C" fn child() {
-    if engine::has_evicted() {
-        // Not from the heap: the engine may have held its lock.
-        let text = b"tmem: a process whose memory is on servers was forked, which is not possible \
-                     yet; the child is ended before it reads wrong data\n";
-        // SAFETY: as long as said.
-        unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
-        tmem_pager::sys::thread::kill_process();
-    }
+unsafe extern "C" fn before() {
+    // A handler that forked would wait for itself.
+    let mask = thread::block_signals();
+    FORKS.take(mask);
+    engine_fork::prepare();
+    touch_streams();
+}
+
+unsafe extern "C" fn in_parent() {
+    engine_fork::parent();
+    thread::set_mask(FORKS.give_back());
+}
+
+unsafe extern "C" fn in_child() {
+    let will = engine_fork::child();
     // SAFETY: this is the only thread of a child that was just forked.
     unsafe { HEAP.begin_anew() };
     if let Some(options) = OPTIONS.get() {
-        start::start(options);
+        if will.is_none() && engine::has_evicted() {
+            cannot_go_on("a fork that was not prepared");
+        }
+        start::start(options, will);
+    }
+    thread::set_mask(FORKS.give_back());
+}
+
+/// Ends a child that would read wrong data.
+pub(crate) fn cannot_go_on(reason: &str) -> ! {
+    start::say(&format!(
+        "{reason}; the child of a program with memory on servers cannot go on and is ended"
+    ));
+    thread::kill_process();
+}
+
+/// Reads from every stream of the C library's, and from its lock: `fork` resets
+/// them in the child before that can be paged.
+fn touch_streams() {
+    /// Where `_chain` and `_lock` are in glibc's `struct _IO_FILE`, which is
+    /// part of its binary interface.
+    const CHAIN: usize = 0x68;
+    const LOCK: usize = 0x88;
+    // SAFETY: of the C library, which has these since its version 2.2.5; where
+    // it has not, nothing is done.
+    unsafe {
+        let find = |name: &std::ffi::CStr| libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr());
+        static FOUND: OnceLock<[usize; 3]> = OnceLock::new();
+        let [all, lock, unlock] = *FOUND.get_or_init(|| {
+            [c"_IO_list_all", c"_IO_list_lock", c"_IO_list_unlock"].map(|n| find(n) as usize)
+        });
+        if all == 0 || lock == 0 || unlock == 0 {
+            return;
+        }
+        let call = |f: usize| std::mem::transmute::<usize, unsafe extern "C" fn()>(f)();
+        call(lock);
+        let mut stream = *(all as *const usize);
+        while stream != 0 {
+            let lock = ((stream + LOCK) as *const usize).read_volatile();
+            if lock != 0 {
+                (lock as *const u8).read_volatile();
+            }
+            stream = ((stream + CHAIN) as *const usize).read_volatile();
+        }
+        call(unlock);
+    }
+}
+
+/// `_Fork` as the C library has it, with what a fork needs.
+///
+/// # Safety
+/// As for the C library's.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn _Fork() -> c_int {
+    static REAL: OnceLock<usize> = OnceLock::new();
+    // SAFETY: the name is a C string.
+    let real =
+        *REAL.get_or_init(|| unsafe { libc::dlsym(libc::RTLD_NEXT, c"_Fork".as_ptr()) } as usize);
+    if real == 0 {
+        // SAFETY: this thread's.
+        unsafe { *libc::__errno_location() = libc::ENOSYS };
+        return -1;
+    }
+    let paged = PREPARED.load(Ordering::Acquire);
+    // SAFETY: the C library's function of that name; the handlers are called
+    // as they are meant to be.
+    unsafe {
+        if paged {
+            before();
+        }
+        let pid = std::mem::transmute::<usize, unsafe extern "C" fn() -> c_int>(real)();
+        let errno = *libc::__errno_location();
+        match pid {
+            _ if !paged => {}
+            0 => in_child(),
+            _ => in_parent(),
+        }
+        *libc::__errno_location() = errno;
+        pid
+    }
+}
+
+/// What a cloned child runs.
+struct Start {
+    entry: extern "C" fn(*mut c_void) -> c_int,
+    arg: *mut c_void,
+}
+
+extern "C" fn begin(start: *mut c_void) -> c_int {
+    // SAFETY: what `clone` gave, in the child's copy of the parent's stack.
+    let Start { entry, arg } = unsafe { start.cast::<Start>().read() };
+    // SAFETY: a child that was just forked.
+    unsafe { in_child() };
+    entry(arg)
+}
+
+/// `clone`, with what a fork needs where memory is not shared.
+///
+/// # Safety
+/// As for the C library's.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clone(
+    entry: Option<extern "C" fn(*mut c_void) -> c_int>,
+    stack: *mut c_void,
+    flags: c_int,
+    arg: *mut c_void,
+    parent_tid: *mut c_void,
+    tls: *mut c_void,
+    child_tid: *mut c_void,
+) -> c_int {
+    type Real = unsafe extern "C" fn(
+        Option<extern "C" fn(*mut c_void) -> c_int>,
+        *mut c_void,
+        c_int,
+        *mut c_void,
+        *mut c_void,
+        *mut c_void,
+        *mut c_void,
+    ) -> c_int;
+    static REAL: OnceLock<usize> = OnceLock::new();
+    // SAFETY: the name is a C string. It is a function of the C library's in
+    // every version.
+    let real =
+        *REAL.get_or_init(|| unsafe { libc::dlsym(libc::RTLD_NEXT, c"clone".as_ptr()) } as usize);
+    // SAFETY: the C library's function of that name, with what it takes.
+    let real = unsafe { std::mem::transmute::<usize, Real>(real) };
+    let copied = flags & libc::CLONE_VM == 0 && PREPARED.load(Ordering::Acquire);
+    let (true, Some(wanted)) = (copied, entry) else {
+        // SAFETY: by the caller.
+        return unsafe { real(entry, stack, flags, arg, parent_tid, tls, child_tid) };
+    };
+    let mut start = Start { entry: wanted, arg };
+    let arg = (&raw mut start).cast();
+    // SAFETY: by the caller; `start` is there, in a copy, when the child begins.
+    unsafe {
+        before();
+        let pid = real(Some(begin), stack, flags, arg, parent_tid, tls, child_tid);
+        let errno = *libc::__errno_location();
+        in_parent();
+        *libc::__errno_location() = errno;
+        pid
     }
 }

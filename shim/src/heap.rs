@@ -13,6 +13,9 @@ use tmem_pager::sys::mem::Region;
 const RESERVE: usize = 1 << 36;
 /// The least that is tried.
 const LEAST: usize = 1 << 26;
+/// Bytes of it that a forked child leaves out: what its parent may have been
+/// taking at that moment.
+const MARGIN: usize = 1 << 24;
 /// Bytes taken from the reserve at a time.
 const STEP: usize = 1 << 16;
 
@@ -126,13 +129,20 @@ impl Heap {
         result
     }
 
-    /// Begins anew in fresh memory. What was allocated before stays where it
-    /// is, and must never be freed.
+    /// Begins anew in a part of the reserve that was not used yet. What was
+    /// allocated before stays where it is, and must never be freed.
     ///
     /// # Safety
     /// Called by the only thread of a process that was just forked.
     pub(crate) unsafe fn begin_anew(&self) {
-        END.store(0, Ordering::Release);
+        let end = END.load(Ordering::Acquire);
+        let next = NEXT.load(Ordering::Acquire).saturating_add(MARGIN);
+        if next < end {
+            NEXT.store(next, Ordering::Release);
+        } else {
+            // Used up: another reserve is made.
+            END.store(0, Ordering::Release);
+        }
         // SAFETY: no other thread is there; the old value owns nothing.
         unsafe {
             self.inner

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::net::ToSocketAddrs;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tmem_config::{Level, Options, PagePath, Scheme, ServerAddr, check_local, ram_bytes};
+use tmem_pager::engine::fork::Will;
 use tmem_pager::engine::{self, PENDING, Path, Settings, UNPAGED};
 use tmem_pager::net;
 use tmem_pager::stats::Slot;
@@ -30,7 +31,7 @@ extern "C" fn begin() {
         return;
     }
     match options() {
-        Ok(Some(options)) => start(&options),
+        Ok(Some(options)) => start(&options, None),
         Ok(None) => {}
         Err(text) => {
             // The options are not to be had, but this one may be.
@@ -59,10 +60,12 @@ fn options() -> Result<Option<Options>, String> {
 }
 
 /// Starts the engine; again in a forked child.
-pub(crate) fn start(options: &Options) {
-    match launch(options) {
-        Ok(()) if options.strict && !is_checked() => wait(),
+pub(crate) fn start(options: &Options, inherit: Option<&'static Will>) {
+    OUTCOME.store(PENDING, Ordering::Release);
+    match launch(options, inherit) {
+        Ok(()) if inherit.is_some() || options.strict && !is_checked() => wait(),
         Ok(()) => {}
+        Err(text) if inherit.is_some() => fork::cannot_go_on(&text),
         Err(text) => refuse(&text, options.strict),
     }
 }
@@ -76,7 +79,7 @@ fn shared_figures() -> Option<OsString> {
     std::env::var_os("TMEM_STATS_SHM").filter(|path| !path.is_empty())
 }
 
-fn launch(options: &Options) -> Result<(), String> {
+fn launch(options: &Options, inherit: Option<&'static Will>) -> Result<(), String> {
     let ram = ram_bytes().map_err(|e| e.to_string())?;
     let Some(local) = options.local else {
         return Ok(());
@@ -109,6 +112,7 @@ fn launch(options: &Options) -> Result<(), String> {
         keep: keep::ranges(),
         checked: is_checked(),
         strict: options.strict && !is_checked(),
+        inherit,
         outcome: &OUTCOME,
     };
     spawn(settings)

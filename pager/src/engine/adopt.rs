@@ -63,6 +63,11 @@ pub fn adopt_all() -> bool {
     false
 }
 
+/// There is adopted memory.
+pub(super) fn some_is_adopted() {
+    ADOPTED.store(true, Release);
+}
+
 impl Engine {
     /// Adopts memory when it grows elsewhere, once there is pressure.
     pub(super) fn watch_growth(&mut self, resident: usize, now: u64) {
@@ -108,7 +113,7 @@ impl Engine {
         });
         for range in &found {
             self.adopted.insert(range.clone());
-            ADOPTED.store(true, Release);
+            some_is_adopted();
         }
         // What was mapped there when the list was read may have been unmapped
         // before it was registered, with the report still to come; it would
@@ -137,6 +142,7 @@ impl Engine {
         let mut kept = self.settings.keep.clone();
         let mut own = alloc::vec![self.pool.region(), self.probe];
         own.extend(self.guard);
+        own.extend(self.doorbell());
         own.extend(self.bin.as_ref().map(|b| b.1));
         own.extend(self.zapper.as_ref().map(|z| z.stack));
         kept.extend(own.iter().map(|r| r.start..r.end()));

@@ -23,6 +23,14 @@ pub(super) fn copies() {
     COPYING.store(true, Relaxed);
 }
 
+/// In a process that was just forked: other threads, and what they were doing,
+/// are not there.
+pub(super) fn begin_anew() {
+    ZAPPING.store(false, SeqCst);
+    HOLD.store(false, SeqCst);
+    READING.store(0, SeqCst);
+}
+
 /// Whether direct input needs a [`Direct`].
 pub fn is_needed() -> bool {
     COPYING.load(Relaxed)

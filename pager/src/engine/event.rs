@@ -26,6 +26,7 @@ const DOOMED_NS: u64 = 500_000;
 impl Engine {
     /// Follows one event.
     pub(super) fn event(&mut self, event: Msg) {
+        self.strike(event);
         match event {
             Msg::Unmap { start, end } => {
                 self.forget(page(start), page(end), false);

@@ -77,6 +77,7 @@ impl Engine {
             return self.evict_by_zap(page, n);
         }
         let (mut done, mut left) = (0, 0);
+        let mut unshared = !super::fork::has_been() && self.settings.inherit.is_none();
         while done < n {
             let Some((frame, got)) = self.pool.take_holes(n - done) else {
                 return Err(Again::Memory);
@@ -109,7 +110,12 @@ impl Engine {
                 Some(Errno::INVAL) => {
                     return Ok(left + self.evict_by_zap(page + done as u64, n - done)?);
                 }
-                // Pinned, or shared with a child.
+                // Pinned, or shared with a child or parent.
+                Some(Errno::BUSY) if !unshared => {
+                    unshared = true;
+                    self.unshare(addr(page) + done * PAGE_SIZE..addr(page) + n * PAGE_SIZE);
+                    continue;
+                }
                 _ => self.stubborn.push((page + done as u64, 1)),
             }
             done += 1;
@@ -229,6 +235,7 @@ impl Engine {
     /// Whether pages may leave: there is, or will soon be, room for them.
     pub(super) fn may_evict(&self) -> bool {
         !self.grants.full
+            && !self.is_forking()
             && !self.is_held_up()
             && self.net.any_up()
             && self.unplaced.len() < self.budget.pool
@@ -245,6 +252,7 @@ impl Engine {
         !self.was_up
             || self.pool.free() + self.pool.standby() > 0
             || (!self.grants.full
+                && !self.is_forking()
                 && !self.is_held_up()
                 && self.net.any_up()
                 && (self.pool.populated() > 0 || self.queue.pages() > 1024))

@@ -9,6 +9,8 @@
 //! | `fault` | serves faults |
 //! | `fill` | sees where memory is filled in order |
 //! | `fetch` | reads pages from servers, ahead of the program where it can tell |
+//! | `fork` | what a forked child is told |
+//! | `inherit` | how a child's engine begins |
 //! | `evict` | takes pages out of the program by moving them |
 //! | `zap` | the same on kernels that cannot move pages |
 //! | `guard` | sees to it that a defect of all this does not hang the program |
@@ -30,7 +32,9 @@ mod evict;
 mod fault;
 mod fetch;
 mod fill;
+pub mod fork;
 mod guard;
+mod inherit;
 mod ops;
 mod pace;
 mod place;
@@ -123,6 +127,7 @@ struct Engine {
     doomed_ns: u64,
     slots: Slots,
     net: Servers,
+    fork: fork::Fork,
     ops: Ops,
     done: Vec<Completion>,
     faults: VecDeque<Fault>,
@@ -170,7 +175,9 @@ impl Engine {
     /// Serves the program for as long as it lives; ends with the reason when no
     /// server can be had in the beginning.
     fn run(mut self) -> String {
-        self.net.connect(now_ns());
+        if self.settings.inherit.is_none() {
+            self.net.connect(now_ns());
+        }
         loop {
             self.turn();
             if !self.was_up && self.refused.len() == self.settings.endpoints.len() {
@@ -190,6 +197,7 @@ impl Engine {
         }
         self.serve_faults();
         self.drive();
+        self.follow_fork();
         self.serve_faults();
         let now = now_ns();
         if now >= self.sampled_ns + SAMPLE_NS {
@@ -215,14 +223,16 @@ impl Engine {
     fn read_messages(&mut self) {
         let mut raw = [RawMsg::default(); 64];
         loop {
+            self.batch_begins();
             let n = match self.uffd.read(&mut raw) {
                 Ok(n) => n,
                 Err(Errno::INTR) => continue,
-                Err(_) => return,
+                Err(_) => 0,
             };
             let now = now_ns();
             for msg in &raw[..n] {
                 match msg.decode() {
+                    Msg::Fault { addr, .. } if self.is_ring(addr) => {}
                     Msg::Fault {
                         addr,
                         write,
@@ -240,6 +250,7 @@ impl Engine {
                     event => self.event(event),
                 }
             }
+            self.batch_ends();
             if n < raw.len() {
                 return;
             }
@@ -351,8 +362,10 @@ impl Engine {
         self.tidy_queue();
         self.look_at_doomed();
         self.retry_stubborn(now);
-        self.give_slabs_back();
-        self.ask_for_slabs(now);
+        if !self.is_forking() {
+            self.give_slabs_back();
+            self.ask_for_slabs(now);
+        }
     }
 
     /// Waits until there is something to do.
@@ -365,7 +378,8 @@ impl Engine {
         }
         // Faults that wait for memory are served when some was written, which a
         // socket tells, or when less is resident, which a look tells.
-        let look = match self.faults.is_empty() {
+        // A fork is not to wait for long.
+        let look = match self.faults.is_empty() && !self.is_forking() {
             true => self.budget.patience(self.sampled.0) * 1000,
             false => SAMPLE_NS,
         };

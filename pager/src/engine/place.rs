@@ -20,6 +20,9 @@ const WRITING: usize = 4 << 20;
 impl Engine {
     /// Begins to write what waits for it, as far as there is room.
     pub(super) fn place(&mut self) {
+        if self.has_asked_for_children() {
+            return;
+        }
         while !self.unplaced.is_empty() && self.net.queued_bytes(Lane::Bulk) < WRITING {
             let mut batch: Vec<(u32, u64, Option<Slot>)> = Vec::with_capacity(RUN);
             while batch.len() < RUN {
@@ -32,6 +35,7 @@ impl Engine {
                 if self.pool.kind(frame) == Kind::Unplaced {
                     let page = self.pool.page(frame);
                     self.pool.put(frame, Kind::Writing, page);
+                    self.leave_frozen(page);
                     batch.push((frame, page, self.pages.get(page).slot));
                 }
             }
@@ -63,6 +67,15 @@ impl Engine {
                 self.see_whether_full();
                 return;
             }
+        }
+    }
+
+    /// A page that another process can read where it is gets another place.
+    fn leave_frozen(&mut self, page: u64) {
+        let slot = self.pages.get(page).slot;
+        if slot.is_some_and(|slot| self.slots.is_frozen(slot)) {
+            self.pages.update(page, |p| p.slot = None);
+            self.free_slot(slot);
         }
     }
 

@@ -110,6 +110,7 @@ impl Engine {
                 self.grants.of[usize::from(server)].refused_ns = now;
                 self.see_whether_full();
             }
+            Completion::Shared { server, result } => self.shared(server, result),
             Completion::Up {
                 server,
                 slab_pages,
@@ -122,13 +123,8 @@ impl Engine {
     }
 
     fn up(&mut self, server: u16, slab_pages: u32, free_pages: u64) {
-        if !core::mem::replace(&mut self.was_up, true) {
-            self.settings.figures.paging.store(1, Relaxed);
-            // From here on pages may leave. An engine that ends without having
-            // come here leaves no guard of a thread that is gone.
-            self.guard = super::guard::start(self.figures).ok();
-            self.settings.outcome.store(PAGED, Ordering::Release);
-            thread::wake_sleeper(self.settings.outcome);
+        if !self.was_up {
+            self.pages_from_now_on();
             // Those that could not be had are told of now that the others are.
             core::mem::take(&mut self.refused)
                 .iter()
@@ -144,6 +140,16 @@ impl Engine {
             }
             Err(error) => self.say(WARN, &format!("server {name} is not used: {error}")),
         }
+    }
+
+    /// From here on pages may leave. An engine that ends without having come
+    /// here leaves no guard of a thread that is gone.
+    pub(super) fn pages_from_now_on(&mut self) {
+        self.was_up = true;
+        self.settings.figures.paging.store(1, Relaxed);
+        self.guard = super::guard::start(self.figures).ok();
+        self.settings.outcome.store(PAGED, Ordering::Release);
+        thread::wake_sleeper(self.settings.outcome);
     }
 
     fn refused(&mut self, server: u16, reason: &Reason) {

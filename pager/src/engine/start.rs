@@ -68,6 +68,9 @@ pub struct Settings {
     pub checked: bool,
     /// Whether somebody waits for `outcome`.
     pub strict: bool,
+    /// What a process that was forked from one with evicted pages has to begin
+    /// with.
+    pub inherit: Option<&'static super::fork::Will>,
     /// Becomes [`PAGED`] or [`UNPAGED`].
     pub outcome: &'static AtomicU32,
 }
@@ -90,6 +93,12 @@ const CLOSE_US: u64 = 5_000;
 /// a file table of its own and all signals blocked.
 pub fn run(settings: &Settings) -> ! {
     let reason = begin(settings);
+    super::fork::no_engine();
+    if settings.inherit.is_some() {
+        sys::say::die(&format!(
+            "{reason}; the child of a program with memory on servers cannot go on and is ended"
+        ));
+    }
     let rest = if settings.strict {
         "the program is not started, as TMEM_STRICT asks"
     } else {
@@ -116,13 +125,21 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
     let mut proc =
         Proc::open().map_err(|e| format!("/proc cannot be read (error {})", e.raw_os_error()))?;
     let budget = Budget::new(settings.budget);
-    watch(settings, &mut proc, &budget);
+    if settings.inherit.is_none() {
+        watch(settings, &mut proc, &budget);
+    }
     let uffd = open(settings)?;
     if settings.endpoints.is_empty() {
         return Err(String::from("no memory server named: set TMEM_SERVERS"));
     }
-    Engine::new(settings.clone(), proc, uffd)
-        .map_err(|e| format!("no memory for paging (error {})", e.raw_os_error()))
+    let no_memory =
+        |e: rustix::io::Errno| format!("no memory for paging (error {})", e.raw_os_error());
+    let mut engine = Engine::new(settings.clone(), proc, uffd).map_err(no_memory)?;
+    if let Some(will) = settings.inherit {
+        engine.inherit(will)?;
+    }
+    engine.hang_doorbell().map_err(no_memory)?;
+    Ok(engine)
 }
 
 /// Returns when it is time to see to the servers: a quarter of the budget is used,
@@ -227,6 +244,7 @@ impl Engine {
             doomed_ns: 0,
             slots,
             net,
+            fork: super::fork::Fork::default(),
             ops: Ops::default(),
             done: Vec::new(),
             faults: VecDeque::new(),

@@ -29,12 +29,27 @@ const IDLE: u32 = 0;
 const ASKED: u32 = 1;
 const DONE: u32 = 2;
 
+const ZAP: u32 = 0;
+const UNSHARE: u32 = 1;
+
 /// What the two threads share.
 #[derive(Debug)]
 struct Job {
     state: AtomicU32,
+    /// What is asked: [`ZAP`] or [`UNSHARE`].
+    what: AtomicU32,
     start: AtomicUsize,
     len: AtomicUsize,
+}
+
+impl Job {
+    fn ask(&self, what: u32, range: &Range<usize>) {
+        self.what.store(what, Ordering::Relaxed);
+        self.start.store(range.start, Ordering::Relaxed);
+        self.len.store(range.len(), Ordering::Relaxed);
+        self.state.store(ASKED, Ordering::Release);
+        thread::wake_sleeper(&self.state);
+    }
 }
 
 /// The thread that zaps, and the zap under way.
@@ -55,6 +70,7 @@ impl Zapper {
     pub(super) fn start() -> Result<Zapper, Errno> {
         let job: &'static Job = Box::leak(Box::new(Job {
             state: AtomicU32::new(IDLE),
+            what: AtomicU32::new(ZAP),
             start: AtomicUsize::new(0),
             len: AtomicUsize::new(0),
         }));
@@ -93,11 +109,14 @@ unsafe extern "C" fn zap(arg: *mut u8) -> ! {
                 other => thread::sleep_unless(&job.state, other),
             }
         }
-        // What could not be zapped is found present.
-        let _ = mem::zap(
-            job.start.load(Ordering::Relaxed),
-            job.len.load(Ordering::Relaxed),
-        );
+        let start = job.start.load(Ordering::Relaxed);
+        let len = job.len.load(Ordering::Relaxed);
+        // What could not be zapped is found present; what could not be made
+        // its own is not moved.
+        let _ = match job.what.load(Ordering::Relaxed) {
+            ZAP => mem::zap(start, len),
+            _ => mem::unshare(start, len),
+        };
         job.state.store(DONE, Ordering::Release);
     }
 }
@@ -133,6 +152,36 @@ impl Engine {
             left += self.zap_run(&run)?;
         }
         Ok(left)
+    }
+
+    /// Makes pages the program's own that it shares with a forked process, as
+    /// writing to them would. It is another thread that does so: what is not
+    /// there any more is faulted for.
+    pub(super) fn unshare(&mut self, range: Range<usize>) {
+        if self.zapper.is_none() {
+            self.zapper = Zapper::start().ok();
+        }
+        let Some(job) = self.zapper.as_ref().map(|z| z.job) else {
+            return;
+        };
+        job.ask(UNSHARE, &range);
+        while job.state.load(Ordering::Acquire) != DONE {
+            self.read_messages();
+            for fault in &self.faults {
+                let at = addr(fault.page);
+                if range.contains(&at) && self.pages.get(fault.page).state == State::Local {
+                    // Given up by the program in the meantime. Whoever waits,
+                    // this thread or another, finds zeros.
+                    if fault.protected {
+                        let _ = self.uffd.unprotect(at, PAGE_SIZE);
+                    } else {
+                        self.uffd.zero_pages(at, PAGE_SIZE, true);
+                    }
+                }
+            }
+            thread::pause();
+        }
+        job.state.store(IDLE, Ordering::Release);
     }
 
     fn zap_run(&mut self, run: &PresentRun) -> Result<usize, Again> {
@@ -239,10 +288,7 @@ impl Engine {
         zapper.now = range.clone();
         zapper.seen.clear();
         let job = zapper.job;
-        job.start.store(range.start, Ordering::Relaxed);
-        job.len.store(range.len(), Ordering::Relaxed);
-        job.state.store(ASKED, Ordering::Release);
-        thread::wake_sleeper(&job.state);
+        job.ask(ZAP, &range);
         while job.state.load(Ordering::Acquire) != DONE {
             self.read_messages();
             thread::pause();

@@ -25,7 +25,7 @@ use core::net::SocketAddr;
 use request::{Payload, Request};
 use server::Server;
 use sock::{Poller, Ready};
-use tmem_wire::{MAX_CONTROL, MAX_RUN, Op, Status, encode_slab_list};
+use tmem_wire::{HelloReply, MAX_CONTROL, MAX_RUN, Op, SessionId, Status, encode_slab_list};
 
 /// A server as the user named it, and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,6 +117,13 @@ pub enum Completion {
     GrantRefused {
         /// The server.
         server: u16,
+    },
+    /// The server was asked for a child of the session.
+    Shared {
+        /// The server.
+        server: u16,
+        /// The child, which has every slab of the session.
+        result: Result<SessionId, RequestError>,
     },
     /// The server can be used, and holds nothing yet.
     Up {
@@ -276,6 +283,32 @@ impl Servers {
                 },
             );
         }
+    }
+
+    /// Asks for a child of the session, which has every slab that the session
+    /// has when this is taken. Ends with [`Completion::Shared`]. All slabs there
+    /// are cannot be written any more as long as the child has them.
+    pub fn share(&mut self, server: u16) {
+        self.push(server, new(Op::Share));
+    }
+
+    /// The session with a server that is up, as its greeting told it.
+    pub fn session(&self, server: u16) -> Option<&HelloReply> {
+        let server = self.servers.get(usize::from(server))?;
+        server.session().filter(|_| server.is_up())
+    }
+
+    /// Joins a session of a server that is down, as if its connections had just
+    /// been broken. The server is up from here on.
+    pub fn resume(&mut self, server: u16, session: HelloReply, now_ns: u64) {
+        if let Some(server) = self.servers.get_mut(usize::from(server)) {
+            server.resume(session, now_ns);
+        }
+    }
+
+    /// Whether some server that is up has not been greeted since it was resumed.
+    pub fn is_resuming(&self) -> bool {
+        self.servers.iter().any(Server::is_resuming)
     }
 
     /// The sockets to wait for.

@@ -25,6 +25,8 @@ pub(super) struct Server {
     load: [Load; 2],
     /// Connections that were made again.
     reconnects: u64,
+    /// Neither link has been ready since the session was resumed.
+    resuming: bool,
 }
 
 /// Requests that are not answered.
@@ -55,6 +57,7 @@ impl Server {
             only: None,
             load: [Load::default(); 2],
             reconnects: 0,
+            resuming: false,
         }
     }
 
@@ -74,6 +77,24 @@ impl Server {
             self.only = None;
             self.links[0].begin(now);
         }
+    }
+
+    /// The session, if there is one.
+    pub(super) fn session(&self) -> Option<&HelloReply> {
+        self.session.as_ref()
+    }
+
+    /// Has a session from now on, and connects to join it.
+    pub(super) fn resume(&mut self, session: HelloReply, now: u64) {
+        self.session = Some(session);
+        self.state = State::Up;
+        self.only = None;
+        self.resuming = true;
+        self.links.iter_mut().for_each(|link| link.begin(now));
+    }
+
+    pub(super) fn is_resuming(&self) -> bool {
+        self.resuming
     }
 
     /// Queues a request. The server must be up.
@@ -177,7 +198,10 @@ impl Server {
                 );
             }
             (Some(_), State::Opening) => return self.up(out),
-            (Some(_), _) => self.reconnects += 1,
+            (Some(_), _) => {
+                self.reconnects += u64::from(!self.resuming);
+                self.resuming = false;
+            }
         }
         if let Err(reason) = self.restart(link, out) {
             self.lost(reason, out);
@@ -257,6 +281,7 @@ impl Server {
 
     /// The server is given up, with everything asked of it.
     fn lost(&mut self, reason: Reason, out: &mut Vec<Completion>) {
+        self.resuming = false;
         for link in &mut self.links {
             link.end();
             out.extend(
@@ -298,6 +323,8 @@ impl Server {
     }
 }
 
+const NO_SESSION: Reason = Reason::Unexpected("no session in the answer to SHARE");
+
 /// What the caller hears of a request that was not done.
 pub(super) fn failure(server: u16, request: &Request, error: RequestError) -> Option<Completion> {
     let token = request.token;
@@ -312,6 +339,10 @@ pub(super) fn failure(server: u16, request: &Request, error: RequestError) -> Op
             error,
         }),
         Op::Grant => Some(Completion::GrantRefused { server }),
+        Op::Share => Some(Completion::Shared {
+            server,
+            result: Err(error),
+        }),
         _ => None,
     }
 }
@@ -361,6 +392,14 @@ fn answer(
             }
         }
         (Op::Grant, _) => out.push(Completion::GrantRefused { server }),
+        (Op::Share, Status::Ok) => {
+            let session = body.try_into().map_err(|_| NO_SESSION)?;
+            out.push(Completion::Shared {
+                server,
+                result: Ok(SessionId(session)),
+            });
+        }
+        (Op::Share, _) => out.extend(failure(server, request, RequestError::Status(status))),
         // A DISCARD or RELEASE that is refused changes nothing here.
         _ => {}
     }

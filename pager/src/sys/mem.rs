@@ -5,8 +5,8 @@ use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
 use tmem_wire::PAGE_SIZE;
 
-/// An anonymous private mapping, lazily populated and never unmapped: the
-/// engine lives as long as the process.
+/// An anonymous mapping, lazily populated and, with few exceptions, never
+/// unmapped: the engine lives as long as the process.
 #[derive(Clone, Copy, Debug)]
 pub struct Region {
     /// First address.
@@ -49,6 +49,29 @@ impl Region {
             start: at as usize,
             len,
         })
+    }
+
+    /// Maps `len` bytes that a forked child has in common with its parent.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn shared(len: usize) -> Result<Region, Errno> {
+        let len = len.next_multiple_of(PAGE_SIZE);
+        let prot = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let at =
+            unsafe { rustix::mm::mmap_anonymous(ptr::null_mut(), len, prot, MapFlags::SHARED)? };
+        Ok(Region {
+            start: at as usize,
+            len,
+        })
+    }
+
+    /// Gives the mapping up; nobody uses it any more.
+    pub fn unmap(self) {
+        // SAFETY: a mapping of our own, and by the caller its last use. It
+        // fails for none that is mapped.
+        let _ = unsafe { rustix::mm::munmap(self.start as *mut _, self.len) };
     }
 
     /// A stack: the lowest page is made inaccessible, so that overflow ends
@@ -100,6 +123,16 @@ pub fn zap(start: usize, len: usize) -> Result<(), Errno> {
     // SAFETY: the contents were copied away and the range is registered, so
     // that whoever touches it gets them back.
     unsafe { rustix::mm::madvise(start as *mut _, len, Advice::LinuxDontNeed) }
+}
+
+/// `madvise(MADV_POPULATE_WRITE)` on memory of the program: as if each page was
+/// written to, and nothing is changed.
+///
+/// # Errors
+/// The kernel's: `INVAL` before Linux 5.14.
+pub fn unshare(start: usize, len: usize) -> Result<(), Errno> {
+    // SAFETY: no contents change.
+    unsafe { rustix::mm::madvise(start as *mut _, len, Advice::LinuxPopulateWrite) }
 }
 
 /// A page of the engine's own memory as bytes.

@@ -102,6 +102,7 @@ const fn iowr<T>(nr: u8) -> Opcode {
 const IOC_NEW: Opcode = ioctl::opcode::none(0xAA, 0x00);
 const IOC_API: Opcode = iowr::<ApiArg>(0x3F);
 const IOC_REGISTER: Opcode = iowr::<RegisterArg>(0x00);
+const IOC_UNREGISTER: Opcode = ioctl::opcode::read::<Range>(0xAA, 0x01);
 const IOC_WAKE: Opcode = ioctl::opcode::read::<Range>(0xAA, 0x02);
 const IOC_COPY: Opcode = iowr::<TransferArg>(0x03);
 const IOC_ZEROPAGE: Opcode = iowr::<ZeropageArg>(0x04);
@@ -118,6 +119,7 @@ const _: () = {
     assert!(IOC_API == 0xC018_AA3F);
     assert!(IOC_MOVE == 0xC028_AA05);
     assert!(IOC_COPY == 0xC028_AA03);
+    assert!(IOC_UNREGISTER == 0x8010_AA01);
     assert!(IOC_WAKE == 0x8010_AA02);
     assert!(size_of::<RawMsg>() == 32);
 };
@@ -325,6 +327,20 @@ impl Uffd {
         };
         // SAFETY: the argument has the layout of `struct uffdio_register`.
         unsafe { ioctl::ioctl(&self.fd, Updater::<{ IOC_REGISTER }, _>::new(&mut arg)) }
+    }
+
+    /// Does not report faults in the range any more; who waits there looks
+    /// again.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn unregister(&self, start: usize, len: usize) -> Result<(), Errno> {
+        let mut arg = Range {
+            start: start as u64,
+            len: len as u64,
+        };
+        // SAFETY: the argument has the layout of `struct uffdio_range`.
+        unsafe { ioctl::ioctl(&self.fd, Updater::<{ IOC_UNREGISTER }, _>::new(&mut arg)) }
     }
 
     /// Wakes the threads that wait in the range; they look again.

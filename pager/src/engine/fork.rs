@@ -1,0 +1,548 @@
+//! Forks: what a child is told of the pages that are not in its memory.
+//!
+//! The kernel gives a child the parent's memory as it is, without the
+//! userfaultfd, the engine and the connections: evicted pages would read as
+//! zeros. So a thread that forks first asks the engine to *hold*: nothing
+//! leaves the program any more, all that has left is written to servers, each
+//! server makes a child of the session that shares all slabs ([`Op::Share`]),
+//! and the engine writes a [`Will`] into memory that the child inherits. The
+//! child's engine begins with it (`inherit`) before the program goes on.
+//!
+//! The engine goes on serving faults until the kernel has copied the address
+//! space: the C library takes its locks between the two, which may be in
+//! evicted memory, or held by threads that wait for pages. What it does
+//! meanwhile leaves the will true:
+//!
+//! - A page that it puts into the program is in the child, or was copied before:
+//!   the kernel lets nothing into memory that it is copying. What is in
+//!   the child's memory counts; the will does for the rest.
+//! - What the program gives up is struck from the will. Its thread goes on as
+//!   soon as the report is read, and may be what the fork waits for: so the
+//!   child sees from [`Will::batch`] whether a report was read and not yet
+//!   struck, and gets it from the [`Log`], which parent and child share.
+//! - An `munmap` that nobody had read of when the address space was copied may
+//!   have made room for another mapping there, or have come after. Which of it
+//!   cannot be told: the pages concerned are lost to the child, and touching
+//!   one is no zero but SIGBUS.
+//!
+//! From the fork on nobody writes to the shared slabs: what changes goes to
+//! others, and slabs in which nothing is left are given back.
+//!
+//! [`Op::Share`]: tmem_wire::Op::Share
+
+use super::Engine;
+use crate::net::{Lane, RequestError};
+use crate::pages::State;
+use crate::slots::{Slot, Slots};
+use crate::sys::mem::Region;
+use crate::sys::uffd::{Msg, REGISTER_MISSING};
+use crate::sys::{now_ns, say, thread};
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ops::Range;
+use core::ptr::null_mut;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize};
+use tmem_wire::{HelloReply, PAGE_SIZE, SessionId};
+
+/// Forks asked for, times two; odd while one is under way.
+static FORKING: AtomicU32 = AtomicU32::new(0);
+/// The value of [`FORKING`] that the engine holds for.
+static HELD: AtomicU32 = AtomicU32::new(0);
+/// Two pages of which no one is ever there: to touch the first asks the engine
+/// to hold, the second to go on. 0 without an engine.
+static DOORBELL: AtomicUsize = AtomicUsize::new(0);
+/// What a child inherits, while the engine holds.
+static WILL: AtomicPtr<Will> = AtomicPtr::new(null_mut());
+
+/// How long the child waits for its parent's engine to close the log.
+const LOG_PATIENCE_NS: u64 = 10_000_000_000;
+/// Between two looks, in microseconds.
+const NAP_US: u64 = 50;
+
+/// What is known of a page.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub(super) page: u64,
+    /// Where a server has it.
+    pub(super) slot: Option<Slot>,
+    pub(super) hash: u64,
+    pub(super) kind: EntryKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EntryKind {
+    /// In the program's memory; the slot has a copy.
+    Local,
+    /// On a server only.
+    Remote,
+    /// On a server that is gone.
+    Lost,
+    /// Given up by the program.
+    Struck,
+}
+
+/// What a child is to know.
+#[derive(Debug)]
+pub struct Will {
+    pub(super) entries: Vec<Entry>,
+    pub(super) adopted: Vec<Range<usize>>,
+    /// Of each server, the child's session.
+    pub(super) sessions: Vec<Option<HelloReply>>,
+    pub(super) slots: Slots,
+    /// Why the child cannot live.
+    pub(super) refused: Option<String>,
+    /// Reports read while this holds, times two; odd while some are looked at.
+    batch: AtomicU32,
+    log: Region,
+}
+
+/// What the program did to its memory while the engine held, as child and
+/// parent see it both.
+#[repr(C)]
+struct Log {
+    /// Batches that are here in whole, counted as in [`Will::batch`].
+    published: AtomicU32,
+    /// No more will come.
+    closed: AtomicU32,
+    /// More came than there is room for.
+    overflown: AtomicU32,
+    len: AtomicU32,
+    records: [Record; RECORDS],
+}
+
+#[repr(C)]
+struct Record {
+    batch: AtomicU32,
+    /// Which [`Change`].
+    kind: AtomicU32,
+    start: AtomicUsize,
+    end: AtomicUsize,
+    to: AtomicUsize,
+}
+
+/// What the program did to a range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// Its contents were given up.
+    Discarded(Range<usize>),
+    /// It was given up.
+    Unmapped(Range<usize>),
+    /// It was moved to this address.
+    Moved(Range<usize>, usize),
+}
+
+impl Change {
+    /// The range that it happened to.
+    pub(super) fn range(&self) -> &Range<usize> {
+        match self {
+            Change::Discarded(range) | Change::Unmapped(range) | Change::Moved(range, _) => range,
+        }
+    }
+
+    /// What becomes of entries.
+    pub(super) fn apply(&self, entries: &mut [Entry]) {
+        let range = self.range();
+        let pages = (range.start / PAGE_SIZE) as u64..(range.end / PAGE_SIZE) as u64;
+        for entry in entries.iter_mut().filter(|e| pages.contains(&e.page)) {
+            match self {
+                Change::Discarded(_) | Change::Unmapped(_) => entry.kind = EntryKind::Struck,
+                Change::Moved(_, to) => {
+                    entry.page = entry.page - pages.start + (*to / PAGE_SIZE) as u64;
+                }
+            }
+        }
+    }
+}
+
+const RECORDS: usize = 1024;
+
+/// Asks the engine to hold, and returns when it does. Called by the thread that
+/// forks, with signals blocked; only one thread may do so at a time.
+pub fn prepare() {
+    let number = FORKING.fetch_add(1, SeqCst) + 1;
+    ring(0, || HELD.load(SeqCst) == number);
+}
+
+/// Has the engine go on, after a fork, in the parent.
+pub fn parent() {
+    let number = FORKING.fetch_add(1, SeqCst);
+    ring(1, || HELD.load(SeqCst) != number);
+}
+
+/// What the process that was just forked inherits. Called once, by its only
+/// thread, before anything else of this crate.
+pub fn child() -> Option<&'static Will> {
+    FORKING.store(0, SeqCst);
+    HELD.store(0, SeqCst);
+    DOORBELL.store(0, SeqCst);
+    super::direct::begin_anew();
+    let will = WILL.swap(null_mut(), SeqCst);
+    // SAFETY: null, or what the parent's engine made and leaves alone until its
+    // fork has returned. This process has a copy of its own, which stays.
+    unsafe { will.as_ref() }
+}
+
+/// Touches a page of the doorbell until it is heard.
+fn ring(which: usize, heard: impl Fn() -> bool) {
+    loop {
+        let bell = DOORBELL.load(SeqCst);
+        if bell == 0 || heard() {
+            return;
+        }
+        // SAFETY: memory of the engine's own that is mapped for good.
+        unsafe { core::ptr::read_volatile((bell + which * PAGE_SIZE) as *const u8) };
+        if heard() {
+            return;
+        }
+        // It was not quite ready to be rung.
+        thread::sleep_us(NAP_US);
+    }
+}
+
+/// Where the engine is with a fork.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Idle,
+    /// What has left is being written.
+    Draining,
+    /// Servers are asked for children.
+    Sharing,
+    /// The will is made.
+    Holding,
+}
+
+/// What the engine knows of a fork.
+#[derive(Debug, Default)]
+pub(super) struct Fork {
+    stage: Stage,
+    number: u32,
+    bell: Option<Region>,
+    /// A thread waits for the first page of the doorbell, or the second.
+    rung: [bool; 2],
+    asked: usize,
+    sessions: Vec<Option<HelloReply>>,
+    refused: Option<String>,
+}
+
+/// Whether pages may be shared with another process, from which the kernel
+/// does not move them.
+pub(super) fn has_been() -> bool {
+    FORKING.load(Relaxed) > 0
+}
+
+/// Whether some thread is forking.
+pub(super) fn is_under_way() -> bool {
+    FORKING.load(SeqCst) % 2 == 1
+}
+
+/// There is no engine any more.
+pub(super) fn no_engine() {
+    DOORBELL.store(0, SeqCst);
+}
+
+impl Engine {
+    /// Lets threads ring from now on.
+    pub(super) fn hang_doorbell(&mut self) -> Result<(), rustix::io::Errno> {
+        let bell = Region::new(2 * PAGE_SIZE)?;
+        self.uffd.register(bell.start, bell.len, REGISTER_MISSING)?;
+        self.fork.bell = Some(bell);
+        DOORBELL.store(bell.start, SeqCst);
+        Ok(())
+    }
+
+    /// The doorbell's memory.
+    pub(super) fn doorbell(&self) -> Option<Region> {
+        self.fork.bell
+    }
+
+    /// Whether a fault is somebody who rings.
+    pub(super) fn is_ring(&mut self, addr: usize) -> bool {
+        let Some(bell) = self.fork.bell.filter(|b| b.contains(addr)) else {
+            return false;
+        };
+        self.fork.rung[(addr - bell.start) / PAGE_SIZE] = true;
+        true
+    }
+
+    /// Whether nothing may leave the program, and nothing is asked of servers
+    /// but what the fork needs.
+    pub(super) fn is_forking(&self) -> bool {
+        self.fork.stage != Stage::Idle || is_under_way()
+    }
+
+    /// Whether servers share, or are about to, what they hold now.
+    pub(super) fn has_asked_for_children(&self) -> bool {
+        matches!(self.fork.stage, Stage::Sharing | Stage::Holding)
+    }
+
+    /// Goes on with a fork as far as that can be done now.
+    pub(super) fn follow_fork(&mut self) {
+        let number = FORKING.load(SeqCst);
+        if self.fork.stage == Stage::Holding && number != self.fork.number {
+            self.go_on();
+        }
+        if self.fork.stage == Stage::Idle {
+            if number.is_multiple_of(2) {
+                return self.answer_bell();
+            }
+            self.fork.number = number;
+            self.fork.stage = Stage::Draining;
+        }
+        if self.fork.stage == Stage::Draining && self.is_drained() {
+            self.ask_for_children();
+            self.fork.stage = Stage::Sharing;
+        }
+        if self.fork.stage == Stage::Sharing && self.fork.asked == 0 {
+            self.hold();
+        }
+        self.answer_bell();
+    }
+
+    /// Whether servers have, and have been told, everything.
+    fn is_drained(&self) -> bool {
+        self.unplaced.is_empty() && self.net.outstanding(Lane::Bulk) == 0
+    }
+
+    fn ask_for_children(&mut self) {
+        let servers = self.settings.endpoints.len() as u16;
+        self.fork.sessions = (0..servers).map(|_| None).collect();
+        self.fork.refused = None;
+        // With everything in its memory a child needs nothing of servers.
+        for server in (0..servers).filter(|_| super::has_evicted()) {
+            if self.slots.has_slabs(server) && self.net.session(server).is_some() {
+                self.fork.asked += 1;
+                self.net.share(server);
+            }
+        }
+    }
+
+    /// A server has made a child, or not.
+    pub(super) fn shared(&mut self, server: u16, result: Result<SessionId, RequestError>) {
+        self.fork.asked = self.fork.asked.saturating_sub(1);
+        let session = self.net.session(server).cloned();
+        match (result, session) {
+            (Ok(id), Some(session)) => {
+                self.fork.sessions[usize::from(server)] = Some(HelloReply {
+                    session: id,
+                    ..session
+                });
+            }
+            (Ok(_), None) => {}
+            (Err(error), _) => {
+                let name = self.net.name(server);
+                self.fork.refused = Some(format!(
+                    "server {name} does not share the memory with a child: {error}"
+                ));
+            }
+        }
+    }
+
+    /// Makes the will; from here on the address space may be copied.
+    fn hold(&mut self) {
+        if self.fork.sessions.iter().any(Option::is_some) {
+            self.slots.freeze();
+        }
+        let mut entries = Vec::with_capacity(self.remote as usize);
+        self.pages.for_all(|page, entry| {
+            let kind = match entry.state {
+                State::Lost => EntryKind::Lost,
+                State::Local if entry.unsure || entry.slot.is_none() => return,
+                State::Local => EntryKind::Local,
+                State::Pooled(_) | State::Fetching(_) | State::Remote => EntryKind::Remote,
+            };
+            entries.push(Entry {
+                page,
+                slot: entry.slot,
+                hash: entry.hash,
+                kind,
+            });
+        });
+        // A page without a slot is in the pool only: servers are full, and it
+        // could not be put back.
+        let homeless = |e: &Entry| e.kind == EntryKind::Remote && e.slot.is_none();
+        if entries.iter().any(homeless) {
+            self.fork.refused = Some(String::from("the memory servers are full"));
+        }
+        let evicted = entries.iter().any(|e| e.kind != EntryKind::Local);
+        if evicted {
+            let log = Region::shared(size_of::<Log>());
+            let log = log.unwrap_or_else(|_| say::die("no memory for a fork"));
+            let will = Box::new(Will {
+                entries,
+                adopted: self.adopted.iter().collect(),
+                sessions: core::mem::take(&mut self.fork.sessions),
+                slots: self.slots.clone(),
+                refused: self.fork.refused.take(),
+                batch: AtomicU32::new(0),
+                log,
+            });
+            WILL.store(Box::into_raw(will), SeqCst);
+        }
+        self.fork.stage = Stage::Holding;
+        HELD.store(self.fork.number, SeqCst);
+    }
+
+    /// The fork is done.
+    fn go_on(&mut self) {
+        // Whatever is still to be read is to be in the log.
+        self.read_messages();
+        let will = WILL.swap(null_mut(), SeqCst);
+        if !will.is_null() {
+            // SAFETY: what `hold` made; nobody else in this process uses it.
+            let will = unsafe { Box::from_raw(will) };
+            will.log().closed.store(1, SeqCst);
+            will.log.unmap();
+        }
+        self.fork.stage = Stage::Idle;
+        HELD.store(0, SeqCst);
+    }
+
+    /// Lets those go on that have rung and been heard.
+    fn answer_bell(&mut self) {
+        let Some(bell) = self.fork.bell else { return };
+        let holding = self.fork.stage == Stage::Holding;
+        let heard = [holding && self.fork.rung[0], !holding && self.fork.rung[1]];
+        for (which, _) in heard.iter().enumerate().filter(|(_, heard)| **heard) {
+            let at = bell.start + which * PAGE_SIZE;
+            let shown = self.uffd.zero_pages(at, PAGE_SIZE, true);
+            if shown.stopped == Some(rustix::io::Errno::AGAIN) {
+                // An event has to be read first.
+                self.waited.for_event = true;
+                continue;
+            }
+            self.uffd.wake(at, PAGE_SIZE);
+            self.fork.rung[which] = false;
+            // Taken away again, so that it can be rung once more. Who looks
+            // again in between finds nobody there and rings.
+            let _ = self.uffd.unregister(at, PAGE_SIZE);
+            let _ = bell.discard(at, PAGE_SIZE);
+            let _ = self.uffd.register(at, PAGE_SIZE, REGISTER_MISSING);
+        }
+    }
+
+    /// Reports are about to be read.
+    pub(super) fn batch_begins(&self) {
+        if let Some(will) = current() {
+            will.batch.fetch_add(1, SeqCst);
+        }
+    }
+
+    /// They have been followed.
+    pub(super) fn batch_ends(&self) {
+        if let Some(will) = current() {
+            let batch = will.batch.load(SeqCst) + 1;
+            will.log().published.store(batch, SeqCst);
+            will.batch.store(batch, SeqCst);
+        }
+    }
+
+    /// Strikes what the program gives up from the will.
+    pub(super) fn strike(&self, event: Msg) {
+        let change = match event {
+            Msg::Remove { start, end } => Change::Discarded(start..end),
+            Msg::Unmap { start, end } => Change::Unmapped(start..end),
+            Msg::Remap { from, to, len } => Change::Moved(from..from + len, to),
+            Msg::Fault { .. } | Msg::Unknown(_) => return,
+        };
+        let will = WILL.load(SeqCst);
+        // SAFETY: as `current`; the entries are this thread's to change.
+        let Some(will) = (unsafe { will.as_mut() }) else {
+            return;
+        };
+        will.log().add(will.batch.load(Relaxed) + 1, &change);
+        // One word of an entry at a time: the address space may be copied now.
+        change.apply(&mut will.entries);
+    }
+}
+
+/// The will of a fork that is under way.
+fn current<'a>() -> Option<&'a Will> {
+    // SAFETY: null, or what `hold` made; the engine, whose thread this is, is
+    // the one to free it.
+    unsafe { WILL.load(SeqCst).as_ref() }
+}
+
+impl Will {
+    fn log(&self) -> &Log {
+        // SAFETY: a shared mapping of that size, zeros at first, which is a
+        // value of it; all fields are atomics.
+        unsafe { &*(self.log.start as *const Log) }
+    }
+
+    /// Waits until it is known what the program changed at the moment of the
+    /// fork: what was before it, and what may have been before or after it.
+    pub(super) fn changes(&self) -> Result<(Vec<Change>, Vec<Change>), String> {
+        let log = self.log();
+        let start = now_ns();
+        while log.closed.load(SeqCst) == 0 {
+            if now_ns() > start + LOG_PATIENCE_NS {
+                return Err(String::from(
+                    "the parent ended before it could tell what its child inherits",
+                ));
+            }
+            thread::sleep_us(NAP_US);
+        }
+        if log.overflown.load(SeqCst) != 0 {
+            return Err(String::from(
+                "the parent changed too much of its memory while it forked",
+            ));
+        }
+        // What was being looked at when the address space was copied.
+        let at_fork = self.batch.load(SeqCst).next_multiple_of(2);
+        let (mut before, mut unknown) = (Vec::new(), Vec::new());
+        for record in &log.records[..log.len.load(SeqCst) as usize] {
+            let change = record.change();
+            let batch = record.batch.load(SeqCst);
+            // A page whose contents were given up at that moment may be as it
+            // was or zeros, whichever.
+            let matters = !matches!(change, Change::Discarded(_));
+            if batch == at_fork && self.batch.load(SeqCst) != at_fork {
+                before.push(change);
+            } else if batch > at_fork && matters {
+                unknown.push(change);
+            }
+        }
+        Ok((before, unknown))
+    }
+
+    /// The child has read it all.
+    pub(super) fn read(&self) {
+        self.log.unmap();
+    }
+}
+
+impl Log {
+    fn add(&self, batch: u32, change: &Change) {
+        let len = self.len.load(SeqCst);
+        let Some(record) = self.records.get(len as usize) else {
+            self.overflown.store(1, SeqCst);
+            return;
+        };
+        let (kind, to) = match change {
+            Change::Discarded(_) => (0, 0),
+            Change::Unmapped(_) => (1, 0),
+            Change::Moved(_, to) => (2, *to),
+        };
+        record.batch.store(batch, SeqCst);
+        record.kind.store(kind, SeqCst);
+        record.start.store(change.range().start, SeqCst);
+        record.end.store(change.range().end, SeqCst);
+        record.to.store(to, SeqCst);
+        self.len.store(len + 1, SeqCst);
+    }
+}
+
+impl Record {
+    fn change(&self) -> Change {
+        let range = self.start.load(SeqCst)..self.end.load(SeqCst);
+        match self.kind.load(SeqCst) {
+            0 => Change::Discarded(range),
+            1 => Change::Unmapped(range),
+            _ => Change::Moved(range, self.to.load(SeqCst)),
+        }
+    }
+}
