@@ -171,6 +171,25 @@ impl Pages {
         *packed = Packed::pack(&entry);
     }
 
+    /// Visits every entry of a page that is elsewhere, or of which there is a
+    /// copy elsewhere, in order. Nothing is written:
+    /// memory that is shared with a forked process stays shared.
+    pub(crate) fn each(&self, mut visit: impl FnMut(u64, &Page)) {
+        for (&number, region) in &self.regions {
+            for (number, chunk) in (number * REGION..).zip(region.iter()) {
+                let blocks = chunk.iter().flat_map(|chunk| chunk.iter());
+                for (at, block) in (number * CHUNK..).step_by(BLOCK as usize).zip(blocks) {
+                    for (page, packed) in (at..).zip(block.iter().flat_map(|b| b.iter())) {
+                        let entry = packed.unpack();
+                        if entry.state != State::Local || entry.slot.is_some() {
+                            visit(page, &entry);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
     /// Visits every entry that says something and keeps what becomes of it.
     pub(crate) fn for_all(&mut self, mut visit: impl FnMut(u64, &mut Page)) {
         self.blocks(0, u64::MAX, |at, block| {
@@ -287,7 +306,11 @@ mod tests {
             pages.take_range(a, b, &mut out);
             let taken: Vec<u64> = out.iter().map(|(p, _)| *p).collect();
             let expected: Vec<u64> = set.range(a..b).copied().collect();
-            prop_assert_eq!(taken, expected);
+            prop_assert_eq!(&taken, &expected);
+            let mut left = Vec::new();
+            pages.each(|p, e| left.push((p, e.state)));
+            let expected: Vec<_> = set.iter().filter(|p| !(a..b).contains(*p)).map(|p| (*p, State::Remote)).collect();
+            prop_assert_eq!(left, expected);
             for p in 0..3000 {
                 let there = set.contains(&p) && !(a..b).contains(&p);
                 prop_assert_eq!(pages.get(p).state == State::Remote, there);

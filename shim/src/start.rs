@@ -174,7 +174,6 @@ fn spawn(settings: Settings) -> Result<(), String> {
 unsafe extern "C" fn enter(arg: *mut u8) -> ! {
     // The descriptors of the program are none of this thread's.
     thread::close_all();
-    thread::hurry();
     // SAFETY: what `spawn` gave.
     let settings = unsafe { Box::from_raw(arg.cast::<Settings>()) };
     engine::run(&settings)

@@ -138,7 +138,7 @@ impl Engine {
 
     /// Memory of the engine's own, and what it was told to leave alone, in
     /// order.
-    fn kept(&self) -> Vec<Range<usize>> {
+    pub(super) fn kept(&self) -> Vec<Range<usize>> {
         let mut kept = self.settings.keep.clone();
         let mut own = alloc::vec![self.pool.region(), self.probe];
         own.extend(self.guard);

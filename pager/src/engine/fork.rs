@@ -30,7 +30,7 @@
 //!
 //! [`Op::Share`]: tmem_wire::Op::Share
 
-use super::Engine;
+use super::{DEBUG, Engine};
 use crate::net::{Lane, RequestError};
 use crate::pages::State;
 use crate::slots::{Slot, Slots};
@@ -44,7 +44,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use core::ptr::null_mut;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize};
 use tmem_wire::{HelloReply, PAGE_SIZE, SessionId};
 
 /// Forks asked for, times two; odd while one is under way.
@@ -62,14 +62,45 @@ const LOG_PATIENCE_NS: u64 = 10_000_000_000;
 /// Between two looks, in microseconds.
 const NAP_US: u64 = 50;
 
-/// What is known of a page.
+/// What is known of a page, in 24 bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
     pub(super) page: u64,
-    /// Where a server has it.
-    pub(super) slot: Option<Slot>,
     pub(super) hash: u64,
-    pub(super) kind: EntryKind,
+    /// The slot in the low 40 bits, whether there is one, and the kind.
+    bits: u64,
+}
+
+const _: () = assert!(size_of::<Entry>() == 24);
+const HAS_SLOT: u64 = 1 << Slot::BITS;
+const KIND: u32 = Slot::BITS + 1;
+
+impl Entry {
+    fn new(page: u64, slot: Option<Slot>, hash: u64, kind: EntryKind) -> Entry {
+        let slot = slot.map_or(0, |slot| slot.bits() | HAS_SLOT);
+        let bits = slot | (kind as u64) << KIND;
+        Entry { page, hash, bits }
+    }
+
+    /// Where a server has it.
+    pub(super) fn slot(&self) -> Option<Slot> {
+        (self.bits & HAS_SLOT != 0).then(|| Slot::from_bits(self.bits))
+    }
+
+    pub(super) fn kind(&self) -> EntryKind {
+        match self.bits >> KIND {
+            0 => EntryKind::Local,
+            1 => EntryKind::Remote,
+            2 => EntryKind::Lost,
+            _ => EntryKind::Struck,
+        }
+    }
+
+    /// The same of another kind. What is lost has no slot.
+    pub(super) fn become_kind(&mut self, kind: EntryKind) {
+        let slot = self.slot().filter(|_| kind != EntryKind::Lost);
+        *self = Entry::new(self.page, slot, self.hash, kind);
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +127,8 @@ pub struct Will {
     pub(super) refused: Option<String>,
     /// Reports read while this holds, times two; odd while some are looked at.
     batch: AtomicU32,
+    /// Entries are not in the order of their pages any more.
+    moved: AtomicBool,
     log: Region,
 }
 
@@ -148,7 +181,9 @@ impl Change {
         let pages = (range.start / PAGE_SIZE) as u64..(range.end / PAGE_SIZE) as u64;
         for entry in entries.iter_mut().filter(|e| pages.contains(&e.page)) {
             match self {
-                Change::Discarded(_) | Change::Unmapped(_) => entry.kind = EntryKind::Struck,
+                Change::Discarded(_) | Change::Unmapped(_) => {
+                    entry.become_kind(EntryKind::Struck);
+                }
                 Change::Moved(_, to) => {
                     entry.page = entry.page - pages.start + (*to / PAGE_SIZE) as u64;
                 }
@@ -224,6 +259,8 @@ pub(super) struct Fork {
     /// A thread waits for the first page of the doorbell, or the second.
     rung: [bool; 2],
     asked: usize,
+    /// When it was asked to hold, when all was written, and when shared.
+    times: [u64; 3],
     sessions: Vec<Option<HelloReply>>,
     refused: Option<String>,
 }
@@ -291,8 +328,10 @@ impl Engine {
             }
             self.fork.number = number;
             self.fork.stage = Stage::Draining;
+            self.fork.times[0] = now_ns();
         }
         if self.fork.stage == Stage::Draining && self.is_drained() {
+            self.fork.times[1] = now_ns();
             self.ask_for_children();
             self.fork.stage = Stage::Sharing;
         }
@@ -343,31 +382,27 @@ impl Engine {
 
     /// Makes the will; from here on the address space may be copied.
     fn hold(&mut self) {
+        self.fork.times[2] = now_ns();
         if self.fork.sessions.iter().any(Option::is_some) {
             self.slots.freeze();
         }
         let mut entries = Vec::with_capacity(self.remote as usize);
-        self.pages.for_all(|page, entry| {
+        self.pages.each(|page, entry| {
             let kind = match entry.state {
                 State::Lost => EntryKind::Lost,
                 State::Local if entry.unsure || entry.slot.is_none() => return,
                 State::Local => EntryKind::Local,
                 State::Pooled(_) | State::Fetching(_) | State::Remote => EntryKind::Remote,
             };
-            entries.push(Entry {
-                page,
-                slot: entry.slot,
-                hash: entry.hash,
-                kind,
-            });
+            entries.push(Entry::new(page, entry.slot, entry.hash, kind));
         });
         // A page without a slot is in the pool only: servers are full, and it
         // could not be put back.
-        let homeless = |e: &Entry| e.kind == EntryKind::Remote && e.slot.is_none();
+        let homeless = |e: &Entry| e.kind() == EntryKind::Remote && e.slot().is_none();
         if entries.iter().any(homeless) {
             self.fork.refused = Some(String::from("the memory servers are full"));
         }
-        let evicted = entries.iter().any(|e| e.kind != EntryKind::Local);
+        let evicted = entries.iter().any(|e| e.kind() != EntryKind::Local);
         if evicted {
             let log = Region::shared(size_of::<Log>());
             let log = log.unwrap_or_else(|_| say::die("no memory for a fork"));
@@ -378,10 +413,22 @@ impl Engine {
                 slots: self.slots.clone(),
                 refused: self.fork.refused.take(),
                 batch: AtomicU32::new(0),
+                moved: AtomicBool::new(false),
                 log,
             });
             WILL.store(Box::into_raw(will), SeqCst);
         }
+        let [asked, drained, shared] = self.fork.times;
+        let us = |from: u64, to: u64| (to - from) / 1000;
+        self.say(
+            DEBUG,
+            &format!(
+                "ready to fork: written after {} us, shared after {}, noted after {}",
+                us(asked, drained),
+                us(drained, shared),
+                us(shared, now_ns())
+            ),
+        );
         self.fork.stage = Stage::Holding;
         HELD.store(self.fork.number, SeqCst);
     }
@@ -454,6 +501,9 @@ impl Engine {
             return;
         };
         will.log().add(will.batch.load(Relaxed) + 1, &change);
+        if matches!(change, Change::Moved(..)) {
+            will.moved.store(true, SeqCst);
+        }
         // One word of an entry at a time: the address space may be copied now.
         change.apply(&mut will.entries);
     }
@@ -507,6 +557,11 @@ impl Will {
             }
         }
         Ok((before, unknown))
+    }
+
+    /// Whether the entries are in the order of their pages.
+    pub(super) fn is_sorted(&self) -> bool {
+        !self.moved.load(SeqCst)
     }
 
     /// The child has read it all.

@@ -5,10 +5,11 @@ use super::fork::{Change, Entry, EntryKind, Will};
 use super::{Engine, WARN, fault::addr};
 use crate::maps;
 use crate::pages::{Page, State};
+use crate::ranges::Ranges;
 use crate::slots::Slot;
 use crate::sys::now_ns;
 use crate::sys::uffd::{REGISTER_MISSING, REGISTER_WP};
-use alloc::collections::BTreeSet;
+use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -31,11 +32,25 @@ impl Engine {
                 self.net.resume(server, session.clone(), now);
             }
         }
-        let entries = settled(&will.entries, &before, &unknown);
-        let mut ranges = will.adopted.clone();
-        ranges.extend(before.iter().chain(&unknown).filter_map(moved_to));
+        let entries = match before.is_empty() && unknown.is_empty() && will.is_sorted() {
+            true => Cow::Borrowed(&*will.entries),
+            false => Cow::Owned(settled(&will.entries, &before, &unknown)),
+        };
+        let mut ranges = Ranges::default();
+        let moved = before.iter().chain(&unknown).filter_map(moved_to);
+        will.adopted
+            .iter()
+            .cloned()
+            .chain(moved)
+            .for_each(|range| ranges.insert(range));
+        // What this engine has mapped for itself may be where something was
+        // unmapped.
+        self.kept()
+            .into_iter()
+            .for_each(|range| ranges.remove(range));
+        let ranges: Vec<_> = ranges.iter().collect();
         let refused = self.adopt_inherited(&ranges)?;
-        let needed = |e: &&Entry| matches!(e.kind, EntryKind::Remote | EntryKind::Lost);
+        let needed = |e: &&Entry| matches!(e.kind(), EntryKind::Remote | EntryKind::Lost);
         for entry in entries.iter().filter(needed) {
             if let Some((_, error)) = refused.iter().find(|r| r.0.contains(&addr(entry.page))) {
                 return Err(format!("memory cannot be registered (error {error})"));
@@ -91,7 +106,6 @@ impl Engine {
         let cannot = |e: rustix::io::Errno| format!("the page map cannot be read (error {e})");
         let (mut remote, mut lost) = (0, 0);
         let mut unused: Vec<Slot> = Vec::new();
-        let mut kept: BTreeSet<Slot> = BTreeSet::new();
         let ranges: Vec<Range<usize>> = self.adopted.iter().collect();
         let mut at = 0;
         for range in ranges {
@@ -106,9 +120,9 @@ impl Engine {
                 let place = addr(entry.page);
                 while runs.next_if(|r| r.end <= place).is_some() {}
                 let present = runs.peek().is_some_and(|r| r.start <= place);
-                let state = match (place >= range.start, present, entry.kind) {
+                let state = match (place >= range.start, present, entry.kind()) {
                     (false, ..) | (_, _, EntryKind::Struck) | (_, false, EntryKind::Local) => {
-                        unused.extend(entry.slot);
+                        unused.extend(entry.slot());
                         continue;
                     }
                     (true, true, EntryKind::Lost) => continue,
@@ -118,10 +132,9 @@ impl Engine {
                 };
                 remote += i64::from(state == State::Remote);
                 lost += i64::from(state == State::Lost);
-                kept.extend(entry.slot);
                 let page = Page {
                     state,
-                    slot: entry.slot,
+                    slot: entry.slot(),
                     hash: entry.hash,
                     ..Page::default()
                 };
@@ -129,8 +142,8 @@ impl Engine {
             }
             self.enqueue_present(range);
         }
-        unused.extend(entries[at..].iter().filter_map(|e| e.slot));
-        for slot in unused.into_iter().filter(|slot| !kept.contains(slot)) {
+        unused.extend(entries[at..].iter().filter_map(Entry::slot));
+        for slot in unused {
             self.free_slot(Some(slot));
         }
         if lost > 0 {
@@ -151,22 +164,20 @@ fn settled(entries: &[Entry], before: &[Change], unknown: &[Change]) -> Vec<Entr
         let pages = (range.start / PAGE_SIZE) as u64..(range.end / PAGE_SIZE) as u64;
         let mut also = Vec::new();
         for entry in entries.iter_mut().filter(|e| pages.contains(&e.page)) {
-            if entry.kind == EntryKind::Struck {
+            if entry.kind() == EntryKind::Struck {
                 continue;
             }
             // What is not in memory here is one or the other.
-            entry.kind = EntryKind::Lost;
-            entry.slot = None;
+            entry.become_kind(EntryKind::Lost);
             if let Change::Moved(_, to) = change {
-                also.push(Entry {
-                    page: entry.page - pages.start + (*to / PAGE_SIZE) as u64,
-                    ..*entry
-                });
+                let mut there = *entry;
+                there.page = entry.page - pages.start + (*to / PAGE_SIZE) as u64;
+                also.push(there);
             }
         }
         entries.append(&mut also);
     }
-    entries.sort_by_key(|e| (e.page, e.kind == EntryKind::Struck));
+    entries.sort_by_key(|e| (e.page, e.kind() == EntryKind::Struck));
     entries.dedup_by_key(|e| e.page);
     entries
 }

@@ -126,6 +126,9 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
         Proc::open().map_err(|e| format!("/proc cannot be read (error {})", e.raw_os_error()))?;
     let budget = Budget::new(settings.budget);
     if settings.inherit.is_none() {
+        // What a child inherits takes a while, and its parent is not to wait
+        // for that.
+        thread::hurry();
         watch(settings, &mut proc, &budget);
     }
     let uffd = open(settings)?;
@@ -137,6 +140,7 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
     let mut engine = Engine::new(settings.clone(), proc, uffd).map_err(no_memory)?;
     if let Some(will) = settings.inherit {
         engine.inherit(will)?;
+        thread::hurry();
     }
     engine.hang_doorbell().map_err(no_memory)?;
     Ok(engine)
