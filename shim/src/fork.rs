@@ -2,13 +2,14 @@
 //! engine in the child, see `tmem_pager::engine::fork`.
 //!
 //! `fork` of the C library calls the handlers registered here. `_Fork`, and
-//! `clone` without shared memory, do not, so they are called through here.
+//! `clone` and `syscall` without shared memory, do not, so they are called
+//! through here.
 //! `vfork` and `posix_spawn` share the parent's memory until they execute
 //! something, and need nothing.
 
 use crate::{HEAP, start};
 use std::cell::UnsafeCell;
-use std::ffi::{c_int, c_void};
+use std::ffi::{c_int, c_long, c_void};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use tmem_config::Options;
@@ -223,4 +224,66 @@ unsafe extern "C" fn clone(
         *libc::__errno_location() = errno;
         pid
     }
+}
+
+/// `syscall`, with what a fork needs where it is one.
+///
+/// # Safety
+/// As for the C library's.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn syscall(
+    number: c_long,
+    a: usize,
+    b: usize,
+    c: usize,
+    d: usize,
+    e: usize,
+    f: usize,
+) -> c_long {
+    let forks = match number {
+        libc::SYS_fork => true,
+        // With a stack of its own the child does not come back here.
+        libc::SYS_clone => a & libc::CLONE_VM as usize == 0 && b == 0,
+        libc::SYS_clone3 => {
+            // SAFETY: by the caller: a `struct clone_args` of `b` bytes.
+            let arg = |at: usize| unsafe { ((a as *const u64).wrapping_add(at)).read() };
+            b >= 48 && arg(0) & libc::CLONE_VM as u64 == 0 && arg(5) == 0
+        }
+        _ => false,
+    };
+    let forks = forks && PREPARED.load(Ordering::Acquire);
+    // SAFETY: by the caller; the handlers are called as they are meant to be.
+    let result = unsafe {
+        if forks {
+            before();
+        }
+        let result = raw_syscall(number, [a, b, c, d, e, f]);
+        match result {
+            _ if !forks => {}
+            0 => in_child(),
+            _ => in_parent(),
+        }
+        result
+    };
+    if (-4095..0).contains(&result) {
+        // SAFETY: this thread's.
+        unsafe { *libc::__errno_location() = -result as c_int };
+        return -1;
+    }
+    result as c_long
+}
+
+/// A system call without the C library.
+///
+/// # Safety
+/// That of the call.
+unsafe fn raw_syscall(number: c_long, args: [usize; 6]) -> isize {
+    let mut result = number as isize;
+    // SAFETY: the kernel's convention; the rest is the caller's to answer for.
+    unsafe {
+        std::arch::asm!("syscall", inlateout("rax") result, in("rdi") args[0], in("rsi") args[1],
+            in("rdx") args[2], in("r10") args[3], in("r8") args[4], in("r9") args[5],
+            lateout("rcx") _, lateout("r11") _, options(nostack));
+    }
+    result
 }

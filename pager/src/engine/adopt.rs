@@ -113,6 +113,7 @@ impl Engine {
         });
         for range in &found {
             self.adopted.insert(range.clone());
+            self.hide_from_forks(range);
             some_is_adopted();
         }
         // What was mapped there when the list was read may have been unmapped

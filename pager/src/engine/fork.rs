@@ -25,6 +25,11 @@
 //!   cannot be told: the pages concerned are lost to the child, and touching
 //!   one is no zero but SIGBUS.
 //!
+//! A process that is forked without the engine's knowledge, by a system call of
+//! the program's own, is to read no zeros either: what is adopted is not copied
+//! but while the engine holds. Such a process ends by SIGSEGV when it touches
+//! memory that it does not have.
+//!
 //! From the fork on nobody writes to the shared slabs: what changes goes to
 //! others, and slabs in which nothing is left are given back.
 //!
@@ -34,7 +39,7 @@ use super::{DEBUG, Engine};
 use crate::net::{Lane, RequestError};
 use crate::pages::State;
 use crate::slots::{Slot, Slots};
-use crate::sys::mem::Region;
+use crate::sys::mem::{self, Region};
 use crate::sys::uffd::{Msg, REGISTER_MISSING};
 use crate::sys::{now_ns, say, thread};
 use alloc::boxed::Box;
@@ -380,6 +385,14 @@ impl Engine {
         }
     }
 
+    /// A process that is forked without asking does not get what is adopted.
+    pub(super) fn hide_from_forks(&self, range: &Range<usize>) {
+        if self.fork.stage != Stage::Holding {
+            // What is not mapped any more cannot be copied either.
+            let _ = mem::copied_by_forks(range.start, range.len(), false);
+        }
+    }
+
     /// Makes the will; from here on the address space may be copied.
     fn hold(&mut self) {
         self.fork.times[2] = now_ns();
@@ -418,6 +431,9 @@ impl Engine {
             });
             WILL.store(Box::into_raw(will), SeqCst);
         }
+        for range in self.adopted.iter() {
+            let _ = mem::copied_by_forks(range.start, range.len(), true);
+        }
         let [asked, drained, shared] = self.fork.times;
         let us = |from: u64, to: u64| (to - from) / 1000;
         self.say(
@@ -445,6 +461,9 @@ impl Engine {
             will.log.unmap();
         }
         self.fork.stage = Stage::Idle;
+        for range in self.adopted.iter() {
+            self.hide_from_forks(&range);
+        }
         HELD.store(0, SeqCst);
     }
 

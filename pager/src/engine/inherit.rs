@@ -94,6 +94,9 @@ impl Engine {
                 }
             }
         }
+        for range in self.adopted.iter() {
+            self.hide_from_forks(&range);
+        }
         if !self.adopted.is_empty() {
             super::adopt::some_is_adopted();
         }

@@ -125,6 +125,20 @@ pub fn zap(start: usize, len: usize) -> Result<(), Errno> {
     unsafe { rustix::mm::madvise(start as *mut _, len, Advice::LinuxDontNeed) }
 }
 
+/// Whether forked processes get a copy of memory of the program.
+///
+/// # Errors
+/// The kernel's: `NOMEM` where some of the range is not mapped; what is was
+/// seen to.
+pub fn copied_by_forks(start: usize, len: usize, copied: bool) -> Result<(), Errno> {
+    let advice = match copied {
+        true => Advice::LinuxDoFork,
+        false => Advice::LinuxDontFork,
+    };
+    // SAFETY: nothing changes for this process.
+    unsafe { rustix::mm::madvise(start as *mut _, len, advice) }
+}
+
 /// `madvise(MADV_POPULATE_WRITE)` on memory of the program: as if each page was
 /// written to, and nothing is changed.
 ///
