@@ -82,10 +82,11 @@ unsafe extern "C" fn in_child() {
     // SAFETY: this is the only thread of a child that was just forked.
     unsafe { HEAP.begin_anew() };
     if let Some(options) = OPTIONS.get() {
-        if will.is_none() && engine::has_evicted() {
-            cannot_go_on("a fork that was not prepared");
+        match will {
+            Some(will) => start::start_child(options, will),
+            None if engine::has_evicted() => cannot_go_on("a fork that was not prepared"),
+            None => start::start(options),
         }
-        start::start(options, will);
     }
     thread::set_mask(FORKS.give_back());
 }

@@ -1,8 +1,9 @@
 //! Reads the options and starts the engine, before the program's `main`.
 
 use crate::{figures, fork, keep};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::ToSocketAddrs;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tmem_config::{Level, Options, PagePath, Scheme, ServerAddr, check_local, ram_bytes};
 use tmem_pager::engine::fork::Will;
@@ -18,6 +19,9 @@ const NOT_STARTED: i32 = 125;
 /// Bytes of the engine's stack.
 const STACK: usize = 256 << 10;
 
+/// What the engine was started with.
+static SETTINGS: OnceLock<Settings> = OnceLock::new();
+
 /// Whether the program is paged.
 static OUTCOME: AtomicU32 = AtomicU32::new(PENDING);
 
@@ -31,7 +35,7 @@ extern "C" fn begin() {
         return;
     }
     match options() {
-        Ok(Some(options)) => start(&options, None),
+        Ok(Some(options)) => start(&options),
         Ok(None) => {}
         Err(text) => {
             // The options are not to be had, but this one may be.
@@ -59,14 +63,31 @@ fn options() -> Result<Option<Options>, String> {
     Ok(options.local.is_some().then_some(options))
 }
 
-/// Starts the engine; again in a forked child.
-pub(crate) fn start(options: &Options, inherit: Option<&'static Will>) {
+/// Starts the engine; again in a forked child that has all of its memory.
+pub(crate) fn start(options: &Options) {
     OUTCOME.store(PENDING, Ordering::Release);
-    match launch(options, inherit) {
-        Ok(()) if inherit.is_some() || options.strict && !is_checked() => wait(),
+    match launch(options) {
+        Ok(()) if options.strict && !is_checked() => wait(),
         Ok(()) => {}
-        Err(text) if inherit.is_some() => fork::cannot_go_on(&text),
         Err(text) => refuse(&text, options.strict),
+    }
+}
+
+/// Starts the engine of a forked child whose memory is on servers, and returns
+/// when it is paged. Until then nothing of the program's may be touched, nor
+/// what the C library keeps on its heap.
+pub(crate) fn start_child(options: &Options, will: &'static Will) {
+    OUTCOME.store(PENDING, Ordering::Release);
+    let Some(parents) = SETTINGS.get() else {
+        fork::cannot_go_on("a fork that was not prepared");
+    };
+    let mut settings = parents.clone();
+    settings.figures = figures_of(options, settings.budget);
+    settings.net.seed = u64::from(std::process::id());
+    settings.inherit = Some(will);
+    match spawn(settings) {
+        Ok(()) => wait(),
+        Err(text) => fork::cannot_go_on(&text),
     }
 }
 
@@ -75,11 +96,15 @@ fn is_checked() -> bool {
     shared_figures().is_some()
 }
 
-fn shared_figures() -> Option<OsString> {
-    std::env::var_os("TMEM_STATS_SHM").filter(|path| !path.is_empty())
+/// Asked for once: the program may use the memory of its environment for
+/// something else, as some do to change their title.
+fn shared_figures() -> Option<&'static OsStr> {
+    static PATH: OnceLock<Option<OsString>> = OnceLock::new();
+    let ask = || std::env::var_os("TMEM_STATS_SHM").filter(|path| !path.is_empty());
+    PATH.get_or_init(ask).as_deref()
 }
 
-fn launch(options: &Options, inherit: Option<&'static Will>) -> Result<(), String> {
+fn launch(options: &Options) -> Result<(), String> {
     let ram = ram_bytes().map_err(|e| e.to_string())?;
     let Some(local) = options.local else {
         return Ok(());
@@ -112,15 +137,17 @@ fn launch(options: &Options, inherit: Option<&'static Will>) -> Result<(), Strin
         keep: keep::ranges(),
         checked: is_checked(),
         strict: options.strict && !is_checked(),
-        inherit,
+        inherit: None,
         outcome: &OUTCOME,
     };
+    // A child has its parent's already, which say the same.
+    let _ = SETTINGS.set(settings.clone());
     spawn(settings)
 }
 
 fn figures_of(options: &Options, budget: u64) -> &'static Slot {
     let figures = shared_figures()
-        .and_then(|path| figures::shared(&path))
+        .and_then(figures::shared)
         .unwrap_or_else(|| {
             // Those of `tmem run` are its own to tell.
             let (file, summary) = if is_checked() {

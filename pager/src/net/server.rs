@@ -25,8 +25,8 @@ pub(super) struct Server {
     load: [Load; 2],
     /// Connections that were made again.
     reconnects: u64,
-    /// Neither link has been ready since the session was resumed.
-    resuming: bool,
+    /// Which links have not been ready since the session was resumed.
+    resuming: [bool; 2],
 }
 
 /// Requests that are not answered.
@@ -57,7 +57,7 @@ impl Server {
             only: None,
             load: [Load::default(); 2],
             reconnects: 0,
-            resuming: false,
+            resuming: [false; 2],
         }
     }
 
@@ -89,12 +89,12 @@ impl Server {
         self.session = Some(session);
         self.state = State::Up;
         self.only = None;
-        self.resuming = true;
+        self.resuming = [true; 2];
         self.links.iter_mut().for_each(|link| link.begin(now));
     }
 
     pub(super) fn is_resuming(&self) -> bool {
-        self.resuming
+        self.resuming == [true; 2]
     }
 
     /// Queues a request. The server must be up.
@@ -199,8 +199,8 @@ impl Server {
             }
             (Some(_), State::Opening) => return self.up(out),
             (Some(_), _) => {
-                self.reconnects += u64::from(!self.resuming);
-                self.resuming = false;
+                let resumed = core::mem::take(&mut self.resuming[link]);
+                self.reconnects += u64::from(!resumed);
             }
         }
         if let Err(reason) = self.restart(link, out) {
@@ -281,7 +281,7 @@ impl Server {
 
     /// The server is given up, with everything asked of it.
     fn lost(&mut self, reason: Reason, out: &mut Vec<Completion>) {
-        self.resuming = false;
+        self.resuming = [false; 2];
         for link in &mut self.links {
             link.end();
             out.extend(
