@@ -27,9 +27,12 @@ impl Engine {
     /// Follows one event.
     pub(super) fn event(&mut self, event: Msg) {
         self.strike(event);
+        self.events += 1;
         match event {
             Msg::Unmap { start, end } => {
                 self.forget(page(start), page(end), false);
+                self.pinned
+                    .retain(|p| !(page(start)..page(end)).contains(p));
                 self.adopted.remove(start..end);
                 self.doomed.remove(start..end);
                 // Who waits there finds out what is there now.

@@ -57,7 +57,7 @@ impl Engine {
         let mut n = 0;
         for page in at..end {
             let entry = self.pages.get(page);
-            if entry.state != State::Local || !entry.queued {
+            if entry.state != State::Local || !entry.queued || self.pinned.contains(&page) {
                 break;
             }
             if self.doomed.around(addr(page)).is_some() {
@@ -113,8 +113,15 @@ impl Engine {
                 // Pinned, or shared with a child or parent.
                 Some(Errno::BUSY) if !unshared => {
                     unshared = true;
+                    let events = self.events;
                     self.unshare(addr(page) + done * PAGE_SIZE..addr(page) + n * PAGE_SIZE);
-                    continue;
+                    if self.events == events {
+                        continue;
+                    }
+                    // What is mapped there now may be something else.
+                    self.queue
+                        .push(page + done as u64, (n - done) as u32, false);
+                    return Ok(left);
                 }
                 _ => self.stubborn.push((page + done as u64, 1)),
             }
@@ -163,6 +170,7 @@ impl Engine {
             return;
         }
         let hash = xxh3_64(bytes);
+        let keep = self.keeps(page, frame);
         let clean = entry.slot.is_some() && !entry.unsure && hash == entry.hash;
         // From here on only what is in the frame passes for the page: should a
         // server give back an older state of it, the hash tells.
@@ -176,6 +184,9 @@ impl Engine {
             self.pool.put(frame, Kind::Standby, page);
         } else {
             self.unplace(frame, page);
+        }
+        if keep {
+            self.put_back(page, frame);
         }
     }
 

@@ -194,15 +194,7 @@ impl Engine {
                 // They rest in the pool. Who waits is served from there.
                 for number in at..page + n as u64 {
                     if self.pages.get(number).wanted {
-                        self.faults.push_back(Fault {
-                            page: number,
-                            write: false,
-                            protected: false,
-                            tid: 0,
-                            read_ns: now_ns(),
-                            ahead: Some(Window::NONE),
-                            fill: 0,
-                        });
+                        self.recall(number);
                     }
                 }
                 return;

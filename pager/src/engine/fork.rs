@@ -36,6 +36,7 @@
 //! [`Op::Share`]: tmem_wire::Op::Share
 
 use super::{DEBUG, Engine};
+use crate::maps;
 use crate::net::{Lane, RequestError};
 use crate::pages::State;
 use crate::slots::{Slot, Slots};
@@ -393,11 +394,43 @@ impl Engine {
         }
     }
 
+    /// What is adopted is copied by the fork to come.
+    fn show_to_fork(&mut self) {
+        for range in self.adopted.iter() {
+            // What is not mapped any more cannot be copied either.
+            let _ = mem::copied_by_forks(range.start, range.len(), true);
+        }
+    }
+
+    /// Mappings that are adopted may have grown in their place, of which the
+    /// kernel does not tell: what came to be is registered, and hidden from
+    /// forks, with the rest.
+    fn notice_growth(&mut self) -> Result<(), rustix::io::Errno> {
+        let mut text = Vec::new();
+        self.proc.maps(&mut text)?;
+        let mut grown = Vec::new();
+        for mapping in maps::parse(&text).filter_map(Result::ok) {
+            let range = mapping.start..mapping.end;
+            let adopted = self.adopted.within(&range);
+            if !adopted.is_empty() && maps::eligible(&mapping) {
+                grown.push(range);
+            }
+        }
+        maps::subtract(&mut grown, &self.kept());
+        grown
+            .into_iter()
+            .for_each(|range| self.adopted.insert(range));
+        Ok(())
+    }
+
     /// Makes the will; from here on the address space may be copied.
     fn hold(&mut self) {
         self.fork.times[2] = now_ns();
         if self.fork.sessions.iter().any(Option::is_some) {
             self.slots.freeze();
+        }
+        if let Err(e) = self.notice_growth() {
+            self.fork.refused = Some(format!("/proc cannot be read (error {e})"));
         }
         let mut entries = Vec::with_capacity(self.remote as usize);
         self.pages.each(|page, entry| {
@@ -431,9 +464,7 @@ impl Engine {
             });
             WILL.store(Box::into_raw(will), SeqCst);
         }
-        for range in self.adopted.iter() {
-            let _ = mem::copied_by_forks(range.start, range.len(), true);
-        }
+        self.show_to_fork();
         let [asked, drained, shared] = self.fork.times;
         let us = |from: u64, to: u64| (to - from) / 1000;
         self.say(

@@ -16,6 +16,7 @@
 //! | `guard` | sees to it that a defect of all this does not hang the program |
 //! | `pace` | where the engine's thread runs, and whether it sleeps |
 //! | `choice` | which of two ways to wait is quicker |
+//! | `tcb` | keeps thread control blocks in memory |
 //! | `direct` | keeps zaps and direct input of the program apart |
 //! | `place` | finds remote memory for evicted pages and writes them |
 //! | `servers` | what servers answer, and what becomes of pages when they are lost |
@@ -40,6 +41,7 @@ mod pace;
 mod place;
 mod servers;
 mod start;
+mod tcb;
 mod zap;
 
 pub use adopt::adopt_all;
@@ -121,6 +123,8 @@ struct Engine {
     /// locked. They are tried again now and then.
     stubborn: Vec<(u64, u32)>,
     stubborn_ns: u64,
+    /// Pages that must stay in the program.
+    pinned: tcb::Pinned,
     adopted: Ranges,
     /// Given up by the program, but perhaps still to be zapped: see `event`.
     doomed: Ranges,
@@ -146,6 +150,8 @@ struct Engine {
     sampled_ns: u64,
     slow_ns: u64,
     growth: adopt::Growth,
+    /// Counts changes of the address space.
+    events: u64,
     /// Counts evictions for the slow clock of [`crate::pages::Page::epoch`].
     evictions: u64,
     epoch: u8,
