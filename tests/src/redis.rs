@@ -17,7 +17,7 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Connects, waiting until the socket file is there.
+    /// Connects, waiting until redis is ready.
     pub fn connect(socket: &Path) -> Redis {
         let deadline = Instant::now() + Duration::from_secs(60);
         let stream = loop {
@@ -32,14 +32,60 @@ impl Redis {
             .set_read_timeout(limit)
             .expect("a timeout can be set");
         let input = BufReader::new(stream.try_clone().expect("a socket can be cloned"));
-        Redis {
+        let mut redis = Redis {
             out: BufWriter::new(stream),
             input,
+        };
+        // It answers before it has loaded what it was told to.
+        loop {
+            redis.send(&[b"PING"]).expect("redis takes requests");
+            redis.out.flush().expect("redis takes requests");
+            let answer = redis.line().expect("redis answers");
+            if answer == "+PONG" {
+                return redis;
+            }
+            assert!(Instant::now() < deadline, "redis says {answer}");
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 
     /// Stores `count` values.
     pub fn fill(&mut self, count: u64) {
+        self.store(count, value);
+    }
+
+    /// Stores other values in the place of the first `count`.
+    pub fn fill_otherwise(&mut self, count: u64) {
+        self.store(count, |i| value(i + 1_000_000));
+    }
+
+    /// Has redis save in the background, does something meanwhile, and waits
+    /// until it is saved.
+    pub fn save_while(&mut self, meanwhile: impl FnOnce(&mut Redis)) {
+        self.send(&[b"BGSAVE"]).expect("redis takes requests");
+        self.out.flush().expect("redis takes requests");
+        assert_eq!(
+            self.line().expect("redis answers"),
+            "+Background saving started"
+        );
+        meanwhile(self);
+        let deadline = Instant::now() + Duration::from_secs(120);
+        loop {
+            self.send(&[b"INFO", b"persistence"])
+                .expect("redis takes requests");
+            self.out.flush().expect("redis takes requests");
+            let info = self.bulk().expect("redis answers");
+            let info = String::from_utf8_lossy(&info);
+            if info.contains("rdb_bgsave_in_progress:0") {
+                assert!(info.contains("rdb_last_bgsave_status:ok"), "{info}");
+                return;
+            }
+            assert!(Instant::now() < deadline, "redis does not end to save");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn store(&mut self, count: u64, value: impl Fn(u64) -> Vec<u8>) {
         for first in (0..count).step_by(PIPELINE as usize) {
             let batch = first..count.min(first + PIPELINE);
             for i in batch.clone() {

@@ -2,7 +2,6 @@
 
 use tmem_tests::cc::program;
 use tmem_tests::compare::{Setting, assert_sound, at_budget};
-use tmem_tests::process::End;
 use tmem_tests::{MIB, MemServer, Outcome, PagePath, Run, scale};
 
 /// Runs `name` natively and with a budget of `mib` MiB, and compares.
@@ -158,25 +157,6 @@ fn an_allocation_beyond_the_machines_memory_is_not_refused() {
         .ok();
     assert_eq!(paged.stdout(), native.stdout());
     assert_sound(&paged, 32 * MIB);
-    assert!(paged.figures().evicted_pages > 0, "{}", paged.describe());
-}
-
-#[test]
-fn a_forked_child_sees_the_right_data_or_none() {
-    let server = MemServer::roomy();
-    let run = Run::new(program("forks")).args(["64", "3"]);
-    let paged = run.local(24 * MIB).servers([server.address()]).run();
-    assert_eq!(paged.end, End::Exit(0), "{}", paged.describe());
-    let text = paged.stdout();
-    let lines: Vec<_> = text.lines().collect();
-    assert_eq!(lines.len(), 4, "{}", paged.describe());
-    assert_eq!(lines[3], "parent right", "{}", paged.describe());
-    if lines.contains(&"ended") {
-        let said = paged.messages().iter().any(|m| m.contains("fork"));
-        assert!(said, "no word of why: {}", paged.describe());
-    }
-    assert_eq!(paged.figures().lost_pages, 0, "{}", paged.describe());
-    assert_eq!(paged.figures().self_faults, 0, "{}", paged.describe());
     assert!(paged.figures().evicted_pages > 0, "{}", paged.describe());
 }
 

@@ -153,6 +153,7 @@ impl Engine {
             super::LOST.store(true, core::sync::atomic::Ordering::Relaxed);
             self.say(WARN, &format!("{lost} pages are lost to a forked child"));
         }
+        self.inherited = remote as u64;
         self.count_remote(remote);
         Ok(())
     }

@@ -157,6 +157,8 @@ struct Engine {
     epoch: u8,
     /// Pages whose only copy is on servers, or on the way there.
     remote: u64,
+    /// How many of them there were when this process was forked.
+    inherited: u64,
     waiter: Waiter,
     timer: Timer,
     waited: Waited,
@@ -451,7 +453,9 @@ impl Engine {
     fn count_remote(&mut self, more: i64) {
         self.remote = self.remote.saturating_add_signed(more);
         EVICTED.store(self.remote > 0, Relaxed);
-        Figures::peak(&self.figures.remote_bytes, self.remote * PAGE_SIZE as u64);
+        // What a child shares with its parent is counted there.
+        let own = self.remote.saturating_sub(self.inherited);
+        Figures::peak(&self.figures.remote_bytes, own * PAGE_SIZE as u64);
     }
 
     fn say(&self, level: u8, text: &str) {

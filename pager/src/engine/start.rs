@@ -269,6 +269,7 @@ impl Engine {
             evictions: 0,
             epoch: 0,
             remote: 0,
+            inherited: 0,
             waiter: Waiter::new()?,
             timer: Timer::new()?,
             waited: super::Waited::default(),
