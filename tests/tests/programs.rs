@@ -49,6 +49,12 @@ fn memory_comes_back_right_by_moving_pages() {
 }
 
 #[test]
+fn a_file_in_use_that_is_larger_than_the_budget_hangs_nothing() {
+    compare("mapped", &["32", "26"], Setting::PLAIN, 22);
+    compare("mapped", &["32", "26"], Setting::COPY, 22);
+}
+
+#[test]
 fn a_gibibyte_runs_in_a_quarter_of_it() {
     compare("fill", &["1024", "seq"], Setting::PLAIN, 256);
 }

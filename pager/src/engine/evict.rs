@@ -2,6 +2,7 @@
 
 use super::fault::addr;
 use super::{Again, Engine};
+use crate::net::Lane;
 use crate::pages::State;
 use crate::pool::{BLOCK, Kind};
 use crate::sys::mem;
@@ -258,14 +259,13 @@ impl Engine {
         self.copying && super::direct::is_under_way()
     }
 
-    /// Whether less memory will be resident by itself.
+    /// Whether less memory will be resident by itself: some rests, is being
+    /// written, or is about to leave. A thread waits for that; were it to wait
+    /// for anything else, it could wait for ever.
     pub(super) fn can_shrink(&self) -> bool {
-        !self.was_up
-            || self.pool.free() + self.pool.standby() > 0
-            || (!self.grants.full
-                && !self.is_forking()
-                && !self.is_held_up()
-                && self.net.any_up()
-                && (self.pool.populated() > 0 || self.queue.pages() > 1024))
+        let resting = self.pool.free() + self.pool.standby() > 0;
+        let leaving = self.net.queued_bytes(Lane::Bulk) > 0
+            || !self.unplaced.is_empty() && !self.grants.full && self.net.any_up();
+        !self.was_up || resting || leaving || self.may_evict() && self.plan().evict > 0
     }
 }

@@ -19,7 +19,8 @@
 //! - What the program gives up is struck from the will. Its thread goes on as
 //!   soon as the report is read, and may be what the fork waits for: so the
 //!   child sees from [`Will::batch`] whether a report was read and not yet
-//!   struck, and gets it from the [`Log`], which parent and child share.
+//!   struck, and gets it from the will's log, which parent and
+//!   child share.
 //! - An `munmap` that nobody had read of when the address space was copied may
 //!   have made room for another mapping there, or have come after. Which of it
 //!   cannot be told: the pages concerned are lost to the child, and touching
@@ -35,11 +36,12 @@
 //!
 //! [`Op::Share`]: tmem_wire::Op::Share
 
+pub use super::will::Will;
+use super::will::{Change, Entry, EntryKind};
 use super::{DEBUG, Engine};
 use crate::maps;
 use crate::net::{Lane, RequestError};
 use crate::pages::State;
-use crate::slots::{Slot, Slots};
 use crate::sys::mem::{self, Region};
 use crate::sys::uffd::{Msg, REGISTER_MISSING};
 use crate::sys::{now_ns, say, thread};
@@ -50,7 +52,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use core::ptr::null_mut;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize};
 use tmem_wire::{HelloReply, PAGE_SIZE, SessionId};
 
 /// Forks asked for, times two; odd while one is under way.
@@ -63,142 +65,8 @@ static DOORBELL: AtomicUsize = AtomicUsize::new(0);
 /// What a child inherits, while the engine holds.
 static WILL: AtomicPtr<Will> = AtomicPtr::new(null_mut());
 
-/// How long the child waits for its parent's engine to close the log.
-const LOG_PATIENCE_NS: u64 = 10_000_000_000;
 /// Between two looks, in microseconds.
 const NAP_US: u64 = 50;
-
-/// What is known of a page, in 24 bytes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Entry {
-    pub(super) page: u64,
-    pub(super) hash: u64,
-    /// The slot in the low 40 bits, whether there is one, and the kind.
-    bits: u64,
-}
-
-const _: () = assert!(size_of::<Entry>() == 24);
-const HAS_SLOT: u64 = 1 << Slot::BITS;
-const KIND: u32 = Slot::BITS + 1;
-
-impl Entry {
-    fn new(page: u64, slot: Option<Slot>, hash: u64, kind: EntryKind) -> Entry {
-        let slot = slot.map_or(0, |slot| slot.bits() | HAS_SLOT);
-        let bits = slot | (kind as u64) << KIND;
-        Entry { page, hash, bits }
-    }
-
-    /// Where a server has it.
-    pub(super) fn slot(&self) -> Option<Slot> {
-        (self.bits & HAS_SLOT != 0).then(|| Slot::from_bits(self.bits))
-    }
-
-    pub(super) fn kind(&self) -> EntryKind {
-        match self.bits >> KIND {
-            0 => EntryKind::Local,
-            1 => EntryKind::Remote,
-            2 => EntryKind::Lost,
-            _ => EntryKind::Struck,
-        }
-    }
-
-    /// The same of another kind. What is lost has no slot.
-    pub(super) fn become_kind(&mut self, kind: EntryKind) {
-        let slot = self.slot().filter(|_| kind != EntryKind::Lost);
-        *self = Entry::new(self.page, slot, self.hash, kind);
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum EntryKind {
-    /// In the program's memory; the slot has a copy.
-    Local,
-    /// On a server only.
-    Remote,
-    /// On a server that is gone.
-    Lost,
-    /// Given up by the program.
-    Struck,
-}
-
-/// What a child is to know.
-#[derive(Debug)]
-pub struct Will {
-    pub(super) entries: Vec<Entry>,
-    pub(super) adopted: Vec<Range<usize>>,
-    /// Of each server, the child's session.
-    pub(super) sessions: Vec<Option<HelloReply>>,
-    pub(super) slots: Slots,
-    /// Why the child cannot live.
-    pub(super) refused: Option<String>,
-    /// Reports read while this holds, times two; odd while some are looked at.
-    batch: AtomicU32,
-    /// Entries are not in the order of their pages any more.
-    moved: AtomicBool,
-    log: Region,
-}
-
-/// What the program did to its memory while the engine held, as child and
-/// parent see it both.
-#[repr(C)]
-struct Log {
-    /// Batches that are here in whole, counted as in [`Will::batch`].
-    published: AtomicU32,
-    /// No more will come.
-    closed: AtomicU32,
-    /// More came than there is room for.
-    overflown: AtomicU32,
-    len: AtomicU32,
-    records: [Record; RECORDS],
-}
-
-#[repr(C)]
-struct Record {
-    batch: AtomicU32,
-    /// Which [`Change`].
-    kind: AtomicU32,
-    start: AtomicUsize,
-    end: AtomicUsize,
-    to: AtomicUsize,
-}
-
-/// What the program did to a range.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Change {
-    /// Its contents were given up.
-    Discarded(Range<usize>),
-    /// It was given up.
-    Unmapped(Range<usize>),
-    /// It was moved to this address.
-    Moved(Range<usize>, usize),
-}
-
-impl Change {
-    /// The range that it happened to.
-    pub(super) fn range(&self) -> &Range<usize> {
-        match self {
-            Change::Discarded(range) | Change::Unmapped(range) | Change::Moved(range, _) => range,
-        }
-    }
-
-    /// What becomes of entries.
-    pub(super) fn apply(&self, entries: &mut [Entry]) {
-        let range = self.range();
-        let pages = (range.start / PAGE_SIZE) as u64..(range.end / PAGE_SIZE) as u64;
-        for entry in entries.iter_mut().filter(|e| pages.contains(&e.page)) {
-            match self {
-                Change::Discarded(_) | Change::Unmapped(_) => {
-                    entry.become_kind(EntryKind::Struck);
-                }
-                Change::Moved(_, to) => {
-                    entry.page = entry.page - pages.start + (*to / PAGE_SIZE) as u64;
-                }
-            }
-        }
-    }
-}
-
-const RECORDS: usize = 1024;
 
 /// Asks the engine to hold, and returns when it does. Called by the thread that
 /// forks, with signals blocked; only one thread may do so at a time.
@@ -450,18 +318,14 @@ impl Engine {
         }
         let evicted = entries.iter().any(|e| e.kind() != EntryKind::Local);
         if evicted {
-            let log = Region::shared(size_of::<Log>());
-            let log = log.unwrap_or_else(|_| say::die("no memory for a fork"));
-            let will = Box::new(Will {
+            let will = Will::new(
                 entries,
-                adopted: self.adopted.iter().collect(),
-                sessions: core::mem::take(&mut self.fork.sessions),
-                slots: self.slots.clone(),
-                refused: self.fork.refused.take(),
-                batch: AtomicU32::new(0),
-                moved: AtomicBool::new(false),
-                log,
-            });
+                self.adopted.iter().collect(),
+                core::mem::take(&mut self.fork.sessions),
+                self.slots.clone(),
+                self.fork.refused.take(),
+            );
+            let will = Box::new(will.unwrap_or_else(|_| say::die("no memory for a fork")));
             WILL.store(Box::into_raw(will), SeqCst);
         }
         self.show_to_fork();
@@ -488,8 +352,7 @@ impl Engine {
         if !will.is_null() {
             // SAFETY: what `hold` made; nobody else in this process uses it.
             let will = unsafe { Box::from_raw(will) };
-            will.log().closed.store(1, SeqCst);
-            will.log.unmap();
+            will.close();
         }
         self.fork.stage = Stage::Idle;
         for range in self.adopted.iter() {
@@ -524,16 +387,14 @@ impl Engine {
     /// Reports are about to be read.
     pub(super) fn batch_begins(&self) {
         if let Some(will) = current() {
-            will.batch.fetch_add(1, SeqCst);
+            will.batch_begins();
         }
     }
 
     /// They have been followed.
     pub(super) fn batch_ends(&self) {
         if let Some(will) = current() {
-            let batch = will.batch.load(SeqCst) + 1;
-            will.log().published.store(batch, SeqCst);
-            will.batch.store(batch, SeqCst);
+            will.batch_ends();
         }
     }
 
@@ -547,15 +408,9 @@ impl Engine {
         };
         let will = WILL.load(SeqCst);
         // SAFETY: as `current`; the entries are this thread's to change.
-        let Some(will) = (unsafe { will.as_mut() }) else {
-            return;
-        };
-        will.log().add(will.batch.load(Relaxed) + 1, &change);
-        if matches!(change, Change::Moved(..)) {
-            will.moved.store(true, SeqCst);
+        if let Some(will) = unsafe { will.as_mut() } {
+            will.strike(&change);
         }
-        // One word of an entry at a time: the address space may be copied now.
-        change.apply(&mut will.entries);
     }
 }
 
@@ -564,90 +419,4 @@ fn current<'a>() -> Option<&'a Will> {
     // SAFETY: null, or what `hold` made; the engine, whose thread this is, is
     // the one to free it.
     unsafe { WILL.load(SeqCst).as_ref() }
-}
-
-impl Will {
-    fn log(&self) -> &Log {
-        // SAFETY: a shared mapping of that size, zeros at first, which is a
-        // value of it; all fields are atomics.
-        unsafe { &*(self.log.start as *const Log) }
-    }
-
-    /// Waits until it is known what the program changed at the moment of the
-    /// fork: what was before it, and what may have been before or after it.
-    pub(super) fn changes(&self) -> Result<(Vec<Change>, Vec<Change>), String> {
-        let log = self.log();
-        let start = now_ns();
-        while log.closed.load(SeqCst) == 0 {
-            if now_ns() > start + LOG_PATIENCE_NS {
-                return Err(String::from(
-                    "the parent ended before it could tell what its child inherits",
-                ));
-            }
-            thread::sleep_us(NAP_US);
-        }
-        if log.overflown.load(SeqCst) != 0 {
-            return Err(String::from(
-                "the parent changed too much of its memory while it forked",
-            ));
-        }
-        // What was being looked at when the address space was copied.
-        let at_fork = self.batch.load(SeqCst).next_multiple_of(2);
-        let (mut before, mut unknown) = (Vec::new(), Vec::new());
-        for record in &log.records[..log.len.load(SeqCst) as usize] {
-            let change = record.change();
-            let batch = record.batch.load(SeqCst);
-            // A page whose contents were given up at that moment may be as it
-            // was or zeros, whichever.
-            let matters = !matches!(change, Change::Discarded(_));
-            if batch == at_fork && self.batch.load(SeqCst) != at_fork {
-                before.push(change);
-            } else if batch > at_fork && matters {
-                unknown.push(change);
-            }
-        }
-        Ok((before, unknown))
-    }
-
-    /// Whether the entries are in the order of their pages.
-    pub(super) fn is_sorted(&self) -> bool {
-        !self.moved.load(SeqCst)
-    }
-
-    /// The child has read it all.
-    pub(super) fn read(&self) {
-        self.log.unmap();
-    }
-}
-
-impl Log {
-    fn add(&self, batch: u32, change: &Change) {
-        let len = self.len.load(SeqCst);
-        let Some(record) = self.records.get(len as usize) else {
-            self.overflown.store(1, SeqCst);
-            return;
-        };
-        let (kind, to) = match change {
-            Change::Discarded(_) => (0, 0),
-            Change::Unmapped(_) => (1, 0),
-            Change::Moved(_, to) => (2, *to),
-        };
-        record.batch.store(batch, SeqCst);
-        record.kind.store(kind, SeqCst);
-        record.start.store(change.range().start, SeqCst);
-        record.end.store(change.range().end, SeqCst);
-        record.to.store(to, SeqCst);
-        self.len.store(len + 1, SeqCst);
-    }
-}
-
-impl Record {
-    fn change(&self) -> Change {
-        let range = self.start.load(SeqCst)..self.end.load(SeqCst);
-        match self.kind.load(SeqCst) {
-            0 => Change::Discarded(range),
-            1 => Change::Unmapped(range),
-            _ => Change::Moved(range, self.to.load(SeqCst)),
-        }
-    }
 }

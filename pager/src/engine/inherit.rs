@@ -1,7 +1,7 @@
 //! How the engine of a forked child begins: with what its parent's engine has
 //! left it, see `fork`. The program goes on only when this is done.
 
-use super::fork::{Change, Entry, EntryKind, Will};
+use super::will::{Change, Entry, EntryKind, Will};
 use super::{Engine, WARN, fault::addr};
 use crate::maps;
 use crate::pages::{Page, State};
@@ -190,5 +190,103 @@ fn moved_to(change: &Change) -> Option<Range<usize>> {
     match change {
         Change::Moved(range, to) => Some(*to..*to + range.len()),
         Change::Discarded(_) | Change::Unmapped(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slots::Slots;
+    use EntryKind::{Local, Lost, Remote, Struck};
+
+    fn entries(kinds: &[(u64, EntryKind)]) -> Vec<Entry> {
+        let slot = |page| (page % 2 == 0).then(|| Slot::from_bits(page));
+        let entry = |&(page, kind): &(u64, EntryKind)| Entry::new(page, slot(page), page, kind);
+        kinds.iter().map(entry).collect()
+    }
+
+    fn seen(entries: &[Entry]) -> Vec<(u64, EntryKind)> {
+        entries.iter().map(|e| (e.page, e.kind())).collect()
+    }
+
+    fn pages(range: Range<usize>) -> Range<usize> {
+        range.start * PAGE_SIZE..range.end * PAGE_SIZE
+    }
+
+    #[test]
+    fn what_was_given_up_before_a_fork_is_struck() {
+        let told = entries(&[(1, Remote), (2, Local), (3, Remote), (9, Lost)]);
+        let before = [Change::Discarded(pages(2..4))];
+        let settled = settled(&told, &before, &[]);
+        assert_eq!(
+            seen(&settled),
+            [(1, Remote), (2, Struck), (3, Struck), (9, Lost)]
+        );
+    }
+
+    #[test]
+    fn what_was_moved_before_a_fork_is_where_it_was_moved_to() {
+        let told = entries(&[(1, Remote), (2, Local), (30, Remote)]);
+        let before = [Change::Moved(pages(1..3), 40 * PAGE_SIZE)];
+        let settled = settled(&told, &before, &[]);
+        assert_eq!(seen(&settled), [(30, Remote), (40, Remote), (41, Local)]);
+        assert_eq!(settled[2].slot(), Some(Slot::from_bits(2)));
+    }
+
+    #[test]
+    fn what_may_have_changed_before_or_after_a_fork_is_lost() {
+        let told = entries(&[(1, Remote), (2, Struck), (3, Local), (7, Remote)]);
+        let unknown = [
+            Change::Unmapped(pages(1..3)),
+            Change::Moved(pages(3..4), 50 * PAGE_SIZE),
+        ];
+        let settled = settled(&told, &[], &unknown);
+        assert_eq!(
+            seen(&settled),
+            [(1, Lost), (2, Struck), (3, Lost), (7, Remote), (50, Lost)]
+        );
+        assert_eq!(settled[0].slot(), None);
+    }
+
+    fn will(told: Vec<Entry>) -> Will {
+        let (adopted, sessions) = (Vec::new(), Vec::new());
+        Will::new(told, adopted, sessions, Slots::new(1), None).unwrap()
+    }
+
+    /// What a child that is forked now has: a copy of the will, and its log.
+    fn inherited(will: &Will) -> (Vec<Entry>, u32) {
+        (will.entries.clone(), will.batch())
+    }
+
+    #[test]
+    fn a_report_that_was_read_and_not_followed_at_the_fork_is_found_in_the_log() {
+        let mut parent = will(entries(&[(1, Remote), (2, Remote), (3, Remote)]));
+        parent.batch_begins();
+        parent.strike(&Change::Discarded(pages(1..2)));
+        parent.batch_ends();
+        parent.batch_begins();
+        let (told, batch) = inherited(&parent);
+        parent.strike(&Change::Discarded(pages(2..3)));
+        parent.batch_ends();
+        // Of what came after the fork, the child has to hear as well.
+        parent.batch_begins();
+        parent.strike(&Change::Unmapped(pages(3..4)));
+        parent.strike(&Change::Discarded(pages(1..4)));
+        parent.batch_ends();
+        let (before, unknown) = parent.changes_since(batch);
+        let settled = settled(&told, &before, &unknown);
+        assert_eq!(seen(&settled), [(1, Struck), (2, Struck), (3, Lost)]);
+    }
+
+    #[test]
+    fn nothing_is_left_to_be_told_where_no_report_was_being_read() {
+        let mut parent = will(entries(&[(1, Remote), (2, Remote)]));
+        parent.batch_begins();
+        parent.strike(&Change::Unmapped(pages(1..2)));
+        parent.batch_ends();
+        let (told, batch) = inherited(&parent);
+        let (before, unknown) = parent.changes_since(batch);
+        assert!(before.is_empty() && unknown.is_empty());
+        assert_eq!(seen(&told), [(1, Struck), (2, Remote)]);
     }
 }

@@ -10,6 +10,7 @@
 //! | `fill` | sees where memory is filled in order |
 //! | `fetch` | reads pages from servers, ahead of the program where it can tell |
 //! | `fork` | what a forked child is told |
+//! | `will` | what it is told with |
 //! | `inherit` | how a child's engine begins |
 //! | `evict` | takes pages out of the program by moving them |
 //! | `zap` | the same on kernels that cannot move pages |
@@ -42,6 +43,7 @@ mod place;
 mod servers;
 mod start;
 mod tcb;
+mod will;
 mod zap;
 
 pub use adopt::adopt_all;
