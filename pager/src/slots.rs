@@ -120,6 +120,9 @@ struct Server {
     free: u64,
     used: u64,
     grantable: u64,
+    /// The slab after that which was looked at last, whether it is still
+    /// shared.
+    probed: usize,
     /// Pages that this server is behind its share of the allocations, in
     /// 1/1024.
     credit: i64,
@@ -265,6 +268,41 @@ impl Slots {
                     s.reclass(index);
                 }
             }
+        }
+    }
+
+    /// Slots that are not in use, of up to `most` frozen slabs, others each time:
+    /// who writes there learns whether the slab is still shared.
+    pub fn frozen_with_room(&mut self, most: usize) -> Vec<Slot> {
+        let mut found = Vec::new();
+        for (number, s) in self.servers.iter_mut().enumerate() {
+            let (slabs, first) = (s.slabs.len(), s.probed);
+            for step in 0..slabs {
+                if found.len() >= most {
+                    break;
+                }
+                let index = (first + step) % slabs;
+                let slab = s.slabs[index].as_ref().filter(|slab| slab.frozen);
+                if let Some(page) = slab.and_then(Slab::a_free_page) {
+                    found.push(Slot::new(number, index, page));
+                    s.probed = index + 1;
+                }
+            }
+        }
+        found
+    }
+
+    /// No other session shares the slab of a slot any more: it can be used
+    /// again.
+    pub fn thaw(&mut self, slot: Slot) {
+        let Some(s) = self.servers.get_mut(usize::from(slot.server())) else {
+            return;
+        };
+        let slab = s.slabs.get_mut(slot.slab()).and_then(Option::as_mut);
+        if let Some(slab) = slab.filter(|slab| slab.frozen) {
+            slab.frozen = false;
+            s.free += u64::from(slab.free());
+            s.reclass(slot.slab());
         }
     }
 

@@ -17,6 +17,7 @@
 //! | `guard` | sees to it that a defect of all this does not hang the program |
 //! | `pace` | where the engine's thread runs, and whether it sleeps |
 //! | `choice` | which of two ways to wait is quicker |
+//! | `thaw` | uses slabs again that are not shared any more |
 //! | `tcb` | keeps thread control blocks in memory |
 //! | `direct` | keeps zaps and direct input of the program apart |
 //! | `place` | finds remote memory for evicted pages and writes them |
@@ -43,6 +44,7 @@ mod place;
 mod servers;
 mod start;
 mod tcb;
+mod thaw;
 mod will;
 mod zap;
 
@@ -135,6 +137,8 @@ struct Engine {
     net: Servers,
     fork: fork::Fork,
     ops: Ops,
+    /// Probes of frozen slabs under way.
+    probes: usize,
     done: Vec<Completion>,
     faults: VecDeque<Fault>,
     prefetch: Prefetcher,
@@ -375,6 +379,7 @@ impl Engine {
         if !self.is_forking() {
             self.give_slabs_back();
             self.ask_for_slabs(now);
+            self.look_at_frozen();
         }
     }
 

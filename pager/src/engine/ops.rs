@@ -1,5 +1,6 @@
 //! What was asked of servers and is not answered yet.
 
+use crate::slots::Slot;
 use alloc::vec::Vec;
 
 /// A request that is under way.
@@ -9,6 +10,9 @@ pub(super) enum Op {
     Read(Read),
     /// Pages are being sent from these frames.
     Write(Vec<u32>),
+    /// Zeros are being sent to a slot that is not in use, in the slab of this
+    /// name on the wire, see `thaw`.
+    Probe(Slot, u32),
 }
 
 /// A read that is under way.

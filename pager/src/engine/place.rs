@@ -195,6 +195,14 @@ impl Engine {
             return;
         }
         self.grants.full = true;
+        self.say(
+            super::DEBUG,
+            &alloc::format!(
+                "no room: {} pages in use, {} wait",
+                self.slots.used_pages(),
+                self.unplaced.len()
+            ),
+        );
         while let Some(frame) = self.unplaced.pop_front() {
             if self.pool.kind(frame) != Kind::Unplaced {
                 continue;

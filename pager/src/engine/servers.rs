@@ -84,20 +84,20 @@ impl Engine {
                     self.fetched(&read, result);
                 }
             }
-            Completion::Written { token } => {
-                if let Some(Op::Write(frames)) = self.ops.take(token) {
-                    self.written(&frames);
-                }
-            }
+            Completion::Written { token } => match self.ops.take(token) {
+                Some(Op::Write(frames)) => self.written(&frames),
+                Some(Op::Probe(slot, slab)) => self.probed(slot, slab, true),
+                Some(Op::Read(_)) | None => {}
+            },
             Completion::WriteFailed {
                 token,
                 server,
                 error,
-            } => {
-                if let Some(Op::Write(frames)) = self.ops.take(token) {
-                    self.not_written(&frames, server, error);
-                }
-            }
+            } => match self.ops.take(token) {
+                Some(Op::Write(frames)) => self.not_written(&frames, server, error),
+                Some(Op::Probe(slot, slab)) => self.probed(slot, slab, false),
+                Some(Op::Read(_)) | None => {}
+            },
             Completion::Granted { server, slabs } => {
                 self.grants.answered(server);
                 self.slots.add_slabs(server, &slabs);

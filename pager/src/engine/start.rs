@@ -251,6 +251,7 @@ impl Engine {
             net,
             fork: super::fork::Fork::default(),
             ops: Ops::default(),
+            probes: 0,
             done: Vec::new(),
             faults: VecDeque::new(),
             prefetch: Prefetcher::new(),

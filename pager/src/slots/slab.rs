@@ -124,6 +124,17 @@ impl Slab {
         Some((page, len))
     }
 
+    /// A page that is not in use.
+    pub(super) fn a_free_page(&self) -> Option<u32> {
+        let word = self.bits.iter().position(|w| *w != 0)?;
+        Some(word as u32 * 64 + self.bits[word].trailing_zeros())
+    }
+
+    /// How many pages are not in use.
+    pub(super) fn free(&self) -> u32 {
+        self.free
+    }
+
     /// Frees pages; returns how many of them were in use.
     pub(super) fn free_run(&mut self, page: u32, len: u32) -> u32 {
         let end = page.saturating_add(len).min(self.pages);

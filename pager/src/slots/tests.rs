@@ -90,6 +90,30 @@ fn frozen_slabs_are_not_allocated_from_and_given_back_when_free() {
 }
 
 #[test]
+fn frozen_slabs_are_used_again_once_they_are_thawed() {
+    let mut s = slots(64, &[&[1, 2]]);
+    let mut runs = Vec::new();
+    s.alloc(70, &mut runs);
+    s.freeze();
+    // One is full: there is nothing to be had of it.
+    let room = s.frozen_with_room(9);
+    assert_eq!(room.len(), 1);
+    assert!(s.is_frozen(room[0]));
+    assert!(
+        runs.iter()
+            .all(|(slot, n)| !(0..*n).any(|i| slot.offset(i) == room[0]))
+    );
+    s.thaw(room[0]);
+    assert!(!s.is_frozen(room[0]));
+    assert_eq!(s.total_free(), 58);
+    assert_eq!(s.alloc(100, &mut Vec::new()), 58);
+    assert_eq!(s.used_pages(), 128);
+    // Twice is as good as once.
+    s.thaw(room[0]);
+    assert_eq!(s.total_free(), 0);
+}
+
+#[test]
 fn a_stale_slot_of_a_lost_server_names_nothing() {
     let mut s = slots(64, &[&[1], &[5]]);
     let mut runs = Vec::new();
