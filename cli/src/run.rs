@@ -45,6 +45,12 @@ fn try_run(args: RunArgs) -> Result<i32, (i32, String)> {
     let layers = Partial::from_env().map_err(own)?;
     let partial = args.partial().or(layers).with_file().map_err(own)?;
     let mut options = partial.finish();
+    if options.servers.is_empty() && options.secret_file.is_some() {
+        return Err(own(
+            "a secret file is for servers that are named with --server; without one, the embedded \
+             server makes a secret of its own",
+        ));
+    }
     let argv = args.program;
     let local = budget(&options)?;
     let name = argv[0].to_string_lossy().into_owned();
@@ -129,7 +135,7 @@ fn embed(options: &mut Options) -> Result<Option<Embedded>, String> {
 
 fn check_servers(options: &Options) -> Result<(), String> {
     let secret = options.secret_file.as_deref().map(read_secret).transpose();
-    let secret = secret.map_err(|e| format!("secret file {e}"))?;
+    let secret = secret.map_err(|e| e.to_string())?;
     let mut problems = Vec::new();
     let answers = servers::check(&options.servers, secret.as_deref());
     for (server, answer) in options.servers.iter().zip(answers) {

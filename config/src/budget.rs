@@ -19,7 +19,8 @@ pub fn check_local(local: u64, ram: u64) -> (u64, Option<String>) {
     }
     if ram != 0 && local > ram {
         let text = format!(
-            "the local budget ({} MiB) is larger than the machine's RAM ({} MiB)",
+            "the local budget ({} MiB) is larger than the machine's RAM ({} MiB), which may be \
+             used up before paging begins; give a budget below it, for instance 80%",
             local >> 20,
             ram >> 20
         );

@@ -41,8 +41,10 @@ pub enum ConfigError {
         invalid: Invalid,
     },
     /// A file that an option names cannot be used.
-    #[error("{}: {error}", path.display())]
+    #[error("{what} file {}: {error}", path.display())]
     Read {
+        /// What the file is.
+        what: &'static str,
         /// The file.
         path: PathBuf,
         /// Why.

@@ -23,6 +23,7 @@ const KEYS: [&str; 8] = [
 
 pub(crate) fn read(path: &Path) -> Result<Partial, ConfigError> {
     let text = fs::read_to_string(path).map_err(|error| ConfigError::Read {
+        what: "config",
         path: path.to_owned(),
         error,
     })?;

@@ -13,6 +13,7 @@ use crate::ConfigError;
 /// [`ConfigError::Read`] when it cannot be read or holds no secret.
 pub fn read_secret(path: &Path) -> Result<Vec<u8>, ConfigError> {
     let failed = |error| ConfigError::Read {
+        what: "secret",
         path: path.to_owned(),
         error,
     };

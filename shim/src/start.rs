@@ -166,7 +166,7 @@ fn secret(options: &Options) -> Result<Option<Vec<u8>>, String> {
     secret
         .map(tmem_config::read_secret)
         .transpose()
-        .map_err(|e| format!("secret file {e}"))
+        .map_err(|e| e.to_string())
 }
 
 fn endpoint(server: &ServerAddr) -> Result<net::Endpoint, String> {

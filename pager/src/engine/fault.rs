@@ -1,6 +1,6 @@
 //! Serves faults.
 
-use super::{Again, DEBUG, ERROR, Engine};
+use super::{Again, ERROR, Engine};
 use crate::pages::{Page, State};
 use crate::pool::Kind;
 use crate::prefetch::Window;
@@ -116,10 +116,12 @@ impl Engine {
     /// A page could not be put into the program and never will be.
     pub(super) fn not_installed(&mut self, page: u64, stop: Stop) {
         if stop == Stop::Present {
-            // Pages appear in registered memory by this engine alone, so this
-            // is a surprise; what is there is what the program has seen.
-            self.say(DEBUG, &format!("page {page:x} was there already"));
-            self.forget(page, page + 1, true);
+            // Pages appear in registered memory by this engine alone: one of
+            // both is old, and which of them cannot be told.
+            sys::say::die(&format!(
+                "a defect of tmem: page {page:x} is in the program and outside of it; the \
+                 program is ended before it reads wrong data"
+            ));
         }
         // What is gone is forgotten when its event is read.
         self.uffd.wake(addr(page), PAGE_SIZE);
