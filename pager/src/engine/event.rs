@@ -27,6 +27,7 @@ impl Engine {
     /// Follows one event.
     pub(super) fn event(&mut self, event: Msg) {
         self.strike(event);
+        let before = self.events;
         self.events += 1;
         match event {
             Msg::Unmap { start, end } => {
@@ -40,7 +41,9 @@ impl Engine {
             }
             Msg::Remove { start, end } => {
                 let own = self.zapper.as_mut().is_some_and(|z| z.is_own(start..end));
-                if !own {
+                if own {
+                    self.events = before;
+                } else {
                     self.discard(start..end);
                 }
             }

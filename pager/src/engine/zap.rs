@@ -148,7 +148,16 @@ impl Engine {
                 self.pages.update(number, |p| p.queued = false);
             }
         }
+        let events = self.events;
         for run in present {
+            if self.events != events {
+                // Reports were read during the zap before. What is mapped there
+                // now may be something else.
+                let from = super::event::page(run.start);
+                self.queue
+                    .push(from, (page + n as u64 - from) as u32, false);
+                break;
+            }
             left += self.zap_run(&run)?;
         }
         Ok(left)
