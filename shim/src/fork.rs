@@ -7,11 +7,12 @@
 //! `vfork` and `posix_spawn` share the parent's memory until they execute
 //! something, and need nothing.
 
+use crate::large::next;
 use crate::{HEAP, start};
 use std::cell::UnsafeCell;
 use std::ffi::{c_int, c_long, c_void};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use tmem_config::Options;
 use tmem_pager::engine::{self, fork as engine_fork};
 use tmem_pager::sys::thread;
@@ -137,10 +138,8 @@ fn touch_streams() {
 /// As for the C library's.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn _Fork() -> c_int {
-    static REAL: OnceLock<usize> = OnceLock::new();
-    // SAFETY: the name is a C string.
-    let real =
-        *REAL.get_or_init(|| unsafe { libc::dlsym(libc::RTLD_NEXT, c"_Fork".as_ptr()) } as usize);
+    static REAL: AtomicUsize = AtomicUsize::new(0);
+    let real = next(&REAL, c"_Fork", 0);
     if real == 0 {
         // SAFETY: this thread's.
         unsafe { *libc::__errno_location() = libc::ENOSYS };
@@ -202,11 +201,9 @@ unsafe extern "C" fn clone(
         *mut c_void,
         *mut c_void,
     ) -> c_int;
-    static REAL: OnceLock<usize> = OnceLock::new();
-    // SAFETY: the name is a C string. It is a function of the C library's in
-    // every version.
-    let real =
-        *REAL.get_or_init(|| unsafe { libc::dlsym(libc::RTLD_NEXT, c"clone".as_ptr()) } as usize);
+    static REAL: AtomicUsize = AtomicUsize::new(0);
+    // It is a function of the C library's in every version.
+    let real = next(&REAL, c"clone", 0);
     // SAFETY: the C library's function of that name, with what it takes.
     let real = unsafe { std::mem::transmute::<usize, Real>(real) };
     let copied = flags & libc::CLONE_VM == 0 && PREPARED.load(Ordering::Acquire);

@@ -47,6 +47,14 @@ pub fn at_shares(program: &Run, setting: Setting, shares: &[u64]) {
     }
 }
 
+/// Runs the C program `name` natively and with a budget of `mib` MiB, and
+/// compares.
+pub fn program_at(name: &str, args: &[&str], setting: Setting, mib: u64) -> Outcome {
+    let program = Run::new(crate::cc::program(name)).args(args);
+    let native = program.run().ok();
+    at_budget(&program, &native, setting, mib * MIB)
+}
+
 /// The smallest budget for software with its libraries.
 const SMALLEST: u64 = 32 * MIB;
 

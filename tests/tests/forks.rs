@@ -3,23 +3,16 @@
 
 use std::time::{Duration, Instant};
 use tmem_tests::cc::program;
-use tmem_tests::compare::{Setting, assert_sound, at_budget};
+use tmem_tests::compare::{Setting, assert_sound, at_budget, program_at as compare};
 use tmem_tests::inputs::Inputs;
 use tmem_tests::process::End;
 use tmem_tests::redis::Redis;
-use tmem_tests::{MIB, MemServer, Outcome, PagePath, Run, scale, software};
+use tmem_tests::{MIB, MemServer, PagePath, Run, scale, software};
 
 const COPYING_TO_TWO: Setting = Setting {
     servers: 2,
     path: PagePath::Copy,
 };
-
-/// Runs `name` natively and with a budget of `mib` MiB, and compares.
-fn compare(name: &str, args: &[&str], setting: Setting, mib: u64) -> Outcome {
-    let program = Run::new(program(name)).args(args);
-    let native = program.run().ok();
-    at_budget(&program, &native, setting, mib * MIB)
-}
 
 #[test]
 fn a_child_sees_its_parents_memory_and_then_goes_its_own_way() {

@@ -1,15 +1,8 @@
 //! Small C programs that check themselves, natively and on remote memory.
 
 use tmem_tests::cc::program;
-use tmem_tests::compare::{Setting, assert_sound, at_budget};
-use tmem_tests::{MIB, MemServer, Outcome, PagePath, Run, scale};
-
-/// Runs `name` natively and with a budget of `mib` MiB, and compares.
-fn compare(name: &str, args: &[&str], setting: Setting, mib: u64) -> Outcome {
-    let program = Run::new(program(name)).args(args);
-    let native = program.run().ok();
-    at_budget(&program, &native, setting, mib * MIB)
-}
+use tmem_tests::compare::{Setting, assert_sound, at_budget, program_at as compare};
+use tmem_tests::{MIB, MemServer, PagePath, Run, scale};
 
 #[test]
 fn memory_read_in_order_comes_back_right() {

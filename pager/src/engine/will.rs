@@ -91,8 +91,6 @@ pub struct Will {
 /// parent see it both.
 #[repr(C)]
 struct Log {
-    /// Batches that are here in whole, counted as in [`Will::batch`].
-    published: AtomicU32,
     /// No more will come.
     closed: AtomicU32,
     /// More came than there is room for.
@@ -180,9 +178,7 @@ impl Will {
 
     /// They have been followed.
     pub(super) fn batch_ends(&self) {
-        let batch = self.batch.load(SeqCst) + 1;
-        self.log().published.store(batch, SeqCst);
-        self.batch.store(batch, SeqCst);
+        self.batch.fetch_add(1, SeqCst);
     }
 
     /// Notes a change of the program's memory.

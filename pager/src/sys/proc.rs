@@ -129,11 +129,7 @@ impl Proc {
         end: usize,
         out: &mut Vec<PresentRun>,
     ) -> Result<(), Errno> {
-        if self.has_scan {
-            self.scan(start, end, IS_PRESENT, out)
-        } else {
-            self.read_pagemap(start, end, PAGEMAP_PRESENT, out)
-        }
+        self.find(start, end, (IS_PRESENT, PAGEMAP_PRESENT), out)
     }
 
     /// The pages between `start` and `end` that hold something, in memory or in
@@ -147,10 +143,23 @@ impl Proc {
         end: usize,
         out: &mut Vec<PresentRun>,
     ) -> Result<(), Errno> {
+        let kinds = (IS_PRESENT | IS_SWAPPED, PAGEMAP_PRESENT | PAGEMAP_SWAPPED);
+        self.find(start, end, kinds, out)
+    }
+
+    /// The pages of any of `kinds`, which are named as PAGEMAP_SCAN names them
+    /// and as the entries of the page map do.
+    fn find(
+        &self,
+        start: usize,
+        end: usize,
+        kinds: (u64, u64),
+        out: &mut Vec<PresentRun>,
+    ) -> Result<(), Errno> {
         if self.has_scan {
-            self.scan(start, end, IS_PRESENT | IS_SWAPPED, out)
+            self.scan(start, end, kinds.0, out)
         } else {
-            self.read_pagemap(start, end, PAGEMAP_PRESENT | PAGEMAP_SWAPPED, out)
+            self.read_pagemap(start, end, kinds.1, out)
         }
     }
 
