@@ -10,8 +10,13 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+/// What [`gate`] is built on.
+mod atomic {
+    pub(crate) use core::sync::atomic::{AtomicU32, Ordering};
+}
 pub mod engine;
 mod frames;
+mod gate;
 pub mod maps;
 pub mod net;
 mod pages;

@@ -1,10 +1,10 @@
 //! Direct input (`O_DIRECT`) on kernels that cannot move pages; see
-//! `tmem_pager::engine::direct`. Elsewhere these calls are passed on.
+//! `tmem_pager::engine::apart`. Elsewhere these calls are passed on.
 
 use crate::large::next;
 use libc::{c_int, c_void, iovec, off_t, size_t, ssize_t};
 use std::sync::atomic::AtomicUsize;
-use tmem_pager::engine::direct::{Direct, is_needed};
+use tmem_pager::engine::apart::{Direct, is_needed};
 
 /// Bytes that are read at a time: while they are, nothing is evicted.
 const PIECE: usize = 1 << 20;

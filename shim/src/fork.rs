@@ -14,6 +14,7 @@ use std::ffi::{c_int, c_long, c_void};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use tmem_config::Options;
+use tmem_pager::engine::apart::Change;
 use tmem_pager::engine::{self, fork as engine_fork};
 use tmem_pager::sys::thread;
 
@@ -224,7 +225,8 @@ unsafe extern "C" fn clone(
     }
 }
 
-/// `syscall`, with what a fork needs where it is one.
+/// `syscall`, with what a fork needs where it is one, and kept apart from zaps
+/// where it unmaps or empties memory.
 ///
 /// # Safety
 /// As for the C library's.
@@ -250,6 +252,13 @@ unsafe extern "C" fn syscall(
         _ => false,
     };
     let forks = forks && PREPARED.load(Ordering::Acquire);
+    let changes = match number {
+        libc::SYS_munmap | libc::SYS_mremap => true,
+        libc::SYS_mmap => crate::unmap::maps_over(d as c_int),
+        libc::SYS_madvise => crate::unmap::empties(c as c_int),
+        _ => false,
+    };
+    let _change = changes.then(Change::begin);
     // SAFETY: by the caller; the handlers are called as they are meant to be.
     let result = unsafe {
         if forks {

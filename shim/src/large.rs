@@ -9,6 +9,7 @@ use core::arch::naked_asm;
 use libc::{c_int, c_void, off_t, size_t};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tmem_pager::engine::apart::Change;
 
 /// Requests from so many bytes on are made a second time.
 const LARGE: usize = 1 << 28;
@@ -175,6 +176,7 @@ unsafe extern "C" fn mmap(
     offset: off_t,
 ) -> *mut c_void {
     let real = real_mmap();
+    let _change = crate::unmap::maps_over(flags).then(Change::begin);
     // SAFETY: by the caller.
     let got = unsafe { real(at, len, prot, flags, fd, offset) };
     let wanted = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;

@@ -10,9 +10,30 @@ use crate::large::{next, real_mmap};
 use libc::{c_int, c_void, size_t};
 use std::ops::Range;
 use std::sync::atomic::AtomicUsize;
+use tmem_pager::engine::apart::Change;
 use tmem_pager::maps::{eligible, parse};
 
 type Mremap = unsafe extern "C" fn(*mut c_void, size_t, size_t, c_int, *mut c_void) -> *mut c_void;
+
+/// The next function of that name. What it takes away must not meet a zap: see
+/// `tmem_pager::engine::apart`.
+#[derive(Clone, Copy)]
+struct Real(Mremap);
+
+impl Real {
+    unsafe fn call(
+        self,
+        old: *mut c_void,
+        old_len: size_t,
+        len: size_t,
+        flags: c_int,
+        new: *mut c_void,
+    ) -> *mut c_void {
+        let _change = Change::begin();
+        // SAFETY: by the caller.
+        unsafe { (self.0)(old, old_len, len, flags, new) }
+    }
+}
 
 static MREMAP: AtomicUsize = AtomicUsize::new(0);
 const PAGE: usize = 4096;
@@ -29,16 +50,16 @@ unsafe extern "C" fn mremap(
 ) -> *mut c_void {
     let real = next(&MREMAP, c"mremap", raw_mremap as *const () as usize);
     // SAFETY: it is mremap, whose further argument is passed on like the others.
-    let real = unsafe { std::mem::transmute::<usize, Mremap>(real) };
+    let real = Real(unsafe { std::mem::transmute::<usize, Mremap>(real) });
     // SAFETY: by the caller.
-    let got = unsafe { real(old, old_len, len, flags, new) };
+    let got = unsafe { real.call(old, old_len, len, flags, new) };
     // SAFETY: errno is the calling thread's.
     let refused = got == libc::MAP_FAILED && unsafe { *libc::__errno_location() } == libc::EFAULT;
     if !refused || !tmem_pager::engine::adopt_all() {
         return got;
     }
     // SAFETY: by the caller; nothing was done the first time.
-    let got = unsafe { real(old, old_len, len, flags, new) };
+    let got = unsafe { real.call(old, old_len, len, flags, new) };
     // SAFETY: as above.
     if got != libc::MAP_FAILED || unsafe { *libc::__errno_location() } != libc::EFAULT {
         return got;
@@ -73,7 +94,7 @@ fn pieces(range: &Range<usize>) -> Option<Vec<Range<usize>>> {
 
 /// Moves, grows or shrinks several mappings as if they were one.
 unsafe fn by_pieces(
-    real: Mremap,
+    real: Real,
     old: *mut c_void,
     old_len: size_t,
     len: size_t,
@@ -99,7 +120,7 @@ unsafe fn by_pieces(
     if !fixed && keep == 0 && more > 0 {
         let (at, n) = (last.start as *mut c_void, last.len());
         // SAFETY: grows the caller's memory where it lies, if there is room.
-        let got = unsafe { real(at, n, n + more, 0, std::ptr::null_mut()) };
+        let got = unsafe { real.call(at, n, n + more, 0, std::ptr::null_mut()) };
         if got != libc::MAP_FAILED {
             return old;
         }
@@ -127,7 +148,7 @@ unsafe fn by_pieces(
         let how = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | keep;
         // SAFETY: the caller's memory goes where the caller said, or where a
         // place was just made for it.
-        let got = unsafe { real(piece.start as *mut c_void, piece.len(), grown, how, at) };
+        let got = unsafe { real.call(piece.start as *mut c_void, piece.len(), grown, how, at) };
         if got == libc::MAP_FAILED {
             return got;
         }

@@ -1,4 +1,4 @@
-//! Follows what the program does to its address space.
+//! Follows what the program does to its address space; `mremap`: see `moves`.
 //!
 //! The kernel reports changes, and holds the thread that makes one until the
 //! report has been read. `munmap` and `mremap` have been done by then, so that
@@ -26,7 +26,7 @@ const DOOMED_NS: u64 = 500_000;
 impl Engine {
     /// Follows one event.
     pub(super) fn event(&mut self, event: Msg) {
-        self.strike(event);
+        self.strike_given_up(event);
         let before = self.events;
         self.events += 1;
         match event {
@@ -47,9 +47,10 @@ impl Engine {
                     self.discard(start..end);
                 }
             }
-            Msg::Remap { from, to, len } => self.remap(from, to, len),
+            Msg::Remap { from, to, len } => self.depart(from..from + len, to),
             Msg::Fault { .. } | Msg::Unknown(_) => {}
         }
+        self.land();
     }
 
     /// The program does not want the contents of a range any more.
@@ -103,35 +104,6 @@ impl Engine {
             Kind::Fetching | Kind::Writing | Kind::Leaving => self.pool.set_page(frame, 0),
             _ => self.pool.put(frame, Kind::Free, 0),
         }
-    }
-
-    /// `mremap` moved memory, and what is known of it moves along.
-    fn remap(&mut self, from: usize, to: usize, len: usize) {
-        let (old, new) = (page(from), page(to));
-        let mut moved = Vec::new();
-        self.pages.take_range(old, page(from + len), &mut moved);
-        // Whatever was there before was unmapped first.
-        self.forget(new, page(to + len), false);
-        for (number, mut entry) in moved {
-            let number = number - old + new;
-            entry.queued = false;
-            if let State::Pooled(frame) | State::Fetching(frame) = entry.state {
-                self.pool.set_page(frame, number);
-            }
-            self.pages.set(number, &entry);
-        }
-        let doomed: Vec<_> = self.doomed.iter().collect();
-        for range in doomed {
-            let (start, end) = (range.start.max(from), range.end.min(from + len));
-            if start < end {
-                self.doomed.insert(start - from + to..end - from + to);
-            }
-        }
-        self.doomed.remove(from..from + len);
-        self.adopted.remove(from..from + len);
-        self.adopted.insert(to..to + len);
-        self.uffd.wake(from, len);
-        self.enqueue_present(to..to + len);
     }
 
     /// Sees which doomed pages are gone by now.

@@ -256,7 +256,7 @@ impl Engine {
 
     /// Whether nothing can be zapped for the moment.
     fn is_held_up(&self) -> bool {
-        self.copying && super::direct::is_under_way()
+        self.copying && super::apart::is_read()
     }
 
     /// Whether less memory will be resident by itself: some rests, is being

@@ -65,6 +65,10 @@ static DOORBELL: AtomicUsize = AtomicUsize::new(0);
 /// What a child inherits, while the engine holds.
 static WILL: AtomicPtr<Will> = AtomicPtr::new(null_mut());
 
+/// Memory that is on its way to another address has its own beyond this one in
+/// a will: higher than any of a program's.
+pub(super) const LIMBO: usize = 1 << 60;
+
 /// Between two looks, in microseconds.
 const NAP_US: u64 = 50;
 
@@ -87,7 +91,7 @@ pub fn child() -> Option<&'static Will> {
     FORKING.store(0, SeqCst);
     HELD.store(0, SeqCst);
     DOORBELL.store(0, SeqCst);
-    super::direct::begin_anew();
+    super::apart::begin_anew();
     let will = WILL.swap(null_mut(), SeqCst);
     // SAFETY: null, or what the parent's engine made and leaves alone until its
     // fork has returned. This process has a copy of its own, which stays.
@@ -399,17 +403,20 @@ impl Engine {
     }
 
     /// Strikes what the program gives up from the will.
-    pub(super) fn strike(&self, event: Msg) {
-        let change = match event {
-            Msg::Remove { start, end } => Change::Discarded(start..end),
-            Msg::Unmap { start, end } => Change::Unmapped(start..end),
-            Msg::Remap { from, to, len } => Change::Moved(from..from + len, to),
-            Msg::Fault { .. } | Msg::Unknown(_) => return,
-        };
+    pub(super) fn strike_given_up(&self, event: Msg) {
+        match event {
+            Msg::Remove { start, end } => self.strike(&Change::Discarded(start..end)),
+            Msg::Unmap { start, end } => self.strike(&Change::Unmapped(start..end)),
+            Msg::Remap { .. } | Msg::Fault { .. } | Msg::Unknown(_) => {}
+        }
+    }
+
+    /// Notes a change of the program's memory in the will.
+    pub(super) fn strike(&self, change: &Change) {
         let will = WILL.load(SeqCst);
         // SAFETY: as `current`; the entries are this thread's to change.
         if let Some(will) = unsafe { will.as_mut() } {
-            will.strike(&change);
+            will.strike(change);
         }
     }
 }

@@ -8,7 +8,7 @@
 
 use crate::stats::Slot as Figures;
 use crate::sys::mem::Region;
-use crate::sys::proc::waits_for;
+use crate::sys::proc::Waits;
 use crate::sys::{say, thread};
 use alloc::boxed::Box;
 use core::sync::atomic::AtomicU64;
@@ -37,7 +37,7 @@ struct Guard {
 /// The kernel's.
 pub(super) fn start(figures: &'static Figures) -> Result<Region, Errno> {
     let guard = Box::leak(Box::new(Guard {
-        engine: rustix::thread::gettid().as_raw_nonzero().get() as u32,
+        engine: crate::sys::thread::id(),
         figures,
     }));
     let stack = Region::stack(64 << 10)?;
@@ -56,7 +56,7 @@ unsafe extern "C" fn watch(arg: *mut u8) -> ! {
     loop {
         thread::sleep_us(LOOK_US);
         let turns = TURNS.load(Relaxed);
-        if turns == seen && waits_for(guard.engine, b"handle_userfault") {
+        if turns == seen && Waits::of(guard.engine).is_some_and(|w| w.within(b"handle_userfault")) {
             guard.figures.self_faults.fetch_add(1, Relaxed);
             say::die(
                 "a defect of tmem: its engine touched memory that it had evicted; the program \

@@ -6,6 +6,7 @@
 //! | `budget` | says how much to evict, as arithmetic |
 //! | `adopt` | finds memory to page and registers it |
 //! | `event` | follows `munmap`, `mremap`, `madvise` |
+//! | `moves` | follows `mremap` |
 //! | `fault` | serves faults |
 //! | `fill` | sees where memory is filled in order |
 //! | `fetch` | reads pages from servers, ahead of the program where it can tell |
@@ -19,7 +20,7 @@
 //! | `choice` | which of two ways to wait is quicker |
 //! | `thaw` | uses slabs again that are not shared any more |
 //! | `tcb` | keeps thread control blocks in memory |
-//! | `direct` | keeps zaps and direct input of the program apart |
+//! | `apart` | what the program must not do while a page of it is zapped |
 //! | `place` | finds remote memory for evicted pages and writes them |
 //! | `servers` | what servers answer, and what becomes of pages when they are lost |
 //!
@@ -27,9 +28,9 @@
 //! of the process see are the figures, which are atomics.
 
 mod adopt;
+pub mod apart;
 mod budget;
 mod choice;
-pub mod direct;
 mod event;
 mod evict;
 mod fault;
@@ -38,6 +39,7 @@ mod fill;
 pub mod fork;
 mod guard;
 mod inherit;
+mod moves;
 mod ops;
 mod pace;
 mod place;
@@ -130,6 +132,8 @@ struct Engine {
     /// Pages that must stay in the program.
     pinned: tcb::Pinned,
     adopted: Ranges,
+    /// Moved by the program, and not there yet.
+    arrivals: Vec<moves::Arrival>,
     /// Given up by the program, but perhaps still to be zapped: see `event`.
     doomed: Ranges,
     doomed_ns: u64,
@@ -232,13 +236,29 @@ impl Engine {
         }
     }
 
-    /// Reads all that the kernel has to say: events are followed at once, in
-    /// their order; faults are queued behind them.
+    /// Reads all that the kernel has to say.
     fn read_messages(&mut self) {
+        while self.read_some(64) == 64 {}
+    }
+
+    /// Reads up to `most` messages: events are followed at once, in their
+    /// order; faults are queued behind them. How many there were.
+    fn read_some(&mut self, most: usize) -> usize {
+        self.batch_begins();
+        let n = self.read_batch(most);
+        while !self.arrivals.is_empty() {
+            self.read_batch(64);
+            self.land();
+            sys::thread::pause();
+        }
+        self.batch_ends();
+        n
+    }
+
+    fn read_batch(&mut self, most: usize) -> usize {
         let mut raw = [RawMsg::default(); 64];
         loop {
-            self.batch_begins();
-            let n = match self.uffd.read(&mut raw) {
+            let n = match self.uffd.read(&mut raw[..most]) {
                 Ok(n) => n,
                 Err(Errno::INTR) => continue,
                 Err(_) => 0,
@@ -264,10 +284,7 @@ impl Engine {
                     event => self.event(event),
                 }
             }
-            self.batch_ends();
-            if n < raw.len() {
-                return;
-            }
+            return n;
         }
     }
 
@@ -342,7 +359,7 @@ impl Engine {
             self.release(plan.release);
         }
         if self.copying {
-            direct::hold(plan.evict > 0 && self.resident() > self.budget.target);
+            apart::hold(plan.evict > 0 && self.resident() > self.budget.target);
         }
         if plan.evict > 0 && self.may_evict() {
             // Before the first page leaves: a child forked at this moment must

@@ -219,7 +219,7 @@ impl Engine {
         };
         let copying = bin.is_none();
         if copying {
-            super::direct::copies();
+            super::apart::copies();
         }
         let how = if copying { "copied" } else { "moved" };
         if settings.level >= INFO {
@@ -245,6 +245,7 @@ impl Engine {
             stubborn_ns: 0,
             pinned: super::tcb::Pinned::new(),
             adopted: Ranges::default(),
+            arrivals: Vec::new(),
             doomed: Ranges::default(),
             doomed_ns: 0,
             slots,

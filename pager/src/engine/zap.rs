@@ -6,18 +6,24 @@
 //! program's own, and holds who does it until the report has been read: so it
 //! is another thread that zaps, while the engine reads.
 //!
-//! What this way cannot exclude: between the copy and the zap, a thread of the
-//! program unmaps the range and another has something new mapped at the same
-//! place and writes to it. The window is as long as one `madvise`. Writable
-//! pages on kernels that move pages have no such window.
+//! Were the range unmapped and something new mapped and written there before
+//! the zap, the zap would be its. So threads that unmap memory, or map other
+//! memory over it, wait meanwhile: see `apart`. That does not reach those that
+//! do so by instructions of their own, nor the C library within itself, as when
+//! `free` unmaps a large block. Their report is read only after the zap, or they
+//! came too late for it, so that the thread that unmaps comes after the zap.
+//! What is left is another thread that maps and writes within the moment from
+//! its beginning to its end. Writable pages on kernels that move pages have no
+//! such moment.
 
+use super::apart::Zapping;
 use super::fault::addr;
 use super::{Again, Engine};
 use crate::pages::State;
 use crate::pool::Kind;
 use crate::sys::mem::{self, Region};
-use crate::sys::proc::PresentRun;
-use crate::sys::{self, thread};
+use crate::sys::proc::{PresentRun, Waits};
+use crate::sys::{self, now_ns, thread};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -28,6 +34,12 @@ use tmem_wire::PAGE_SIZE;
 const IDLE: u32 = 0;
 const ASKED: u32 = 1;
 const DONE: u32 = 2;
+
+/// How long a thread that changes the address space is waited for.
+const ALONE_NS: u64 = 2_000_000;
+/// How long the zap is waited for before reports are read that might be about
+/// it.
+const PATIENCE_NS: u64 = 20_000_000;
 
 const ZAP: u32 = 0;
 const UNSHARE: u32 = 1;
@@ -40,6 +52,8 @@ struct Job {
     what: AtomicU32,
     start: AtomicUsize,
     len: AtomicUsize,
+    /// The thread, once it runs.
+    tid: AtomicU32,
 }
 
 impl Job {
@@ -60,6 +74,7 @@ pub(super) struct Zapper {
     now: Range<usize>,
     /// Reports within the range since the zap began.
     seen: Vec<Range<usize>>,
+    waits: Option<Waits>,
 }
 
 impl Zapper {
@@ -73,6 +88,7 @@ impl Zapper {
             what: AtomicU32::new(ZAP),
             start: AtomicUsize::new(0),
             len: AtomicUsize::new(0),
+            tid: AtomicU32::new(0),
         }));
         let stack = Region::stack(64 << 10)?;
         let arg = core::ptr::from_ref(job).cast_mut().cast();
@@ -85,7 +101,20 @@ impl Zapper {
             stack,
             now: 0..0,
             seen: Vec::new(),
+            waits: None,
         })
+    }
+
+    /// Whether the thread waits for a report of its own to be read, as far as
+    /// the kernel says so.
+    fn waits_for_report(&mut self) -> bool {
+        let tid = self.job.tid.load(Ordering::Acquire);
+        if self.waits.is_none() && tid != 0 {
+            self.waits = Waits::of(tid);
+        }
+        self.waits
+            .as_ref()
+            .is_some_and(|w| w.within(b"userfaultfd"))
     }
 
     /// Whether a report may be about the zap under way. Which of them were is
@@ -102,6 +131,8 @@ impl Zapper {
 unsafe extern "C" fn zap(arg: *mut u8) -> ! {
     // SAFETY: what `Zapper::start` gave.
     let job = unsafe { &*arg.cast::<Job>() };
+    thread::hurry();
+    job.tid.store(thread::id(), Ordering::Release);
     loop {
         loop {
             match job.state.load(Ordering::Acquire) {
@@ -133,6 +164,18 @@ impl Engine {
                 }
             }
         }
+        let events = self.events;
+        let Some(_zapping) = self.alone() else {
+            return Err(Again::Event);
+        };
+        if self.copying && super::apart::is_read() {
+            return Err(Again::Memory);
+        }
+        if self.events != events {
+            // What is mapped there now may be something else.
+            self.queue.push(page, n as u32, false);
+            return Ok(0);
+        }
         let (start, len) = (addr(page), n * PAGE_SIZE);
         let mut present = Vec::new();
         if self.proc.present(start, start + len, &mut present).is_err() {
@@ -148,7 +191,6 @@ impl Engine {
                 self.pages.update(number, |p| p.queued = false);
             }
         }
-        let events = self.events;
         for run in present {
             if self.events != events {
                 // Reports were read during the zap before. What is mapped there
@@ -161,6 +203,22 @@ impl Engine {
             left += self.zap_run(&run)?;
         }
         Ok(left)
+    }
+
+    /// Has threads wait that are about to change the address space, and waits
+    /// for those that do so now; none when that takes long.
+    fn alone(&mut self) -> Option<Zapping> {
+        let zapping = Zapping::begin();
+        let until = now_ns() + ALONE_NS;
+        while super::apart::is_changed() {
+            if now_ns() > until {
+                return None;
+            }
+            // They may wait for their reports to be read.
+            self.read_messages();
+            thread::pause();
+        }
+        Some(zapping)
     }
 
     /// Makes pages the program's own that it shares with a forked process, as
@@ -196,15 +254,6 @@ impl Engine {
     fn zap_run(&mut self, run: &PresentRun) -> Result<usize, Again> {
         let (start, len) = (run.start, run.end - run.start);
         let first = super::event::page(start);
-        let zapping = if self.copying {
-            match super::direct::Zapping::begin() {
-                Some(zapping) => Some(zapping),
-                None => return Err(Again::Memory),
-            }
-        } else {
-            // What the program may only read, no device is made to write to.
-            None
-        };
         match self.uffd.protect(start, len) {
             Err(Errno::AGAIN) => return Err(Again::Event),
             Err(_) => {
@@ -226,7 +275,6 @@ impl Engine {
         }
         let foreign = self.zap_and_wait(start..start + len);
         foreign.into_iter().for_each(|range| self.discard(range));
-        drop(zapping);
         // Only what the page map says is true: the zap may have been refused.
         let mut left = 0;
         for frame in frames {
@@ -289,6 +337,24 @@ impl Engine {
         Some(frames)
     }
 
+    /// Waits until the zap is done, or waits for its report to be read, which
+    /// only then is true.
+    fn until_reported(&mut self, job: &Job) -> bool {
+        let until = now_ns() + PATIENCE_NS;
+        loop {
+            if job.state.load(Ordering::Acquire) == DONE {
+                return false;
+            }
+            let Some(zapper) = &mut self.zapper else {
+                return false;
+            };
+            if zapper.waits_for_report() || now_ns() > until {
+                return true;
+            }
+            thread::pause();
+        }
+    }
+
     /// Has a range zapped; what the program zapped of it at the same time.
     fn zap_and_wait(&mut self, range: Range<usize>) -> Vec<Range<usize>> {
         let Some(zapper) = &mut self.zapper else {
@@ -298,9 +364,10 @@ impl Engine {
         zapper.seen.clear();
         let job = zapper.job;
         job.ask(ZAP, &range);
-        while job.state.load(Ordering::Acquire) != DONE {
-            self.read_messages();
-            thread::pause();
+        while self.until_reported(job) {
+            // One by one: what comes behind the zap's report is not read
+            // before the zap is done.
+            self.read_some(1);
         }
         job.state.store(IDLE, Ordering::Release);
         // Whatever moved these pages is to be known before they are settled.
@@ -320,28 +387,39 @@ impl Engine {
 }
 
 /// Of the reports `seen`, those that are not about the zap of `range`. That one
-/// is reported piece by piece, each mapping for itself: its reports are some
-/// that follow one another from the range's start.
+/// is reported piece by piece, each mapping for itself; where a mapping was split
+/// between its report and its zap, what was split off is reported once more. So
+/// its reports begin with the range, each of the others begins within the one
+/// before or at its end, and the last ends where it ends. Of several such rows
+/// the longest is taken: to take the zap for the program's would lose what is
+/// zapped.
 fn foreign(mut seen: Vec<Range<usize>>, range: Range<usize>) -> Vec<Range<usize>> {
-    // The longest way from the start, by trying what begins where the last
-    // ended; there are hardly ever two of those.
-    fn longest(seen: &[Range<usize>], used: &mut Vec<usize>, at: usize) -> (usize, Vec<usize>) {
-        let mut best = (at, used.clone());
-        for i in 0..seen.len() {
-            if seen[i].start == at && !seen[i].is_empty() && !used.contains(&i) {
-                used.push(i);
-                let way = longest(seen, used, seen[i].end);
-                if way.0 > best.0 {
-                    best = way;
-                }
-                used.pop();
-            }
-        }
-        best
+    // For each report the longest row that ends with it, and what comes before
+    // it there.
+    let mut rows: Vec<(usize, Option<usize>)> = Vec::new();
+    for (i, report) in seen.iter().enumerate() {
+        let first = (usize::from(report.start == range.start), None);
+        let longest = (0..i)
+            .filter(|&b| rows[b].0 > 0)
+            .filter(|&b| seen[b].start < report.start && report.start <= seen[b].end)
+            .map(|b| (rows[b].0 + 1, Some(b)))
+            .fold(first, |best, row| if row.0 > best.0 { row } else { best });
+        rows.push(longest);
     }
-    let (_, mut own) = longest(&seen, &mut Vec::new(), range.start);
-    own.sort_unstable();
-    for i in own.into_iter().rev() {
+    let mut last = None;
+    for i in (0..rows.len()).filter(|&i| rows[i].0 > 0) {
+        let rank = |i: usize| (seen[i].end, rows[i].0);
+        if last.is_none_or(|l| rank(i) > rank(l)) {
+            last = Some(i);
+        }
+    }
+    let mut own = Vec::new();
+    while let Some(i) = last {
+        own.push(i);
+        last = rows[i].1;
+    }
+    // The last comes first here.
+    for i in own {
         seen.remove(i);
     }
     seen
@@ -364,6 +442,14 @@ mod tests {
         assert_eq!(
             foreign(vec(&[(0, 2), (0, 3), (3, 8)]), 0..8),
             vec(&[(0, 2)])
+        );
+        assert_eq!(foreign(vec(&[(0, 8), (3, 5)]), 0..8), vec(&[(3, 5)]));
+        // The mapping was split in the meantime, once and twice.
+        assert_eq!(foreign(vec(&[(0, 8), (3, 8)]), 0..8), vec(&[]));
+        assert_eq!(foreign(vec(&[(0, 8), (3, 5), (5, 8)]), 0..8), vec(&[]));
+        assert_eq!(
+            foreign(vec(&[(0, 4), (2, 4), (0, 1), (4, 8)]), 0..8),
+            vec(&[(0, 1)])
         );
         // A zap that was refused reports nothing.
         assert_eq!(foreign(vec(&[(2, 3)]), 0..8), vec(&[(2, 3)]));

@@ -267,17 +267,25 @@ impl Proc {
     }
 }
 
-/// Whether a thread of the process waits in the function `name` of the kernel,
-/// as far as the kernel says so.
-pub fn waits_for(tid: u32, name: &[u8]) -> bool {
-    let mut buf = [0u8; 64];
-    of_thread(tid, "wchan", &mut buf) == Some(name)
-}
+/// What a thread of the process waits for.
+#[derive(Debug)]
+pub struct Waits(Fd);
 
-/// The beginning of a file of a thread.
-fn of_thread<'a>(tid: u32, file: &str, buf: &'a mut [u8]) -> Option<&'a [u8]> {
-    let n = rustix::io::read(open_of_thread(tid, file)?, &mut *buf).ok()?;
-    Some(&buf[..n])
+impl Waits {
+    /// Of the thread `tid`.
+    pub fn of(tid: u32) -> Option<Waits> {
+        open_of_thread(tid, "wchan").map(Waits)
+    }
+
+    /// Whether it waits in a function of the kernel whose name begins so, as far
+    /// as the kernel says so.
+    pub fn within(&self, name: &[u8]) -> bool {
+        let mut buf = [0u8; 64];
+        match rustix::io::pread(&self.0, &mut buf, 0) {
+            Ok(n) => buf[..n].starts_with(name),
+            Err(_) => false,
+        }
+    }
 }
 
 fn open_of_thread(tid: u32, file: &str) -> Option<Fd> {

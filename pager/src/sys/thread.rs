@@ -106,6 +106,11 @@ pub fn set_mask(mask: u64) -> u64 {
     old
 }
 
+/// The calling thread's number.
+pub fn id() -> u32 {
+    rustix::thread::gettid().as_raw_nonzero().get() as u32
+}
+
 /// Lets other threads run that wait for this processor.
 pub fn pause() {
     rustix::thread::sched_yield();

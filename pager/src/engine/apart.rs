@@ -1,0 +1,135 @@
+//! What the program must not do while a page of it is zapped.
+//!
+//! With direct input a device writes into memory of the program. A page that is
+//! copied out and zapped meanwhile would lose what the device wrote. A move is
+//! refused by the kernel for such a page; a zap is not. So a thread that is
+//! about to read directly says so, and nothing is zapped until it is done.
+//!
+//! A thread that unmaps memory, or maps other memory over it, says so too: were
+//! something new there by the time of the zap, the zap would be its.
+
+use crate::atomic::AtomicU32;
+use crate::gate::Gate;
+use crate::sys::thread;
+use core::sync::atomic::AtomicBool;
+use core::sync::atomic::Ordering::Relaxed;
+
+/// Whether memory that the program may write to is zapped.
+static COPYING: AtomicBool = AtomicBool::new(false);
+/// Whether memory has to be zapped before more is read.
+static HOLD: AtomicBool = AtomicBool::new(false);
+/// Threads that read directly are inside.
+static READS: Gate = Gate(AtomicU32::new(0));
+/// Threads that change the address space are inside.
+static CHANGES: Gate = Gate(AtomicU32::new(0));
+
+/// All pages leave by zaps from now on.
+pub(super) fn copies() {
+    COPYING.store(true, Relaxed);
+}
+
+/// In a process that was just forked: other threads, and what they were doing,
+/// are not there.
+pub(super) fn begin_anew() {
+    HOLD.store(false, Relaxed);
+    READS.begin_anew();
+    CHANGES.begin_anew();
+}
+
+/// Whether direct input needs a [`Direct`].
+pub fn is_needed() -> bool {
+    COPYING.load(Relaxed)
+}
+
+/// Has threads wait before they read directly, because memory is short.
+pub(super) fn hold(on: bool) {
+    HOLD.store(on, Relaxed);
+}
+
+/// Whether some thread reads directly now.
+pub(super) fn is_read() -> bool {
+    !READS.is_empty()
+}
+
+/// Whether some thread changes the address space now.
+pub(super) fn is_changed() -> bool {
+    !CHANGES.is_empty()
+}
+
+/// How often, and how long, a thread that wants to read waits.
+const PATIENCE: u32 = 10_000;
+const NAP_US: u64 = 50;
+
+fn enter(gate: &Gate) {
+    while !gate.enter() {
+        thread::sleep_us(NAP_US);
+    }
+}
+
+/// As long as this lives, nothing is zapped. It is to be short: meanwhile the
+/// budget is not kept.
+#[derive(Debug)]
+pub struct Direct(());
+
+impl Direct {
+    /// Waits for a zap that is under way, and for a moment where memory is
+    /// short.
+    pub fn begin() -> Direct {
+        for _ in 0..PATIENCE {
+            if !HOLD.load(Relaxed) {
+                break;
+            }
+            thread::sleep_us(NAP_US);
+        }
+        enter(&READS);
+        Direct(())
+    }
+}
+
+impl Drop for Direct {
+    fn drop(&mut self) {
+        READS.leave();
+    }
+}
+
+/// As long as this lives, nothing is zapped. It is to be no longer than a system
+/// call that unmaps memory.
+#[derive(Debug)]
+pub struct Change(());
+
+impl Change {
+    /// Waits for a zap that is under way.
+    pub fn begin() -> Change {
+        enter(&CHANGES);
+        Change(())
+    }
+}
+
+impl Drop for Change {
+    fn drop(&mut self) {
+        CHANGES.leave();
+    }
+}
+
+/// As long as this lives, no thread begins to read directly or to change the
+/// address space; who is at it is waited for by its owner.
+#[derive(Debug)]
+pub(super) struct Zapping(());
+
+impl Zapping {
+    pub(super) fn begin() -> Zapping {
+        // What the program may only read, no device is made to write to.
+        if is_needed() {
+            READS.shut();
+        }
+        CHANGES.shut();
+        Zapping(())
+    }
+}
+
+impl Drop for Zapping {
+    fn drop(&mut self) {
+        READS.open();
+        CHANGES.open();
+    }
+}

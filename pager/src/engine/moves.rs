@@ -1,0 +1,141 @@
+//! Follows `mremap`.
+//!
+//! The kernel reports a change when it is done, and no lock is held any more:
+//! the reports of two threads may come in the other order than their changes.
+//! A thread may have moved memory to where another has just given memory up,
+//! with the other's report still to come; to follow that one then would be to
+//! forget what was moved there. The thread that moves memory reports twice, that
+//! it was moved and then that the old place is unmapped, so that this is nothing
+//! rare where several threads move memory.
+//!
+//! So memory that was moved arrives only when its new place is known to be
+//! empty. Until then nothing else is done than to read further reports: that of
+//! the thread that made the place empty is under way, since the kernel says
+//! whether one is.
+
+use super::event::page;
+use super::fork::LIMBO;
+use super::will::Change;
+use super::{DEBUG, Engine};
+use crate::pages::{Page, State};
+use crate::sys::say;
+use alloc::vec::Vec;
+use core::ops::Range;
+use rustix::io::Errno;
+use tmem_wire::PAGE_SIZE;
+
+/// Memory on its way.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    from: usize,
+    to: Range<usize>,
+    /// What is known of it, by the pages that they were.
+    pages: Vec<(u64, Page)>,
+    /// Where it is doomed, by the addresses that it had.
+    doomed: Vec<Range<usize>>,
+    /// It had to wait.
+    late: bool,
+    /// While it was, memory moved away from where it arrives.
+    doubtful: bool,
+}
+
+impl Engine {
+    /// `mremap` moved memory: what is known of it goes along. The old place
+    /// stays the engine's until it is unmapped, which it is not when the program
+    /// said `MREMAP_DONTUNMAP`.
+    pub(super) fn depart(&mut self, from: Range<usize>, to: usize) {
+        for other in &mut self.arrivals {
+            other.doubtful |= other.to.start < from.end && from.start < other.to.end;
+        }
+        let mut pages = Vec::new();
+        self.pages
+            .take_range(page(from.start), page(from.end), &mut pages);
+        let doomed = self.doomed.within(&from);
+        self.doomed.remove(from.clone());
+        self.uffd.wake(from.start, from.len());
+        self.arrivals.push(Arrival {
+            to: to..to + from.len(),
+            from: from.start,
+            pages,
+            doomed,
+            late: false,
+            doubtful: false,
+        });
+    }
+
+    /// Lets arrive what can. What cannot comes before all else: see
+    /// [`Engine::read_some`].
+    pub(super) fn land(&mut self) {
+        let mut at = 0;
+        while at < self.arrivals.len() {
+            let to = self.arrivals[at].to.clone();
+            if self.is_taken(&to) && self.is_changing() {
+                let arrival = &mut self.arrivals[at];
+                if !core::mem::replace(&mut arrival.late, true) {
+                    let range = arrival.from..arrival.from + to.len();
+                    self.strike(&Change::Moved(range.clone(), LIMBO + range.start));
+                }
+                at += 1;
+                continue;
+            }
+            let arrival = self.arrivals.remove(at);
+            self.arrive(arrival);
+        }
+    }
+
+    fn is_taken(&mut self, range: &Range<usize>) -> bool {
+        !self.adopted.within(range).is_empty() || self.pages.any(page(range.start), page(range.end))
+    }
+
+    /// Whether a report has not been read, or its thread has not gone on yet.
+    fn is_changing(&self) -> bool {
+        self.uffd.unprotect(self.probe.start, PAGE_SIZE) == Err(Errno::AGAIN)
+    }
+
+    fn arrive(&mut self, arrival: Arrival) {
+        let Arrival { from, to, .. } = arrival;
+        if arrival.late {
+            self.say(DEBUG, "a report of moved memory came early");
+        }
+        if arrival.doubtful && !self.is_mapped(&to) {
+            // It may have been this memory that moved on, and not what was there
+            // before.
+            say::die(
+                "two threads moved memory at once, and it cannot be told whose is where; \
+                 the program is ended before it reads wrong data",
+            );
+        }
+        let left = from + if arrival.late { LIMBO } else { 0 };
+        self.strike(&Change::Moved(left..left + to.len(), to.start));
+        self.forget(page(to.start), page(to.end), false);
+        for (number, mut entry) in arrival.pages {
+            let number = number - page(from) + page(to.start);
+            entry.queued = false;
+            if let State::Pooled(frame) | State::Fetching(frame) = entry.state {
+                self.pool.set_page(frame, number);
+            }
+            self.pages.set(number, &entry);
+        }
+        self.doomed.remove(to.clone());
+        for range in arrival.doomed {
+            self.doomed
+                .insert(range.start - from + to.start..range.end - from + to.start);
+        }
+        self.adopted.insert(to.clone());
+        self.enqueue_present(to);
+    }
+
+    fn is_mapped(&self, range: &Range<usize>) -> bool {
+        let mut text = Vec::new();
+        if self.proc.maps(&mut text).is_err() {
+            return false;
+        }
+        let mut at = range.start;
+        for m in crate::maps::parse(&text).flatten() {
+            if (m.start..m.end).contains(&at) {
+                at = m.end;
+            }
+        }
+        at >= range.end
+    }
+}

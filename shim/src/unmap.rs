@@ -1,0 +1,64 @@
+//! What unmaps or empties memory, which must not meet a zap: see `tmem_pager::engine::apart`.
+
+use crate::large::next;
+use libc::{c_int, c_void, size_t};
+use std::sync::atomic::AtomicUsize;
+use tmem_pager::engine::apart::Change;
+
+type Munmap = unsafe extern "C" fn(*mut c_void, size_t) -> c_int;
+type Madvise = unsafe extern "C" fn(*mut c_void, size_t, c_int) -> c_int;
+
+static MUNMAP: AtomicUsize = AtomicUsize::new(0);
+static MADVISE: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether `madvise` of this kind gives contents up. Its reports could be taken
+/// for those of a zap.
+pub(crate) fn empties(advice: c_int) -> bool {
+    // Linux 5.18; what is locked is given up, too.
+    const DONTNEED_LOCKED: c_int = 24;
+    let kinds = [
+        libc::MADV_DONTNEED,
+        libc::MADV_FREE,
+        libc::MADV_REMOVE,
+        DONTNEED_LOCKED,
+    ];
+    kinds.contains(&advice)
+}
+
+/// Whether `mmap` with these flags unmaps what is there.
+pub(crate) fn maps_over(flags: c_int) -> bool {
+    // With both the kernel takes it for the second, which unmaps nothing.
+    flags & (libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE) == libc::MAP_FIXED
+}
+
+/// `munmap(2)`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn munmap(at: *mut c_void, len: size_t) -> c_int {
+    let real = next(&MUNMAP, c"munmap", raw_munmap as *const () as usize);
+    // SAFETY: it is munmap.
+    let real = unsafe { std::mem::transmute::<usize, Munmap>(real) };
+    let _change = Change::begin();
+    // SAFETY: by the caller.
+    unsafe { real(at, len) }
+}
+
+/// `madvise(2)`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn madvise(at: *mut c_void, len: size_t, advice: c_int) -> c_int {
+    let real = next(&MADVISE, c"madvise", raw_madvise as *const () as usize);
+    // SAFETY: it is madvise.
+    let real = unsafe { std::mem::transmute::<usize, Madvise>(real) };
+    let _change = empties(advice).then(Change::begin);
+    // SAFETY: by the caller.
+    unsafe { real(at, len, advice) }
+}
+
+unsafe extern "C" fn raw_madvise(at: *mut c_void, len: size_t, advice: c_int) -> c_int {
+    // SAFETY: by the caller.
+    unsafe { libc::syscall(libc::SYS_madvise, at, len, advice) as c_int }
+}
+
+unsafe extern "C" fn raw_munmap(at: *mut c_void, len: size_t) -> c_int {
+    // SAFETY: by the caller.
+    unsafe { libc::syscall(libc::SYS_munmap, at, len) as c_int }
+}
