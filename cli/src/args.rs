@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use tmem_config::{Level, PagePath, Partial, ServerAddr, Size};
+use tmem_config::{Evict, Level, PagePath, Partial, ServerAddr, Size};
 
 /// Run programs that need more memory than the machine has.
 #[derive(clap::Parser)]
@@ -36,6 +36,9 @@ pub(crate) struct RunArgs {
     /// How pages travel: auto, move or copy
     #[arg(long, value_name = "PATH")]
     page_path: Option<PagePath>,
+    /// When pages leave: as needed, or all of them all the time, as a test
+    #[arg(long, value_name = "WHEN")]
+    evict: Option<Evict>,
     /// Write figures to this file as JSON at the end
     #[arg(long, value_name = "FILE")]
     stats_file: Option<PathBuf>,
@@ -62,6 +65,7 @@ impl RunArgs {
             strict: self.strict.then_some(true),
             log: self.log,
             page_path: self.page_path,
+            evict: self.evict,
             stats_file: self.stats_file.clone(),
             secret_file: self.secret_file.clone(),
             summary: self.summary.then_some(true),

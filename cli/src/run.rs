@@ -168,6 +168,7 @@ fn variables(
         strict: Some(options.strict),
         log: Some(options.log),
         page_path: Some(options.page_path),
+        evict: Some(options.evict),
         secret_file: options.secret_file.as_ref().map(absolute).transpose()?,
         ..Partial::default()
     };

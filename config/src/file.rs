@@ -8,14 +8,17 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::options::parse_bool;
-use crate::{ConfigError, Invalid, Level, PagePath, Partial, SERVER_ALLOWED, Size, parse_servers};
+use crate::{
+    ConfigError, Evict, Invalid, Level, PagePath, Partial, SERVER_ALLOWED, Size, parse_servers,
+};
 
-const KEYS: [&str; 8] = [
+const KEYS: [&str; 9] = [
     "local",
     "servers",
     "strict",
     "log",
     "page-path",
+    "evict",
     "stats-file",
     "secret-file",
     "summary",
@@ -78,6 +81,7 @@ fn set(
         "page-path" => {
             partial.page_path = Some(PagePath::from_str(text(value, "auto, move or copy")?)?);
         }
+        "evict" => partial.evict = Some(Evict::from_str(text(value, "needed or all")?)?),
         "stats-file" => partial.stats_file = Some(path()?),
         "secret-file" => partial.secret_file = Some(path()?),
         _ => partial.summary = Some(flag(value)?),
@@ -130,7 +134,7 @@ mod tests {
     #[test]
     fn every_key_is_read() {
         let text = "local = \"1.5G\"\nservers = [\"a:1\", \"tcp://b:2\"]\nstrict = true\n\
-            log = \"info\"\npage-path = \"move\"\nstats-file = \"s.json\"\n\
+            log = \"info\"\npage-path = \"move\"\nevict = \"all\"\nstats-file = \"s.json\"\n\
             secret-file = \"/key\"\nsummary = false\n";
         let partial = read_text(text).unwrap();
         assert_eq!(partial.local, Some(Size::Bytes(3 << 29)));
@@ -142,8 +146,8 @@ mod tests {
         assert_eq!(partial.secret_file.as_deref(), Some(Path::new("/key")));
         assert_eq!((partial.strict, partial.summary), (Some(true), Some(false)));
         assert_eq!(
-            (partial.log, partial.page_path),
-            (Some(Level::Info), Some(PagePath::Move))
+            (partial.log, partial.page_path, partial.evict),
+            (Some(Level::Info), Some(PagePath::Move), Some(Evict::All))
         );
         assert_eq!(text.lines().count(), KEYS.len());
     }

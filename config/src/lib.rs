@@ -13,7 +13,7 @@ mod size;
 
 pub use budget::{MIN_LOCAL, check_local, ram_bytes};
 pub use error::{ConfigError, Invalid};
-pub use options::{Level, Options, PagePath, Partial};
+pub use options::{Evict, Level, Options, PagePath, Partial};
 pub use secret::read_secret;
 pub use server::{SERVER_ALLOWED, Scheme, ServerAddr, parse_servers};
 pub use size::{SIZE_ALLOWED, Size, parse_size};

@@ -34,6 +34,17 @@ pub enum PagePath {
     Copy,
 }
 
+/// When pages are taken out of the program.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Evict {
+    /// When the budget needs it.
+    #[default]
+    Needed,
+    /// All of them every millisecond or so, whatever the budget: to see whether
+    /// a program, or tmem, bears that.
+    All,
+}
+
 macro_rules! words {
     ($type:ident, $allowed:literal, $($word:literal => $value:ident),*) => {
         impl FromStr for $type {
@@ -57,6 +68,7 @@ macro_rules! words {
 
 words!(Level, "error, warn, info or debug",
     "error" => Error, "warn" => Warn, "info" => Info, "debug" => Debug);
+words!(Evict, "needed or all", "needed" => Needed, "all" => All);
 words!(PagePath, "auto, move or copy", "auto" => Auto, "move" => Move, "copy" => Copy);
 
 pub(crate) fn parse_bool(text: &str) -> Result<bool, Invalid> {
@@ -84,6 +96,8 @@ pub struct Options {
     pub log: Level,
     /// How pages travel.
     pub page_path: PagePath,
+    /// When pages leave.
+    pub evict: Evict,
     /// Where figures go as JSON at the end.
     pub stats_file: Option<PathBuf>,
     /// The file with the secret that the servers want.
@@ -105,6 +119,8 @@ pub struct Partial {
     pub log: Option<Level>,
     /// See [`Options::page_path`].
     pub page_path: Option<PagePath>,
+    /// See [`Options::evict`].
+    pub evict: Option<Evict>,
     /// See [`Options::stats_file`].
     pub stats_file: Option<PathBuf>,
     /// See [`Options::secret_file`].
@@ -137,6 +153,7 @@ impl Partial {
             strict: variable("TMEM_STRICT", raw("TMEM_STRICT"), parse_bool)?,
             log: variable("TMEM_LOG", raw("TMEM_LOG"), Level::from_str)?,
             page_path: variable("TMEM_PAGE_PATH", raw("TMEM_PAGE_PATH"), PagePath::from_str)?,
+            evict: variable("TMEM_EVICT", raw("TMEM_EVICT"), Evict::from_str)?,
             stats_file: path("TMEM_STATS_FILE"),
             secret_file: path("TMEM_SECRET_FILE"),
             summary: variable("TMEM_SUMMARY", raw("TMEM_SUMMARY"), parse_bool)?,
@@ -163,6 +180,7 @@ impl Partial {
             strict: self.strict.or(below.strict),
             log: self.log.or(below.log),
             page_path: self.page_path.or(below.page_path),
+            evict: self.evict.or(below.evict),
             stats_file: self.stats_file.or(below.stats_file),
             secret_file: self.secret_file.or(below.secret_file),
             summary: self.summary.or(below.summary),
@@ -192,6 +210,7 @@ impl Partial {
             strict: self.strict.unwrap_or_default(),
             log: self.log.unwrap_or_default(),
             page_path: self.page_path.unwrap_or_default(),
+            evict: self.evict.unwrap_or_default(),
             stats_file: self.stats_file,
             secret_file: self.secret_file,
             summary: self.summary.unwrap_or_default(),
@@ -224,6 +243,7 @@ impl Partial {
             text("TMEM_STRICT", self.strict.map(flag)),
             text("TMEM_LOG", self.log.map(|v| v.to_string())),
             text("TMEM_PAGE_PATH", self.page_path.map(|v| v.to_string())),
+            text("TMEM_EVICT", self.evict.map(|v| v.to_string())),
             path("TMEM_STATS_FILE", &self.stats_file),
             path("TMEM_SECRET_FILE", &self.secret_file),
             text("TMEM_SUMMARY", self.summary.map(flag)),
@@ -280,6 +300,7 @@ mod tests {
             ("TMEM_STRICT", "yes"),
             ("TMEM_LOG", "debug"),
             ("TMEM_PAGE_PATH", "copy"),
+            ("TMEM_EVICT", "all"),
             ("TMEM_STATS_FILE", "/s"),
             ("TMEM_SECRET_FILE", "/k"),
             ("TMEM_SUMMARY", "0"),
@@ -288,7 +309,7 @@ mod tests {
         .unwrap();
         assert_eq!(partial.page_path, Some(PagePath::Copy));
         let env = partial.to_env();
-        assert_eq!(env.len(), 9);
+        assert_eq!(env.len(), 10);
         let again =
             Partial::from_vars(|name| env.iter().find(|(n, _)| *n == name).map(|(_, v)| v.clone()));
         assert_eq!(again.unwrap(), partial);
@@ -310,6 +331,7 @@ mod tests {
             ("TMEM_STRICT", "maybe", "true"),
             ("TMEM_LOG", "loud", "error, warn, info or debug"),
             ("TMEM_PAGE_PATH", "fast", "auto, move or copy"),
+            ("TMEM_EVICT", "never", "needed or all"),
             ("TMEM_SUMMARY", "2", "true"),
         ] {
             let message = vars(&[(name, value)]).unwrap_err().to_string();

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::net::ToSocketAddrs;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use tmem_config::{Level, Options, PagePath, Scheme, ServerAddr, check_local, ram_bytes};
+use tmem_config::{Evict, Level, Options, PagePath, Scheme, ServerAddr, check_local, ram_bytes};
 use tmem_pager::engine::fork::Will;
 use tmem_pager::engine::{self, PENDING, Path, Settings, UNPAGED};
 use tmem_pager::net;
@@ -132,6 +132,7 @@ fn launch(options: &Options) -> Result<(), String> {
             PagePath::Move => Path::Move,
             PagePath::Copy => Path::Copy,
         },
+        evict_all: options.evict == Evict::All,
         level: options.log as u8,
         figures,
         keep: keep::ranges(),

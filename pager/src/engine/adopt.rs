@@ -86,7 +86,7 @@ impl Engine {
         if grown || hungry || self.growth.urgent {
             self.growth.urgent = false;
             self.growth.least = outside;
-            self.adopt(false);
+            self.adopt(self.settings.evict_all);
             let end = now_ns();
             let pause = ((end - now) * SHARE).max(1_000_000);
             // Nothing else to be found is no reason to look all the time.

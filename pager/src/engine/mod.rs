@@ -5,6 +5,7 @@
 //! | `start` | watches the program until its memory nears the budget, then begins |
 //! | `budget` | says how much to evict, as arithmetic |
 //! | `adopt` | finds memory to page and registers it |
+//! | `storm` | evicts everything all the time, as a test |
 //! | `event` | follows `munmap`, `mremap`, `madvise` |
 //! | `moves` | follows `mremap` |
 //! | `fault` | serves faults |
@@ -45,6 +46,7 @@ mod pace;
 mod place;
 mod servers;
 mod start;
+mod storm;
 mod tcb;
 mod thaw;
 mod will;
@@ -159,6 +161,8 @@ struct Engine {
     sampled: (usize, i64),
     sampled_ns: u64,
     slow_ns: u64,
+    /// When everything is evicted next.
+    storm_ns: u64,
     growth: adopt::Growth,
     /// Counts changes of the address space.
     events: u64,
@@ -351,7 +355,8 @@ impl Engine {
 
     /// Keeps the balance between the program, the pool and the servers.
     fn maintain(&mut self) {
-        let plan = self.plan();
+        let mut plan = self.plan();
+        self.storm(&mut plan);
         if plan.reclaim > 0 {
             self.reclaim(plan.reclaim);
         }

@@ -58,6 +58,8 @@ pub struct Settings {
     pub path: Path,
     /// What is said: 0 errors, 1 warnings, 2 what happens, 3 everything.
     pub level: u8,
+    /// Whether all pages leave all the time, whatever the budget.
+    pub evict_all: bool,
     /// Where figures are kept.
     pub figures: &'static Figures,
     /// Memory never to be paged: the engine's own, and all that its code
@@ -124,7 +126,7 @@ fn begin(settings: &Settings) -> String {
 fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
     let mut proc =
         Proc::open().map_err(|e| format!("/proc cannot be read (error {})", e.raw_os_error()))?;
-    let budget = Budget::new(settings.budget);
+    let budget = super::storm::budget(settings);
     if settings.inherit.is_none() {
         // What a child inherits takes a while, and its parent is not to wait
         // for that.
@@ -158,7 +160,7 @@ fn watch(settings: &Settings, proc: &mut Proc, budget: &Budget) {
         let resident = Budget::counted(resident as usize, files as usize);
         Figures::peak(&settings.figures.peak_resident_bytes, bytes);
         let early = !settings.checked && now_ns() - start > SETTLED_NS;
-        if settings.strict || early || resident > early_pages {
+        if settings.strict || settings.evict_all || early || resident > early_pages {
             thread::run_on(&all);
             return;
         }
@@ -207,7 +209,7 @@ fn open(settings: &Settings) -> Result<Uffd, String> {
 
 impl Engine {
     fn new(settings: Settings, proc: Proc, uffd: Uffd) -> Result<Engine, rustix::io::Errno> {
-        let budget = Budget::new(settings.budget);
+        let budget = super::storm::budget(&settings);
         let pool = Pool::new(budget.frames())?;
         let probe = Region::new(PAGE_SIZE)?;
         uffd.register(probe.start, probe.len, REGISTER_WP)?;
@@ -245,6 +247,7 @@ impl Engine {
             stubborn_ns: 0,
             pinned: super::tcb::Pinned::new(),
             adopted: Ranges::default(),
+            storm_ns: 0,
             arrivals: Vec::new(),
             doomed: Ranges::default(),
             doomed_ns: 0,
