@@ -10,9 +10,10 @@
 //! | `large` | allocations larger than the machine's memory |
 //! | `direct` | direct input, on kernels that cannot move pages |
 //! | `remap` | `mremap` of memory that is adopted in part |
+//! | `robust` | robust mutexes, whose pages must stay |
 //! | `unmap` | what unmaps or empties memory, which must not meet a zap |
 //!
-//! Nothing here runs while a program is paged but the last four; the engine runs in a
+//! Nothing here runs while a program is paged but the last five; the engine runs in a
 //! thread of its own, without the C library.
 
 mod direct;
@@ -22,6 +23,7 @@ mod heap;
 mod keep;
 mod large;
 mod remap;
+mod robust;
 mod start;
 mod unmap;
 

@@ -20,6 +20,7 @@
 //! | `pace` | where the engine's thread runs, and whether it sleeps |
 //! | `choice` | which of two ways to wait is quicker |
 //! | `thaw` | uses slabs again that are not shared any more |
+//! | `stay` | pages that the program has stay in memory |
 //! | `tcb` | keeps thread control blocks in memory |
 //! | `apart` | what the program must not do while a page of it is zapped |
 //! | `place` | finds remote memory for evicted pages and writes them |
@@ -46,6 +47,7 @@ mod pace;
 mod place;
 mod servers;
 mod start;
+mod stay;
 mod storm;
 mod tcb;
 mod thaw;
@@ -54,6 +56,7 @@ mod zap;
 
 pub use adopt::adopt_all;
 pub use start::{PAGED, PENDING, Path, Settings, UNPAGED, run};
+pub use stay::stay;
 
 use crate::net::{Completion, Lane, Servers};
 use crate::pages::Pages;
@@ -133,6 +136,8 @@ struct Engine {
     stubborn_ns: u64,
     /// Pages that must stay in the program.
     pinned: tcb::Pinned,
+    /// What was asked to stay when it was looked last.
+    stays: *const stay::Asked,
     adopted: Ranges,
     /// Moved by the program, and not there yet.
     arrivals: Vec<moves::Arrival>,

@@ -246,6 +246,7 @@ impl Engine {
             stubborn: Vec::new(),
             stubborn_ns: 0,
             pinned: super::tcb::Pinned::new(),
+            stays: core::ptr::null(),
             adopted: Ranges::default(),
             storm_ns: 0,
             arrivals: Vec::new(),

@@ -51,7 +51,7 @@ impl Engine {
     }
 
     /// A page is to be in memory from now on.
-    fn pin(&mut self, page: u64) {
+    pub(super) fn pin(&mut self, page: u64) {
         if self.pinned.insert(page) && self.pages.get(page).state != State::Local {
             self.recall(page);
         }

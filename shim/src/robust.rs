@@ -1,0 +1,42 @@
+//! Robust mutexes, whose pages must stay: see `tmem_pager::engine::stay`.
+
+use crate::large::next;
+use libc::{c_int, pthread_mutex_t, pthread_mutexattr_t};
+use std::sync::atomic::AtomicUsize;
+
+type Init = unsafe extern "C" fn(*mut pthread_mutex_t, *const pthread_mutexattr_t) -> c_int;
+
+static INIT: AtomicUsize = AtomicUsize::new(0);
+
+unsafe extern "C" {
+    fn __pthread_mutex_init(mutex: *mut pthread_mutex_t, attr: *const pthread_mutexattr_t)
+    -> c_int;
+}
+
+/// `pthread_mutex_init(3)`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn pthread_mutex_init(
+    mutex: *mut pthread_mutex_t,
+    attr: *const pthread_mutexattr_t,
+) -> c_int {
+    let own = __pthread_mutex_init as *const () as usize;
+    let real = next(&INIT, c"pthread_mutex_init", own);
+    // SAFETY: it is pthread_mutex_init.
+    let real = unsafe { std::mem::transmute::<usize, Init>(real) };
+    // SAFETY: by the caller.
+    let result = unsafe { real(mutex, attr) };
+    let mut robust = libc::PTHREAD_MUTEX_STALLED;
+    if result == 0 && !attr.is_null() {
+        // SAFETY: attributes, by the caller.
+        unsafe { libc::pthread_mutexattr_getrobust(attr, &raw mut robust) };
+    }
+    if robust == libc::PTHREAD_MUTEX_ROBUST {
+        let at = mutex as usize;
+        crate::heap::undisturbed(|| {
+            tmem_pager::engine::stay(at);
+            // It may lie across two pages.
+            tmem_pager::engine::stay(at + size_of::<pthread_mutex_t>() - 1);
+        });
+    }
+    result
+}

@@ -1,0 +1,100 @@
+/* confined MIB WAY: a program whose memory is elsewhere gives up what it may do.
+ * Its memory, and what it takes later, is as it should be. */
+#include "common.h"
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+static unsigned long pages;
+
+static void look(const char *base, const char *when)
+{
+    uint64_t sum = 0;
+    for (unsigned long i = 0; i < pages; i++)
+        sum = sum * 31 + check_page(base + i * PAGE, i + 1, when, i);
+    printf("%s: %016lx\n", when, (unsigned long)sum);
+    fflush(stdout);
+}
+
+static char *filled(void)
+{
+    char *base = map_anonymous(pages * PAGE);
+    for (unsigned long i = 0; i < pages; i++)
+        fill_page(base + i * PAGE, i + 1);
+    return base;
+}
+
+static void limit(int what, unsigned long value)
+{
+    struct rlimit l = { value, value };
+    CHECK(!setrlimit(what, &l));
+}
+
+/* Any other call than these ends the process, in all of its threads. */
+static void allow_little(void)
+{
+#define ALLOW(call) \
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_##call, 0, 1), \
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        ALLOW(write), ALLOW(mmap), ALLOW(munmap), ALLOW(brk), ALLOW(exit_group),
+        ALLOW(newfstatat), ALLOW(fstat), ALLOW(getrandom),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+    };
+    struct sock_fprog program = { sizeof code / sizeof *code, code };
+    CHECK(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+    CHECK(!syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program));
+}
+
+int main(int argc, char **argv)
+{
+    pages = argument(argc, argv, 1, 16) * MIB / PAGE;
+    const char *way = argc > 2 ? argv[2] : "nothing";
+    char *base = filled();
+    if (!strcmp(way, "chroot")) {
+        CHECK(!chdir("/var/empty") || !chdir("/var/tmp"));
+        CHECK(!chroot("."));
+    } else if (!strcmp(way, "setuid")) {
+        CHECK(!setgid(65534) && !setuid(65534));
+        CHECK(setuid(0) == -1);
+    } else if (!strcmp(way, "dumpable")) {
+        CHECK(!setgid(65534) && !setuid(65534));
+        CHECK(!prctl(PR_SET_DUMPABLE, 0, 0, 0, 0));
+    } else if (!strcmp(way, "unshare")) {
+        CHECK(!unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_FILES));
+    } else if (!strcmp(way, "limits")) {
+        limit(RLIMIT_NOFILE, 8);
+        limit(RLIMIT_NPROC, 1);
+        limit(RLIMIT_CORE, 0);
+        limit(RLIMIT_STACK, 1 << 20);
+    } else if (!strcmp(way, "closed")) {
+        CHECK(!syscall(SYS_close_range, 3, ~0u, 0));
+        for (int fd = 3; fd < 4096; fd++)
+            close(fd);
+        CHECK(open("/dev/null", O_RDONLY) == 3);
+    } else if (!strcmp(way, "seccomp")) {
+        allow_little();
+    } else if (!strcmp(way, "signals")) {
+        sigset_t all;
+        sigfillset(&all);
+        CHECK(!sigprocmask(SIG_BLOCK, &all, NULL));
+    } else if (!strcmp(way, "session")) {
+        CHECK(!daemon(1, 1));
+        setsid();
+        umask(0);
+    }
+    look(base, "before");
+    char *more = filled();
+    look(base, "again");
+    look(more, "more");
+    CHECK(!munmap(base, pages * PAGE));
+    look(more, "more again");
+    _exit(5);
+}
