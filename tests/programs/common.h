@@ -93,6 +93,15 @@ static inline unsigned long argument(int argc, char **argv, int at, unsigned lon
     return argc > at ? strtoul(argv[at], NULL, 0) : otherwise;
 }
 
+/* Waits until a page has left, where pages leave all the time: with a library
+ * preloaded. */
+static inline void until_elsewhere(void *page)
+{
+    unsigned char there = 1;
+    while (getenv("LD_PRELOAD") && (mincore(page, PAGE, &there) || (there & 1)))
+        usleep(500);
+}
+
 /* Says that a stage is reached and waits for a line, so that a test can do
  * something to the world in between. */
 static inline void stage(const char *name)

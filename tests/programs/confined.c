@@ -58,6 +58,7 @@ int main(int argc, char **argv)
     pages = argument(argc, argv, 1, 16) * MIB / PAGE;
     const char *way = argc > 2 ? argv[2] : "nothing";
     char *base = filled();
+    until_elsewhere(base);
     if (!strcmp(way, "chroot")) {
         CHECK(!chdir("/var/empty") || !chdir("/var/tmp"));
         CHECK(!chroot("."));

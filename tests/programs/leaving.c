@@ -54,6 +54,7 @@ int main(int argc, char **argv)
     base = map_anonymous(pages * PAGE);
     for (unsigned long i = 0; i < pages; i++)
         fill_page(base + i * PAGE, i + 1);
+    until_elsewhere(base);
     CHECK(!atexit(at_exit) && !at_quick_exit(at_quick_exit_too));
     if (!strcmp(way, "exit"))
         exit(3);

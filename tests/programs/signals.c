@@ -82,14 +82,19 @@ static void *thread(void *arg)
     return NULL;
 }
 
+static void fault(void)
+{
+    if (!sigsetjmp(jump, 1))
+        *nowhere = 1;
+}
+
 static void one_round(char *stacks)
 {
     static uint64_t state = 1;
     for (int i = 0; i < 200; i++)
         look(&state);
     CHECK(!raise(SIGUSR1));
-    if (!sigsetjmp(jump, 1))
-        *nowhere = 1;
+    fault();
     for (int c = 0; c < COROUTINES; c++) {
         CHECK(!getcontext(&contexts[c]));
         contexts[c].uc_stack.ss_sp = stacks + c * STACK;

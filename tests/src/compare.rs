@@ -9,6 +9,8 @@ pub struct Setting {
     pub servers: usize,
     /// How pages are taken out.
     pub path: PagePath,
+    /// Whether all of them leave all the time, whatever the budget.
+    pub all_leave: bool,
 }
 
 impl Setting {
@@ -16,17 +18,27 @@ impl Setting {
     pub const PLAIN: Setting = Setting {
         servers: 1,
         path: PagePath::Auto,
+        all_leave: false,
     };
     /// Two servers.
     pub const TWO_SERVERS: Setting = Setting {
         servers: 2,
-        path: PagePath::Auto,
+        ..Setting::PLAIN
     };
     /// The way of older kernels.
     pub const COPY: Setting = Setting {
-        servers: 1,
         path: PagePath::Copy,
+        ..Setting::PLAIN
     };
+
+    /// The same with all pages leaving all the time.
+    #[must_use]
+    pub const fn all_leave(self) -> Setting {
+        Setting {
+            all_leave: true,
+            ..self
+        }
+    }
 }
 
 /// Runs the program natively, then at each share (in percent) of its native
@@ -62,10 +74,14 @@ const SMALLEST: u64 = 32 * MIB;
 /// returns the paged one.
 pub fn at_budget(program: &Run, native: &Outcome, setting: Setting, budget: u64) -> Outcome {
     let servers: Vec<_> = (0..setting.servers).map(|_| MemServer::roomy()).collect();
-    let run = program.clone().local(budget).page_path(setting.path);
+    let mut run = program.clone().local(budget).page_path(setting.path);
+    if setting.all_leave {
+        run = run.flags(["--evict", "all"]);
+    }
     let paged = run.servers(servers.iter().map(MemServer::address)).run();
     eprintln!("{} MiB, {setting:?}: {}", budget / MIB, paged.describe());
-    assert_eq!(paged.end, native.end, "the end: {}", paged.describe());
+    let end = native.end.as_run_tells();
+    assert_eq!(paged.end, end, "the end: {}", paged.describe());
     assert_eq!(
         paged.digest(),
         native.digest(),

@@ -13,6 +13,17 @@ pub enum End {
     Signal(i32),
 }
 
+impl End {
+    /// How `tmem run` ends when its program has ended so.
+    #[must_use]
+    pub fn as_run_tells(self) -> End {
+        match self {
+            End::Signal(signal) => End::Exit(128 + signal),
+            end => end,
+        }
+    }
+}
+
 /// An ended process.
 #[derive(Clone, Copy, Debug)]
 pub struct Ended {

@@ -11,7 +11,7 @@ use tmem_tests::{MIB, MemServer, PagePath, Run, scale, software};
 
 const COPYING_TO_TWO: Setting = Setting {
     servers: 2,
-    path: PagePath::Copy,
+    ..Setting::COPY
 };
 
 #[test]

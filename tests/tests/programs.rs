@@ -35,8 +35,8 @@ fn memory_comes_back_right_by_copying_pages() {
 #[test]
 fn memory_comes_back_right_by_moving_pages() {
     let setting = Setting {
-        servers: 1,
         path: PagePath::Move,
+        ..Setting::PLAIN
     };
     compare("fill", &["192", "seq"], setting, 64);
 }
