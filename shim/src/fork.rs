@@ -265,6 +265,9 @@ unsafe extern "C" fn syscall(
             before();
         }
         let result = raw_syscall(number, [a, b, c, d, e, f]);
+        if number == libc::SYS_madvise && result == 0 {
+            crate::unmap::advised(a, b, c as c_int);
+        }
         match result {
             _ if !forks => {}
             0 => in_child(),

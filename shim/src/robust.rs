@@ -1,8 +1,9 @@
-//! Robust mutexes, whose pages must stay: see `tmem_pager::engine::stay`.
+//! Robust mutexes, whose pages must stay: see `tmem_pager::engine::Ask`.
 
 use crate::large::next;
 use libc::{c_int, pthread_mutex_t, pthread_mutexattr_t};
 use std::sync::atomic::AtomicUsize;
+use tmem_pager::engine::Ask;
 
 type Init = unsafe extern "C" fn(*mut pthread_mutex_t, *const pthread_mutexattr_t) -> c_int;
 
@@ -33,9 +34,8 @@ unsafe extern "C" fn pthread_mutex_init(
     if robust == libc::PTHREAD_MUTEX_ROBUST {
         let at = mutex as usize;
         crate::heap::undisturbed(|| {
-            tmem_pager::engine::stay(at);
-            // It may lie across two pages.
-            tmem_pager::engine::stay(at + size_of::<pthread_mutex_t>() - 1);
+            let range = at..at + size_of::<pthread_mutex_t>();
+            tmem_pager::engine::ask(Ask::Stay, range);
         });
     }
     result

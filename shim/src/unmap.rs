@@ -3,7 +3,10 @@
 use crate::large::next;
 use libc::{c_int, c_void, size_t};
 use std::sync::atomic::AtomicUsize;
+use tmem_pager::engine::Ask;
 use tmem_pager::engine::apart::Change;
+
+const PAGE: usize = 4096;
 
 type Munmap = unsafe extern "C" fn(*mut c_void, size_t) -> c_int;
 type Madvise = unsafe extern "C" fn(*mut c_void, size_t, c_int) -> c_int;
@@ -50,7 +53,26 @@ unsafe extern "C" fn madvise(at: *mut c_void, len: size_t, advice: c_int) -> c_i
     let real = unsafe { std::mem::transmute::<usize, Madvise>(real) };
     let _change = empties(advice).then(Change::begin);
     // SAFETY: by the caller.
-    unsafe { real(at, len, advice) }
+    let result = unsafe { real(at, len, advice) };
+    if result == 0 {
+        advised(at as usize, len, advice);
+    }
+    result
+}
+
+/// Tells the engine what it has to know of advice that was taken.
+pub(crate) fn advised(at: usize, len: usize, advice: c_int) {
+    let what = match advice {
+        libc::MADV_WIPEONFORK => Ask::Wipe(true),
+        libc::MADV_KEEPONFORK => Ask::Wipe(false),
+        libc::MADV_DONTFORK => Ask::Withhold(true),
+        libc::MADV_DOFORK => Ask::Withhold(false),
+        _ => return,
+    };
+    let range = at..at + len.next_multiple_of(PAGE);
+    if !range.is_empty() {
+        crate::heap::undisturbed(|| tmem_pager::engine::ask(what, range));
+    }
 }
 
 unsafe extern "C" fn raw_madvise(at: *mut c_void, len: size_t, advice: c_int) -> c_int {

@@ -5,6 +5,7 @@
  *   raw: by an instruction of its own. Where memory is elsewhere the child may
  *        be ended, but must not see anything else than what was there. Prints
  *        "right" or "ended".
+ *   advised: after advice about what a child is to have.
  *   exec: the child executes another program, by fork, vfork and posix_spawn. */
 #include "common.h"
 #include <spawn.h>
@@ -15,6 +16,7 @@ extern char **environ;
 
 static unsigned long pages;
 static char *base;
+static pid_t first;
 
 static void check_all(const char *who)
 {
@@ -53,6 +55,63 @@ static pid_t raw_fork(void)
     return (pid_t)pid;
 }
 
+/* Of five parts a child finds two empty (one of them moved since), one as it
+ * is, has one not at all, and the last has been mapped anew. */
+static void advised(void)
+{
+    unsigned long part = pages / 8;
+    char *empty = base, *kept = base + part * PAGE, *not_there = base + 2 * part * PAGE;
+    char *moved = base + 3 * part * PAGE, *anew = base + 4 * part * PAGE;
+    unsigned char there[1];
+
+    CHECK(!madvise(empty, part * PAGE, MADV_WIPEONFORK));
+    CHECK(!madvise(kept, part * PAGE, MADV_WIPEONFORK));
+    CHECK(!madvise(kept, part * PAGE, MADV_KEEPONFORK));
+    CHECK(!madvise(not_there, part * PAGE, MADV_DONTFORK));
+    CHECK(!madvise(moved, part * PAGE, MADV_WIPEONFORK));
+    CHECK(!madvise(anew, part * PAGE, MADV_WIPEONFORK));
+    char *to = map_anonymous(part * PAGE);
+    CHECK(mremap(moved, part * PAGE, part * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to);
+    CHECK(mmap(anew, part * PAGE, PROT_READ | PROT_WRITE,
+               MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == anew);
+    for (unsigned long i = 0; i < part; i++)
+        fill_page(anew + i * PAGE, i + 7);
+    for (unsigned long i = 5 * part; i < pages; i++)
+        check_page(base + i * PAGE, i + 1, "the rest", i);
+    for (int generation = 0; generation < 2; generation++) {
+        pid_t pid = fork();
+        CHECK(pid >= 0);
+        if (pid) {
+            CHECK(ended_right(pid));
+            break;
+        }
+        for (unsigned long i = 0; i < part; i++) {
+            check_page(empty + i * PAGE, 0, "wiped", i);
+            check_page(to + i * PAGE, 0, "wiped and moved", i);
+            check_page(kept + i * PAGE, part + i + 1, "kept", i);
+            check_page(anew + i * PAGE, i + 7, "mapped anew", i);
+        }
+        CHECK(mincore(not_there, PAGE, there) == -1 && errno == ENOMEM);
+        for (unsigned long i = 0; i < part; i++) {
+            fill_page(empty + i * PAGE, i + 9);
+            fill_page(to + i * PAGE, i + 9);
+        }
+        if (generation)
+            _exit(42);
+    }
+    if (getpid() != first)
+        _exit(42);
+    for (unsigned long i = 0; i < part; i++) {
+        check_page(empty + i * PAGE, i + 1, "the parent's", i);
+        check_page(to + i * PAGE, 3 * part + i + 1, "the parent's, moved", i);
+        check_page(not_there + i * PAGE, 2 * part + i + 1, "the parent's alone", i);
+        fill_page(anew + i * PAGE, 4 * part + i + 1);
+    }
+    /* As the last look expects it. */
+    CHECK(mremap(to, part * PAGE, part * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, moved) == moved);
+    puts("right");
+}
+
 int main(int argc, char **argv)
 {
     pages = argument(argc, argv, 1, 64) * MIB / PAGE;
@@ -61,8 +120,11 @@ int main(int argc, char **argv)
     for (unsigned long i = 0; i < pages; i++)
         fill_page(base + i * PAGE, i + 1);
     fflush(stdout);
+    first = getpid();
     if (!strcmp(way, "orphan")) {
         orphan(argv[3]);
+    } else if (!strcmp(way, "advised")) {
+        advised();
     } else if (!strcmp(way, "exec")) {
         char *words[] = {"sh", "-c", "exit 42", NULL};
         pid_t pid = fork();

@@ -80,6 +80,7 @@ fn processes_are_started_and_forked() {
     check("forks", &["16", "3"]);
     check("fork_many", &["16", "40"]);
     check("fork_ways", &["16", "exec"]);
+    check("fork_ways", &["16", "advised"]);
 }
 
 #[test]

@@ -42,6 +42,13 @@ fn children_that_execute_something_else_are_let_go() {
 }
 
 #[test]
+fn a_child_has_what_the_program_wants_it_to_have() {
+    for setting in [Setting::PLAIN, Setting::COPY] {
+        compare("fork_ways", &["64", "advised"], setting, 24);
+    }
+}
+
+#[test]
 fn a_fork_that_nobody_hears_of_is_ended_before_it_reads_zeros() {
     for path in [PagePath::Auto, PagePath::Copy] {
         let server = MemServer::roomy();

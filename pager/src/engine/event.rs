@@ -26,6 +26,7 @@ const DOOMED_NS: u64 = 500_000;
 impl Engine {
     /// Follows one event.
     pub(super) fn event(&mut self, event: Msg) {
+        self.follow_asks();
         self.strike_given_up(event);
         let before = self.events;
         self.events += 1;
@@ -36,6 +37,8 @@ impl Engine {
                     .retain(|p| !(page(start)..page(end)).contains(p));
                 self.adopted.remove(start..end);
                 self.doomed.remove(start..end);
+                self.wiped.remove(start..end);
+                self.withheld.remove(start..end);
                 // Who waits there finds out what is there now.
                 self.uffd.wake(start, end - start);
             }

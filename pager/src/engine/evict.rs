@@ -22,7 +22,7 @@ impl Engine {
     /// Takes about `want` pages out of the program.
     pub(super) fn evict(&mut self, want: usize) {
         self.look_at_doomed();
-        self.follow_stays();
+        self.follow_asks();
         let mut got = 0;
         // What cannot be evicted now goes to the queue's end; it is not to be
         // looked at over and over.

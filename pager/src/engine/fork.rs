@@ -268,7 +268,9 @@ impl Engine {
 
     /// What is adopted is copied by the fork to come.
     fn show_to_fork(&mut self) {
-        for range in self.adopted.iter() {
+        let mut shown: Vec<_> = self.adopted.iter().collect();
+        maps::subtract(&mut shown, &self.withheld.iter().collect::<Vec<_>>());
+        for range in shown {
             // What is not mapped any more cannot be copied either.
             let _ = mem::copied_by_forks(range.start, range.len(), true);
         }
@@ -304,8 +306,16 @@ impl Engine {
         if let Err(e) = self.notice_growth() {
             self.fork.refused = Some(format!("/proc cannot be read (error {e})"));
         }
+        self.follow_asks();
+        let not_for_it = |page| {
+            let at = super::fault::addr(page);
+            self.wiped.around(at).or(self.withheld.around(at)).is_some()
+        };
         let mut entries = Vec::with_capacity(self.remote as usize);
         self.pages.each(|page, entry| {
+            if not_for_it(page) {
+                return;
+            }
             let kind = match entry.state {
                 State::Lost => EntryKind::Lost,
                 State::Local if entry.unsure || entry.slot.is_none() => return,
@@ -325,6 +335,7 @@ impl Engine {
             let will = Will::new(
                 entries,
                 self.adopted.iter().collect(),
+                self.wiped.clone(),
                 core::mem::take(&mut self.fork.sessions),
                 self.slots.clone(),
                 self.fork.refused.take(),

@@ -20,7 +20,7 @@
 //! | `pace` | where the engine's thread runs, and whether it sleeps |
 //! | `choice` | which of two ways to wait is quicker |
 //! | `thaw` | uses slabs again that are not shared any more |
-//! | `stay` | pages that the program has stay in memory |
+//! | `asks` | what threads of the program ask for of ranges of memory |
 //! | `tcb` | keeps thread control blocks in memory |
 //! | `apart` | what the program must not do while a page of it is zapped |
 //! | `place` | finds remote memory for evicted pages and writes them |
@@ -31,6 +31,7 @@
 
 mod adopt;
 pub mod apart;
+mod asks;
 mod budget;
 mod choice;
 mod event;
@@ -47,7 +48,6 @@ mod pace;
 mod place;
 mod servers;
 mod start;
-mod stay;
 mod storm;
 mod tcb;
 mod thaw;
@@ -55,8 +55,8 @@ mod will;
 mod zap;
 
 pub use adopt::adopt_all;
+pub use asks::{Ask, ask};
 pub use start::{PAGED, PENDING, Path, Settings, UNPAGED, run};
-pub use stay::stay;
 
 use crate::net::{Completion, Lane, Servers};
 use crate::pages::Pages;
@@ -136,8 +136,11 @@ struct Engine {
     stubborn_ns: u64,
     /// Pages that must stay in the program.
     pinned: tcb::Pinned,
-    /// What was asked to stay when it was looked last.
-    stays: *const stay::Asked,
+    /// What was asked of the engine last, when it was looked last.
+    asks: *const asks::Asked,
+    /// What a forked child finds empty, or has not.
+    wiped: Ranges,
+    withheld: Ranges,
     adopted: Ranges,
     /// Moved by the program, and not there yet.
     arrivals: Vec<moves::Arrival>,

@@ -33,6 +33,9 @@ pub(super) struct Arrival {
     pages: Vec<(u64, Page)>,
     /// Where it is doomed, by the addresses that it had.
     doomed: Vec<Range<usize>>,
+    /// What a forked child is not to have, likewise.
+    wiped: Vec<Range<usize>>,
+    withheld: Vec<Range<usize>>,
     /// It had to wait.
     late: bool,
     /// While it was, memory moved away from where it arrives.
@@ -58,6 +61,8 @@ impl Engine {
             from: from.start,
             pages,
             doomed,
+            wiped: self.wiped.within(&from),
+            withheld: self.withheld.within(&from),
             late: false,
             doubtful: false,
         });
@@ -116,10 +121,15 @@ impl Engine {
             }
             self.pages.set(number, &entry);
         }
-        self.doomed.remove(to.clone());
-        for range in arrival.doomed {
-            self.doomed
-                .insert(range.start - from + to.start..range.end - from + to.start);
+        for (set, ranges) in [
+            (&mut self.doomed, arrival.doomed),
+            (&mut self.wiped, arrival.wiped),
+            (&mut self.withheld, arrival.withheld),
+        ] {
+            set.remove(to.clone());
+            for range in ranges {
+                set.insert(range.start - from + to.start..range.end - from + to.start);
+            }
         }
         self.adopted.insert(to.clone());
         self.enqueue_present(to);

@@ -1,0 +1,113 @@
+//! What threads of the program ask for of ranges of memory.
+//!
+//! Pages *stay* in memory: when a thread ends, the kernel goes through the
+//! robust mutexes that it holds and marks them. It does so without waiting for a
+//! page: those that are not there are passed over, and who waits for such a
+//! mutex waits for ever.
+//!
+//! Ranges are *wiped* in the child of a fork (`MADV_WIPEONFORK`), or *withheld*
+//! from it (`MADV_DONTFORK`). The kernel does both by itself to what is in
+//! memory; of what is elsewhere the child is told nothing.
+
+use super::Engine;
+use super::event::page;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::ops::Range;
+use core::ptr::null_mut;
+use core::sync::atomic::Ordering::{AcqRel, Acquire};
+use core::sync::atomic::{AtomicPtr, AtomicUsize};
+
+/// More are not kept in mind.
+const MOST: usize = 1 << 20;
+
+/// What was asked last. Nothing is ever taken out: a forked child reads it all
+/// from its beginning.
+static ASKED: AtomicPtr<Asked> = AtomicPtr::new(null_mut());
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// What may be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// These pages are to stay in memory until they are unmapped.
+    Stay,
+    /// A forked child is to find zeros here, or not any more.
+    Wipe(bool),
+    /// A forked child is not to have this, or to have it again.
+    Withhold(bool),
+}
+
+#[derive(Debug)]
+pub(super) struct Asked {
+    what: Ask,
+    range: Range<usize>,
+    before: *const Asked,
+}
+
+/// Asks for something. Called by threads of the program.
+pub fn ask(what: Ask, range: Range<usize>) {
+    if COUNT.fetch_add(1, AcqRel) >= MOST {
+        return;
+    }
+    let asked = Box::leak(Box::new(Asked {
+        what,
+        range,
+        before: ASKED.load(Acquire),
+    }));
+    while let Err(now) = ASKED.compare_exchange(
+        asked.before.cast_mut(),
+        core::ptr::from_mut(asked),
+        AcqRel,
+        Acquire,
+    ) {
+        asked.before = now;
+    }
+}
+
+impl Engine {
+    /// Follows what was asked for since this was done last. That is before
+    /// each report of the kernel: what was asked for memory that is then
+    /// unmapped is not about what comes to be there.
+    pub(super) fn follow_asks(&mut self) {
+        for asked in self.new_asks() {
+            let range = asked.range.clone();
+            match asked.what {
+                Ask::Stay => self.stay(&range),
+                Ask::Wipe(true) => self.wiped.insert(range),
+                Ask::Wipe(false) => self.wiped.remove(range),
+                Ask::Withhold(true) => self.withheld.insert(range),
+                Ask::Withhold(false) => self.withheld.remove(range),
+            }
+        }
+    }
+
+    /// In a forked child: pages that the parent's threads had stay do so here.
+    /// The rest is in what it inherits.
+    pub(super) fn inherit_asks(&mut self) {
+        for asked in self.new_asks() {
+            if asked.what == Ask::Stay {
+                self.stay(&asked.range);
+            }
+        }
+    }
+
+    fn stay(&mut self, range: &Range<usize>) {
+        (page(range.start)..=page(range.end - 1)).for_each(|page| self.pin(page));
+    }
+
+    /// What was not followed yet, in its order.
+    fn new_asks(&mut self) -> Vec<&'static Asked> {
+        let last = ASKED.load(Acquire).cast_const();
+        let (mut new, mut at) = (Vec::new(), last);
+        // SAFETY: null, or what `ask` made and nobody changes or frees.
+        while at != self.asks
+            && let Some(asked) = unsafe { at.as_ref() }
+        {
+            new.push(asked);
+            at = asked.before;
+        }
+        self.asks = last;
+        new.reverse();
+        new
+    }
+}
