@@ -99,10 +99,11 @@ impl Engine {
     fn new_asks(&mut self) -> Vec<&'static Asked> {
         let last = ASKED.load(Acquire).cast_const();
         let (mut new, mut at) = (Vec::new(), last);
-        // SAFETY: null, or what `ask` made and nobody changes or frees.
-        while at != self.asks
-            && let Some(asked) = unsafe { at.as_ref() }
-        {
+        while at != self.asks {
+            // SAFETY: null, or what `ask` made and nobody changes or frees.
+            let Some(asked) = (unsafe { at.as_ref() }) else {
+                break;
+            };
             new.push(asked);
             at = asked.before;
         }
