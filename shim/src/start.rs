@@ -184,7 +184,16 @@ fn endpoint(server: &ServerAddr) -> Result<net::Endpoint, String> {
     })
 }
 
+/// A defect of this library ends the program with a word on it: no page would
+/// be served any more.
+fn tell_of_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        tmem_pager::sys::say::die(&format!("a defect of tmem ends the program: {info}"))
+    }));
+}
+
 fn spawn(settings: Settings) -> Result<(), String> {
+    tell_of_panics();
     let failed = |e: rustix::io::Errno| format!("the engine cannot be started: {e}");
     let mut settings = settings;
     let stack = Region::stack(STACK).map_err(failed)?;

@@ -42,8 +42,13 @@ pub unsafe fn spawn(
     let top = stack.end() - TLS;
     let tls = top + TLS / 2;
     // SAFETY: within the stack, which nobody uses yet. The first word of a
-    // thread's control block is its own address.
-    unsafe { *(tls as *mut usize) = tls };
+    // thread's control block is its own address. The second says where
+    // thread-local variables of libraries are: were they used after all, as they
+    // are by a panic, then those of the calling thread.
+    unsafe {
+        *(tls as *mut usize) = tls;
+        *(tls as *mut usize).add(1) = variables();
+    }
     // SAFETY: by the caller; the top of the stack is aligned to 16 as the
     // region is to pages.
     let r = unsafe { clone_onto(flags, top, entry, arg, tls) };
@@ -52,6 +57,15 @@ pub unsafe fn spawn(
     } else {
         Ok(r as i32)
     }
+}
+
+/// Where the calling thread's thread-local variables of libraries are (the
+/// second word of its control block by the System V ABI for x86-64).
+fn variables() -> usize {
+    let at: usize;
+    // SAFETY: every thread of the C library has a control block.
+    unsafe { core::arch::asm!("mov {}, fs:[8]", out(reg) at, options(nostack, readonly)) };
+    at
 }
 
 #[unsafe(naked)]
