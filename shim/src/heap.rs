@@ -100,8 +100,8 @@ pub(crate) fn undisturbed<R>(f: impl FnOnce() -> R) -> R {
     result
 }
 
-/// The heap, behind a lock that never sleeps: two threads use it at the most,
-/// and neither stays long.
+/// The heap, behind a lock that never sleeps: the engine uses it, now and then a
+/// thread of the program that tells it something, and none stays long.
 pub(crate) struct Heap {
     locked: AtomicBool,
     inner: UnsafeCell<Dlmalloc<Reserve>>,
