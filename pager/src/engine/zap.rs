@@ -75,6 +75,8 @@ pub(super) struct Zapper {
     /// Reports within the range since the zap began.
     seen: Vec<Range<usize>>,
     waits: Option<Waits>,
+    /// Whether the kernel says what the thread waits for; not known at first.
+    is_told: Option<bool>,
 }
 
 impl Zapper {
@@ -102,6 +104,7 @@ impl Zapper {
             now: 0..0,
             seen: Vec::new(),
             waits: None,
+            is_told: None,
         })
     }
 
@@ -348,7 +351,15 @@ impl Engine {
             let Some(zapper) = &mut self.zapper else {
                 return false;
             };
-            if zapper.waits_for_report() || now_ns() > until {
+            if zapper.is_told == Some(false) {
+                return true;
+            }
+            if zapper.waits_for_report() {
+                zapper.is_told = Some(true);
+                return true;
+            }
+            if now_ns() > until {
+                zapper.is_told = zapper.is_told.or(Some(false));
                 return true;
             }
             thread::pause();
