@@ -39,9 +39,7 @@ int main(int argc, char **argv)
 {
     pages = argument(argc, argv, 1, 64) * MIB / PAGE;
     unsigned long rounds = argument(argc, argv, 2, 100);
-    base = map_anonymous(pages * PAGE);
-    for (unsigned long i = 0; i < pages; i++)
-        fill_page(base + i * PAGE, i + 1);
+    base = map_filled(pages);
     for (round_now = 0; round_now < rounds; round_now++) {
         pthread_t ids[8];
         for (unsigned long t = 0; t < 8; t++)

@@ -88,6 +88,25 @@ static inline void *map_anonymous(unsigned long bytes)
     return at;
 }
 
+/* Pages of memory, each holding what its index + 1 describes. */
+static inline char *map_filled(unsigned long pages)
+{
+    char *base = map_anonymous(pages * PAGE);
+    for (unsigned long i = 0; i < pages; i++)
+        fill_page(base + i * PAGE, i + 1);
+    return base;
+}
+
+static inline void full_read(int fd, char *to, unsigned long bytes)
+{
+    while (bytes) {
+        ssize_t n = read(fd, to, bytes);
+        CHECK(n > 0);
+        to += n;
+        bytes -= n;
+    }
+}
+
 static inline unsigned long argument(int argc, char **argv, int at, unsigned long otherwise)
 {
     return argc > at ? strtoul(argv[at], NULL, 0) : otherwise;

@@ -22,14 +22,6 @@ static void look(const char *base, const char *when)
     fflush(stdout);
 }
 
-static char *filled(void)
-{
-    char *base = map_anonymous(pages * PAGE);
-    for (unsigned long i = 0; i < pages; i++)
-        fill_page(base + i * PAGE, i + 1);
-    return base;
-}
-
 static void limit(int what, unsigned long value)
 {
     struct rlimit l = { value, value };
@@ -57,7 +49,7 @@ int main(int argc, char **argv)
 {
     pages = argument(argc, argv, 1, 16) * MIB / PAGE;
     const char *way = argc > 2 ? argv[2] : "nothing";
-    char *base = filled();
+    char *base = map_filled(pages);
     until_elsewhere(base);
     if (!strcmp(way, "chroot")) {
         CHECK(!chdir("/var/empty") || !chdir("/var/tmp"));
@@ -92,7 +84,7 @@ int main(int argc, char **argv)
         umask(0);
     }
     look(base, "before");
-    char *more = filled();
+    char *more = map_filled(pages);
     look(base, "again");
     look(more, "more");
     CHECK(!munmap(base, pages * PAGE));

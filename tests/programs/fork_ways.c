@@ -116,9 +116,7 @@ int main(int argc, char **argv)
 {
     pages = argument(argc, argv, 1, 64) * MIB / PAGE;
     const char *way = argc > 2 ? argv[2] : "raw";
-    base = map_anonymous(pages * PAGE);
-    for (unsigned long i = 0; i < pages; i++)
-        fill_page(base + i * PAGE, i + 1);
+    base = map_filled(pages);
     fflush(stdout);
     first = getpid();
     if (!strcmp(way, "orphan")) {

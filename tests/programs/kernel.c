@@ -15,16 +15,6 @@ static char *page_at(unsigned long i)
     return base + i * PAGE;
 }
 
-static void full_read(int fd, char *to, unsigned long bytes)
-{
-    while (bytes) {
-        ssize_t n = read(fd, to, bytes);
-        CHECK(n > 0);
-        to += n;
-        bytes -= n;
-    }
-}
-
 /* Pages go into a pipe as they are. */
 static void through_vmsplice(void)
 {
@@ -144,9 +134,7 @@ int main(int argc, char **argv)
         return look(atoi(argv[2]), (char *)strtoul(argv[3], NULL, 0));
     pages = argument(argc, argv, 1, 16) * MIB / PAGE;
     const char *folder = argc > 2 ? argv[2] : "/tmp";
-    base = map_anonymous(pages * PAGE);
-    for (unsigned long i = 0; i < pages; i++)
-        fill_page(page_at(i), i + 1);
+    base = map_filled(pages);
     through_vmsplice();
     through_sendfile(folder);
     from_outside();

@@ -51,9 +51,7 @@ int main(int argc, char **argv)
 {
     pages = argument(argc, argv, 1, 32) * MIB / PAGE;
     const char *way = argc > 2 ? argv[2] : "return";
-    base = map_anonymous(pages * PAGE);
-    for (unsigned long i = 0; i < pages; i++)
-        fill_page(base + i * PAGE, i + 1);
+    base = map_filled(pages);
     until_elsewhere(base);
     CHECK(!atexit(at_exit) && !at_quick_exit(at_quick_exit_too));
     if (!strcmp(way, "exit"))

@@ -119,9 +119,7 @@ int main(int argc, char **argv)
 {
     pages = argument(argc, argv, 1, 32) * MIB / PAGE;
     unsigned long rounds = argument(argc, argv, 2, 5);
-    base = map_anonymous(pages * PAGE);
-    for (unsigned long i = 0; i < pages; i++)
-        fill_page(base + i * PAGE, i + 1);
+    base = map_filled(pages);
     char *stacks = map_anonymous((COROUTINES + 2) * STACK);
     stack_t alternate = { .ss_sp = stacks + COROUTINES * STACK, .ss_size = STACK };
     CHECK(!sigaltstack(&alternate, NULL));

@@ -30,16 +30,6 @@ static void full_write(int fd, const char *from, unsigned long bytes)
     }
 }
 
-static void full_read(int fd, char *to, unsigned long bytes)
-{
-    while (bytes) {
-        ssize_t n = read(fd, to, bytes);
-        CHECK(n > 0);
-        to += n;
-        bytes -= n;
-    }
-}
-
 /* A file takes all of memory; memory changes; the file gives it back. */
 static void through_file(const char *folder, int flags, const char *what)
 {
