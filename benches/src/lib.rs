@@ -1,7 +1,24 @@
-//! What benchmarks share: memory with known contents, and ways to use it.
+//! What benchmarks share: memory with known contents, ways to use it, the
+//! floors of the machine, and reports of what was found.
 
+mod error;
+pub mod floors;
+pub mod fresh;
+pub mod histogram;
 pub mod memory;
+pub mod outcome;
+pub mod pattern;
+pub mod plots;
+pub mod report;
 pub mod spawn;
+pub mod svg;
+pub mod table;
+pub mod tables;
+pub mod units;
+pub mod walk;
+pub mod zipf;
+
+pub use error::Error;
 
 /// The middle value; of an even number, the upper of the two middle ones.
 ///

@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 /// Bytes of a page.
-const PAGE: usize = 4096;
+pub(crate) const PAGE: usize = 4096;
 /// Words of a page.
-const WORDS: usize = PAGE / 8;
+pub(crate) const WORDS: usize = PAGE / 8;
 /// Words of a page that are noise. The rest repeats a few of them, as the
 /// fields of records do, so that compressors get a page to some 40 %: kinder to
 /// compressed swap than noise would be, and not as kind as zeros.
@@ -23,14 +23,16 @@ pub struct Measured {
 /// The memory.
 pub struct Memory(Vec<u64>);
 
-fn mix(x: u64) -> u64 {
+/// Noise: another evenly spread number for each number.
+pub(crate) fn mix(x: u64) -> u64 {
     let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
 }
 
-fn word(page: usize, at: usize) -> u64 {
+/// What [`Memory::filled`] writes to a word of a page.
+pub(crate) fn word(page: usize, at: usize) -> u64 {
     let at = if at < NOISE { at } else { at % 8 };
     mix((page * WORDS + at) as u64)
 }
@@ -44,6 +46,21 @@ impl Memory {
             words.extend((0..WORDS).map(|at| word(page, at)));
         }
         Memory(words)
+    }
+
+    /// How many pages it has.
+    pub fn pages(&self) -> usize {
+        self.0.len() / WORDS
+    }
+
+    /// The words of a page.
+    pub(crate) fn page(&self, page: usize) -> &[u64] {
+        &self.0[page * WORDS..][..WORDS]
+    }
+
+    /// The words of a page.
+    pub(crate) fn page_mut(&mut self, page: usize) -> &mut [u64] {
+        &mut self.0[page * WORDS..][..WORDS]
     }
 
     /// Reads all of it in order, `passes` times.

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::bench::{BenchArgs, WorkloadArgs};
 use tmem_config::{Evict, Level, PagePath, Partial, ServerAddr, Size};
 
 /// Run programs that need more memory than the machine has.
@@ -17,6 +18,11 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Run a program with its cold memory on memory servers
     Run(RunArgs),
+    /// Measure what tmem costs on this machine
+    Bench(BenchArgs),
+    /// What `bench` starts
+    #[command(hide = true)]
+    BenchWorkload(WorkloadArgs),
 }
 
 #[derive(clap::Args)]

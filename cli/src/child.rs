@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::signals::{self, Blocked};
 
@@ -18,12 +18,13 @@ pub(crate) struct Ended {
 }
 
 /// Starts the program and waits for its end. It gets the signal mask that was
-/// before the block.
+/// before the block, and where no other output is given, this process's.
 pub(crate) fn run(
     argv: &[OsString],
     env: &[(&str, OsString)],
     unset: &[&str],
     blocked: &Blocked,
+    output: Option<Stdio>,
 ) -> io::Result<Ended> {
     let Some((program, args)) = argv.split_first() else {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -34,6 +35,9 @@ pub(crate) fn run(
         .envs(env.iter().map(|(name, value)| (name, value)));
     for name in unset {
         command.env_remove(name);
+    }
+    if let Some(output) = output {
+        command.stdout(output);
     }
     // SAFETY: what is called is allowed between fork and exec.
     unsafe {

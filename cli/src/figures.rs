@@ -1,5 +1,6 @@
 //! Figures that the paged processes leave in shared memory.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -29,6 +30,22 @@ impl Figures {
         if unsafe { libc::ftruncate(file.as_raw_fd(), Shared::LEN as libc::off_t) } != 0 {
             return Err(io::Error::last_os_error());
         }
+        let figures = Figures::map(file)?;
+        figures.shared().magic.store(MAGIC, Relaxed);
+        Ok(figures)
+    }
+
+    /// The memory of another process, by its [`Figures::path`].
+    pub(crate) fn open(path: &OsStr) -> io::Result<Figures> {
+        let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
+        // A shorter file could not be read to its end.
+        if file.metadata()?.len() != Shared::LEN as u64 {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        Figures::map(file.into())
+    }
+
+    fn map(file: OwnedFd) -> io::Result<Figures> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a new mapping of a file of this length.
         let address = unsafe {
@@ -38,12 +55,10 @@ impl Figures {
         if address == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let figures = Figures {
+        Ok(Figures {
             file,
             shared: address.cast(),
-        };
-        figures.shared().magic.store(MAGIC, Relaxed);
-        Ok(figures)
+        })
     }
 
     /// What another process of this user opens to get at the figures.

@@ -1,6 +1,7 @@
 //! The `tmem` command.
 
 mod args;
+mod bench;
 mod child;
 mod elf;
 mod embedded;
@@ -31,6 +32,9 @@ fn main() {
             std::process::exit(status);
         }
     };
-    let args::Command::Run(args) = args.command;
-    std::process::exit(run::run(args));
+    std::process::exit(match args.command {
+        args::Command::Run(args) => run::run(args),
+        args::Command::Bench(args) => bench::run(&args),
+        args::Command::BenchWorkload(args) => bench::workload(&args),
+    });
 }

@@ -15,7 +15,7 @@ use crate::program::{self, Missing};
 use crate::{OWN_FAILURE, child, library, servers, signals, uffd};
 
 /// Variables that are this command's business and not the program's.
-const NOT_HANDED_ON: [&str; 4] = [
+pub(crate) const NOT_HANDED_ON: [&str; 4] = [
     "TMEM_CONFIG",
     "TMEM_STATS_FILE",
     "TMEM_SUMMARY",
@@ -81,8 +81,8 @@ fn try_run(args: RunArgs) -> Result<i32, (i32, String)> {
         .filter(|name| vars.iter().all(|(set, _)| set != name))
         .collect();
     let start = Instant::now();
-    let ended =
-        child::run(&argv, &vars, &unset, &blocked).map_err(|e| (126, format!("{name}: {e}")))?;
+    let ended = child::run(&argv, &vars, &unset, &blocked, None)
+        .map_err(|e| (126, format!("{name}: {e}")))?;
     let time = start.elapsed();
     let mut totals = figures.totals();
     totals.local_budget_bytes = totals.local_budget_bytes.max(local);
@@ -105,7 +105,7 @@ fn budget(options: &Options) -> Result<u64, (i32, String)> {
 }
 
 /// The library to preload, or why the program cannot be paged.
-fn pageable(program: &Path, options: &Options) -> Result<PathBuf, String> {
+pub(crate) fn pageable(program: &Path, options: &Options) -> Result<PathBuf, String> {
     if let Some(reason) = program::obstacle(program) {
         return Err(format!("cannot page this program: {reason}"));
     }
@@ -123,7 +123,7 @@ fn pageable(program: &Path, options: &Options) -> Result<PathBuf, String> {
 }
 
 /// Where no server is named, starts one, which lives as long as the answer.
-fn embed(options: &mut Options) -> Result<Option<Embedded>, String> {
+pub(crate) fn embed(options: &mut Options) -> Result<Option<Embedded>, String> {
     if !options.servers.is_empty() {
         return Ok(None);
     }
@@ -155,7 +155,7 @@ fn check_servers(options: &Options) -> Result<(), String> {
 }
 
 /// What the shim finds in its environment.
-fn variables(
+pub(crate) fn variables(
     options: &Options,
     local: u64,
     library: &Path,

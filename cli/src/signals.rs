@@ -71,6 +71,20 @@ pub(crate) fn block() -> Blocked {
     Blocked { outside, before }
 }
 
+/// A signal that asks this process to end and waits to be taken.
+pub(crate) fn asked_to_end() -> Option<libc::c_int> {
+    let mut set = MaybeUninit::zeroed();
+    // SAFETY: room for the answer; a set of zeros is an empty one.
+    let set = unsafe {
+        libc::sigpending(set.as_mut_ptr());
+        set.assume_init()
+    };
+    let asks = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
+    // SAFETY: a valid set and valid signals.
+    let pending = |signal: &libc::c_int| unsafe { libc::sigismember(&raw const set, *signal) } == 1;
+    asks.into_iter().find(pending)
+}
+
 /// Waits for the next signal of a blocked set.
 pub(crate) fn take(set: &libc::sigset_t) -> Option<libc::siginfo_t> {
     let mut info = MaybeUninit::zeroed();

@@ -1,0 +1,88 @@
+//! `tmem bench`: what tmem costs on the user's own machine.
+
+mod args;
+mod runner;
+mod suite;
+mod work;
+
+use std::path::Path;
+
+use tmem_benches::plots;
+use tmem_benches::report::Report;
+
+pub(crate) use args::{BenchArgs, WorkloadArgs};
+use runner::{Stop, progress};
+
+/// Measures and reports; the exit status: 0 however slow anything was, 1 when
+/// memory did not hold what was written to it.
+pub(crate) fn run(args: &BenchArgs) -> i32 {
+    let done = places(args).and_then(|()| suite::measure(args));
+    progress("");
+    match done.and_then(|report| write(args, &report)) {
+        Ok(()) => 0,
+        Err(Stop { status, text }) => {
+            if let Some(text) = text {
+                eprintln!("tmem: {text}");
+            }
+            status
+        }
+    }
+}
+
+/// Looks whether results can be written, before minutes were spent on them.
+fn places(args: &BenchArgs) -> Result<(), Stop> {
+    if let Some(path) = &args.json {
+        let folder = match path.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            _ => Path::new("."),
+        };
+        if !folder.is_dir() || path.is_dir() || path.file_name().is_none() {
+            let text = format!("--json {}: no file can be written there", path.display());
+            return Err(Stop::own(text));
+        }
+    }
+    if let Some(folder) = &args.plots {
+        std::fs::create_dir_all(folder)
+            .map_err(|e| Stop::own(format!("--plots {}: {e}", folder.display())))?;
+    }
+    Ok(())
+}
+
+fn write(args: &BenchArgs, report: &Report) -> Result<(), Stop> {
+    let file = |path: &Path, text: String| {
+        std::fs::write(path, text).map_err(|e| Stop::own(format!("{}: {e}", path.display())))
+    };
+    if let Some(path) = &args.json {
+        let mut text = serde_json::to_string_pretty(report).map_err(Stop::own)?;
+        text.push('\n');
+        file(path, text)?;
+    }
+    if let Some(folder) = &args.plots {
+        file(&folder.join("slowdown.svg"), plots::slowdown(report).svg())?;
+        file(&folder.join("latency.svg"), plots::latency(report).svg())?;
+    }
+    Ok(())
+}
+
+/// What `bench` starts: does the work and prints one line of figures.
+pub(crate) fn workload(args: &WorkloadArgs) -> i32 {
+    // SAFETY: a plain call. It fails for no signal that there is.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    let work = match serde_json::from_str(&args.work) {
+        Ok(work) => work,
+        Err(error) => {
+            eprintln!("tmem: bench-workload is started by `tmem bench` alone: {error}");
+            return crate::OWN_FAILURE;
+        }
+    };
+    match work::run(&work) {
+        Ok(line) => {
+            println!("{line}");
+            0
+        }
+        Err(text) => {
+            eprintln!("tmem: bench: {text}");
+            1
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Starts workloads, natively and under tmem, by the means of `tmem run`.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, IsTerminal, Read, Seek};
+use std::os::fd::FromRawFd;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use serde::de::DeserializeOwned;
+use tmem_benches::outcome::Outcome;
+use tmem_benches::report::{Paged, Whole};
+use tmem_config::{Options, Partial};
+
+use super::work::Work;
+use crate::embedded::Embedded;
+use crate::figures::Figures;
+use crate::run::{NOT_HANDED_ON, embed, pageable, variables};
+use crate::signals::{self, Blocked};
+use crate::{OWN_FAILURE, child};
+
+/// Why the suite ends early: the exit status, and what there is to say.
+#[derive(Debug)]
+pub(super) struct Stop {
+    pub(super) status: i32,
+    pub(super) text: Option<String>,
+}
+
+impl Stop {
+    /// A failure of the command itself.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "taken by `map_err`, which gives values"
+    )]
+    pub(super) fn own(text: impl ToString) -> Stop {
+        Stop {
+            status: OWN_FAILURE,
+            text: Some(text.to_string()),
+        }
+    }
+}
+
+/// What all workloads have in common.
+pub(super) struct Runner {
+    options: Options,
+    library: PathBuf,
+    program: PathBuf,
+    blocked: Blocked,
+    /// Ends with this, so that it is there for all workloads.
+    embedded: Option<Embedded>,
+}
+
+impl Runner {
+    /// Checks that this machine can page, and the servers.
+    pub(super) fn new(mut options: Options) -> Result<Runner, Stop> {
+        // A workload that ran without paging would measure nothing.
+        options.strict = true;
+        let program = std::env::current_exe().map_err(Stop::own)?;
+        let library = pageable(&program, &options).map_err(Stop::own)?;
+        // From here on signals are the workloads'; a server's threads get none.
+        let blocked = signals::block();
+        let embedded = embed(&mut options).map_err(Stop::own)?;
+        Ok(Runner {
+            options,
+            library,
+            program,
+            blocked,
+            embedded,
+        })
+    }
+
+    /// The servers.
+    pub(super) fn servers(&self) -> Vec<String> {
+        self.options
+            .servers
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    /// Whether the server is within this process.
+    pub(super) fn is_embedded(&self) -> bool {
+        self.embedded.is_some()
+    }
+
+    /// What measures the floors beside the first server.
+    pub(super) fn floors(&self, time: std::time::Duration) -> Option<Work> {
+        let server = self.options.servers.first()?;
+        Some(Work::Floors {
+            // An IPv6 address needs its brackets.
+            address: match server.host.contains(':') {
+                true => format!("[{}]:{}", server.host, server.port),
+                false => format!("{}:{}", server.host, server.port),
+            },
+            secret_file: self.options.secret_file.clone(),
+            time,
+        })
+    }
+
+    /// Runs a workload without tmem.
+    pub(super) fn native<T: DeserializeOwned>(&self, work: &Work) -> Result<T, Stop> {
+        self.start(work, &[])
+    }
+
+    /// Runs a workload with a budget of `local` bytes.
+    pub(super) fn paged(&self, work: &Work, local: u64) -> Result<Paged, Stop> {
+        let figures = Figures::new().map_err(Stop::own)?;
+        let vars = self.variables(local, &figures)?;
+        let outcome: Outcome = self.start(work, &vars)?;
+        let totals = figures.totals();
+        let [fault_p50_us, fault_p99_us, fault_p999_us] =
+            [0.5, 0.99, 0.999].map(|q| totals.fault_us(q));
+        Ok(Paged {
+            outcome,
+            whole: Whole {
+                budget_bytes: local,
+                peak_resident_bytes: totals.peak_resident_bytes,
+                self_faults: totals.self_faults,
+                evicted_pages: totals.evicted_pages,
+                fault_p50_us,
+                fault_p99_us,
+                fault_p999_us,
+            },
+        })
+    }
+
+    /// Measures starts of a small program: medians in microseconds without
+    /// the library and with it.
+    pub(super) fn starts(&self, count: usize, local: u64) -> Result<(f64, f64), Stop> {
+        let figures = Figures::new().map_err(Stop::own)?;
+        let mut vars = self.variables(local, &figures)?;
+        // The workload itself preloads the library where it is wanted.
+        vars.retain(|(name, _)| !["LD_PRELOAD", "TMEM_STATS_SHM"].contains(name));
+        let library = self.library.clone();
+        self.start(&Work::Start { count, library }, &vars)
+    }
+
+    fn variables(
+        &self,
+        local: u64,
+        figures: &Figures,
+    ) -> Result<Vec<(&'static str, OsString)>, Stop> {
+        variables(&self.options, local, &self.library, figures).map_err(|(_, text)| Stop::own(text))
+    }
+
+    fn start<T: DeserializeOwned>(
+        &self,
+        work: &Work,
+        vars: &[(&str, OsString)],
+    ) -> Result<T, Stop> {
+        if let Some(signal) = signals::asked_to_end() {
+            return Err(Stop {
+                status: 128 + signal,
+                text: None,
+            });
+        }
+        let work = serde_json::to_string(work).map_err(Stop::own)?;
+        let argv = [
+            self.program.clone().into_os_string(),
+            "bench-workload".into(),
+            work.into(),
+        ];
+        // A file, and not a pipe: nobody reads before the workload has ended.
+        let mut output = memory_file().map_err(Stop::own)?;
+        let copy = output.try_clone().map_err(Stop::own)?;
+        let unset: Vec<&str> = NOT_HANDED_ON
+            .into_iter()
+            .filter(|name| vars.iter().all(|(set, _)| set != name))
+            .collect();
+        let ended = child::run(&argv, vars, &unset, &self.blocked, Some(Stdio::from(copy)));
+        let ended = ended.map_err(|e| Stop::own(format!("a workload cannot be started: {e}")))?;
+        if ended.status != 0 {
+            // It has said itself what is wrong, unless it was killed.
+            let text = (ended.status > 128)
+                .then(|| format!("a workload was killed by signal {}", ended.status - 128));
+            return Err(Stop {
+                status: ended.status,
+                text,
+            });
+        }
+        let mut line = String::new();
+        output
+            .rewind()
+            .and_then(|()| output.read_to_string(&mut line))
+            .map_err(Stop::own)?;
+        serde_json::from_str(&line)
+            .map_err(|e| Stop::own(format!("a workload gave no figures: {e}")))
+    }
+}
+
+/// Options from the environment and its file; those of flags come on top.
+pub(super) fn options(flags: Partial) -> Result<Options, Stop> {
+    let layers = Partial::from_env().map_err(Stop::own)?;
+    let partial = flags.or(layers).with_file().map_err(Stop::own)?;
+    let options = partial.finish();
+    if options.servers.is_empty() && options.secret_file.is_some() {
+        return Err(Stop::own(
+            "a secret file is for servers that are named with --server",
+        ));
+    }
+    Ok(options)
+}
+
+/// A file without a name.
+fn memory_file() -> io::Result<File> {
+    // SAFETY: the name is a C string.
+    let fd = unsafe { libc::memfd_create(c"tmem-bench".as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just made and nobody else has it.
+    Ok(unsafe { File::from_raw_fd(fd) })
+}
+
+/// Says on a terminal what is being measured; nothing elsewhere.
+pub(super) fn progress(what: &str) {
+    if io::stderr().is_terminal() {
+        // To the start of the line, and what was there is wiped out.
+        eprint!("\r\x1b[K{what}");
+    }
+}
