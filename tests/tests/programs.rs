@@ -118,6 +118,27 @@ fn system_calls_reach_evicted_buffers() {
 }
 
 #[test]
+fn what_devices_write_by_themselves_arrives() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = folder.path().to_str().expect("a temporary path is text");
+    compare("direct", &["32", folder, "200"], Setting::PLAIN, 20);
+    // Such a program is not paged where pages can only be copied.
+    let server = MemServer::roomy();
+    let paged = Run::new(program("direct"))
+        .args(["32", folder, "200"])
+        .local(20 * MIB)
+        .flags(["--evict", "all", "--page-path", "copy"])
+        .servers([server.address()])
+        .run()
+        .ok();
+    assert!(
+        paged.stdout() == b"none\n" || paged.stderr().contains("devices write to its memory"),
+        "{}",
+        paged.describe()
+    );
+}
+
+#[test]
 fn other_programs_start_as_usual() {
     compare("spawns", &["64"], Setting::PLAIN, 20);
 }

@@ -257,7 +257,7 @@ impl Engine {
 
     /// Whether nothing can be zapped for the moment.
     fn is_held_up(&self) -> bool {
-        self.copying && super::apart::is_read()
+        self.copying && (super::apart::is_read() || self.devices.write)
     }
 
     /// Whether less memory will be resident by itself: some rests, is being

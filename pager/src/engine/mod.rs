@@ -23,6 +23,7 @@
 //! | `asks` | what threads of the program ask for of ranges of memory |
 //! | `tcb` | keeps thread control blocks in memory |
 //! | `apart` | what the program must not do while a page of it is zapped |
+//! | `devices` | sees whether devices may write to memory |
 //! | `place` | finds remote memory for evicted pages and writes them |
 //! | `servers` | what servers answer, and what becomes of pages when they are lost |
 //!
@@ -34,6 +35,7 @@ pub mod apart;
 mod asks;
 mod budget;
 mod choice;
+mod devices;
 mod event;
 mod evict;
 mod fault;
@@ -125,6 +127,7 @@ struct Engine {
     guard: Option<Region>,
     /// Pages cannot be moved here.
     copying: bool,
+    devices: devices::Devices,
     /// Started when it is needed.
     zapper: Option<Zapper>,
     pages: Pages,
@@ -405,6 +408,7 @@ impl Engine {
             .store(self.net.reconnects(), Relaxed);
         self.tidy_queue();
         self.look_at_doomed();
+        self.look_for_devices();
         self.retry_stubborn(now);
         if !self.is_forking() {
             self.give_slabs_back();

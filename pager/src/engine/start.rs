@@ -239,6 +239,7 @@ impl Engine {
             probe,
             guard: None,
             copying,
+            devices: super::devices::Devices::default(),
             zapper: None,
             pages: Pages::default(),
             pool,

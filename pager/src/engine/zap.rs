@@ -171,7 +171,7 @@ impl Engine {
         let Some(_zapping) = self.alone() else {
             return Err(Again::Event);
         };
-        if self.copying && super::apart::is_read() {
+        if self.copying && (super::apart::is_read() || self.devices_write()) {
             return Err(Again::Memory);
         }
         if self.events != events {

@@ -17,6 +17,8 @@ pub struct Proc {
     pagemap: Fd,
     mem: Fd,
     has_scan: bool,
+    /// `aio-nr`, where there is such a thing.
+    aio: Option<Fd>,
     /// The `stat` of the thread that was asked for last.
     stat: Option<(u32, Fd)>,
 }
@@ -75,6 +77,7 @@ impl Proc {
             pagemap: open(c"/proc/thread-self/pagemap", OFlags::RDONLY)?,
             mem: open(c"/proc/thread-self/mem", OFlags::RDONLY)?,
             has_scan: true,
+            aio: open(c"/proc/sys/fs/aio-nr", OFlags::RDONLY).ok(),
             stat: None,
         };
         let mut none = Vec::new();
@@ -99,6 +102,14 @@ impl Proc {
         let files = fields.next().ok_or(Errno::INVAL)?;
         // They are not read at one moment.
         Ok((resident, files.min(resident)))
+    }
+
+    /// How many requests of `io_submit` the whole system has room for; changes
+    /// whenever some process sets up or gives up such room.
+    pub fn asynchronous_requests(&self) -> Option<u64> {
+        let mut buf = [0u8; 24];
+        let n = rustix::io::pread(self.aio.as_ref()?, &mut buf, 0).ok()?;
+        core::str::from_utf8(&buf[..n]).ok()?.trim().parse().ok()
     }
 
     /// The whole of `maps`.
