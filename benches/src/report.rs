@@ -152,8 +152,8 @@ pub struct LatencyRow {
     pub absent_p99_ns: f64,
     /// The mean of these.
     pub absent_mean_ns: f64,
-    /// The mean of these beside the floor: of reads a round trip and a bare
-    /// fault, of fresh memory a bare fault.
+    /// The mean of these beside a round trip and a bare fault; of random
+    /// places only.
     pub to_floor: Option<f64>,
     /// What the process told, and its pager.
     pub run: Paged,
