@@ -132,7 +132,7 @@ fn what_devices_write_by_themselves_arrives() {
         .run()
         .ok();
     assert!(
-        paged.stdout() == b"none\n" || paged.stderr().contains("devices write to its memory"),
+        paged.stdout() == "none\n" || paged.stderr().contains("devices write to its memory"),
         "{}",
         paged.describe()
     );
