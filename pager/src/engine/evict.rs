@@ -79,9 +79,11 @@ impl Engine {
             return self.evict_by_zap(page, n);
         }
         let (mut done, mut left) = (0, 0);
+        // The kernel moves what lies in one mapping.
+        let mut most = n;
         let mut unshared = !super::fork::has_been() && self.settings.inherit.is_none();
         while done < n {
-            let Some((frame, got)) = self.pool.take_holes(n - done) else {
+            let Some((frame, got)) = self.pool.take_holes(most.min(n - done)) else {
                 return Err(Again::Memory);
             };
             let (from, to) = (addr(page) + done * PAGE_SIZE, self.pool.addr(frame));
@@ -99,6 +101,7 @@ impl Engine {
             (moved as u32..got as u32).for_each(|i| self.pool.put(frame + i, Kind::Hole, 0));
             done += moved;
             if moved > 0 || t.stopped.is_none() {
+                most = n;
                 continue;
             }
             match t.stopped {
@@ -108,9 +111,25 @@ impl Engine {
                     // any more, and the event is on its way.
                     self.pages.update(page + done as u64, |p| p.queued = false);
                 }
+                Some(Errno::INVAL) if got > 1 => {
+                    most = got / 2;
+                    continue;
+                }
                 // Not writable, or locked.
                 Some(Errno::INVAL) => {
-                    return Ok(left + self.evict_by_zap(page + done as u64, n - done)?);
+                    let first = page + done as u64;
+                    let alike = self.within_one_mapping(first, n - done)?;
+                    let events = self.events;
+                    left += self.evict_by_zap(first, alike)?;
+                    done += alike;
+                    if self.events != events {
+                        // What is mapped there now may be something else.
+                        self.queue
+                            .push(page + done as u64, (n - done) as u32, false);
+                        return Ok(left);
+                    }
+                    most = n;
+                    continue;
                 }
                 // Pinned, or shared with a child or parent.
                 Some(Errno::BUSY) if !unshared => {

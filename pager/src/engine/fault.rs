@@ -131,9 +131,11 @@ impl Engine {
     /// wakes who waits for them. How many were put, and what stopped it.
     pub(super) fn install(&mut self, page: u64, frame: u32, n: usize) -> (usize, Option<Stop>) {
         let mut done = 0;
+        // The kernel moves and copies into one mapping at a time.
+        let mut most = n;
         while done < n {
             let (to, from) = (addr(page) + done * PAGE_SIZE, frame + done as u32);
-            let left = (n - done) * PAGE_SIZE;
+            let left = most.min(n - done) * PAGE_SIZE;
             let src = self.pool.addr(from);
             // What is being sent must stay where it is.
             let sending = self.pool.kind(from) == Kind::Writing;
@@ -145,11 +147,16 @@ impl Engine {
                 self.uffd.move_pages(
                     to,
                     src,
-                    self.unsent(from, n - done) * PAGE_SIZE,
+                    self.unsent(from, left / PAGE_SIZE) * PAGE_SIZE,
                     false,
                     true,
                 )
             };
+            let refused = matches!(t.stopped, Some(Errno::INVAL | Errno::NOENT));
+            if t.done == 0 && refused && left > PAGE_SIZE && !sending {
+                most = left / PAGE_SIZE / 2;
+                continue;
+            }
             if !copied && t.done == 0 && t.stopped == Some(Errno::INVAL) {
                 // The page may only be read there: such can be copied to.
                 t = self.uffd.copy_pages(to, src, PAGE_SIZE, true);
@@ -160,6 +167,7 @@ impl Engine {
             self.installed(page + done as u64, from, pages, copied);
             done += pages;
             if pages > 0 {
+                most = n;
                 continue;
             }
             let stop = match t.stopped {

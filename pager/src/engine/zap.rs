@@ -11,7 +11,9 @@
 //! memory over it, wait meanwhile: see `apart`. That does not reach those that
 //! do so by instructions of their own, nor the C library within itself, as when
 //! `free` unmaps a large block. Their report is read only after the zap, or they
-//! came too late for it, so that the thread that unmaps comes after the zap.
+//! came too late for it, so that the thread that unmaps comes after the zap; and
+//! a zap stays within one mapping, since it would go on to what the next is by
+//! then.
 //! What is left is another thread that maps and writes within the moment from
 //! its beginning to its end. Writable pages on kernels that move pages have no
 //! such moment.
@@ -195,17 +197,40 @@ impl Engine {
             }
         }
         for run in present {
-            if self.events != events {
-                // Reports were read during the zap before. What is mapped there
-                // now may be something else.
-                let from = super::event::page(run.start);
-                self.queue
-                    .push(from, (page + n as u64 - from) as u32, false);
-                break;
+            let mut at = run.start;
+            while at < run.end {
+                let from = super::event::page(at);
+                if self.events != events {
+                    // Reports were read during the zap before. What is mapped
+                    // there now may be something else.
+                    self.queue
+                        .push(from, (page + n as u64 - from) as u32, false);
+                    return Ok(left);
+                }
+                let most = (run.end - at) / PAGE_SIZE;
+                let end = at + self.within_one_mapping(from, most)? * PAGE_SIZE;
+                left += self.zap_run(&PresentRun { start: at, end })?;
+                at = end;
             }
-            left += self.zap_run(&run)?;
         }
         Ok(left)
+    }
+
+    /// How many of `n` pages that are there lie in one mapping, at the least.
+    /// A zap goes from one mapping to the next by itself: the next may be
+    /// another by then, which is not seen.
+    pub(super) fn within_one_mapping(&self, page: u64, mut n: usize) -> Result<usize, Again> {
+        while n > 1 {
+            // Zeros for pages that are there are refused, in which order the
+            // kernel looks: first whether all of them are in one mapping.
+            let t = self.uffd.zero_pages(addr(page), n * PAGE_SIZE, false);
+            match t.stopped {
+                Some(Errno::AGAIN) => return Err(Again::Event),
+                Some(Errno::EXIST) => break,
+                _ => n /= 2,
+            }
+        }
+        Ok(n)
     }
 
     /// Has threads wait that are about to change the address space, and waits
