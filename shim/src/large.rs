@@ -9,7 +9,7 @@ use core::arch::naked_asm;
 use libc::{c_int, c_void, off_t, size_t};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tmem_pager::engine::apart::Change;
+use tmem_pager::engine::apart::{COPYING, Change, is_needed};
 
 /// Requests from so many bytes on are made a second time.
 const LARGE: usize = 1 << 28;
@@ -24,9 +24,11 @@ unsafe extern "C" {
     fn __libc_malloc(size: size_t) -> *mut c_void;
     fn __libc_calloc(count: size_t, size: size_t) -> *mut c_void;
     fn __libc_realloc(old: *mut c_void, size: size_t) -> *mut c_void;
+    fn __libc_free(old: *mut c_void);
 }
 
 type Malloc = unsafe extern "C" fn(size_t) -> *mut c_void;
+type Free = unsafe extern "C" fn(*mut c_void);
 type Calloc = unsafe extern "C" fn(size_t, size_t) -> *mut c_void;
 type Realloc = unsafe extern "C" fn(*mut c_void, size_t) -> *mut c_void;
 pub(crate) type Mmap =
@@ -34,6 +36,7 @@ pub(crate) type Mmap =
 
 /// The functions that would have been called without this library.
 static MALLOC: AtomicUsize = AtomicUsize::new(0);
+static FREE: AtomicUsize = AtomicUsize::new(0);
 static CALLOC: AtomicUsize = AtomicUsize::new(0);
 static REALLOC: AtomicUsize = AtomicUsize::new(0);
 static MMAP: AtomicUsize = AtomicUsize::new(0);
@@ -81,6 +84,45 @@ unsafe extern "C" fn slow_malloc(size: size_t) -> *mut c_void {
     }
 }
 
+/// `free(3)`: three instructions more than without this library. The C library
+/// unmaps large blocks by itself, which must not meet a zap.
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn free(_old: *mut c_void) {
+    naked_asm!(
+        "mov rax, qword ptr [rip + {real}]",
+        "test rax, rax",
+        "jz {slow}",
+        "cmp byte ptr [rip + {copying}], 0",
+        "jne {slow}",
+        "jmp rax",
+        real = sym FREE,
+        copying = sym COPYING,
+        slow = sym slow_free,
+    )
+}
+
+unsafe extern "C" fn slow_free(old: *mut c_void) {
+    let real = next(&FREE, c"free", __libc_free as *const () as usize);
+    // SAFETY: a block, by the caller.
+    let _change = unsafe { is_unmapped(old) }.then(Change::begin);
+    // SAFETY: it is free; the caller vouches for the rest.
+    unsafe { std::mem::transmute::<usize, Free>(real)(old) }
+}
+
+/// Whether the C library is to unmap, or move, a mapping of its own when this
+/// block is given up, and zaps have to wait for that.
+///
+/// # Safety
+/// It is a block of `malloc`'s, or null.
+unsafe fn is_unmapped(block: *mut c_void) -> bool {
+    if block.is_null() || !is_needed() || !is_glibc() {
+        return false;
+    }
+    // SAFETY: the word before a block of glibc's is its size with flags.
+    unsafe { block.cast::<usize>().sub(1).read() & MAPPED != 0 }
+}
+
 /// `calloc(3)`.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn calloc(count: size_t, size: size_t) -> *mut c_void {
@@ -98,8 +140,11 @@ unsafe extern "C" fn calloc(count: size_t, size: size_t) -> *mut c_void {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn realloc(old: *mut c_void, size: size_t) -> *mut c_void {
     let real = next(&REALLOC, c"realloc", __libc_realloc as *const () as usize);
+    // SAFETY: a block, by the caller.
+    let change = unsafe { is_unmapped(old) }.then(Change::begin);
     // SAFETY: it is realloc; the caller vouches for the rest.
     let at = unsafe { std::mem::transmute::<usize, Realloc>(real)(old, size) };
+    drop(change);
     if !at.is_null() || size < LARGE {
         return at;
     }

@@ -70,7 +70,7 @@ fn memory_is_locked_and_protected() {
 fn memory_is_mapped_and_moved() {
     check("moves", &["300", "16", "4"]);
     check("reuse", &["600", "16", "4"]);
-    check("blocks", &["600", "16", "4"]);
+    check("blocks", &["600", "16", "1"]);
     check("vm_model", &["3", "500", "48", "3"]);
     check("vm_model", &["4", "500", "48", "1"]);
 }

@@ -185,7 +185,7 @@ fn memory_mapped_where_other_memory_is_about_to_leave_is_its_own() {
     compare("reuse", &["4000", "64", "4"], Setting::PLAIN, 24);
     compare("reuse", &["2000", "64", "4"], Setting::COPY, 24);
     compare("blocks", &["1000", "64", "4"], Setting::PLAIN, 24);
-    compare("blocks", &["1000", "64", "4"], Setting::COPY, 24);
+    compare("blocks", &["1000", "64", "1"], Setting::COPY, 24);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::Relaxed;
 
 /// Whether memory that the program may write to is zapped.
-static COPYING: AtomicBool = AtomicBool::new(false);
+pub static COPYING: AtomicBool = AtomicBool::new(false);
 /// Whether memory has to be zapped before more is read.
 static HOLD: AtomicBool = AtomicBool::new(false);
 /// Threads that read directly are inside.
