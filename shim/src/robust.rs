@@ -9,9 +9,9 @@ type Init = unsafe extern "C" fn(*mut pthread_mutex_t, *const pthread_mutexattr_
 
 static INIT: AtomicUsize = AtomicUsize::new(0);
 
-unsafe extern "C" {
-    fn __pthread_mutex_init(mutex: *mut pthread_mutex_t, attr: *const pthread_mutexattr_t)
-    -> c_int;
+/// Where there is no other function of that name, of which no C library is known.
+unsafe extern "C" fn none(_: *mut pthread_mutex_t, _: *const pthread_mutexattr_t) -> c_int {
+    libc::ENOSYS
 }
 
 /// `pthread_mutex_init(3)`.
@@ -20,8 +20,7 @@ unsafe extern "C" fn pthread_mutex_init(
     mutex: *mut pthread_mutex_t,
     attr: *const pthread_mutexattr_t,
 ) -> c_int {
-    let own = __pthread_mutex_init as *const () as usize;
-    let real = next(&INIT, c"pthread_mutex_init", own);
+    let real = next(&INIT, c"pthread_mutex_init", none as *const () as usize);
     // SAFETY: it is pthread_mutex_init.
     let real = unsafe { std::mem::transmute::<usize, Init>(real) };
     // SAFETY: by the caller.
