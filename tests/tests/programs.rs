@@ -192,7 +192,7 @@ fn memory_mapped_where_other_memory_is_about_to_leave_is_its_own() {
 fn memory_that_several_threads_move_goes_where_they_move_it() {
     compare("moves", &["2000", "64", "4"], Setting::PLAIN, 24);
     compare("moves", &["2000", "64", "2"], Setting::PLAIN, 24);
-    compare("moves", &["1000", "64", "4"], Setting::COPY, 24);
+    compare("moves", &["1000", "64", "1"], Setting::COPY, 24);
 }
 
 /// Random changes of the address space, `seeds` of them.
