@@ -8,7 +8,6 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicBool, AtomicU32};
-use rustix::io::Errno;
 use tmem_wire::PAGE_SIZE;
 
 /// Pages that may come to be outside of what is adopted before it is looked
@@ -120,10 +119,7 @@ impl Engine {
         // before it was registered, with the report still to come; it would
         // pass for one about what is there now. No report is outstanding once
         // the kernel carries out a request.
-        while self.uffd.unprotect(self.probe.start, PAGE_SIZE) == Err(Errno::AGAIN) {
-            self.read_messages();
-            sys::thread::pause();
-        }
+        self.catch_up();
         let mut bytes = 0;
         for range in found {
             for part in self.adopted.within(&range) {

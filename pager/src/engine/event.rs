@@ -13,11 +13,12 @@ use super::Engine;
 use crate::pages::{Page, State};
 use crate::pool::Kind;
 use crate::slots::Slot;
-use crate::sys::now_ns;
 use crate::sys::uffd::Msg;
+use crate::sys::{now_ns, thread};
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
+use rustix::io::Errno;
 use tmem_wire::PAGE_SIZE;
 
 /// Between two looks whether doomed pages are gone.
@@ -54,6 +55,23 @@ impl Engine {
             Msg::Fault { .. } | Msg::Unknown(_) => {}
         }
         self.land();
+    }
+
+    /// Whether a report has not been read, or its thread has not gone on yet: the
+    /// kernel carries out no request then.
+    pub(super) fn is_changing(&self) -> bool {
+        self.uffd.unprotect(self.probe.start, PAGE_SIZE) == Err(Errno::AGAIN)
+    }
+
+    /// Reads until no report is outstanding.
+    pub(super) fn catch_up(&mut self) {
+        loop {
+            self.read_messages();
+            if !self.is_changing() {
+                return;
+            }
+            thread::pause();
+        }
     }
 
     /// The program does not want the contents of a range any more.

@@ -21,8 +21,6 @@ use crate::pages::{Page, State};
 use crate::sys::say;
 use alloc::vec::Vec;
 use core::ops::Range;
-use rustix::io::Errno;
-use tmem_wire::PAGE_SIZE;
 
 /// Memory on its way.
 #[derive(Debug)]
@@ -90,11 +88,6 @@ impl Engine {
 
     fn is_taken(&mut self, range: &Range<usize>) -> bool {
         !self.adopted.within(range).is_empty() || self.pages.any(page(range.start), page(range.end))
-    }
-
-    /// Whether a report has not been read, or its thread has not gone on yet.
-    fn is_changing(&self) -> bool {
-        self.uffd.unprotect(self.probe.start, PAGE_SIZE) == Err(Errno::AGAIN)
     }
 
     fn arrive(&mut self, arrival: Arrival) {

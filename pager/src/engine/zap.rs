@@ -10,7 +10,7 @@
 //! the zap, the zap would be its. So threads that unmap memory, or map other
 //! memory over it, wait meanwhile: see `apart`. That does not reach those that
 //! do so by instructions of their own, nor the C library within itself, as when
-//! `free` unmaps a large block. Their report is read only after the zap, or they
+//! it gives up an arena (`free` and `realloc` of a large block wait). Their report is read only after the zap, or they
 //! came too late for it, so that the thread that unmaps comes after the zap; and
 //! a zap stays within one mapping, since it would go on to what the next is by
 //! then.
@@ -25,7 +25,7 @@ use crate::pages::State;
 use crate::pool::Kind;
 use crate::sys::mem::{self, Region};
 use crate::sys::proc::{PresentRun, Waits};
-use crate::sys::{self, now_ns, thread};
+use crate::sys::{now_ns, thread};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -407,13 +407,7 @@ impl Engine {
         }
         job.state.store(IDLE, Ordering::Release);
         // Whatever moved these pages is to be known before they are settled.
-        loop {
-            self.read_messages();
-            if self.uffd.unprotect(self.probe.start, PAGE_SIZE) != Err(Errno::AGAIN) {
-                break;
-            }
-            sys::thread::pause();
-        }
+        self.catch_up();
         let Some(zapper) = &mut self.zapper else {
             return Vec::new();
         };
