@@ -29,9 +29,10 @@ impl Gate {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Lets nobody in any more. Who is inside stays as long as it likes.
-    pub(crate) fn shut(&self) {
-        self.0.fetch_or(SHUT, Ordering::AcqRel);
+    /// Lets nobody in any more; whether it was open before. Who is inside stays
+    /// as long as it likes.
+    pub(crate) fn shut(&self) -> bool {
+        self.0.fetch_or(SHUT, Ordering::AcqRel) & SHUT == 0
     }
 
     /// Whether nobody is inside, or just finds it shut. That stays so as long as

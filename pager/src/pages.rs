@@ -203,17 +203,6 @@ impl Pages {
         });
     }
 
-    /// Whether any entry from `start` to `end` says something.
-    pub(crate) fn any(&mut self, start: u64, end: u64) -> bool {
-        let mut any = false;
-        self.blocks(start, end, |at, block| {
-            for (page, packed) in (at..).zip(block.iter().flat_map(|b| b.iter())) {
-                any |= (start..end).contains(&page) && packed.unpack() != Page::default();
-            }
-        });
-        any
-    }
-
     /// Takes the entries from `start` to `end` out, those that say something.
     pub(crate) fn take_range(&mut self, start: u64, end: u64, out: &mut Vec<(u64, Page)>) {
         self.blocks(start, end, |at, block| {

@@ -81,6 +81,7 @@ unsafe extern "C" fn in_parent() {
 
 unsafe extern "C" fn in_child() {
     let will = engine_fork::child();
+    thread::none_is_own();
     // SAFETY: this is the only thread of a child that was just forked.
     unsafe { HEAP.begin_anew() };
     if let Some(options) = OPTIONS.get() {

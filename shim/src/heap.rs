@@ -1,5 +1,10 @@
-//! The allocator of this library: one reserved range, apart from the program's
+//! The allocators of this library: reserved ranges, apart from the program's
 //! heap, which the engine may have evicted.
+//!
+//! There are two. A thread of the program may have to wait for a page while it
+//! is in there, as one of its stack; were the engine to wait for that thread, the
+//! page would never come. So the engine's threads have a heap of their own. What
+//! one side gives to the other stays the giver's: it is not freed by the other.
 
 use dlmalloc::{Allocator, Dlmalloc};
 use std::alloc::{GlobalAlloc, Layout};
@@ -7,47 +12,116 @@ use std::cell::UnsafeCell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tmem_pager::sys::mem::Region;
+use tmem_pager::sys::thread;
 
-/// Bytes that are reserved, if the system lets; memory is taken only as it is
-/// used.
-const RESERVE: usize = 1 << 36;
-/// The least that is tried.
-const LEAST: usize = 1 << 26;
-/// Bytes of it that a forked child leaves out: what its parent may have been
-/// taking at that moment.
-const MARGIN: usize = 1 << 24;
+/// Bytes that are reserved for the engine, if the system lets; memory is taken
+/// only as it is used.
+const ENGINE: usize = 1 << 36;
+/// The same for threads of the program, which need little.
+const PROGRAM: usize = 1 << 28;
+/// The least that is tried, as a share of these.
+const LEAST: usize = 1 << 10;
+/// A forked child leaves out so large a share of it: what its parent may have
+/// been taking at that moment.
+const MARGIN: usize = 1 << 12;
 /// Bytes taken from the reserve at a time.
 const STEP: usize = 1 << 16;
 
-static START: AtomicUsize = AtomicUsize::new(0);
-static NEXT: AtomicUsize = AtomicUsize::new(0);
-static END: AtomicUsize = AtomicUsize::new(0);
-
-/// The range that is reserved; empty before the first allocation.
-pub(crate) fn range() -> Range<usize> {
-    START.load(Ordering::Acquire)..END.load(Ordering::Acquire)
+/// Address space that is handed out once, from its beginning to its end.
+#[derive(Debug)]
+struct Reserve {
+    /// What is wanted.
+    len: usize,
+    start: AtomicUsize,
+    /// Where what is handed out begins since this process was forked.
+    base: AtomicUsize,
+    next: AtomicUsize,
+    end: AtomicUsize,
 }
 
-/// The reserve, as dlmalloc's source of memory.
-struct Reserve;
+static RESERVES: [Reserve; 2] = [Reserve::new(PROGRAM), Reserve::new(ENGINE)];
+
+impl Reserve {
+    const fn new(len: usize) -> Reserve {
+        Reserve {
+            len,
+            start: AtomicUsize::new(0),
+            base: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
+            end: AtomicUsize::new(0),
+        }
+    }
+
+    /// Has address space, if it can be had.
+    fn make(&self) -> bool {
+        if self.end.load(Ordering::Acquire) != 0 {
+            return true;
+        }
+        let mut len = self.len;
+        while len >= self.len / LEAST {
+            if let Ok(region) = Region::inherited(len) {
+                self.start.store(region.start, Ordering::Release);
+                self.base.store(region.start, Ordering::Release);
+                self.next.store(region.start, Ordering::Release);
+                self.end.store(region.end(), Ordering::Release);
+                return true;
+            }
+            len /= 2;
+        }
+        false
+    }
+
+    /// Hands out as many bytes; the caller is alone.
+    fn take(&self, size: usize) -> Option<(usize, usize)> {
+        let size = size.checked_next_multiple_of(STEP)?;
+        if !self.make() {
+            return None;
+        }
+        let at = self.next.load(Ordering::Relaxed);
+        if size > self.end.load(Ordering::Relaxed) - at {
+            return None;
+        }
+        self.next.store(at + size, Ordering::Relaxed);
+        Some((at, size))
+    }
+
+    /// Whether `at` was handed out, and in this process.
+    fn owns(&self, at: usize) -> bool {
+        (self.base.load(Ordering::Acquire)..self.end.load(Ordering::Acquire)).contains(&at)
+    }
+
+    /// In a process that was just forked: leaves out what was handed out before.
+    fn begin_anew(&self) {
+        let end = self.end.load(Ordering::Acquire);
+        let margin = self.len / MARGIN;
+        let next = self.next.load(Ordering::Acquire).saturating_add(margin);
+        if next < end {
+            self.next.store(next, Ordering::Release);
+            self.base.store(next, Ordering::Release);
+        } else {
+            // Used up: another reserve is made.
+            self.end.store(0, Ordering::Release);
+        }
+    }
+}
+
+/// The ranges that are reserved.
+pub(crate) fn ranges() -> Vec<Range<usize>> {
+    let of = |r: &Reserve| r.start.load(Ordering::Acquire)..r.end.load(Ordering::Acquire);
+    RESERVES.iter().filter(|r| r.make()).map(of).collect()
+}
+
+/// A reserve, as dlmalloc's source of memory.
+struct Source(&'static Reserve);
 
 // SAFETY: hands out each part of the reserve once, and takes nothing back.
-unsafe impl Allocator for Reserve {
+unsafe impl Allocator for Source {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
-        const NONE: (*mut u8, usize, u32) = (std::ptr::null_mut(), 0, 0);
-        if END.load(Ordering::Relaxed) == 0 && !reserve() {
-            return NONE;
+        // The lock of its half is held.
+        match self.0.take(size) {
+            Some((at, size)) => (at as *mut u8, size, 0),
+            None => (std::ptr::null_mut(), 0, 0),
         }
-        let Some(size) = size.checked_next_multiple_of(STEP) else {
-            return NONE;
-        };
-        // The heap's lock is held.
-        let at = NEXT.load(Ordering::Relaxed);
-        if size > END.load(Ordering::Relaxed) - at {
-            return NONE;
-        }
-        NEXT.store(at + size, Ordering::Relaxed);
-        (at as *mut u8, size, 0)
     }
 
     fn remap(&self, _: *mut u8, _: usize, _: usize, _: bool) -> *mut u8 {
@@ -75,53 +149,40 @@ unsafe impl Allocator for Reserve {
     }
 }
 
-fn reserve() -> bool {
-    let mut len = RESERVE;
-    while len >= LEAST {
-        if let Ok(region) = Region::inherited(len) {
-            START.store(region.start, Ordering::Release);
-            NEXT.store(region.start, Ordering::Release);
-            END.store(region.end(), Ordering::Release);
-            return true;
-        }
-        len /= 2;
-    }
-    false
-}
-
 /// Runs `f` with all signals of this thread blocked. What a thread of the
 /// program does with this library's heap while it is paged is to be done like
-/// this: a handler that faulted while the lock is held would wait for the
-/// engine, and the engine for the lock.
+/// this: a handler that allocates while the lock is held would wait for
+/// itself.
 pub(crate) fn undisturbed<R>(f: impl FnOnce() -> R) -> R {
-    let mask = tmem_pager::sys::thread::block_signals();
+    let mask = thread::block_signals();
     let result = f();
-    tmem_pager::sys::thread::set_mask(mask);
+    thread::set_mask(mask);
     result
 }
 
-/// The heap, behind a lock that never sleeps: the engine uses it, now and then a
-/// thread of the program that tells it something, and none stays long.
-pub(crate) struct Heap {
+/// One side's heap, behind a lock that never sleeps: none stays long.
+struct Half {
     locked: AtomicBool,
-    inner: UnsafeCell<Dlmalloc<Reserve>>,
+    inner: UnsafeCell<Dlmalloc<Source>>,
+    reserve: &'static Reserve,
 }
 
 // SAFETY: `inner` is used with the lock held only.
-unsafe impl Sync for Heap {}
+unsafe impl Sync for Half {}
 
-impl Heap {
-    pub(crate) const fn new() -> Heap {
-        Heap {
+impl Half {
+    const fn new(reserve: &'static Reserve) -> Half {
+        Half {
             locked: AtomicBool::new(false),
-            inner: UnsafeCell::new(Dlmalloc::new_with_allocator(Reserve)),
+            inner: UnsafeCell::new(Dlmalloc::new_with_allocator(Source(reserve))),
+            reserve,
         }
     }
 
-    fn with<R>(&self, f: impl FnOnce(&mut Dlmalloc<Reserve>) -> R) -> R {
+    fn with<R>(&self, f: impl FnOnce(&mut Dlmalloc<Source>) -> R) -> R {
         while self.locked.swap(true, Ordering::Acquire) {
             // Whoever holds it may need this processor.
-            tmem_pager::sys::thread::pause();
+            thread::pause();
         }
         // SAFETY: the lock is held.
         let result = f(unsafe { &mut *self.inner.get() });
@@ -129,49 +190,94 @@ impl Heap {
         result
     }
 
-    /// Begins anew in a part of the reserve that was not used yet. What was
-    /// allocated before stays where it is, and must never be freed.
-    ///
     /// # Safety
-    /// Called by the only thread of a process that was just forked.
-    pub(crate) unsafe fn begin_anew(&self) {
-        let end = END.load(Ordering::Acquire);
-        let next = NEXT.load(Ordering::Acquire).saturating_add(MARGIN);
-        if next < end {
-            NEXT.store(next, Ordering::Release);
-        } else {
-            // Used up: another reserve is made.
-            END.store(0, Ordering::Release);
-        }
+    /// As [`Heap::begin_anew`].
+    unsafe fn begin_anew(&self) {
+        self.reserve.begin_anew();
         // SAFETY: no other thread is there; the old value owns nothing.
         unsafe {
             self.inner
                 .get()
-                .write(Dlmalloc::new_with_allocator(Reserve));
+                .write(Dlmalloc::new_with_allocator(Source(self.reserve)));
         };
         self.locked.store(false, Ordering::Release);
     }
 }
 
+/// Both heaps.
+pub(crate) struct Heap {
+    program: Half,
+    engine: Half,
+}
+
+impl Heap {
+    pub(crate) const fn new() -> Heap {
+        Heap {
+            program: Half::new(&RESERVES[0]),
+            engine: Half::new(&RESERVES[1]),
+        }
+    }
+
+    /// That of the calling thread.
+    fn half(&self) -> &Half {
+        if thread::is_own() {
+            &self.engine
+        } else {
+            &self.program
+        }
+    }
+
+    /// Begins anew in parts of the reserves that were not used yet. What was
+    /// allocated before stays where it is.
+    ///
+    /// # Safety
+    /// Called by the only thread of a process that was just forked.
+    pub(crate) unsafe fn begin_anew(&self) {
+        // SAFETY: by the caller.
+        unsafe {
+            self.program.begin_anew();
+            self.engine.begin_anew();
+        }
+    }
+}
+
 // SAFETY: dlmalloc keeps to the contract, and is used by one thread at a time.
+// What is not freed, because it is the other side's or was inherited, stays.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: by the caller.
-        self.with(|heap| unsafe { heap.malloc(layout.size(), layout.align()) })
+        self.half()
+            .with(|heap| unsafe { heap.malloc(layout.size(), layout.align()) })
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: by the caller.
-        self.with(|heap| unsafe { heap.calloc(layout.size(), layout.align()) })
+        self.half()
+            .with(|heap| unsafe { heap.calloc(layout.size(), layout.align()) })
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: by the caller.
-        self.with(|heap| unsafe { heap.free(at, layout.size(), layout.align()) });
+        let half = self.half();
+        if half.reserve.owns(at as usize) {
+            // SAFETY: by the caller; it is of this heap.
+            half.with(|heap| unsafe { heap.free(at, layout.size(), layout.align()) });
+        }
     }
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: by the caller.
-        self.with(|heap| unsafe { heap.realloc(at, layout.size(), layout.align(), size) })
+        let half = self.half();
+        if half.reserve.owns(at as usize) {
+            // SAFETY: by the caller; it is of this heap.
+            return half
+                .with(|heap| unsafe { heap.realloc(at, layout.size(), layout.align(), size) });
+        }
+        // SAFETY: by the caller: so much is there, and the new block is another.
+        unsafe {
+            let new = half.with(|heap| heap.malloc(size, layout.align()));
+            if !new.is_null() {
+                std::ptr::copy_nonoverlapping(at, new, layout.size().min(size));
+            }
+            new
+        }
     }
 }

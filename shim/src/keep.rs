@@ -5,9 +5,9 @@ use std::ops::Range;
 const PAGE: usize = 4096;
 
 /// All memory of the shared objects that are loaded, but none of the program's
-/// own executable, and this library's heap. In order.
+/// own executable, and this library's heaps. In order.
 pub(crate) fn ranges() -> Vec<Range<usize>> {
-    let mut found: Vec<Range<usize>> = vec![crate::heap::range()];
+    let mut found: Vec<Range<usize>> = crate::heap::ranges();
     // SAFETY: the callback takes the argument for what it is.
     unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut found).cast()) };
     found.sort_unstable_by_key(|r| r.start);

@@ -35,6 +35,10 @@ pub(super) struct Growth {
     next_ns: u64,
 }
 
+/// How often, and how long, a thread that asked for adoption sleeps.
+const PATIENCE: u32 = 50_000;
+const NAP_US: u64 = 200;
+
 /// How often threads of the program asked for adoption, and how many of these
 /// were answered.
 static ASKED: AtomicU32 = AtomicU32::new(0);
@@ -52,12 +56,12 @@ pub fn adopt_all() -> bool {
         return false;
     }
     let ticket = ASKED.fetch_add(1, AcqRel).wrapping_add(1);
-    // The engine looks every millisecond or so; it may be gone.
-    for _ in 0..1000 {
+    // The engine looks every millisecond or so, unless the machine is busy.
+    for _ in 0..PATIENCE {
         if ANSWERED.load(Acquire).wrapping_sub(ticket) < u32::MAX / 2 {
             return true;
         }
-        sys::thread::sleep_us(200);
+        sys::thread::sleep_us(NAP_US);
     }
     false
 }

@@ -1,12 +1,16 @@
-//! What the program must not do while a page of it is zapped.
+//! What the program must not do while a page of it is zapped, or while the
+//! engine waits for reports.
 //!
 //! With direct input a device writes into memory of the program. A page that is
 //! copied out and zapped meanwhile would lose what the device wrote. A move is
 //! refused by the kernel for such a page; a zap is not. So a thread that is
 //! about to read directly says so, and nothing is zapped until it is done.
 //!
-//! A thread that unmaps memory, or maps other memory over it, says so too: were
-//! something new there by the time of the zap, the zap would be its.
+//! A thread that unmaps or moves memory, or maps other memory over it, says so
+//! too: were something new there by the time of the zap, the zap would be its.
+//! Nor does such a thread begin while the engine waits until it has been told
+//! of all that was changed: the reports of several threads may come in another
+//! order than their changes, and only what has come to rest is certain.
 
 use crate::atomic::AtomicU32;
 use crate::gate::Gate;
@@ -60,9 +64,19 @@ pub(super) fn is_changed() -> bool {
 const PATIENCE: u32 = 10_000;
 const NAP_US: u64 = 50;
 
+/// How often a thread lets others run before it sleeps: the engine is often
+/// done by then.
+const YIELDS: u32 = 8;
+
 fn enter(gate: &Gate) {
+    let mut tries = 0;
     while !gate.enter() {
-        thread::sleep_us(NAP_US);
+        tries += 1;
+        if tries <= YIELDS {
+            thread::pause();
+        } else {
+            thread::sleep_us(NAP_US);
+        }
     }
 }
 
@@ -98,7 +112,8 @@ impl Drop for Direct {
 pub struct Change(());
 
 impl Change {
-    /// Waits for a zap that is under way.
+    /// Waits for a zap that is under way, and while the engine waits for
+    /// reports.
     pub fn begin() -> Change {
         enter(&CHANGES);
         Change(())
@@ -111,10 +126,36 @@ impl Drop for Change {
     }
 }
 
+/// As long as this lives, no thread begins to change the address space. Those
+/// that were at it end, if their reports are read.
+#[derive(Debug)]
+pub(super) struct Still {
+    /// No other of these lives.
+    outermost: bool,
+}
+
+impl Still {
+    pub(super) fn begin() -> Still {
+        Still {
+            outermost: CHANGES.shut(),
+        }
+    }
+}
+
+impl Drop for Still {
+    fn drop(&mut self) {
+        if self.outermost {
+            CHANGES.open();
+        }
+    }
+}
+
 /// As long as this lives, no thread begins to read directly or to change the
 /// address space; who is at it is waited for by its owner.
 #[derive(Debug)]
-pub(super) struct Zapping(());
+pub(super) struct Zapping {
+    _still: Still,
+}
 
 impl Zapping {
     pub(super) fn begin() -> Zapping {
@@ -122,14 +163,14 @@ impl Zapping {
         if is_needed() {
             READS.shut();
         }
-        CHANGES.shut();
-        Zapping(())
+        Zapping {
+            _still: Still::begin(),
+        }
     }
 }
 
 impl Drop for Zapping {
     fn drop(&mut self) {
         READS.open();
-        CHANGES.open();
     }
 }

@@ -10,6 +10,7 @@
 //! page map has shown that they are gone.
 
 use super::Engine;
+use super::apart::Still;
 use crate::pages::{Page, State};
 use crate::pool::Kind;
 use crate::slots::Slot;
@@ -54,7 +55,6 @@ impl Engine {
             Msg::Remap { from, to, len } => self.depart(from..from + len, to),
             Msg::Fault { .. } | Msg::Unknown(_) => {}
         }
-        self.land();
     }
 
     /// Whether a report has not been read, or its thread has not gone on yet: the
@@ -65,6 +65,8 @@ impl Engine {
 
     /// Reads until no report is outstanding.
     pub(super) fn catch_up(&mut self) {
+        // Else several threads at it could go on like that for ever.
+        let _still = Still::begin();
         loop {
             self.read_messages();
             if !self.is_changing() {

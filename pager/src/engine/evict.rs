@@ -276,7 +276,8 @@ impl Engine {
 
     /// Whether nothing can be zapped for the moment.
     fn is_held_up(&self) -> bool {
-        self.copying && (super::apart::is_read() || self.devices.write)
+        let crowded = self.crowded && super::apart::is_changed();
+        crowded || self.copying && (super::apart::is_read() || self.devices.write)
     }
 
     /// Whether less memory will be resident by itself: some rests, is being

@@ -130,6 +130,9 @@ struct Engine {
     devices: devices::Devices,
     /// Started when it is needed.
     zapper: Option<Zapper>,
+    /// A thread that changes the address space was waited for in vain. It may
+    /// itself wait, for a page and for memory to put it in.
+    crowded: bool,
     pages: Pages,
     pool: Pool,
     queue: Resident,
@@ -261,11 +264,7 @@ impl Engine {
     fn read_some(&mut self, most: usize) -> usize {
         self.batch_begins();
         let n = self.read_batch(most);
-        while !self.arrivals.is_empty() {
-            self.read_batch(64);
-            self.land();
-            sys::thread::pause();
-        }
+        self.follow_arrivals();
         self.batch_ends();
         n
     }

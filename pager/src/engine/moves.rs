@@ -8,17 +8,17 @@
 //! it was moved and then that the old place is unmapped, so that this is nothing
 //! rare where several threads move memory.
 //!
-//! So memory that was moved arrives only when its new place is known to be
-//! empty. Until then nothing else is done than to read further reports: that of
-//! the thread that made the place empty is under way, since the kernel says
-//! whether one is.
+//! So memory that was moved arrives only when no report is outstanding, which the
+//! kernel says. Until then nothing else is done than to read further reports,
+//! and no thread begins another change, for which see `apart`.
 
+use super::Engine;
+use super::apart::Still;
 use super::event::page;
 use super::fork::LIMBO;
 use super::will::Change;
-use super::{DEBUG, Engine};
 use crate::pages::{Page, State};
-use crate::sys::say;
+use crate::sys::{say, thread};
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -34,9 +34,7 @@ pub(super) struct Arrival {
     /// What a forked child is not to have, likewise.
     wiped: Vec<Range<usize>>,
     withheld: Vec<Range<usize>>,
-    /// It had to wait.
-    late: bool,
-    /// While it was, memory moved away from where it arrives.
+    /// While it was on its way, memory moved away from where it arrives.
     doubtful: bool,
 }
 
@@ -54,6 +52,7 @@ impl Engine {
         let doomed = self.doomed.within(&from);
         self.doomed.remove(from.clone());
         self.uffd.wake(from.start, from.len());
+        self.strike(&Change::Moved(from.clone(), LIMBO + from.start));
         self.arrivals.push(Arrival {
             to: to..to + from.len(),
             from: from.start,
@@ -61,40 +60,30 @@ impl Engine {
             doomed,
             wiped: self.wiped.within(&from),
             withheld: self.withheld.within(&from),
-            late: false,
             doubtful: false,
         });
     }
 
-    /// Lets arrive what can. What cannot comes before all else: see
-    /// [`Engine::read_some`].
-    pub(super) fn land(&mut self) {
-        let mut at = 0;
-        while at < self.arrivals.len() {
-            let to = self.arrivals[at].to.clone();
-            if self.is_taken(&to) && self.is_changing() {
-                let arrival = &mut self.arrivals[at];
-                if !core::mem::replace(&mut arrival.late, true) {
-                    let range = arrival.from..arrival.from + to.len();
-                    self.strike(&Change::Moved(range.clone(), LIMBO + range.start));
-                }
-                at += 1;
-                continue;
+    /// Lets arrive what was moved, once no report is outstanding.
+    pub(super) fn follow_arrivals(&mut self) {
+        if self.arrivals.is_empty() {
+            return;
+        }
+        // Who moves memory has gone on by the time its arrival is certain. It
+        // is not to move the same memory once more before.
+        let _still = Still::begin();
+        while self.is_changing() {
+            if self.read_batch(64) == 0 {
+                thread::pause();
             }
-            let arrival = self.arrivals.remove(at);
+        }
+        for arrival in core::mem::take(&mut self.arrivals) {
             self.arrive(arrival);
         }
     }
 
-    fn is_taken(&mut self, range: &Range<usize>) -> bool {
-        !self.adopted.within(range).is_empty() || self.pages.any(page(range.start), page(range.end))
-    }
-
     fn arrive(&mut self, arrival: Arrival) {
         let Arrival { from, to, .. } = arrival;
-        if arrival.late {
-            self.say(DEBUG, "a report of moved memory came early");
-        }
         if arrival.doubtful && !self.is_mapped(&to) {
             // It may have been this memory that moved on, and not what was there
             // before.
@@ -103,7 +92,7 @@ impl Engine {
                  the program is ended before it reads wrong data",
             );
         }
-        let left = from + if arrival.late { LIMBO } else { 0 };
+        let left = from + LIMBO;
         self.strike(&Change::Moved(left..left + to.len(), to.start));
         self.forget(page(to.start), page(to.end), false);
         for (number, mut entry) in arrival.pages {

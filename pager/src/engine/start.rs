@@ -241,6 +241,7 @@ impl Engine {
             copying,
             devices: super::devices::Devices::default(),
             zapper: None,
+            crowded: false,
             pages: Pages::default(),
             pool,
             queue: Resident::default(),

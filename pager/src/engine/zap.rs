@@ -240,12 +240,14 @@ impl Engine {
         let until = now_ns() + ALONE_NS;
         while super::apart::is_changed() {
             if now_ns() > until {
+                self.crowded = true;
                 return None;
             }
             // They may wait for their reports to be read.
             self.read_messages();
             thread::pause();
         }
+        self.crowded = false;
         Some(zapping)
     }
 

@@ -2,7 +2,8 @@
 
 use super::mem::Region;
 use core::arch::naked_asm;
-use core::sync::atomic::AtomicU32;
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use core::sync::atomic::{AtomicU32, AtomicUsize};
 use rustix::io::Errno;
 use rustix::thread::futex;
 
@@ -38,6 +39,7 @@ pub unsafe fn spawn(
     entry: unsafe extern "C" fn(*mut u8) -> !,
     arg: *mut u8,
 ) -> Result<i32, Errno> {
+    note(&stack);
     let flags = CLONE_VM | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS;
     let top = stack.end() - TLS;
     let tls = top + TLS / 2;
@@ -57,6 +59,37 @@ pub unsafe fn spawn(
     } else {
         Ok(r as i32)
     }
+}
+
+/// The stacks of such threads: where each begins and ends.
+static STACKS: [[AtomicUsize; 2]; 4] = [const { [const { AtomicUsize::new(0) }; 2] }; 4];
+static NOTED: AtomicUsize = AtomicUsize::new(0);
+
+fn note(stack: &Region) {
+    // An engine, its guard and one that zaps; more are not begun. One that was
+    // would count as the program's.
+    if let Some([start, end]) = STACKS.get(NOTED.fetch_add(1, AcqRel)) {
+        start.store(stack.start, Release);
+        end.store(stack.end(), Release);
+    }
+}
+
+/// Whether the calling thread was started by [`spawn`].
+pub fn is_own() -> bool {
+    let here = 0u8;
+    let at = (&raw const here).addr();
+    let within =
+        |[start, end]: &[AtomicUsize; 2]| (start.load(Acquire)..end.load(Acquire)).contains(&at);
+    STACKS.iter().any(within)
+}
+
+/// In a process that was just forked: such threads are not there.
+pub fn none_is_own() {
+    for [start, end] in &STACKS {
+        end.store(0, Release);
+        start.store(0, Release);
+    }
+    NOTED.store(0, Release);
 }
 
 /// Where the calling thread's thread-local variables of libraries are (the
