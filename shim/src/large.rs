@@ -9,7 +9,8 @@ use core::arch::naked_asm;
 use libc::{c_int, c_void, off_t, size_t};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tmem_pager::engine::apart::{COPYING, Change, is_needed};
+use tmem_pager::engine::apart::{Change, REPORTED, are_reported};
+use tmem_pager::engine::room::wait_for_room;
 
 /// Requests from so many bytes on are made a second time.
 const LARGE: usize = 1 << 28;
@@ -85,7 +86,7 @@ unsafe extern "C" fn slow_malloc(size: size_t) -> *mut c_void {
 }
 
 /// `free(3)`: three instructions more than without this library. The C library
-/// unmaps large blocks by itself, which must not meet a zap.
+/// unmaps large blocks by itself, for which see `apart`.
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 unsafe extern "C" fn free(_old: *mut c_void) {
@@ -93,11 +94,11 @@ unsafe extern "C" fn free(_old: *mut c_void) {
         "mov rax, qword ptr [rip + {real}]",
         "test rax, rax",
         "jz {slow}",
-        "cmp byte ptr [rip + {copying}], 0",
+        "cmp byte ptr [rip + {reported}], 0",
         "jne {slow}",
         "jmp rax",
         real = sym FREE,
-        copying = sym COPYING,
+        reported = sym REPORTED,
         slow = sym slow_free,
     )
 }
@@ -111,12 +112,12 @@ unsafe extern "C" fn slow_free(old: *mut c_void) {
 }
 
 /// Whether the C library is to unmap, or move, a mapping of its own when this
-/// block is given up, and zaps have to wait for that.
+/// block is given up, and the engine has to know.
 ///
 /// # Safety
 /// It is a block of `malloc`'s, or null.
 unsafe fn is_unmapped(block: *mut c_void) -> bool {
-    if block.is_null() || !is_needed() || !is_glibc() {
+    if block.is_null() || !are_reported() || !is_glibc() {
         return false;
     }
     // SAFETY: the word before a block of glibc's is its size with flags.
@@ -221,6 +222,9 @@ unsafe extern "C" fn mmap(
     offset: off_t,
 ) -> *mut c_void {
     let real = real_mmap();
+    if prot & libc::PROT_WRITE != 0 && flags & libc::MAP_ANONYMOUS != 0 {
+        wait_for_room(len);
+    }
     let _change = crate::unmap::maps_over(flags).then(Change::begin);
     // SAFETY: by the caller.
     let got = unsafe { real(at, len, prot, flags, fd, offset) };

@@ -11,6 +11,7 @@ use libc::{c_int, c_void, size_t};
 use std::ops::Range;
 use std::sync::atomic::AtomicUsize;
 use tmem_pager::engine::apart::Change;
+use tmem_pager::engine::room::wait_for_room;
 use tmem_pager::maps::{eligible, parse};
 
 type Mremap = unsafe extern "C" fn(*mut c_void, size_t, size_t, c_int, *mut c_void) -> *mut c_void;
@@ -51,6 +52,7 @@ unsafe extern "C" fn mremap(
     let real = next(&MREMAP, c"mremap", raw_mremap as *const () as usize);
     // SAFETY: it is mremap, whose further argument is passed on like the others.
     let real = Real(unsafe { std::mem::transmute::<usize, Mremap>(real) });
+    wait_for_room(len.saturating_sub(old_len));
     // SAFETY: by the caller.
     let got = unsafe { real.call(old, old_len, len, flags, new) };
     // SAFETY: errno is the calling thread's.

@@ -1,21 +1,20 @@
 //! Finds memory of the program to page, and registers it.
 
+use super::room::SMALLEST;
 use super::{DEBUG, Engine};
 use crate::maps;
 use crate::sys::{self, now_ns, uffd};
 use alloc::format;
 use alloc::vec::Vec;
 use core::ops::Range;
+use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use core::sync::atomic::{AtomicBool, AtomicU32};
-use tmem_wire::PAGE_SIZE;
 
 /// Pages that may come to be outside of what is adopted before it is looked
 /// for them.
 const GROWTH: i64 = 128;
-/// Mappings smaller than this are left alone.
-const SMALLEST: usize = 16 * PAGE_SIZE;
-/// Of the processor, a share of one in so many is spent on looking.
+/// Of the processor, a share of one in so many is spent on looking; where more
+/// is resident than may be, half of it.
 const SHARE: u64 = 8;
 /// What lies directly above a guard no larger than this, and is no larger than
 /// a thread's stack usually is, is taken for one.
@@ -32,6 +31,8 @@ pub(super) struct Growth {
     least: i64,
     /// A fault came from memory that is not known.
     pub(super) urgent: bool,
+    /// Memory came to be that was not looked for yet.
+    pub(super) is_unseen: bool,
     next_ns: u64,
 }
 
@@ -43,8 +44,6 @@ const NAP_US: u64 = 200;
 /// were answered.
 static ASKED: AtomicU32 = AtomicU32::new(0);
 static ANSWERED: AtomicU32 = AtomicU32::new(0);
-/// Whether any memory is adopted.
-static ADOPTED: AtomicBool = AtomicBool::new(false);
 
 /// Has all memory adopted that can be, if some is; whether it was. Called by
 /// threads of the program, which wait for a moment.
@@ -52,7 +51,7 @@ static ADOPTED: AtomicBool = AtomicBool::new(false);
 /// The kernel keeps memory that is registered and memory that is not apart,
 /// where it would join two mappings otherwise, and some calls want one mapping.
 pub fn adopt_all() -> bool {
-    if !ADOPTED.load(Acquire) {
+    if !super::apart::are_reported() {
         return false;
     }
     let ticket = ASKED.fetch_add(1, AcqRel).wrapping_add(1);
@@ -66,11 +65,6 @@ pub fn adopt_all() -> bool {
     false
 }
 
-/// There is adopted memory.
-pub(super) fn some_is_adopted() {
-    ADOPTED.store(true, Release);
-}
-
 impl Engine {
     /// Adopts memory when it grows elsewhere, once there is pressure.
     pub(super) fn watch_growth(&mut self, resident: usize, now: u64) {
@@ -81,17 +75,20 @@ impl Engine {
             self.adopt(true);
             ANSWERED.store(asked, Release);
         }
+        let grown = outside - self.growth.least >= GROWTH;
+        self.growth.is_unseen = grown;
         if resident < self.budget.pressure || now < self.growth.next_ns {
             return;
         }
-        let grown = outside - self.growth.least >= GROWTH;
         let hungry = resident > self.budget.target && self.queue.pages() < 2048;
         if grown || hungry || self.growth.urgent {
             self.growth.urgent = false;
+            self.growth.is_unseen = false;
             self.growth.least = outside;
             self.adopt(self.settings.evict_all);
             let end = now_ns();
-            let pause = ((end - now) * SHARE).max(1_000_000);
+            let share = if self.is_over() { 1 } else { SHARE };
+            let pause = ((end - now) * share).max(1_000_000);
             // Nothing else to be found is no reason to look all the time.
             let pause = if grown { pause } else { pause.max(20_000_000) };
             self.growth.next_ns = end + pause;
@@ -101,6 +98,12 @@ impl Engine {
     /// Registers all memory that can be paged and is not adopted yet; with
     /// `every`, also what would not be worth it.
     pub(super) fn adopt(&mut self, every: bool) {
+        super::room::wait_for_word();
+        self.find(every);
+        self.tell_of_room();
+    }
+
+    fn find(&mut self, every: bool) {
         let mut text = Vec::new();
         if self.proc.maps(&mut text).is_err() {
             return;
@@ -109,6 +112,7 @@ impl Engine {
         let adopted: Vec<_> = self.adopted.iter().collect();
         maps::subtract(&mut found, &adopted);
         maps::subtract(&mut found, &self.kept());
+        super::apart::reports();
         let mode = uffd::REGISTER_MISSING | uffd::REGISTER_WP;
         found.retain(|range| {
             (every || range.len() >= SMALLEST)
@@ -117,7 +121,6 @@ impl Engine {
         for range in &found {
             self.adopted.insert(range.clone());
             self.hide_from_forks(range);
-            some_is_adopted();
         }
         // What was mapped there when the list was read may have been unmapped
         // before it was registered, with the report still to come; it would
@@ -161,7 +164,7 @@ fn candidates(text: &[u8], every: bool) -> Vec<Range<usize>> {
         // A line that cannot be understood is left out, with what it names.
         let Ok(m) = mapping else { continue };
         let len = m.end - m.start;
-        if maps::eligible(&m) && m.perms.w {
+        if maps::eligible(&m) && (m.perms.r || m.perms.w) {
             let stack = guard.0 == m.start && guard.1 <= GUARD && len <= STACK;
             if every || !stack {
                 found.push(m.start..m.end);

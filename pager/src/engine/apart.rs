@@ -16,10 +16,12 @@ use crate::atomic::AtomicU32;
 use crate::gate::Gate;
 use crate::sys::thread;
 use core::sync::atomic::AtomicBool;
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// Whether memory that the program may write to is zapped.
-pub static COPYING: AtomicBool = AtomicBool::new(false);
+static COPYING: AtomicBool = AtomicBool::new(false);
+/// Whether memory of the program is registered, and changes of it are reported.
+pub static REPORTED: AtomicBool = AtomicBool::new(false);
 /// Whether memory has to be zapped before more is read.
 static HOLD: AtomicBool = AtomicBool::new(false);
 /// Threads that read directly are inside.
@@ -38,6 +40,16 @@ pub(super) fn begin_anew() {
     HOLD.store(false, Relaxed);
     READS.begin_anew();
     CHANGES.begin_anew();
+}
+
+/// Memory of the program is about to be registered.
+pub(super) fn reports() {
+    REPORTED.store(true, Release);
+}
+
+/// Whether changes of the program's memory are reported.
+pub fn are_reported() -> bool {
+    REPORTED.load(Acquire)
 }
 
 /// Whether direct input needs a [`Direct`].

@@ -34,6 +34,7 @@ impl Engine {
         self.events += 1;
         match event {
             Msg::Unmap { start, end } => {
+                self.doubt_arrivals(&(start..end));
                 self.forget(page(start), page(end), false);
                 self.pinned
                     .retain(|p| !(page(start)..page(end)).contains(p));

@@ -5,7 +5,7 @@ use super::{Again, Engine};
 use crate::net::Lane;
 use crate::pages::State;
 use crate::pool::{BLOCK, Kind};
-use crate::sys::mem;
+use crate::sys::{mem, now_ns};
 use core::sync::atomic::Ordering::Relaxed;
 use rustix::io::Errno;
 use tmem_wire::PAGE_SIZE;
@@ -14,6 +14,10 @@ use xxhash_rust::xxh3::xxh3_64;
 /// The slow clock of evictions goes on each time that so large a share of what
 /// is resident was evicted.
 const EPOCHS: u64 = 8;
+
+/// After so long it is looked at faults, and at how much is resident, before more
+/// is evicted: what has to be zapped may take long.
+const TURN_NS: u64 = 1_000_000;
 
 /// After how long pages that could not be evicted are tried again.
 const STUBBORN_NS: u64 = 1_000_000_000;
@@ -27,7 +31,8 @@ impl Engine {
         // What cannot be evicted now goes to the queue's end; it is not to be
         // looked at over and over.
         let mut looks = want * 4 + BLOCK;
-        while got < want && looks > 0 {
+        let until = now_ns() + TURN_NS;
+        while got < want && looks > 0 && now_ns() < until {
             let Some((first, n)) = self.queue.pop() else {
                 return;
             };

@@ -341,7 +341,7 @@ impl Engine {
     /// Whether a thread that asks for more memory has to wait for others to
     /// leave.
     pub(super) fn must_wait(&self) -> bool {
-        self.resident() > self.budget.limit && self.can_shrink()
+        self.is_over() && self.can_shrink()
     }
 
     /// Neighbouring frames, up to `want`, with memory where there is some;

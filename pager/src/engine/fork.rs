@@ -92,6 +92,7 @@ pub fn child() -> Option<&'static Will> {
     HELD.store(0, SeqCst);
     DOORBELL.store(0, SeqCst);
     super::apart::begin_anew();
+    super::room::begin_anew();
     let will = WILL.swap(null_mut(), SeqCst);
     // SAFETY: null, or what the parent's engine made and leaves alone until its
     // fork has returned. This process has a copy of its own, which stays.

@@ -100,7 +100,7 @@ impl Engine {
             self.hide_from_forks(&range);
         }
         if !self.adopted.is_empty() {
-            super::adopt::some_is_adopted();
+            super::apart::reports();
         }
         Ok(refused)
     }

@@ -21,6 +21,7 @@
 //! | `choice` | which of two ways to wait is quicker |
 //! | `thaw` | uses slabs again that are not shared any more |
 //! | `asks` | what threads of the program ask for of ranges of memory |
+//! | `room` | has threads that map memory wait where there is no room |
 //! | `tcb` | keeps thread control blocks in memory |
 //! | `apart` | what the program must not do while a page of it is zapped |
 //! | `devices` | sees whether devices may write to memory |
@@ -48,6 +49,7 @@ mod moves;
 mod ops;
 mod pace;
 mod place;
+pub mod room;
 mod servers;
 mod start;
 mod storm;
@@ -262,6 +264,9 @@ impl Engine {
     /// Reads up to `most` messages: events are followed at once, in their
     /// order; faults are queued behind them. How many there were.
     fn read_some(&mut self, most: usize) -> usize {
+        // A thread whose reports are read here goes on at once, but is not to
+        // change anything more before they are followed.
+        let _still = apart::Still::begin();
         self.batch_begins();
         let n = self.read_batch(most);
         self.follow_arrivals();
@@ -384,6 +389,7 @@ impl Engine {
             EVICTED.store(self.remote > 0, Relaxed);
         }
         self.place();
+        self.tell_of_room();
     }
 
     /// What there is to do, by the budget.

@@ -13,7 +13,6 @@
 //! and no thread begins another change, for which see `apart`.
 
 use super::Engine;
-use super::apart::Still;
 use super::event::page;
 use super::fork::LIMBO;
 use super::will::Change;
@@ -34,18 +33,24 @@ pub(super) struct Arrival {
     /// What a forked child is not to have, likewise.
     wiped: Vec<Range<usize>>,
     withheld: Vec<Range<usize>>,
-    /// While it was on its way, memory moved away from where it arrives.
+    /// While it was on its way, memory was moved or unmapped where it arrives.
     doubtful: bool,
 }
 
 impl Engine {
+    /// Memory was given up. Where some is about to arrive it was what lay there
+    /// before.
+    pub(super) fn doubt_arrivals(&mut self, range: &Range<usize>) {
+        for other in &mut self.arrivals {
+            other.doubtful |= other.to.start < range.end && range.start < other.to.end;
+        }
+    }
+
     /// `mremap` moved memory: what is known of it goes along. The old place
     /// stays the engine's until it is unmapped, which it is not when the program
     /// said `MREMAP_DONTUNMAP`.
     pub(super) fn depart(&mut self, from: Range<usize>, to: usize) {
-        for other in &mut self.arrivals {
-            other.doubtful |= other.to.start < from.end && from.start < other.to.end;
-        }
+        self.doubt_arrivals(&from);
         let mut pages = Vec::new();
         self.pages
             .take_range(page(from.start), page(from.end), &mut pages);
@@ -70,8 +75,8 @@ impl Engine {
             return;
         }
         // Who moves memory has gone on by the time its arrival is certain. It
-        // is not to move the same memory once more before.
-        let _still = Still::begin();
+        // is not to move the same memory once more before: no thread begins a
+        // change while reports are read, see `read_some`.
         while self.is_changing() {
             if self.read_batch(64) == 0 {
                 thread::pause();
@@ -85,8 +90,8 @@ impl Engine {
     fn arrive(&mut self, arrival: Arrival) {
         let Arrival { from, to, .. } = arrival;
         if arrival.doubtful && !self.is_mapped(&to) {
-            // It may have been this memory that moved on, and not what was there
-            // before.
+            // It was this memory, and not what was there before. A thread that did
+            // so by instructions of its own did not wait.
             say::die(
                 "two threads moved memory at once, and it cannot be told whose is where; \
                  the program is ended before it reads wrong data",
