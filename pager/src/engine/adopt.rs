@@ -1,5 +1,6 @@
 //! Finds memory of the program to page, and registers it.
 
+use super::apart::Still;
 use super::room::SMALLEST;
 use super::{DEBUG, Engine};
 use crate::maps;
@@ -114,25 +115,22 @@ impl Engine {
         maps::subtract(&mut found, &self.kept());
         super::apart::reports();
         let mode = uffd::REGISTER_MISSING | uffd::REGISTER_WP;
-        found.retain(|range| {
-            (every || range.len() >= SMALLEST)
-                && self.uffd.register(range.start, range.len(), mode).is_ok()
-        });
-        for range in &found {
-            self.adopted.insert(range.clone());
-            self.hide_from_forks(range);
-        }
-        // What was mapped there when the list was read may have been unmapped
-        // before it was registered, with the report still to come; it would
-        // pass for one about what is there now. No report is outstanding once
-        // the kernel carries out a request.
-        self.catch_up();
+        found.retain(|range| every || range.len() >= SMALLEST);
+        // The list may be old by now. What was unmapped before it was registered
+        // leaves a hole, of which the kernel says nothing, and what is mapped
+        // there later is not registered: to evict from there is to lose pages.
+        let _still = Still::begin();
+        found.retain(|range| self.uffd.register(range.start, range.len(), mode).is_ok());
         let mut bytes = 0;
         for range in found {
-            for part in self.adopted.within(&range) {
-                bytes += part.len();
-                self.enqueue_present(part);
+            if !self.is_registered(&range) {
+                // It will be found again.
+                continue;
             }
+            bytes += range.len();
+            self.adopted.insert(range.clone());
+            self.hide_from_forks(&range);
+            self.enqueue_present(range);
         }
         self.figures.adopted_bytes.fetch_add(bytes as u64, Relaxed);
         if bytes > 0 {
@@ -140,11 +138,26 @@ impl Engine {
         }
     }
 
+    /// Whether a range is, or lies in, one registered mapping by now. All reports
+    /// of changes before have been followed then, and of later ones there will be
+    /// some.
+    pub(super) fn is_registered(&mut self, range: &Range<usize>) -> bool {
+        loop {
+            match self
+                .uffd
+                .holds(range.start, range.len(), self.nowhere.start)
+            {
+                Ok(held) => return held,
+                Err(_) => self.catch_up(),
+            }
+        }
+    }
+
     /// Memory of the engine's own, and what it was told to leave alone, in
     /// order.
     pub(super) fn kept(&self) -> Vec<Range<usize>> {
         let mut kept = self.settings.keep.clone();
-        let mut own = alloc::vec![self.pool.region(), self.probe];
+        let mut own = alloc::vec![self.pool.region(), self.probe, self.nowhere];
         own.extend(self.guard);
         own.extend(self.doorbell());
         own.extend(self.bin.as_ref().map(|b| b.1));

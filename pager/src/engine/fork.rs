@@ -292,9 +292,12 @@ impl Engine {
             }
         }
         maps::subtract(&mut grown, &self.kept());
-        grown
-            .into_iter()
-            .for_each(|range| self.adopted.insert(range));
+        for range in grown {
+            // Else it is another mapping by now.
+            if self.is_registered(&range) {
+                self.adopted.insert(range);
+            }
+        }
         Ok(())
     }
 

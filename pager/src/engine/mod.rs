@@ -125,6 +125,8 @@ struct Engine {
     bin: Option<(Uffd, Region)>,
     /// A page to ask through whether an event waits.
     probe: Region,
+    /// A page where nothing can be read.
+    nowhere: Region,
     /// The guard's stack, once there is something to guard.
     guard: Option<Region>,
     /// Pages cannot be moved here.

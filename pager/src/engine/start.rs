@@ -237,6 +237,7 @@ impl Engine {
             proc,
             bin,
             probe,
+            nowhere: Region::nowhere()?,
             guard: None,
             copying,
             devices: super::devices::Devices::default(),

@@ -74,6 +74,14 @@ impl Region {
         let _ = unsafe { rustix::mm::munmap(self.start as *mut _, self.len) };
     }
 
+    /// Maps a page where nothing can be read or written.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn nowhere() -> Result<Region, Errno> {
+        Region::stack(PAGE_SIZE)
+    }
+
     /// A stack: the lowest page is made inaccessible, so that overflow ends
     /// the process and not its data.
     ///

@@ -376,6 +376,28 @@ impl Uffd {
         self.transfer::<{ IOC_COPY }>(dst, src, len, if wake { 0 } else { COPY_DONTWAKE })
     }
 
+    /// Whether a range is one registered mapping, or lies in one. `nowhere` is an
+    /// address where nothing can be read.
+    ///
+    /// # Errors
+    /// `EAGAIN` when a report has to be read first.
+    pub fn holds(&self, start: usize, len: usize, nowhere: usize) -> Result<bool, Errno> {
+        // The kernel says so of both addresses at once, which are to stay below
+        // the end of the address space.
+        const MOST: usize = 1 << 36;
+        let mut at = start;
+        while at < start + len {
+            let part = MOST.min(start + len - at);
+            // It looks at the mapping before it reads what is to be copied.
+            match self.copy_pages(at, nowhere, part, false).stopped {
+                Some(Errno::FAULT) => at += part,
+                Some(Errno::AGAIN) => return Err(Errno::AGAIN),
+                _ => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
     fn transfer<const CODE: Opcode>(
         &self,
         dst: usize,
