@@ -68,12 +68,9 @@ fn memory_is_locked_and_protected() {
 
 #[test]
 fn memory_is_mapped_and_moved() {
-    check("moves", &["300", "16", "1"]);
-    let run = Run::new(program("moves")).args(["300", "16", "4"]);
-    let native = run.run();
-    at_budget(&run, &native, Setting::PLAIN.all_leave(), 64 * MIB);
+    check("moves", &["300", "16", "4"]);
     check("reuse", &["600", "16", "4"]);
-    check("blocks", &["600", "16", "1"]);
+    check("blocks", &["600", "16", "4"]);
     check("vm_model", &["3", "500", "48", "3"]);
     check("vm_model", &["4", "500", "48", "1"]);
 }

@@ -180,6 +180,21 @@ fn an_allocation_beyond_the_machines_memory_is_not_refused() {
     assert!(paged.figures().evicted_pages > 0, "{}", paged.describe());
 }
 
+#[test]
+fn memory_mapped_where_other_memory_is_about_to_leave_is_its_own() {
+    for _ in 0..4 {
+        compare("blocks", &["1000", "64", "4"], Setting::PLAIN, 40);
+    }
+    compare("blocks", &["1000", "64", "4"], Setting::COPY, 40);
+}
+
+#[test]
+fn memory_that_several_threads_move_goes_where_they_move_it() {
+    compare("moves", &["2000", "64", "4"], Setting::PLAIN, 32);
+    compare("moves", &["2000", "64", "2"], Setting::PLAIN, 32);
+    compare("moves", &["1000", "64", "4"], Setting::COPY, 32);
+}
+
 /// Random changes of the address space, `seeds` of them.
 fn model(setting: Setting, threads: &str, seeds: std::ops::Range<u64>) {
     for seed in seeds {
