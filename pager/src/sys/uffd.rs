@@ -1,11 +1,9 @@
 //! `userfaultfd(2)`: the descriptor, its ioctls and its messages.
-//!
-//! The structures are written out here because the features that the engine
-//! lives on (MOVE, POISON) are newer than the headers and crates of the
-//! distributions it runs on. Layouts are those of `linux/userfaultfd.h`;
-//! const assertions below pin their sizes, which the request codes contain.
+
+mod abi;
 
 use super::fd::Fd;
+use abi::*;
 use core::mem::size_of;
 use rustix::fd::{AsFd, BorrowedFd, FromRawFd};
 use rustix::fs::{Mode, OFlags};
@@ -35,94 +33,6 @@ pub mod feature {
 pub const REGISTER_MISSING: u64 = 1 << 0;
 /// Faults on write-protected pages are reported.
 pub const REGISTER_WP: u64 = 1 << 1;
-
-const API_VERSION: u64 = 0xAA;
-const COPY_DONTWAKE: u64 = 1 << 0;
-const ZEROPAGE_DONTWAKE: u64 = 1 << 0;
-const WP_PROTECT: u64 = 1 << 0;
-const WP_DONTWAKE: u64 = 1 << 1;
-const MOVE_DONTWAKE: u64 = 1 << 0;
-const MOVE_ALLOW_SRC_HOLES: u64 = 1 << 1;
-
-#[repr(C)]
-#[derive(Default)]
-struct ApiArg {
-    api: u64,
-    features: u64,
-    ioctls: u64,
-}
-
-#[repr(C)]
-struct Range {
-    start: u64,
-    len: u64,
-}
-
-#[repr(C)]
-struct RegisterArg {
-    range: Range,
-    mode: u64,
-    ioctls: u64,
-}
-
-/// Argument of COPY and MOVE, which have the same shape.
-#[repr(C)]
-struct TransferArg {
-    dst: u64,
-    src: u64,
-    len: u64,
-    mode: u64,
-    done: i64,
-}
-
-#[repr(C)]
-struct ZeropageArg {
-    range: Range,
-    mode: u64,
-    done: i64,
-}
-
-#[repr(C)]
-struct WriteProtectArg {
-    range: Range,
-    mode: u64,
-}
-
-#[repr(C)]
-struct PoisonArg {
-    range: Range,
-    mode: u64,
-    updated: i64,
-}
-
-const fn iowr<T>(nr: u8) -> Opcode {
-    ioctl::opcode::read_write::<T>(0xAA, nr)
-}
-
-const IOC_NEW: Opcode = ioctl::opcode::none(0xAA, 0x00);
-const IOC_API: Opcode = iowr::<ApiArg>(0x3F);
-const IOC_REGISTER: Opcode = iowr::<RegisterArg>(0x00);
-const IOC_UNREGISTER: Opcode = ioctl::opcode::read::<Range>(0xAA, 0x01);
-const IOC_WAKE: Opcode = ioctl::opcode::read::<Range>(0xAA, 0x02);
-const IOC_COPY: Opcode = iowr::<TransferArg>(0x03);
-const IOC_ZEROPAGE: Opcode = iowr::<ZeropageArg>(0x04);
-const IOC_MOVE: Opcode = iowr::<TransferArg>(0x05);
-const IOC_WRITEPROTECT: Opcode = iowr::<WriteProtectArg>(0x06);
-const IOC_POISON: Opcode = iowr::<PoisonArg>(0x08);
-
-const _: () = {
-    assert!(size_of::<ApiArg>() == 24);
-    assert!(size_of::<RegisterArg>() == 32);
-    assert!(size_of::<TransferArg>() == 40);
-    assert!(size_of::<WriteProtectArg>() == 24);
-    assert!(size_of::<PoisonArg>() == 32);
-    assert!(IOC_API == 0xC018_AA3F);
-    assert!(IOC_MOVE == 0xC028_AA05);
-    assert!(IOC_COPY == 0xC028_AA03);
-    assert!(IOC_UNREGISTER == 0x8010_AA01);
-    assert!(IOC_WAKE == 0x8010_AA02);
-    assert!(size_of::<RawMsg>() == 32);
-};
 
 /// Why no userfaultfd could be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
