@@ -4,7 +4,7 @@ use super::apart::Still;
 use super::room::SMALLEST;
 use super::{DEBUG, Engine};
 use crate::maps;
-use crate::sys::{self, now_ns, uffd};
+use crate::sys::{now_ns, thread, uffd};
 use alloc::format;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -57,13 +57,8 @@ pub fn adopt_all() -> bool {
     }
     let ticket = ASKED.fetch_add(1, AcqRel).wrapping_add(1);
     // The engine looks every millisecond or so, unless the machine is busy.
-    for _ in 0..PATIENCE {
-        if ANSWERED.load(Acquire).wrapping_sub(ticket) < u32::MAX / 2 {
-            return true;
-        }
-        sys::thread::sleep_us(NAP_US);
-    }
-    false
+    let answered = || ANSWERED.load(Acquire).wrapping_sub(ticket) < u32::MAX / 2;
+    thread::sleep_until(answered, PATIENCE, NAP_US)
 }
 
 impl Engine {

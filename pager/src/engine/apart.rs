@@ -101,12 +101,7 @@ impl Direct {
     /// Waits for a zap that is under way, and for a moment where memory is
     /// short.
     pub fn begin() -> Direct {
-        for _ in 0..PATIENCE {
-            if !HOLD.load(Relaxed) {
-                break;
-            }
-            thread::sleep_us(NAP_US);
-        }
+        thread::sleep_until(|| !HOLD.load(Relaxed), PATIENCE, NAP_US);
         enter(&READS);
         Direct(())
     }

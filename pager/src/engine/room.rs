@@ -24,14 +24,9 @@ const NAP_US: u64 = 50;
 /// Waits for room. Called by threads of the program that are about to map `len`
 /// bytes.
 pub fn wait_for_room(len: usize) {
-    if len < SMALLEST {
-        return;
-    }
-    for _ in 0..PATIENCE {
-        if !FULL.load(Relaxed) {
-            return;
-        }
-        thread::sleep_us(NAP_US);
+    if len >= SMALLEST {
+        // Whether there is room or not by then.
+        thread::sleep_until(|| !FULL.load(Relaxed), PATIENCE, NAP_US);
     }
 }
 

@@ -10,10 +10,10 @@
 //! the zap, the zap would be its. So threads that unmap memory, or map other
 //! memory over it, wait meanwhile: see `apart`. That does not reach those that
 //! do so by instructions of their own, nor the C library within itself, as when
-//! it gives up an arena (`free` and `realloc` of a large block wait). Their report is read only after the zap, or they
-//! came too late for it, so that the thread that unmaps comes after the zap; and
-//! a zap stays within one mapping, since it would go on to what the next is by
-//! then.
+//! it gives up an arena (`free` and `realloc` of a large block wait). Their
+//! report is read only after the zap, or they came too late for it, so that the
+//! thread that unmaps comes after the zap; and a zap stays within one mapping,
+//! since it would go on to what the next is by then.
 //! What is left is another thread that maps and writes within the moment from
 //! its beginning to its end. Writable pages on kernels that move pages have no
 //! such moment.

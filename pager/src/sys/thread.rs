@@ -173,6 +173,18 @@ pub fn sleep_us(us: u64) {
     let _ = rustix::thread::nanosleep(&time);
 }
 
+/// Sleeps for `us` microseconds up to `most` times until `done` says so; whether
+/// it did.
+pub fn sleep_until(done: impl Fn() -> bool, most: u32, us: u64) -> bool {
+    for _ in 0..most {
+        if done() {
+            return true;
+        }
+        sleep_us(us);
+    }
+    false
+}
+
 /// Sleeps until [`wake_sleeper`] unless `word` is not `value`. Wakes up early
 /// now and then.
 pub fn sleep_unless(word: &AtomicU32, value: u32) {
