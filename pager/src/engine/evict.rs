@@ -1,6 +1,6 @@
 //! Takes pages out of the program.
 
-use super::fault::addr;
+use super::fault::{addr, sure};
 use super::{Again, Engine};
 use crate::net::Lane;
 use crate::pages::State;
@@ -95,9 +95,8 @@ impl Engine {
             // The pool belongs to the same userfaultfd as the program's
             // memory: the kernel refuses while a change of the address space
             // has not been read, so what moves is what this engine thinks.
-            let t = self
-                .uffd
-                .move_pages(to, from, got * PAGE_SIZE, false, false);
+            let len = got * PAGE_SIZE;
+            let t = sure(self.uffd.move_to_holes(&self.proc, to, from, len));
             let moved = t.done / PAGE_SIZE;
             for i in 0..moved {
                 self.settle(page + (done + i) as u64, frame + i as u32);
@@ -251,7 +250,7 @@ impl Engine {
             let len = got * PAGE_SIZE;
             let gone = match &self.bin {
                 Some((uffd, bin)) => {
-                    let t = uffd.move_pages(bin.start, start, len, true, false);
+                    let t = sure(uffd.move_present(&self.proc, bin.start, start, len, true, false));
                     // Its pages are nobody's; what stays is given up later.
                     let _ = bin.discard(bin.start, bin.len);
                     t.done / PAGE_SIZE

@@ -4,6 +4,7 @@ use super::{Again, ERROR, Engine};
 use crate::pages::{Page, State};
 use crate::pool::Kind;
 use crate::prefetch::Window;
+use crate::sys::uffd::Transfer;
 use crate::sys::{self, mem, now_ns};
 use alloc::format;
 use core::sync::atomic::Ordering::Relaxed;
@@ -144,13 +145,11 @@ impl Engine {
             let mut t = if copied {
                 self.uffd.copy_pages(to, src, len, true)
             } else {
-                self.uffd.move_pages(
-                    to,
-                    src,
-                    self.unsent(from, left / PAGE_SIZE) * PAGE_SIZE,
-                    false,
-                    true,
-                )
+                let len = self.unsent(from, left / PAGE_SIZE) * PAGE_SIZE;
+                let moved = self
+                    .uffd
+                    .move_present(&self.proc, to, src, len, false, true);
+                sure(moved)
             };
             let refused = matches!(t.stopped, Some(Errno::INVAL | Errno::NOENT));
             if t.done == 0 && refused && left > PAGE_SIZE && !sending {
@@ -275,7 +274,11 @@ impl Engine {
             }
             let to = addr(fault.page) + done * PAGE_SIZE;
             let src = self.pool.addr(frame);
-            let t = self.uffd.move_pages(to, src, got * PAGE_SIZE, false, true);
+            let len = got * PAGE_SIZE;
+            let t = self
+                .uffd
+                .move_present(&self.proc, to, src, len, false, true);
+            let t = sure(t);
             let moved = t.done / PAGE_SIZE;
             self.pool.put_moved(frame, got, moved);
             self.filled(fault.page + done as u64, moved);
@@ -379,6 +382,19 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Which pages a move has moved. To go on without knowing could be to lose
+/// them.
+pub(super) fn sure(moved: Result<Transfer, Errno>) -> Transfer {
+    moved.unwrap_or_else(|error| {
+        sys::say::die(&format!(
+            "it cannot be told where pages of the program are, because \
+             /proc/self/pagemap cannot be read (error {}); the program is ended before it \
+             reads wrong data",
+            error.raw_os_error()
+        ))
+    })
 }
 
 /// The address of a page.

@@ -1,6 +1,7 @@
 //! `userfaultfd(2)`: the descriptor, its ioctls and its messages.
 
 mod abi;
+mod sure;
 
 use super::fd::Fd;
 use abi::*;
@@ -265,7 +266,8 @@ impl Uffd {
         debug_assert!(woken.is_ok());
     }
 
-    /// Moves pages from `src` to `dst`, which must be registered here. With
+    /// Moves pages from `src` to `dst`, which must be registered here; see `sure`
+    /// for how far the answer can be trusted. With
     /// `holes`, absent source pages are passed over; else they are an error.
     /// With `wake`, threads that wait for the destination go on.
     pub fn move_pages(
