@@ -3,8 +3,14 @@
 
 use alloc::vec::Vec;
 
-/// Pages of the first window of a stream.
+/// Pages of the first window of a stream, of a thread whose streams go on, and
+/// of one whose streams mostly end after a page or two.
 const FIRST: u32 = 8;
+const FIRST_WARY: u32 = 2;
+/// The most that a thread is trusted. A stream that begins costs one of it, and
+/// gives it back, with one more, when it goes on: it stays low where fewer than
+/// half of them go on.
+const TRUST: u32 = 8;
 /// The most pages of a window.
 const LARGEST: u32 = 512;
 /// The most pages of a window whose stride is not one page: each is a read of
@@ -52,6 +58,7 @@ struct Thread {
     tid: u32,
     /// Most recent first.
     streams: Vec<Stream>,
+    trust: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +71,8 @@ struct Stream {
     size: u32,
     /// The first page along the stride that is not asked for yet.
     frontier: i64,
+    /// Its first window is the last.
+    is_new: bool,
 }
 
 impl Prefetcher {
@@ -92,6 +101,7 @@ impl Prefetcher {
                     Thread {
                         tid,
                         streams: Vec::with_capacity(STREAMS),
+                        trust: TRUST,
                     },
                 );
             }
@@ -113,13 +123,14 @@ impl Thread {
                     stride: 0,
                     size: 0,
                     frontier: page,
+                    is_new: false,
                 };
                 self.streams.insert(0, fresh);
                 return Window::NONE;
             }
         }
         if known.is_some() {
-            self.streams[0].advance(page)
+            self.streams[0].advance(page, &mut self.trust)
         } else {
             self.streams[0].turn(page)
         }
@@ -159,7 +170,7 @@ impl Stream {
     }
 
     /// The stream goes where it was expected.
-    fn advance(&mut self, page: i64) -> Window {
+    fn advance(&mut self, page: i64, trust: &mut u32) -> Window {
         let steps = self.steps(page).unwrap_or(0);
         let ahead = self.ahead();
         if steps == 0 || (steps < ahead && (ahead - steps) * 2 > i64::from(self.size)) {
@@ -167,10 +178,18 @@ impl Stream {
             return Window::NONE;
         }
         let skipped = self.size > 0 && steps > ahead;
+        if core::mem::take(&mut self.is_new) {
+            *trust = (*trust + 2).min(TRUST);
+        }
         self.last = page;
         self.size = match self.size {
-            0 => FIRST,
-            size if skipped => (size / 2).max(FIRST),
+            0 => {
+                let first = if *trust > 0 { FIRST } else { FIRST_WARY };
+                *trust = trust.saturating_sub(1);
+                self.is_new = true;
+                first
+            }
+            size if skipped => (size / 2).max(FIRST_WARY),
             size => (size * 2).min(self.largest()),
         };
         let frontier = self.frontier;
@@ -276,6 +295,27 @@ mod tests {
     fn four_interleaved_streams_of_one_thread_are_told_apart() {
         let merged = (0..2000u64).flat_map(|i| (0..4).map(move |s| s * 1_000_000 + i));
         assert_eq!(walk(&mut Prefetcher::new(), 1, merged).0, 12);
+    }
+
+    #[test]
+    fn where_streams_end_at_once_little_is_fetched_and_a_long_one_is_still_found() {
+        let mut p = Prefetcher::new();
+        // Records of three pages, here and there.
+        let records = (1..200u64).flat_map(|i| (0..3).map(move |j| i * 10_007 + j));
+        let (_, windows) = walk(&mut p, 1, records);
+        assert_eq!(windows.first(), Some(&FIRST));
+        assert_eq!(windows.last(), Some(&FIRST_WARY));
+        let most = windows.iter().filter(|n| **n > FIRST_WARY).count();
+        assert!(most <= TRUST as usize, "{windows:?}");
+        let (misses, windows) = walk(&mut p, 1, 90_000_000..90_010_000);
+        assert_eq!(misses, 3);
+        assert!(windows.contains(&LARGEST));
+        // By ten streams that go on the thread is trusted again.
+        for i in 10..20u64 {
+            walk(&mut p, 1, i * 10_000_000..i * 10_000_000 + 100);
+        }
+        let (_, windows) = walk(&mut p, 1, 300_000_000..300_000_100);
+        assert_eq!(windows.first(), Some(&FIRST));
     }
 
     #[test]
