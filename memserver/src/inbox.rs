@@ -2,7 +2,7 @@
 
 use crate::link::{Link, Piece};
 use crate::outbox::Outbox;
-use crate::wait::Wait;
+use crate::wait::{Wait, give_way};
 use std::io;
 use std::time::Instant;
 use tmem_wire::HEADER_LEN;
@@ -66,19 +66,25 @@ impl Inbox {
         to: *mut u8,
         len: usize,
     ) -> io::Result<()> {
-        let mut done = len.min(self.end - self.start);
-        // SAFETY: so much is buffered, and the caller vouches for `to`.
-        unsafe { std::ptr::copy_nonoverlapping(self.bytes[self.start..].as_ptr(), to, done) };
-        self.start += done;
-        while done < len {
+        let mut done = 0;
+        loop {
+            let buffered = (len - done).min(self.end - self.start);
+            let (from, at) = (self.bytes[self.start..].as_ptr(), to.wrapping_add(done));
+            // SAFETY: so much is buffered, and the caller vouches for `to`.
+            unsafe { std::ptr::copy_nonoverlapping(from, at, buffered) };
+            self.start += buffered;
+            done += buffered;
+            if done == len {
+                return Ok(());
+            }
+            let most = give_way();
             (self.start, self.end) = (0, 0);
-            let rest = Piece::new(to.wrapping_add(done), len - done);
+            let rest = Piece::new(to.wrapping_add(done), (len - done).min(most));
             match self.more(link, out, Some(rest))? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                n => done += n.min(len - done),
+                n => done += n.min(rest.len()),
             }
         }
-        Ok(())
     }
 
     /// Throws a payload away.

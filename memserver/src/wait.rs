@@ -42,6 +42,21 @@ impl Drop for Awake {
     }
 }
 
+/// Bytes of a payload that are received between two looks whether a thread that
+/// waits awake wants to run: memory that is used for the first time may take
+/// many microseconds a page.
+const AT_ONCE: usize = 16 << 10;
+
+/// Lets threads run that wait awake: the kernel does not know that a request has
+/// come for one. Returns how many bytes to receive until the next time.
+pub(crate) fn give_way() -> usize {
+    if AWAKE.load(Ordering::Relaxed) == 0 {
+        return usize::MAX;
+    }
+    std::thread::yield_now();
+    AT_ONCE
+}
+
 /// Waits for one client.
 #[derive(Default)]
 pub(crate) struct Wait {

@@ -9,7 +9,7 @@ const MAX_RESERVE: usize = 2048;
 const FILES: usize = 2048;
 /// Pages evicted at one go, between two looks at the faults.
 const BATCH: usize = 512;
-/// Fewer than this are not evicted without need.
+/// Fewer than this are not evicted without need, while nothing is waited for.
 const FEW: usize = 16;
 /// No program fills memory faster than so many bytes in a microsecond.
 const FILL_RATE: u64 = 16_000;
@@ -45,6 +45,8 @@ pub(crate) struct Now {
     pub(crate) standby: usize,
     /// Pages that could be evicted.
     pub(crate) evictable: usize,
+    /// An answer is waited for: what is done now takes no time of the program.
+    pub(crate) waiting: bool,
 }
 
 /// What to do about it, in pages.
@@ -94,7 +96,8 @@ impl Budget {
         let kept = now.populated - release;
         let short = self.pool.saturating_sub(kept);
         // A few at a time are cheaper than one by one.
-        let short = if short < FEW && kept > self.reserve {
+        let few = if now.waiting { 1 } else { FEW };
+        let short = if short < few && kept > self.reserve {
             0
         } else {
             short
@@ -142,7 +145,7 @@ mod tests {
             let b = Budget::new(256 << 20);
             let mut now = Now {
                 resident, populated: free + standby + writing, free, standby,
-                evictable: program.min(resident),
+                evictable: program.min(resident), waiting: false,
             };
             for _ in 0..10_000 {
                 let plan = b.plan(&now);

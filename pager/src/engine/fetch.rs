@@ -168,6 +168,7 @@ impl Engine {
         self.install_fetched(run);
         if read.asked_ns > 0 {
             self.pace.answered(now_ns().saturating_sub(read.asked_ns));
+            self.served_one = true;
             self.served(read.asked_ns);
         }
         if wrong > 0 {

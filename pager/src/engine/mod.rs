@@ -94,6 +94,9 @@ const SAMPLE_NS: u64 = 1_000_000;
 /// Between two looks at the slower things.
 const SLOW_NS: u64 = 100_000_000;
 
+/// Fewer evictions than this can wait for a better moment.
+const LATER: usize = 64;
+
 /// Why something cannot be done yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Again {
@@ -182,6 +185,8 @@ struct Engine {
     /// When everything is evicted next.
     storm_ns: u64,
     growth: adopt::Growth,
+    /// A thread that waited for a server goes on since this turn.
+    served_one: bool,
     /// Counts changes of the address space.
     events: u64,
     /// Counts evictions for the slow clock of [`crate::pages::Page::epoch`].
@@ -232,6 +237,7 @@ impl Engine {
     fn turn(&mut self) {
         guard::turn();
         self.waited.for_event = false;
+        self.served_one = false;
         if self.waited.uffd {
             self.read_messages();
         }
@@ -383,7 +389,7 @@ impl Engine {
         if self.copying {
             apart::hold(plan.evict > 0 && self.resident() > self.budget.target);
         }
-        if plan.evict > 0 && self.may_evict() {
+        if self.is_to_evict(&plan) {
             // Before the first page leaves: a child forked at this moment must
             // not take what it misses for what was never there.
             EVICTED.store(true, Relaxed);
@@ -402,7 +408,16 @@ impl Engine {
             free: self.pool.free(),
             standby: self.pool.standby(),
             evictable: self.queue.pages() as usize,
+            waiting: self.net.outstanding(Lane::Demand) > 0,
         })
+    }
+
+    /// Whether pages are to leave now. A thread that has just gone on is likely
+    /// to ask for another page soon: what leaves while that is on its way costs
+    /// the program no time.
+    fn is_to_evict(&self, plan: &Plan) -> bool {
+        let later = self.served_one && plan.evict < LATER && self.faults.is_empty();
+        plan.evict > 0 && (!later || self.is_over()) && self.may_evict()
     }
 
     /// What need not be done often.
@@ -494,7 +509,7 @@ impl Engine {
     /// Whether the next turn has something to do that nothing will announce.
     fn work_left(&self) -> bool {
         let plan = self.plan();
-        plan.release > 0 || plan.reclaim > 0 || (plan.evict > 0 && self.may_evict())
+        plan.release > 0 || plan.reclaim > 0 || self.is_to_evict(&plan)
     }
 
     /// Pages whose only copy is remote are more, or fewer.

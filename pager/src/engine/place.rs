@@ -13,6 +13,9 @@ use core::sync::atomic::Ordering::Relaxed;
 /// The most pages of one write.
 const RUN: usize = 128;
 
+/// As many pages are written together while a thread waits for one.
+const CLUSTER: usize = 16;
+
 /// Bytes of pages that are being written at a time: enough to keep a network
 /// busy, and little for a read to wait behind.
 const WRITING: usize = 4 << 20;
@@ -20,7 +23,7 @@ const WRITING: usize = 4 << 20;
 impl Engine {
     /// Begins to write what waits for it, as far as there is room.
     pub(super) fn place(&mut self) {
-        if self.has_asked_for_children() {
+        if self.has_asked_for_children() || self.is_too_few() {
             return;
         }
         while !self.unplaced.is_empty() && self.net.queued_bytes(Lane::Bulk) < WRITING {
@@ -68,6 +71,15 @@ impl Engine {
                 return;
             }
         }
+    }
+
+    /// Whether it is too soon to write the few pages that wait for it: while a
+    /// program asks for page after page, as many leave, and to write them one
+    /// by one costs it more than to write some together.
+    fn is_too_few(&self) -> bool {
+        let asks = self.served_one || self.net.outstanding(Lane::Demand) > 0;
+        let is_pressed = self.is_forking() || !self.faults.is_empty();
+        self.unplaced.len() < CLUSTER && asks && !is_pressed
     }
 
     /// A page that another process can read where it is gets another place.

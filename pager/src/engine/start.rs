@@ -276,6 +276,7 @@ impl Engine {
             sampled_ns: 0,
             slow_ns: 0,
             growth: Growth::default(),
+            served_one: false,
             events: 0,
             evictions: 0,
             epoch: 0,
