@@ -54,6 +54,9 @@ pub(crate) struct RunArgs {
     /// Print figures on stderr at the end
     #[arg(long)]
     summary: bool,
+    /// Each process may have the whole budget, instead of all together
+    #[arg(long)]
+    per_process: bool,
     /// TOML file with options
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -75,6 +78,7 @@ impl RunArgs {
             stats_file: self.stats_file.clone(),
             secret_file: self.secret_file.clone(),
             summary: self.summary.then_some(true),
+            per_process: self.per_process.then_some(true),
             config: self.config.clone(),
         }
     }

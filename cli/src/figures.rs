@@ -66,6 +66,11 @@ impl Figures {
         format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd())
     }
 
+    /// Has all processes share a budget.
+    pub(crate) fn limit(&self, bytes: u64) {
+        self.shared().family.limit(bytes);
+    }
+
     /// The figures of all processes so far.
     pub(crate) fn totals(&self) -> Totals {
         self.shared().totals()
@@ -100,8 +105,14 @@ pub(crate) fn write_json(path: &Path, totals: &Totals) -> io::Result<()> {
 /// The figures for people.
 pub(crate) fn summary(totals: &Totals, time: Duration) -> String {
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let of_all = if totals.processes > 1 && totals.family_peak_bytes > 0 {
+        let (n, peak) = (totals.processes, mib(totals.family_peak_bytes));
+        format!(" (all {n} processes: {peak:.1} MiB)")
+    } else {
+        String::new()
+    };
     format!(
-        "tmem: budget {:.1} MiB, peak resident {:.1} MiB, remote at most {:.1} MiB\n\
+        "tmem: budget {:.1} MiB, peak resident {:.1} MiB{of_all}, remote at most {:.1} MiB\n\
          tmem: {} faults, {} pages fetched ({} ahead), {} evicted, {} lost\n\
          tmem: fault p50 {:.1} us, p99 {:.1} us; {:.3} s in all\n",
         mib(totals.local_budget_bytes),

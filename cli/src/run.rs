@@ -59,6 +59,9 @@ fn try_run(args: RunArgs) -> Result<i32, (i32, String)> {
         Missing::NotExecutable => (126, format!("{name}: not an executable file")),
     })?;
     let figures = Figures::new().map_err(|e| own(format!("memory for figures: {e}")))?;
+    if !options.per_process {
+        figures.limit(local);
+    }
     let checked = pageable(&found, &options);
     // From here on signals are the program's; a server's threads get none.
     let blocked = signals::block();

@@ -12,7 +12,7 @@ use crate::{
     ConfigError, Evict, Invalid, Level, PagePath, Partial, SERVER_ALLOWED, Size, parse_servers,
 };
 
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "local",
     "servers",
     "strict",
@@ -22,6 +22,7 @@ const KEYS: [&str; 9] = [
     "stats-file",
     "secret-file",
     "summary",
+    "per-process",
 ];
 
 pub(crate) fn read(path: &Path) -> Result<Partial, ConfigError> {
@@ -84,7 +85,8 @@ fn set(
         "evict" => partial.evict = Some(Evict::from_str(text(value, "needed or all")?)?),
         "stats-file" => partial.stats_file = Some(path()?),
         "secret-file" => partial.secret_file = Some(path()?),
-        _ => partial.summary = Some(flag(value)?),
+        "summary" => partial.summary = Some(flag(value)?),
+        _ => partial.per_process = Some(flag(value)?),
     }
     Ok(())
 }
@@ -135,7 +137,7 @@ mod tests {
     fn every_key_is_read() {
         let text = "local = \"1.5G\"\nservers = [\"a:1\", \"tcp://b:2\"]\nstrict = true\n\
             log = \"info\"\npage-path = \"move\"\nevict = \"all\"\nstats-file = \"s.json\"\n\
-            secret-file = \"/key\"\nsummary = false\n";
+            secret-file = \"/key\"\nsummary = false\nper-process = true\n";
         let partial = read_text(text).unwrap();
         assert_eq!(partial.local, Some(Size::Bytes(3 << 29)));
         assert_eq!(partial.servers, Some(parse_servers("a:1,b:2").unwrap()));
@@ -145,6 +147,7 @@ mod tests {
         );
         assert_eq!(partial.secret_file.as_deref(), Some(Path::new("/key")));
         assert_eq!((partial.strict, partial.summary), (Some(true), Some(false)));
+        assert_eq!(partial.per_process, Some(true));
         assert_eq!(
             (partial.log, partial.page_path, partial.evict),
             (Some(Level::Info), Some(PagePath::Move), Some(Evict::All))

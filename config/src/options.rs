@@ -104,6 +104,8 @@ pub struct Options {
     pub secret_file: Option<PathBuf>,
     /// Whether figures are printed on stderr at the end.
     pub summary: bool,
+    /// Whether each process has the budget for itself, and not all together.
+    pub per_process: bool,
 }
 
 /// Options as one place gives them; what it does not name is `None`.
@@ -127,6 +129,8 @@ pub struct Partial {
     pub secret_file: Option<PathBuf>,
     /// See [`Options::summary`].
     pub summary: Option<bool>,
+    /// See [`Options::per_process`].
+    pub per_process: Option<bool>,
     /// The TOML file to read; not an option of the file itself.
     pub config: Option<PathBuf>,
 }
@@ -157,6 +161,7 @@ impl Partial {
             stats_file: path("TMEM_STATS_FILE"),
             secret_file: path("TMEM_SECRET_FILE"),
             summary: variable("TMEM_SUMMARY", raw("TMEM_SUMMARY"), parse_bool)?,
+            per_process: variable("TMEM_PER_PROCESS", raw("TMEM_PER_PROCESS"), parse_bool)?,
             config: path("TMEM_CONFIG"),
         })
     }
@@ -184,6 +189,7 @@ impl Partial {
             stats_file: self.stats_file.or(below.stats_file),
             secret_file: self.secret_file.or(below.secret_file),
             summary: self.summary.or(below.summary),
+            per_process: self.per_process.or(below.per_process),
             config: self.config.or(below.config),
         }
     }
@@ -214,6 +220,7 @@ impl Partial {
             stats_file: self.stats_file,
             secret_file: self.secret_file,
             summary: self.summary.unwrap_or_default(),
+            per_process: self.per_process.unwrap_or_default(),
         }
     }
 
@@ -247,6 +254,7 @@ impl Partial {
             path("TMEM_STATS_FILE", &self.stats_file),
             path("TMEM_SECRET_FILE", &self.secret_file),
             text("TMEM_SUMMARY", self.summary.map(flag)),
+            text("TMEM_PER_PROCESS", self.per_process.map(flag)),
             path("TMEM_CONFIG", &self.config),
         ]
         .into_iter()

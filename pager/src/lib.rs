@@ -15,6 +15,7 @@ mod atomic {
     pub(crate) use core::sync::atomic::{AtomicU32, Ordering};
 }
 pub mod engine;
+pub mod family;
 mod frames;
 mod gate;
 pub mod maps;

@@ -4,6 +4,7 @@
 //! claims a [`Slot`]. Plain atomics and no locks: a process may die at any
 //! instruction and leaves its figures behind readable.
 
+use crate::family::Family;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -70,6 +71,9 @@ macro_rules! counters {
             pub processes: u64,
             /// Processes that paged.
             pub paging: u64,
+            /// The most memory that all had resident together, in bytes; 0 where
+            /// each has a budget of its own.
+            pub family_peak_bytes: u64,
             $($(#[$doc])* pub $name: u64,)*
             buckets: [u64; BUCKETS],
         }
@@ -77,7 +81,7 @@ macro_rules! counters {
         impl Totals {
             /// Figures of nothing.
             pub const fn new() -> Totals {
-                Totals { processes: 0, paging: 0, $($name: 0,)* buckets: [0; BUCKETS] }
+                Totals { processes: 0, paging: 0, family_peak_bytes: 0, $($name: 0,)* buckets: [0; BUCKETS] }
             }
 
             /// Adds what one slot holds now.
@@ -105,6 +109,7 @@ macro_rules! counters {
                 writeln!(out, "{{")?;
                 writeln!(out, "  \"processes\": {},", self.processes)?;
                 writeln!(out, "  \"paging_processes\": {},", self.paging)?;
+                writeln!(out, "  \"family_peak_bytes\": {},", self.family_peak_bytes)?;
                 $(writeln!(out, "  \"{}\": {},", stringify!($name), self.$name)?;)*
                 let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|q| self.fault_us(q));
                 writeln!(out, "  \"fault_us\": {{ \"p50\": {p50:.1}, \"p99\": {p99:.1}, \"p999\": {p999:.1} }}")?;
@@ -191,7 +196,7 @@ impl Totals {
 }
 
 /// First word of a [`Shared`] area of this layout.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"tmstats1");
+pub const MAGIC: u64 = u64::from_le_bytes(*b"tmstats2");
 
 /// The area that processes share. All zeros but for `magic` is its start.
 #[repr(C)]
@@ -200,6 +205,8 @@ pub struct Shared {
     pub magic: AtomicU64,
     /// One per process.
     pub slots: [Slot; SLOTS],
+    /// What the processes share of a budget.
+    pub family: Family,
 }
 
 impl Shared {
@@ -222,6 +229,7 @@ impl Shared {
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::new();
         self.slots.iter().for_each(|slot| totals.add(slot));
+        totals.family_peak_bytes = self.family.peak();
         totals
     }
 }

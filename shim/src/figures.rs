@@ -19,8 +19,8 @@ struct Report {
 
 static REPORT: OnceLock<Report> = OnceLock::new();
 
-/// The figures of this process in the shared memory at `path`.
-pub(crate) fn shared(path: &OsStr) -> Option<&'static Slot> {
+/// The memory at `path` that processes share.
+pub(crate) fn shared(path: &OsStr) -> Option<&'static Shared> {
     let path = CString::new(path.as_bytes()).ok()?;
     // SAFETY: a C string; the flags ask for no further argument.
     let fd = unsafe { libc::open(path.as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
@@ -30,7 +30,7 @@ pub(crate) fn shared(path: &OsStr) -> Option<&'static Slot> {
     let shared = map(fd).filter(|s| s.magic.load(Relaxed) == MAGIC);
     // SAFETY: the descriptor was opened here; the mapping does without it.
     unsafe { libc::close(fd) };
-    Some(shared?.claim(std::process::id()))
+    shared
 }
 
 fn map(fd: libc::c_int) -> Option<&'static Shared> {

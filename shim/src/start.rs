@@ -9,7 +9,7 @@ use tmem_config::{Evict, Level, Options, PagePath, Scheme, ServerAddr, check_loc
 use tmem_pager::engine::fork::Will;
 use tmem_pager::engine::{self, PENDING, Path, Settings, UNPAGED};
 use tmem_pager::net;
-use tmem_pager::stats::Slot;
+use tmem_pager::stats::{Shared, Slot};
 use tmem_pager::sys::mem::Region;
 use tmem_pager::sys::thread;
 
@@ -82,7 +82,9 @@ pub(crate) fn start_child(options: &Options, will: &'static Will) {
         fork::cannot_go_on("a fork that was not prepared");
     };
     let mut settings = parents.clone();
-    settings.figures = figures_of(options, settings.budget);
+    let shared = shared_memory();
+    settings.figures = figures_of(options, shared, settings.budget);
+    settings.family = shared.map(|s| &s.family);
     settings.net.seed = u64::from(std::process::id());
     settings.inherit = Some(will);
     match spawn(settings) {
@@ -113,7 +115,8 @@ fn launch(options: &Options) -> Result<(), String> {
     if let Some(text) = warning.filter(|_| options.log >= Level::Warn && !is_checked()) {
         say(&text);
     }
-    let figures = figures_of(options, budget);
+    let shared = shared_memory();
+    let figures = figures_of(options, shared, budget);
     fork::prepare(options);
     let settings = Settings {
         budget,
@@ -135,6 +138,7 @@ fn launch(options: &Options) -> Result<(), String> {
         evict_all: options.evict == Evict::All,
         level: options.log as u8,
         figures,
+        family: shared.map(|s| &s.family),
         keep: keep::ranges(),
         checked: is_checked(),
         strict: options.strict && !is_checked(),
@@ -146,10 +150,15 @@ fn launch(options: &Options) -> Result<(), String> {
     spawn(settings)
 }
 
-fn figures_of(options: &Options, budget: u64) -> &'static Slot {
-    let figures = shared_figures()
-        .and_then(figures::shared)
-        .unwrap_or_else(|| {
+/// What `tmem run` shares with all processes under it.
+fn shared_memory() -> Option<&'static Shared> {
+    shared_figures().and_then(figures::shared)
+}
+
+fn figures_of(options: &Options, shared: Option<&'static Shared>, budget: u64) -> &'static Slot {
+    let figures = match shared {
+        Some(shared) => shared.claim(std::process::id()),
+        None => {
             // Those of `tmem run` are its own to tell.
             let (file, summary) = if is_checked() {
                 (None, false)
@@ -157,7 +166,8 @@ fn figures_of(options: &Options, budget: u64) -> &'static Slot {
                 (options.stats_file.clone(), options.summary)
             };
             figures::own(file, summary)
-        });
+        }
+    };
     figures.local_budget_bytes.store(budget, Ordering::Relaxed);
     figures
 }

@@ -89,11 +89,15 @@ impl Budget {
     /// What to do now.
     pub(crate) fn plan(&self, now: &Now) -> Plan {
         let over = now.resident.saturating_sub(self.target);
+        // Frames that can have memory without anybody giving his up: there is such
+        // room where a program has given up much, or its share of a budget grew.
+        let room = self.target.saturating_sub(now.resident);
         // Memory comes down by frames given back; they come from standby.
         let release = over.min(now.free);
-        let short = self.reserve.saturating_sub(now.free - release) + (over - release);
+        let free = now.free - release + room;
+        let short = self.reserve.saturating_sub(free) + (over - release);
         let reclaim = short.min(now.standby);
-        let kept = now.populated - release;
+        let kept = now.populated - release + room;
         let short = self.pool.saturating_sub(kept);
         // A few at a time are cheaper than one by one.
         let few = if now.waiting { 1 } else { FEW };

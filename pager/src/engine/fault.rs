@@ -351,8 +351,10 @@ impl Engine {
     /// holes get theirs when they are written. None when memory is short,
     /// unless `needed` and nothing can be done about it.
     pub(super) fn take_frames(&mut self, want: usize, needed: bool) -> Option<(u32, usize)> {
-        if self.pool.free() < want {
-            self.reclaim(want - self.pool.free());
+        let room = self.budget.target.saturating_sub(self.resident());
+        let missing = want.saturating_sub(self.pool.free());
+        if missing > room {
+            self.reclaim(missing - room);
         }
         if let Some(run) = self.pool.take_free(want) {
             return Some(run);

@@ -3,6 +3,7 @@
 //! | file | what it does |
 //! |---|---|
 //! | `start` | watches the program until its memory nears the budget, then begins |
+//! | `balance` | sees how much is resident, and evicts accordingly |
 //! | `budget` | says how much to evict, as arithmetic |
 //! | `adopt` | finds memory to page and registers it |
 //! | `storm` | evicts everything all the time, as a test |
@@ -14,6 +15,7 @@
 //! | `fork` | what a forked child is told |
 //! | `will` | what it is told with |
 //! | `inherit` | how a child's engine begins |
+//! | `kin` | what this process may have of a budget that several share |
 //! | `evict` | takes pages out of the program by moving them |
 //! | `zap` | the same on kernels that cannot move pages |
 //! | `guard` | sees to it that a defect of all this does not hang the program |
@@ -34,6 +36,7 @@
 mod adopt;
 pub mod apart;
 mod asks;
+mod balance;
 mod budget;
 mod choice;
 mod devices;
@@ -45,6 +48,7 @@ mod fill;
 pub mod fork;
 mod guard;
 mod inherit;
+mod kin;
 mod moves;
 mod ops;
 mod pace;
@@ -80,7 +84,7 @@ use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use budget::{Budget, Now, Plan};
+use budget::Budget;
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::Relaxed;
 use fault::Fault;
@@ -93,9 +97,6 @@ use zap::Zapper;
 const SAMPLE_NS: u64 = 1_000_000;
 /// Between two looks at the slower things.
 const SLOW_NS: u64 = 100_000_000;
-
-/// Fewer evictions than this can wait for a better moment.
-const LATER: usize = 64;
 
 /// Why something cannot be done yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,6 +179,7 @@ struct Engine {
     refused: Vec<String>,
     was_up: bool,
     budget: Budget,
+    kin: kin::Kin,
     /// Resident pages when it was looked last, and what [`Engine::held`] was.
     sampled: (usize, i64),
     sampled_ns: u64,
@@ -350,76 +352,6 @@ impl Engine {
         self.done = done;
     }
 
-    /// Looks how much memory is resident.
-    fn sample(&mut self, now: u64) {
-        self.sampled_ns = now;
-        let Ok((resident, files)) = self.proc.resident_pages() else {
-            return;
-        };
-        let bytes = resident * PAGE_SIZE as u64;
-        let resident = Budget::counted(resident as usize, files as usize);
-        self.sampled = (resident, self.held());
-        Figures::peak(&self.figures.peak_resident_bytes, bytes);
-        self.stay_near();
-        self.watch_growth(resident, now);
-    }
-
-    /// Resident pages now, as far as this thread can know.
-    fn resident(&self) -> usize {
-        let (resident, held) = self.sampled;
-        resident.saturating_add_signed((self.held() - held) as isize)
-    }
-
-    /// Pages that the engine has put into the program and the pool, less those
-    /// that it took out.
-    fn held(&self) -> i64 {
-        self.pool.populated() as i64 + self.growth.known
-    }
-
-    /// Keeps the balance between the program, the pool and the servers.
-    fn maintain(&mut self) {
-        let mut plan = self.plan();
-        self.storm(&mut plan);
-        if plan.reclaim > 0 {
-            self.reclaim(plan.reclaim);
-        }
-        if plan.release > 0 {
-            self.release(plan.release);
-        }
-        if self.copying {
-            apart::hold(plan.evict > 0 && self.resident() > self.budget.target);
-        }
-        if self.is_to_evict(&plan) {
-            // Before the first page leaves: a child forked at this moment must
-            // not take what it misses for what was never there.
-            EVICTED.store(true, Relaxed);
-            self.evict(plan.evict);
-            EVICTED.store(self.remote > 0, Relaxed);
-        }
-        self.place();
-        self.tell_of_room();
-    }
-
-    /// What there is to do, by the budget.
-    fn plan(&self) -> Plan {
-        self.budget.plan(&Now {
-            resident: self.resident(),
-            populated: self.pool.populated(),
-            free: self.pool.free(),
-            standby: self.pool.standby(),
-            evictable: self.queue.pages() as usize,
-            waiting: self.net.outstanding(Lane::Demand) > 0,
-        })
-    }
-
-    /// Whether pages are to leave now. A thread that has just gone on is likely
-    /// to ask for another page soon: what leaves while that is on its way costs
-    /// the program no time.
-    fn is_to_evict(&self, plan: &Plan) -> bool {
-        let later = self.served_one && plan.evict < LATER && self.faults.is_empty();
-        plan.evict > 0 && (!later || self.is_over()) && self.may_evict()
-    }
-
     /// What need not be done often.
     fn slowly(&mut self, now: u64) {
         self.figures
@@ -428,6 +360,7 @@ impl Engine {
         self.figures
             .reconnects
             .store(self.net.reconnects(), Relaxed);
+        self.look_at_kin(now);
         self.tidy_queue();
         self.look_at_doomed();
         self.look_for_devices();

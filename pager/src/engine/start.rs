@@ -2,9 +2,11 @@
 
 use super::adopt::Growth;
 use super::budget::Budget;
+use super::kin::Kin;
 use super::ops::Ops;
 use super::servers::Grants;
 use super::{Engine, INFO};
+use crate::family::Family;
 use crate::net::{Endpoint, Options, Servers};
 use crate::pages::Pages;
 use crate::pool::Pool;
@@ -60,6 +62,8 @@ pub struct Settings {
     pub level: u8,
     /// Whether all pages leave all the time, whatever the budget.
     pub evict_all: bool,
+    /// The processes that share the budget, if it is not this one's alone.
+    pub family: Option<&'static Family>,
     /// Where figures are kept.
     pub figures: &'static Figures,
     /// Memory never to be paged: the engine's own, and all that its code
@@ -126,12 +130,12 @@ fn begin(settings: &Settings) -> String {
 fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
     let mut proc =
         Proc::open().map_err(|e| format!("/proc cannot be read (error {})", e.raw_os_error()))?;
-    let budget = super::storm::budget(settings);
+    let mut kin = super::kin::Kin::default();
     if settings.inherit.is_none() {
         // What a child inherits takes a while, and its parent is not to wait
         // for that.
         thread::hurry();
-        watch(settings, &mut proc, &budget);
+        watch(settings, &mut proc, &mut kin);
     }
     let uffd = open(settings)?;
     if settings.endpoints.is_empty() {
@@ -139,8 +143,9 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
     }
     let no_memory =
         |e: rustix::io::Errno| format!("no memory for paging (error {})", e.raw_os_error());
-    let mut engine = Engine::new(settings.clone(), proc, uffd).map_err(no_memory)?;
+    let mut engine = Engine::new(settings.clone(), proc, uffd, kin).map_err(no_memory)?;
     if let Some(will) = settings.inherit {
+        engine.begin_as_child();
         engine.inherit(will)?;
         thread::hurry();
     }
@@ -150,14 +155,15 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
 
 /// Returns when it is time to see to the servers: a quarter of the budget is used,
 /// or the program has lived for a moment and nobody has seen to them.
-fn watch(settings: &Settings, proc: &mut Proc, budget: &Budget) {
+fn watch(settings: &Settings, proc: &mut Proc, kin: &mut Kin) {
     let start = now_ns();
-    let early_pages = budget.target / 4;
     let all = thread::cpus();
     loop {
         let (resident, files) = proc.resident_pages().unwrap_or((0, 0));
         let bytes = resident * PAGE_SIZE as u64;
         let resident = Budget::counted(resident as usize, files as usize);
+        let budget = kin.budget(settings, resident);
+        let early_pages = budget.target / 4;
         Figures::peak(&settings.figures.peak_resident_bytes, bytes);
         let early = !settings.checked && now_ns() - start > SETTLED_NS;
         if settings.strict || settings.evict_all || early || resident > early_pages {
@@ -166,7 +172,7 @@ fn watch(settings: &Settings, proc: &mut Proc, budget: &Budget) {
         }
         let early_budget = Budget {
             pressure: early_pages,
-            ..*budget
+            ..budget
         };
         let mut pause = early_budget.patience(resident);
         if !settings.checked {
@@ -208,8 +214,13 @@ fn open(settings: &Settings) -> Result<Uffd, String> {
 }
 
 impl Engine {
-    fn new(settings: Settings, proc: Proc, uffd: Uffd) -> Result<Engine, rustix::io::Errno> {
-        let budget = super::storm::budget(&settings);
+    fn new(
+        settings: Settings,
+        proc: Proc,
+        uffd: Uffd,
+        kin: Kin,
+    ) -> Result<Engine, rustix::io::Errno> {
+        let budget = super::storm::budget(&settings, settings.budget);
         let pool = Pool::new(budget.frames())?;
         let probe = Region::new(PAGE_SIZE)?;
         uffd.register(probe.start, probe.len, REGISTER_WP)?;
@@ -272,6 +283,7 @@ impl Engine {
             refused: Vec::new(),
             was_up: false,
             budget,
+            kin,
             sampled: (0, 0),
             sampled_ns: 0,
             slow_ns: 0,

@@ -11,9 +11,9 @@ use crate::sys::now_ns;
 const LEAST_NS: u64 = 500_000;
 const MOST_NS: u64 = 4_000_000;
 
-/// The limits for what the settings ask.
-pub(super) fn budget(settings: &Settings) -> Budget {
-    let budget = Budget::new(settings.budget);
+/// The limits for `bytes`, as the settings ask.
+pub(super) fn budget(settings: &Settings, bytes: u64) -> Budget {
+    let budget = Budget::new(bytes);
     if settings.evict_all {
         Budget {
             pressure: 0,

@@ -104,6 +104,27 @@ impl Proc {
         Ok((resident, files.min(resident)))
     }
 
+    /// Pages of anonymous memory that are resident, and what is left of them when
+    /// each counts for as much less as more processes have it. The kernel goes
+    /// through all page tables for that.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn anonymous_pages(&self) -> Result<(u64, u64), Errno> {
+        let fd = open(c"/proc/thread-self/smaps_rollup", OFlags::RDONLY)?;
+        let mut buf = [0u8; 2048];
+        let n = rustix::io::read(&fd, &mut buf)?;
+        let text = core::str::from_utf8(&buf[..n]).map_err(|_| Errno::INVAL)?;
+        let kib = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            let number = line.and_then(|rest| rest.trim().strip_suffix("kB"));
+            number.and_then(|n| n.trim().parse::<u64>().ok())
+        };
+        let all = kib("Anonymous:").ok_or(Errno::INVAL)?;
+        let own = kib("Pss_Anon:").ok_or(Errno::INVAL)?;
+        Ok((all / 4, own / 4))
+    }
+
     /// How many requests of `io_submit` the whole system has room for; changes
     /// whenever some process sets up or gives up such room.
     pub fn asynchronous_requests(&self) -> Option<u64> {

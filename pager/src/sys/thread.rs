@@ -1,9 +1,11 @@
 //! Threads that the program's C library does not know.
 
+use super::fd::Fd;
 use super::mem::Region;
 use core::arch::naked_asm;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use core::sync::atomic::{AtomicU32, AtomicUsize};
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::thread::futex;
 
@@ -218,6 +220,25 @@ pub fn kill_process() -> ! {
         let me = rustix::process::getpid();
         // It fails for nobody; the loop is for the type.
         let _ = rustix::process::kill_process(me, rustix::process::Signal::KILL);
+    }
+}
+
+/// Whether a process has ended. One of which that cannot be told has not.
+pub fn is_gone(pid: u32) -> bool {
+    let Some(pid) = rustix::process::Pid::from_raw(pid as i32) else {
+        return true;
+    };
+    let now = rustix::event::Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).map(Fd::from) {
+        // Readable once it has ended, be it that nobody has asked how.
+        Ok(fd) => {
+            let mut poll = [PollFd::new(&fd, PollFlags::IN)];
+            rustix::event::poll(&mut poll, Some(&now)) == Ok(1)
+        }
+        Err(error) => error == rustix::io::Errno::SRCH,
     }
 }
 

@@ -1,0 +1,83 @@
+//! Keeps the balance between the program, the pool and the servers.
+
+use super::budget::{Budget, Now, Plan};
+use super::{EVICTED, Engine, Figures, apart};
+use crate::net::Lane;
+use core::sync::atomic::Ordering::Relaxed;
+use tmem_wire::PAGE_SIZE;
+
+/// Fewer evictions than this can wait for a better moment.
+const LATER: usize = 64;
+
+impl Engine {
+    /// Looks how much memory is resident.
+    pub(super) fn sample(&mut self, now: u64) {
+        self.sampled_ns = now;
+        let Ok((resident, files)) = self.proc.resident_pages() else {
+            return;
+        };
+        let bytes = resident * PAGE_SIZE as u64;
+        let resident = Budget::counted(resident as usize, files as usize);
+        self.sampled = (resident, self.held());
+        self.take_share(resident);
+        Figures::peak(&self.figures.peak_resident_bytes, bytes);
+        self.stay_near();
+        self.watch_growth(resident, now);
+    }
+
+    /// Resident pages now, as far as this thread can know.
+    pub(super) fn resident(&self) -> usize {
+        let (resident, held) = self.sampled;
+        resident.saturating_add_signed((self.held() - held) as isize)
+    }
+
+    /// Pages that the engine has put into the program and the pool, less those
+    /// that it took out.
+    pub(super) fn held(&self) -> i64 {
+        self.pool.populated() as i64 + self.growth.known
+    }
+
+    /// Keeps the balance between the program, the pool and the servers.
+    pub(super) fn maintain(&mut self) {
+        let mut plan = self.plan();
+        self.storm(&mut plan);
+        if plan.reclaim > 0 {
+            self.reclaim(plan.reclaim);
+        }
+        if plan.release > 0 {
+            self.release(plan.release);
+        }
+        if self.copying {
+            apart::hold(plan.evict > 0 && self.resident() > self.budget.target);
+        }
+        if self.is_to_evict(&plan) {
+            // Before the first page leaves: a child forked at this moment must
+            // not take what it misses for what was never there.
+            EVICTED.store(true, Relaxed);
+            self.evict(plan.evict);
+            EVICTED.store(self.remote > 0, Relaxed);
+        }
+        self.place();
+        self.tell_of_room();
+    }
+
+    /// What there is to do, by the budget.
+    pub(super) fn plan(&self) -> Plan {
+        self.budget.plan(&Now {
+            resident: self.resident(),
+            populated: self.pool.populated(),
+            free: self.pool.free(),
+            standby: self.pool.standby(),
+            evictable: self.queue.pages() as usize,
+            waiting: self.net.outstanding(Lane::Demand) > 0,
+        })
+    }
+
+    /// Whether pages are to leave now. A thread that has just gone on is likely
+    /// to ask for another page soon: what leaves while that is on its way costs
+    /// the program no time.
+    pub(super) fn is_to_evict(&self, plan: &Plan) -> bool {
+        let later = self.served_one && plan.evict < LATER && self.faults.is_empty();
+        plan.evict > 0 && (!later || self.is_over()) && self.may_evict()
+    }
+}

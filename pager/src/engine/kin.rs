@@ -1,0 +1,107 @@
+//! What this process may have of the budget that all processes of the program
+//! share, see [`crate::family`].
+
+use super::budget::Budget;
+use super::{Engine, Settings};
+use crate::family::Member;
+use crate::stats::Slot as Figures;
+use crate::sys::proc::Proc;
+use crate::sys::{self, now_ns};
+use core::sync::atomic::Ordering::Relaxed;
+use tmem_wire::PAGE_SIZE;
+
+/// Between two looks at what forked processes share, at least; and of the time,
+/// a share of one in so many is spent on that.
+const LOOK_NS: u64 = 1_000_000_000;
+const SHARE: u64 = 100;
+
+/// One process among its kin.
+#[derive(Default)]
+pub(super) struct Kin {
+    member: Option<&'static Member>,
+    /// Resident pages that other processes count: what a fork left in two of
+    /// them is there once.
+    elsewhere: u64,
+    look_ns: u64,
+    /// Pages asked of servers by `need_ns`, and how many a second that was of
+    /// late.
+    fetched: u64,
+    need: u32,
+    need_ns: u64,
+    /// Up to where it was looked for processes that are gone.
+    swept: usize,
+}
+
+impl Kin {
+    /// The limits for this process, which has `resident` pages.
+    pub(super) fn budget(&mut self, settings: &Settings, resident: usize) -> Budget {
+        let all = settings.budget;
+        let bytes = match settings.family {
+            Some(family) => {
+                let pid = sys::thread::leader();
+                if !self.member.is_some_and(|m| m.is(pid)) {
+                    self.member = family.join(pid);
+                }
+                self.member.map_or(all, |me| {
+                    me.say((resident as u64).saturating_sub(self.elsewhere), self.need);
+                    let pages = family.share_of(me) + self.elsewhere;
+                    (pages * PAGE_SIZE as u64).min(all)
+                })
+            }
+            None => all,
+        };
+        super::storm::budget(settings, bytes)
+    }
+
+    /// Sees how many pages it asks servers for.
+    fn count(&mut self, figures: &Figures, now: u64) {
+        let fetched = figures.fetched_pages.load(Relaxed);
+        let ns = now.saturating_sub(self.need_ns).max(1);
+        let new = u128::from(fetched - self.fetched.min(fetched)) * 1_000_000_000 / u128::from(ns);
+        let new = u32::try_from(new).unwrap_or(u32::MAX / 8).min(u32::MAX / 8);
+        self.need = (self.need * 7).div_ceil(8).saturating_add(new / 8);
+        (self.fetched, self.need_ns) = (fetched, now);
+    }
+
+    /// Sees what it shares with processes that were forked.
+    fn look(&mut self, proc: &Proc, now: u64) {
+        if now < self.look_ns {
+            return;
+        }
+        if let Ok((all, own)) = proc.anonymous_pages() {
+            self.elsewhere = all.saturating_sub(own);
+        }
+        let took = now_ns().saturating_sub(now);
+        self.look_ns = now + (took * SHARE).max(LOOK_NS);
+    }
+}
+
+impl Engine {
+    /// Takes the share that is this process's now.
+    pub(super) fn take_share(&mut self, resident: usize) {
+        if self.settings.family.is_some() {
+            self.budget = self.kin.budget(&self.settings, resident);
+        }
+    }
+
+    /// What has to be known for that, and need not be known at once.
+    pub(super) fn look_at_kin(&mut self, now: u64) {
+        let Some(family) = self.settings.family else {
+            return;
+        };
+        self.kin.count(self.figures, now);
+        if super::fork::has_been() || self.settings.inherit.is_some() {
+            self.kin.look(&self.proc, now);
+        }
+        if self.sampled.0 >= self.budget.pressure {
+            self.kin.swept = family.sweep(self.kin.swept, sys::thread::is_gone);
+        }
+    }
+
+    /// A child that was just forked has nothing that its parent has not.
+    pub(super) fn begin_as_child(&mut self) {
+        if let Ok((resident, _)) = self.proc.resident_pages() {
+            self.kin.elsewhere = resident;
+        }
+    }
+}
