@@ -4,6 +4,7 @@
  * walks over it again and again, until most of it is resident at once. Then the
  * first checks its own. Prints how each ended. */
 #include "common.h"
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 static char *filled(unsigned long pages, unsigned long seed)
@@ -71,6 +72,7 @@ static void together(unsigned long children, unsigned long pages)
         CHECK(pids[n] >= 0);
         if (pids[n] == 0) {
             signal(SIGCHLD, SIG_DFL);
+            CHECK(prctl(PR_SET_PDEATHSIG, SIGKILL) == 0);
             unsigned long seed = 1 + n * pages;
             char *base = filled(pages, seed);
             tell();
