@@ -351,7 +351,8 @@ impl Engine {
     /// holes get theirs when they are written. None when memory is short,
     /// unless `needed` and nothing can be done about it.
     pub(super) fn take_frames(&mut self, want: usize, needed: bool) -> Option<(u32, usize)> {
-        let room = self.budget.target.saturating_sub(self.resident());
+        let resident = self.resident();
+        let room = self.budget.target.saturating_sub(resident);
         let missing = want.saturating_sub(self.pool.free());
         if missing > room {
             self.reclaim(missing - room);
@@ -359,7 +360,7 @@ impl Engine {
         if let Some(run) = self.pool.take_free(want) {
             return Some(run);
         }
-        let room = self.budget.limit.saturating_sub(self.resident());
+        let room = self.budget.limit.saturating_sub(resident);
         if room > 0 {
             return self.pool.take_holes(want.min(room));
         }

@@ -57,7 +57,7 @@ impl Kin {
     fn count(&mut self, figures: &Figures, now: u64) {
         let fetched = figures.fetched_pages.load(Relaxed);
         let ns = now.saturating_sub(self.need_ns).max(1);
-        let new = u128::from(fetched - self.fetched.min(fetched)) * 1_000_000_000 / u128::from(ns);
+        let new = u128::from(fetched.saturating_sub(self.fetched)) * 1_000_000_000 / u128::from(ns);
         let new = u32::try_from(new).unwrap_or(u32::MAX / 8).min(u32::MAX / 8);
         self.need = (self.need * 7).div_ceil(8).saturating_add(new / 8);
         (self.fetched, self.need_ns) = (fetched, now);

@@ -226,7 +226,7 @@ impl Engine {
         uffd.register(probe.start, probe.len, REGISTER_WP)?;
         let can_move = uffd.features & feature::MOVE != 0 && settings.path != Path::Copy;
         let bin = if can_move {
-            movable(&uffd, &pool)?
+            movable(&uffd, &pool, &proc)?
         } else {
             None
         };
@@ -303,7 +303,11 @@ impl Engine {
 
 /// Prepares to move pages, and sees whether the kernel really can; `None` when
 /// it cannot.
-fn movable(uffd: &Uffd, pool: &Pool) -> Result<Option<(Uffd, Region)>, rustix::io::Errno> {
+fn movable(
+    uffd: &Uffd,
+    pool: &Pool,
+    proc: &Proc,
+) -> Result<Option<(Uffd, Region)>, rustix::io::Errno> {
     let region = pool.region();
     uffd.register(region.start, region.len, REGISTER_WP)?;
     let Ok(own) = Uffd::open(feature::MOVE) else {
@@ -315,8 +319,8 @@ fn movable(uffd: &Uffd, pool: &Pool) -> Result<Option<(Uffd, Region)>, rustix::i
     let source = Region::new(PAGE_SIZE)?;
     // SAFETY: a fresh mapping of one page.
     unsafe { core::ptr::write_volatile(source.start as *mut u8, 1) };
-    let there = uffd.move_pages(region.start, source.start, PAGE_SIZE, false, false);
-    let back = own.move_pages(bin.start, region.start, PAGE_SIZE, false, false);
+    let there = uffd.move_to_holes(proc, region.start, source.start, PAGE_SIZE)?;
+    let back = own.move_to_holes(proc, bin.start, region.start, PAGE_SIZE)?;
     let works = there.stopped.is_none() && back.stopped.is_none();
     bin.discard(bin.start, bin.len)?;
     Ok(works.then_some((own, bin)))

@@ -238,7 +238,7 @@ pub fn is_gone(pid: u32) -> bool {
             let mut poll = [PollFd::new(&fd, PollFlags::IN)];
             rustix::event::poll(&mut poll, Some(&now)) == Ok(1)
         }
-        Err(error) => error == rustix::io::Errno::SRCH,
+        Err(error) => error == Errno::SRCH,
     }
 }
 

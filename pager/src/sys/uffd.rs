@@ -267,17 +267,10 @@ impl Uffd {
     }
 
     /// Moves pages from `src` to `dst`, which must be registered here; see `sure`
-    /// for how far the answer can be trusted. With
+    /// for how far the answer can be trusted, which alone calls this. With
     /// `holes`, absent source pages are passed over; else they are an error.
     /// With `wake`, threads that wait for the destination go on.
-    pub fn move_pages(
-        &self,
-        dst: usize,
-        src: usize,
-        len: usize,
-        holes: bool,
-        wake: bool,
-    ) -> Transfer {
+    fn move_pages(&self, dst: usize, src: usize, len: usize, holes: bool, wake: bool) -> Transfer {
         let holes = if holes { MOVE_ALLOW_SRC_HOLES } else { 0 };
         let mode = holes | if wake { 0 } else { MOVE_DONTWAKE };
         self.transfer::<{ IOC_MOVE }>(dst, src, len, mode)

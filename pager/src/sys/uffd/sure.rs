@@ -24,18 +24,24 @@ impl Transfer {
         }
     }
 
-    /// With `more` bytes of `len` that have moved, too.
-    fn and(self, more: usize, len: usize) -> Transfer {
-        let done = self.done + more;
-        Transfer {
-            done,
-            stopped: match self.stopped {
-                _ if done == len => None,
-                // What stopped it is not known; who tries again is told.
-                _ if more > 0 => Some(Errno::AGAIN),
-                stopped => stopped,
-            },
+    /// What really was done of `len` bytes. `end` says, of the first byte that is
+    /// not counted, up to where they have moved.
+    fn corrected(
+        self,
+        len: usize,
+        end: impl FnOnce(usize) -> Result<usize, Errno>,
+    ) -> Result<Transfer, Errno> {
+        if !self.is_doubtful() {
+            return Ok(self);
         }
+        let done = end(self.done)?;
+        let stopped = match self.stopped {
+            _ if done == len => None,
+            // What stopped it is not known; who tries again is told.
+            _ if done > self.done => Some(Errno::AGAIN),
+            stopped => stopped,
+        };
+        Ok(Transfer { done, stopped })
     }
 }
 
@@ -51,18 +57,18 @@ impl Uffd {
         src: usize,
         len: usize,
     ) -> Result<Transfer, Errno> {
-        let t = self.move_pages(dst, src, len, false, false);
-        if !t.is_doubtful() {
-            return Ok(t);
-        }
-        let at = dst + t.done;
-        let mut there = Vec::new();
-        proc.occupied(at, dst + len, &mut there)?;
-        let end = there.iter().fold(at, |end, run| match run.start == end {
-            true => run.end,
-            false => end,
-        });
-        Ok(t.and(end - at, len))
+        let moved = self.move_pages(dst, src, len, false, false);
+        moved.corrected(len, |done| {
+            let mut there = Vec::new();
+            proc.occupied(dst + done, dst + len, &mut there)?;
+            let end = there.iter().fold(
+                dst + done,
+                |end, run| {
+                    if run.start == end { run.end } else { end }
+                },
+            );
+            Ok(end - dst)
+        })
     }
 
     /// Moves pages that, as the caller knows, are all there; with `holes`,
@@ -80,17 +86,15 @@ impl Uffd {
         holes: bool,
         wake: bool,
     ) -> Result<Transfer, Errno> {
-        let t = self.move_pages(dst, src, len, holes, wake);
-        if !t.is_doubtful() {
-            return Ok(t);
-        }
-        let at = src + t.done;
-        let mut left = Vec::new();
-        proc.occupied(at, src + len, &mut left)?;
-        let more = left.first().map_or(src + len, |run| run.start) - at;
-        if wake && more > 0 {
-            self.wake(dst + t.done, more);
-        }
-        Ok(t.and(more, len))
+        let moved = self.move_pages(dst, src, len, holes, wake);
+        moved.corrected(len, |done| {
+            let mut left = Vec::new();
+            proc.occupied(src + done, src + len, &mut left)?;
+            let end = left.first().map_or(len, |run| run.start - src);
+            if wake && end > done {
+                self.wake(dst + done, end - done);
+            }
+            Ok(end)
+        })
     }
 }
