@@ -105,7 +105,8 @@ pub(crate) fn write_json(path: &Path, totals: &Totals) -> io::Result<()> {
 /// The figures for people.
 pub(crate) fn summary(totals: &Totals, time: Duration) -> String {
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    let of_all = if totals.processes > 1 && totals.family_peak_bytes > 0 {
+    // Pages of files do not count there: of one large process it says less.
+    let of_all = if totals.family_peak_bytes > totals.peak_resident_bytes {
         let (n, peak) = (totals.processes, mib(totals.family_peak_bytes));
         format!(" (all {n} processes: {peak:.1} MiB)")
     } else {
