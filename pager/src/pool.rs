@@ -57,6 +57,7 @@ pub(crate) struct Pool {
     oldest: u32,
     newest: u32,
     standby: usize,
+    taken: u64,
 }
 
 impl Pool {
@@ -82,6 +83,7 @@ impl Pool {
             oldest: NONE,
             newest: NONE,
             standby: 0,
+            taken: 0,
         })
     }
 
@@ -103,6 +105,11 @@ impl Pool {
     /// Frames with memory and nothing in it.
     pub(crate) fn free(&self) -> usize {
         self.free.len()
+    }
+
+    /// How many free frames were taken in all.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// Evicted pages that servers have.
@@ -137,7 +144,9 @@ impl Pool {
 
     /// Takes up to `want` neighbouring free frames. Each is to be given a kind.
     pub(crate) fn take_free(&mut self, want: usize) -> Option<(u32, usize)> {
-        self.free.take(want)
+        let run = self.free.take(want)?;
+        self.taken += run.1 as u64;
+        Some(run)
     }
 
     /// A frame that was taken holds `page` as `kind`; or changes its kind.

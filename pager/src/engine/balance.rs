@@ -9,9 +9,19 @@ use tmem_wire::PAGE_SIZE;
 /// Fewer evictions than this can wait for a better moment.
 const LATER: usize = 64;
 
+/// How fast free frames are used up.
+#[derive(Debug, Default)]
+pub(super) struct Intake {
+    /// All that were taken until the last look.
+    taken: u64,
+    /// Frames in a millisecond.
+    rate: usize,
+}
+
 impl Engine {
     /// Looks how much memory is resident.
     pub(super) fn sample(&mut self, now: u64) {
+        self.watch_intake(now);
         self.sampled_ns = now;
         let Ok((resident, files)) = self.proc.resident_pages() else {
             return;
@@ -23,6 +33,16 @@ impl Engine {
         Figures::peak(&self.figures.peak_resident_bytes, bytes);
         self.stay_near();
         self.watch_growth(resident, now);
+    }
+
+    /// Looks how fast free frames are used up. It is forgotten slowly, so that
+    /// a program that reads in bursts finds its frames.
+    fn watch_intake(&mut self, now: u64) {
+        let taken = self.pool.taken();
+        let new = taken - core::mem::replace(&mut self.intake.taken, taken);
+        let ms = (now.saturating_sub(self.sampled_ns) / 1_000_000).max(1);
+        let rate = (new / ms) as usize;
+        self.intake.rate = rate.max(self.intake.rate - self.intake.rate.div_ceil(16));
     }
 
     /// Resident pages now, as far as this thread can know.
@@ -69,6 +89,7 @@ impl Engine {
             free: self.pool.free(),
             standby: self.pool.standby(),
             evictable: self.queue.pages() as usize,
+            intake: self.intake.rate,
             waiting: self.net.outstanding(Lane::Demand) > 0,
         })
     }

@@ -2,8 +2,9 @@
 
 use tmem_wire::PAGE_SIZE;
 
-/// The most frames that rest with nothing in them.
+/// The most frames that rest with nothing in them, and the fewest.
 const MAX_RESERVE: usize = 2048;
+const MIN_RESERVE: usize = 64;
 /// Resident pages of files, such as the program's code, that do not count: the
 /// kernel takes them back by itself when memory is short.
 const FILES: usize = 2048;
@@ -25,7 +26,7 @@ pub(crate) struct Budget {
     pub(crate) limit: usize,
     /// Frames with memory that the pool has.
     pub(crate) pool: usize,
-    /// Frames of these that have nothing in them.
+    /// Frames of these that have nothing in them, at most.
     pub(crate) reserve: usize,
     /// Pages that are left to the program even where files take up the budget:
     /// with fewer it would do little but wait.
@@ -47,6 +48,8 @@ pub(crate) struct Now {
     pub(crate) evictable: usize,
     /// An answer is waited for: what is done now takes no time of the program.
     pub(crate) waiting: bool,
+    /// Frames with nothing in them that are used up in a millisecond.
+    pub(crate) intake: usize,
 }
 
 /// What to do about it, in pages.
@@ -66,7 +69,7 @@ impl Budget {
         let pages = (bytes / PAGE_SIZE as u64) as usize;
         let pool = (pages / 8).clamp(512, 1 << 16);
         Budget {
-            target: pages - (pages / 64).min(1024),
+            target: pages - (pages / 64).min(512),
             pressure: pages - (pages / 16).min(4096),
             limit: pages + (pages / 40).min(1024),
             pool,
@@ -95,13 +98,16 @@ impl Budget {
         // Memory comes down by frames given back; they come from standby.
         let release = over.min(now.free);
         let free = now.free - release + room;
-        let short = self.reserve.saturating_sub(free) + (over - release);
+        // So many that runs of neighbours are found; what rests empty beyond that is
+        // missing elsewhere.
+        let reserve = (now.intake * 4).clamp(MIN_RESERVE, self.reserve);
+        let short = reserve.saturating_sub(free) + (over - release);
         let reclaim = short.min(now.standby);
         let kept = now.populated - release + room;
         let short = self.pool.saturating_sub(kept);
         // A few at a time are cheaper than one by one.
         let few = if now.waiting { 1 } else { FEW };
-        let short = if short < few && kept > self.reserve {
+        let short = if short < few && kept > reserve {
             0
         } else {
             short
@@ -144,12 +150,12 @@ mod tests {
         #[test]
         fn plans_can_be_carried_out_and_lead_to_the_target(
             resident in 4000usize..100_000, program in 0usize..60_000, free in 0usize..5000,
-            standby in 0usize..5000, writing in 0usize..3000,
+            standby in 0usize..5000, writing in 0usize..3000, intake in 0usize..1000,
         ) {
             let b = Budget::new(256 << 20);
             let mut now = Now {
                 resident, populated: free + standby + writing, free, standby,
-                evictable: program.min(resident), waiting: false,
+                evictable: program.min(resident), waiting: false, intake,
             };
             for _ in 0..10_000 {
                 let plan = b.plan(&now);

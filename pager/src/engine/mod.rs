@@ -183,6 +183,7 @@ struct Engine {
     /// Resident pages when it was looked last, and what [`Engine::held`] was.
     sampled: (usize, i64),
     sampled_ns: u64,
+    intake: balance::Intake,
     slow_ns: u64,
     /// When everything is evicted next.
     storm_ns: u64,

@@ -286,6 +286,7 @@ impl Engine {
             kin,
             sampled: (0, 0),
             sampled_ns: 0,
+            intake: super::balance::Intake::default(),
             slow_ns: 0,
             growth: Growth::default(),
             served_one: false,
