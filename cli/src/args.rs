@@ -18,6 +18,10 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Run a program with its cold memory on memory servers
     Run(RunArgs),
+    /// Speak RDMA for programs that are started by the preload line alone
+    ///
+    /// Prints a line to set in their environment, and stays.
+    Agent,
     /// Measure what tmem costs on this machine
     Bench(BenchArgs),
     /// What `bench` starts

@@ -53,7 +53,7 @@ impl Embedded {
     pub(crate) fn address(&self) -> ServerAddr {
         let addr = self.handle.addr();
         ServerAddr {
-            scheme: Scheme::Tcp,
+            scheme: Scheme::Any,
             host: addr.ip().to_string(),
             port: addr.port(),
         }

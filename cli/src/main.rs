@@ -1,5 +1,6 @@
 //! The `tmem` command.
 
+mod agent;
 mod args;
 mod bench;
 mod child;
@@ -34,6 +35,7 @@ fn main() {
     };
     std::process::exit(match args.command {
         args::Command::Run(args) => run::run(args),
+        args::Command::Agent => agent::run(),
         args::Command::Bench(args) => bench::run(&args),
         args::Command::BenchWorkload(args) => bench::workload(&args),
     });

@@ -3,10 +3,16 @@
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
-use tmem_config::{Level, Options, Partial, Size, check_local, ram_bytes, read_secret};
+use tmem_config::{
+    AGENT_VARIABLE, Level, Options, Partial, Scheme, ServerAddr, Size, check_local, ram_bytes,
+    read_secret,
+};
 use tmem_pager::stats::Totals;
+use tmem_rdma::Agent;
+use tmem_wire::FEATURE_RDMA;
 
 use crate::args::RunArgs;
 use crate::embedded::Embedded;
@@ -62,13 +68,13 @@ fn try_run(args: RunArgs) -> Result<i32, (i32, String)> {
     if !options.per_process {
         figures.limit(local);
     }
-    let checked = pageable(&found, &options);
+    let checked = pageable(&found, &mut options);
     // From here on signals are the program's; a server's threads get none.
     let blocked = signals::block();
-    let checked = checked.and_then(|library| Ok((library, embed(&mut options)?)));
+    let checked = checked.and_then(|ways| Ok((ways, embed(&mut options)?)));
     let (vars, unset) = match &checked {
-        Ok((library, _)) => (
-            variables(&options, local, library, &figures)?,
+        Ok((ways, _)) => (
+            variables(&options, local, ways, &figures)?,
             NOT_HANDED_ON.to_vec(),
         ),
         Err(reason) if options.strict => {
@@ -107,8 +113,16 @@ fn budget(options: &Options) -> Result<u64, (i32, String)> {
     Ok(local)
 }
 
-/// The library to preload, or why the program cannot be paged.
-pub(crate) fn pageable(program: &Path, options: &Options) -> Result<PathBuf, String> {
+/// What paging a program takes.
+pub(crate) struct Ways {
+    /// The library to preload.
+    pub(crate) library: PathBuf,
+    /// The agent for servers with RDMA.
+    pub(crate) agent: Option<Agent>,
+}
+
+/// What paging takes, or why the program cannot be paged.
+pub(crate) fn pageable(program: &Path, options: &mut Options) -> Result<Ways, String> {
     if let Some(reason) = program::obstacle(program) {
         return Err(format!("cannot page this program: {reason}"));
     }
@@ -119,10 +133,8 @@ pub(crate) fn pageable(program: &Path, options: &Options) -> Result<PathBuf, Str
                     /dev/userfaultfd"
             .to_owned());
     }
-    if !options.servers.is_empty() {
-        check_servers(options)?;
-    }
-    Ok(library)
+    let agent = check_servers(options)?;
+    Ok(Ways { library, agent })
 }
 
 /// Where no server is named, starts one, which lives as long as the answer.
@@ -136,32 +148,76 @@ pub(crate) fn embed(options: &mut Options) -> Result<Option<Embedded>, String> {
     Ok(Some(embedded))
 }
 
-fn check_servers(options: &Options) -> Result<(), String> {
+/// Checks the servers that are named, and chooses how they are reached; the agent
+/// for those with RDMA.
+fn check_servers(options: &mut Options) -> Result<Option<Agent>, String> {
+    if options.servers.is_empty() {
+        return Ok(None);
+    }
+    let level = options.log;
+    let mut agent = None;
+    let mut get = || {
+        let agent = agent.get_or_insert_with(|| start_agent(level).map_err(|e| e.to_string()));
+        agent.clone()
+    };
+    let forced = options.servers.iter().any(|s| s.scheme == Scheme::Rdma);
+    let asked = if forced {
+        get()
+    } else {
+        Err("no server with RDMA was named".to_owned())
+    };
     let secret = options.secret_file.as_deref().map(read_secret).transpose();
     let secret = secret.map_err(|e| e.to_string())?;
     let mut problems = Vec::new();
-    let answers = servers::check(&options.servers, secret.as_deref());
-    for (server, answer) in options.servers.iter().zip(answers) {
-        if let Err(text) = answer {
-            problems.push(format!("server {server} {text}"));
+    let by = asked.as_ref().map_err(String::as_str);
+    let answers = servers::check(&options.servers, secret.as_deref(), by);
+    for (server, answer) in options.servers.iter_mut().zip(answers) {
+        match answer {
+            Err(text) => problems.push(format!("server {server} {text}")),
+            Ok(features) if server.scheme == Scheme::Any && features & FEATURE_RDMA != 0 => {
+                let by_rdma = ServerAddr {
+                    scheme: Scheme::Rdma,
+                    ..server.clone()
+                };
+                // Where it does not work, TCP does.
+                let reached = get().and_then(|a| servers::ask(&by_rdma, secret.as_deref(), Ok(&a)));
+                match reached {
+                    Ok(_) => *server = by_rdma,
+                    Err(text) if level >= Level::Info => {
+                        eprintln!("tmem: server {server} is used over TCP; over RDMA it {text}");
+                    }
+                    Err(_) => {}
+                }
+            }
+            Ok(_) => {}
         }
     }
     if problems.len() == options.servers.len() {
         return Err(problems.join("; "));
     }
-    if options.log >= Level::Warn {
+    if level >= Level::Warn {
         problems
             .iter()
             .for_each(|text| eprintln!("tmem: {text}; going on with the others"));
     }
-    Ok(())
+    let used = options.servers.iter().any(|s| s.scheme == Scheme::Rdma);
+    Ok(agent.and_then(Result::ok).filter(|_| used))
+}
+
+/// An agent within this process.
+pub(crate) fn start_agent(level: Level) -> Result<Agent, tmem_rdma::Error> {
+    Agent::start(Arc::new(move |text| {
+        if level >= Level::Warn {
+            eprintln!("tmem: {text}");
+        }
+    }))
 }
 
 /// What the shim finds in its environment.
 pub(crate) fn variables(
     options: &Options,
     local: u64,
-    library: &Path,
+    ways: &Ways,
     figures: &Figures,
 ) -> Result<Vec<(&'static str, OsString)>, (i32, String)> {
     let absolute = |path: &PathBuf| std::path::absolute(path).map_err(own);
@@ -177,7 +233,10 @@ pub(crate) fn variables(
     };
     let mut vars = effective.to_env();
     vars.push(("TMEM_STATS_SHM", figures.path().into()));
-    vars.push(("LD_PRELOAD", library::preload(library)));
+    vars.push(("LD_PRELOAD", library::preload(&ways.library)));
+    if let Some(agent) = &ways.agent {
+        vars.push((AGENT_VARIABLE, agent.addr().to_string().into()));
+    }
     Ok(vars)
 }
 

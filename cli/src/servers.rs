@@ -2,20 +2,29 @@
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use tmem_config::{Scheme, ServerAddr};
-use tmem_wire::{HEADER_LEN, Header, Hello, HelloReply, Op, SessionId, Status, VERSION, auth};
+use tmem_rdma::Agent;
+use tmem_wire::{
+    Features, HEADER_LEN, Header, Hello, HelloReply, Op, SessionId, Status, VERSION, auth,
+};
 
 /// For connecting, and for each answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Asks all servers at the same time; for each, what is wrong with it.
-pub(crate) fn check(servers: &[ServerAddr], secret: Option<&[u8]>) -> Vec<Result<(), String>> {
+/// Asks all servers at the same time; for each, what it can do, or what is wrong
+/// with it. Those with RDMA are asked through the agent.
+pub(crate) fn check(
+    servers: &[ServerAddr],
+    secret: Option<&[u8]>,
+    agent: Result<&Agent, &str>,
+) -> Vec<Result<Features, String>> {
     std::thread::scope(|scope| {
         let asked: Vec<_> = servers
             .iter()
-            .map(|server| scope.spawn(move || ask(server, secret)))
+            .map(|server| scope.spawn(move || ask(server, secret, agent)))
             .collect();
         asked
             .into_iter()
@@ -28,12 +37,23 @@ pub(crate) fn check(servers: &[ServerAddr], secret: Option<&[u8]>) -> Vec<Result
     })
 }
 
-fn ask(server: &ServerAddr, secret: Option<&[u8]>) -> Result<(), String> {
-    if server.scheme == Scheme::Rdma {
-        return Err("cannot be reached: this build has no RDMA".to_owned());
-    }
-    let mut stream = connect(server).map_err(|e| format!("cannot be reached: {e}"))?;
-    talk(&mut stream, secret).map_err(|error| match error {
+/// Asks one server.
+pub(crate) fn ask(
+    server: &ServerAddr,
+    secret: Option<&[u8]>,
+    agent: Result<&Agent, &str>,
+) -> Result<Features, String> {
+    let unreachable = |e: &dyn std::fmt::Display| format!("cannot be reached: {e}");
+    let talked = match server.scheme {
+        Scheme::Any | Scheme::Tcp => {
+            talk(&mut connect(server).map_err(|e| unreachable(&e))?, secret)
+        }
+        Scheme::Rdma => {
+            let agent = agent.map_err(|e| unreachable(&e))?;
+            talk(&mut dial(server, agent)?, secret)
+        }
+    };
+    talked.map_err(|error| match error {
         Talk::Said(text) => text,
         Talk::Lost(e)
             if matches!(
@@ -63,6 +83,22 @@ fn connect(server: &ServerAddr) -> io::Result<TcpStream> {
     Err(last)
 }
 
+fn dial(server: &ServerAddr, agent: &Agent) -> Result<UnixStream, String> {
+    let mut last = "the name has no address".to_owned();
+    let addresses = (server.host.as_str(), server.port).to_socket_addrs();
+    for address in addresses.map_err(|e| format!("cannot be reached: {e}"))? {
+        match agent.dial(address) {
+            Ok(stream) => {
+                let patience = stream.set_read_timeout(Some(PATIENCE));
+                let patience = patience.and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
+                return patience.map(|()| stream).map_err(|e| e.to_string());
+            }
+            Err(error) => last = error.to_string(),
+        }
+    }
+    Err(format!("cannot be reached: {last}"))
+}
+
 enum Talk {
     Said(String),
     Lost(io::Error),
@@ -75,7 +111,7 @@ impl From<io::Error> for Talk {
     }
 }
 
-fn talk(stream: &mut (impl Read + Write), secret: Option<&[u8]>) -> Result<(), Talk> {
+fn talk(stream: &mut (impl Read + Write), secret: Option<&[u8]>) -> Result<Features, Talk> {
     let nonce = random()?;
     let hello = Hello {
         min_version: VERSION,
@@ -115,7 +151,7 @@ fn talk(stream: &mut (impl Read + Write), secret: Option<&[u8]>) -> Result<(), T
     if reply.free_pages == 0 {
         return Err(Talk::Said("is full".to_owned()));
     }
-    Ok(())
+    Ok(reply.features)
 }
 
 fn exchange(

@@ -142,7 +142,7 @@ fn wrong_flags_are_told_before_anything_is_measured() {
         (&["--local", "150"][..], "allowed: percents"),
         (&["--only", "disk"], "allowed: floors, patterns"),
         (&["--size", "lots"], "is not a size"),
-        (&["--server", "rdma://x:1"], "no RDMA"),
+        (&["--server", "rdma://x:1"], "cannot be reached"),
         (&["--size", "96M", "--local", "5"], "at least 16M"),
         (&["--size", "1000T"], "use a smaller --size"),
         (&["--json", "/nowhere/at/all"], "no file can be written"),

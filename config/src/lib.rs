@@ -3,6 +3,7 @@
 //! Each place gives a [`Partial`]; [`Partial::or`] lays one over another (flag
 //! over environment over file) and [`Partial::finish`] fills in defaults.
 
+mod agent;
 mod budget;
 mod error;
 mod file;
@@ -11,6 +12,7 @@ mod secret;
 mod server;
 mod size;
 
+pub use agent::{AGENT_VARIABLE, AgentAddr};
 pub use budget::{MIN_LOCAL, check_local, ram_bytes};
 pub use error::{ConfigError, Invalid};
 pub use options::{Evict, Level, Options, PagePath, Partial};

@@ -13,7 +13,10 @@ pub const SERVER_ALLOWED: &str =
 /// How a server is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scheme {
-    /// TCP; what an address without a scheme means.
+    /// RDMA where both ends can, else TCP; what an address without a scheme
+    /// means.
+    Any,
+    /// TCP.
     Tcp,
     /// RDMA.
     Rdma,
@@ -33,9 +36,11 @@ pub struct ServerAddr {
 /// Writes a form that parses as the same address.
 impl fmt::Display for ServerAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.scheme == Scheme::Rdma {
-            f.write_str("rdma://")?;
-        }
+        f.write_str(match self.scheme {
+            Scheme::Any => "",
+            Scheme::Tcp => "tcp://",
+            Scheme::Rdma => "rdma://",
+        })?;
         if self.host.contains(':') {
             write!(f, "[{}]:{}", self.host, self.port)
         } else {
@@ -51,7 +56,7 @@ impl FromStr for ServerAddr {
         let invalid = |reason: &str| Invalid::new(text, reason, SERVER_ALLOWED);
         let trimmed = text.trim();
         let (scheme, rest) = match trimmed.split_once("://") {
-            None => (Scheme::Tcp, trimmed),
+            None => (Scheme::Any, trimmed),
             Some(("tcp", rest)) => (Scheme::Tcp, rest),
             Some(("rdma", rest)) => (Scheme::Rdma, rest),
             Some(_) => return Err(invalid("has an unknown scheme")),
@@ -107,11 +112,12 @@ pub fn parse_servers(text: &str) -> Result<Vec<ServerAddr>, Invalid> {
 }
 
 /// The servers without repetitions: one named twice would be asked twice for
-/// the same memory.
+/// the same memory, however it is reached.
 pub(crate) fn unique(servers: Vec<ServerAddr>) -> Vec<ServerAddr> {
     let mut unique: Vec<ServerAddr> = Vec::with_capacity(servers.len());
     for server in servers {
-        if !unique.contains(&server) {
+        let same = |s: &ServerAddr| s.host == server.host && s.port == server.port;
+        if !unique.iter().any(same) {
             unique.push(server);
         }
     }
@@ -123,9 +129,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn tcp(host: &str, port: u16) -> ServerAddr {
+    fn any(host: &str, port: u16) -> ServerAddr {
         ServerAddr {
-            scheme: Scheme::Tcp,
+            scheme: Scheme::Any,
             host: host.into(),
             port,
         }
@@ -133,12 +139,16 @@ mod tests {
 
     #[test]
     fn the_documented_forms_are_read() {
-        assert_eq!("node1:7070".parse(), Ok(tcp("node1", 7070)));
-        assert_eq!("tcp://10.0.0.1:1".parse(), Ok(tcp("10.0.0.1", 1)));
-        assert_eq!("[::1]:7070".parse(), Ok(tcp("::1", 7070)));
+        assert_eq!("node1:7070".parse(), Ok(any("node1", 7070)));
+        let tcp = ServerAddr {
+            scheme: Scheme::Tcp,
+            ..any("10.0.0.1", 1)
+        };
+        assert_eq!("tcp://10.0.0.1:1".parse(), Ok(tcp));
+        assert_eq!("[::1]:7070".parse(), Ok(any("::1", 7070)));
         let rdma = ServerAddr {
             scheme: Scheme::Rdma,
-            ..tcp("a-b.c_d", 65535)
+            ..any("a-b.c_d", 65535)
         };
         assert_eq!("rdma://a-b.c_d:65535".parse(), Ok(rdma));
     }
@@ -146,7 +156,7 @@ mod tests {
     #[test]
     fn a_list_keeps_order_and_drops_repetitions() {
         let list = parse_servers("b:2, a:1,tcp://b:2,[::1]:3").unwrap();
-        assert_eq!(list, [tcp("b", 2), tcp("a", 1), tcp("::1", 3)]);
+        assert_eq!(list, [any("b", 2), any("a", 1), any("::1", 3)]);
     }
 
     #[test]
@@ -177,12 +187,13 @@ mod tests {
     }
 
     fn host() -> impl Strategy<Value = String> {
-        let v6 = any::<u128>().prop_map(|bits| Ipv6Addr::from(bits).to_string());
+        let v6 =
+            proptest::arbitrary::any::<u128>().prop_map(|bits| Ipv6Addr::from(bits).to_string());
         prop_oneof!["[a-z0-9]([a-z0-9-]{0,10}[a-z0-9])?(\\.[a-z]{1,5}){0,2}", v6]
     }
 
     fn server() -> impl Strategy<Value = ServerAddr> {
-        let scheme = prop_oneof![Just(Scheme::Tcp), Just(Scheme::Rdma)];
+        let scheme = prop_oneof![Just(Scheme::Any), Just(Scheme::Tcp), Just(Scheme::Rdma)];
         (scheme, host(), 1u16..).prop_map(|(scheme, host, port)| ServerAddr { scheme, host, port })
     }
 

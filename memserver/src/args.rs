@@ -2,6 +2,7 @@
 
 use crate::file::{File, Parsed, read};
 use std::error::Error;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use tmem_config::{Level, Size};
@@ -18,6 +19,10 @@ pub(crate) struct Args {
     /// [default: 127.0.0.1:7070]
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
+    /// Where to listen for RDMA too, an address of an RDMA device; port 0 takes
+    /// that of --listen
+    #[arg(long, value_name = "IP:PORT")]
+    rdma: Option<SocketAddr>,
     /// Memory to give at most: bytes, 512M, 64G, or 50% of RAM [default: 50%]
     #[arg(long, value_name = "SIZE")]
     capacity: Option<Size>,
@@ -59,6 +64,7 @@ impl Args {
         let grace = self.grace.or(file.grace);
         let config = Config {
             listen: self.listen.or(file.listen).unwrap_or(defaults.listen),
+            rdma: self.rdma.or(file.rdma.map(|r| r.0)),
             capacity: bytes(self.capacity, file.capacity, "50%".parse()?),
             slab_size: bytes(self.slab_size, file.slab_size, slab),
             secret: secret.map(|p| tmem_config::read_secret(&p)).transpose()?,

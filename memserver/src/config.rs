@@ -2,6 +2,7 @@
 
 use crate::Error;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tmem_config::Level;
@@ -18,6 +19,9 @@ pub type Log = Arc<dyn Fn(Level, &str) + Send + Sync>;
 pub struct Config {
     /// Where to listen, `host:port`; port 0 takes a free one.
     pub listen: String,
+    /// Where to listen for RDMA too: an address of an RDMA device. Port 0 takes
+    /// that of `listen`, or a free one where that is taken.
+    pub rdma: Option<SocketAddr>,
     /// The most memory that slabs may have in all, in bytes.
     pub capacity: u64,
     /// Bytes of each slab, a multiple of 4096; no larger than the capacity is
@@ -38,6 +42,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             listen: "127.0.0.1:7070".to_owned(),
+            rdma: None,
             capacity: 1 << 30,
             slab_size: 16 << 20,
             secret: None,
@@ -52,6 +57,7 @@ impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
             .field("listen", &self.listen)
+            .field("rdma", &self.rdma)
             .field("capacity", &self.capacity)
             .field("slab_size", &self.slab_size)
             .field("secret", &self.secret.as_ref().map(|_| "…"))

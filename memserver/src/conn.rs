@@ -3,6 +3,7 @@
 use crate::greeting::greet;
 use crate::inbox::Inbox;
 use crate::link::Link;
+use crate::one_sided;
 use crate::outbox::Outbox;
 use crate::server::Shared;
 use crate::sessions::{Left, Session, bytes};
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use tmem_verbs::Domain;
 use tmem_wire::{HEADER_LEN, Header, MAX_RUN, Op, SessionId, Status, decode_slab_list};
 
 /// How long a connection that was refused may take to read why.
@@ -23,6 +25,8 @@ pub(crate) struct Conn {
     pub(crate) link: Arc<Link>,
     pub(crate) inbox: Inbox,
     pub(crate) out: Outbox,
+    /// Where memory is registered for the client, if it came over RDMA.
+    pub(crate) domain: Option<Arc<Domain>>,
 }
 
 /// Why a connection ends.
@@ -69,6 +73,10 @@ impl Conn {
         };
         if let Some(session) = session {
             let id = session.id;
+            if self.domain.is_some() {
+                // Before another connection may take this one's place.
+                session.end_keys_of(self.key);
+            }
             // So that the memory is gone when the session is.
             drop(session);
             let now = Instant::now();
@@ -96,7 +104,8 @@ impl Conn {
         };
         match Header::decode(&head) {
             Ok(header) if !header.reply => {
-                self.inbox.prompt = header.prompt;
+                // Through a pump there is no use in being awake here only.
+                self.inbox.prompt = header.prompt && !self.link.is_pumped();
                 Ok(header)
             }
             Ok(header) => Err(refused(header, "a reply where a request was expected")),
@@ -205,6 +214,7 @@ impl Conn {
                 Vec::new()
             }),
             Op::Share => self.share(session),
+            Op::Keys => one_sided::key(self, header, session),
             Op::Stats => Ok(self.shared.stats().encode().to_vec()),
             Op::Bye => return Err(End::Bye(*header)),
             _ => Err(Status::BadRequest),

@@ -46,6 +46,9 @@ pub enum Error {
     /// The secret is empty.
     #[error("an empty secret protects nothing; give one of at least one byte, or none")]
     EmptySecret,
+    /// RDMA was asked for and is not to be had.
+    #[error(transparent)]
+    Rdma(#[from] tmem_verbs::Error),
     /// Something that every server needs was refused by the system.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),

@@ -3,6 +3,7 @@
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 use std::fmt;
 use std::marker::PhantomData;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use tmem_config::{Level, Size};
@@ -12,6 +13,7 @@ use tmem_config::{Level, Size};
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(crate) struct File {
     pub(crate) listen: Option<String>,
+    pub(crate) rdma: Option<Parsed<SocketAddr>>,
     pub(crate) capacity: Option<Parsed<Size>>,
     pub(crate) slab_size: Option<Parsed<Size>>,
     pub(crate) secret_file: Option<PathBuf>,

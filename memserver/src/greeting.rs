@@ -78,7 +78,7 @@ fn bare(conn: &Conn) -> HelloReply {
     let pool = conn.shared.sessions.pool();
     HelloReply {
         version: VERSION,
-        features: 0,
+        features: conn.shared.features,
         slab_pages: pool.slab_pages(),
         session: SessionId::NEW,
         instance: conn.shared.instance,

@@ -2,19 +2,22 @@
 
 use crate::sessions::Cut;
 use std::io;
-use std::net::{Shutdown, TcpStream};
-use std::os::fd::AsRawFd;
+use std::net::TcpStream;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// A socket, which other threads can cut.
 #[derive(Debug)]
 pub(crate) struct Link {
-    stream: TcpStream,
+    socket: OwnedFd,
     cut: AtomicBool,
     greeted: AtomicBool,
     /// The client is on the same machine.
     is_local: bool,
+    /// It comes through a pump, from another kind of connection.
+    is_pumped: bool,
 }
 
 /// A piece of memory to send from or receive into.
@@ -48,7 +51,7 @@ impl Cut for Link {
     fn cut(&self) {
         self.cut.store(true, Ordering::Release);
         // An error means that the connection is gone already.
-        let _ = self.stream.shutdown(Shutdown::Both);
+        let _ = self.shutdown(libc::SHUT_RDWR);
     }
 
     fn is_dead(&self) -> bool {
@@ -63,10 +66,11 @@ impl Link {
         stream.set_nodelay(true)?;
         let is_local = stream.local_addr()?.ip() == stream.peer_addr()?.ip();
         let link = Link {
-            stream,
-            is_local,
+            socket: stream.into(),
             cut: AtomicBool::new(false),
             greeted: AtomicBool::new(false),
+            is_local,
+            is_pumped: false,
         };
         // A machine that vanished is noticed after half a minute or so.
         link.option(libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
@@ -74,6 +78,23 @@ impl Link {
         link.option(libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, 5)?;
         link.option(libc::IPPROTO_TCP, libc::TCP_KEEPCNT, 4)?;
         Ok(link)
+    }
+
+    /// Takes over an end of a pair, whose other end is pumped from and to a
+    /// client.
+    pub(crate) fn pumped(stream: UnixStream) -> Link {
+        Link {
+            socket: stream.into(),
+            cut: AtomicBool::new(false),
+            greeted: AtomicBool::new(false),
+            is_local: false,
+            is_pumped: true,
+        }
+    }
+
+    /// Whether requests and answers come through a pump.
+    pub(crate) fn is_pumped(&self) -> bool {
+        self.is_pumped
     }
 
     /// The client has greeted: it is no stranger any more.
@@ -148,6 +169,13 @@ impl Link {
 
     /// Receives up to `len` bytes and throws them away; 0 at the end.
     pub(crate) fn skip(&self, len: usize) -> io::Result<usize> {
+        if self.is_pumped {
+            // Only TCP throws away by itself.
+            let mut waste = [0u8; 16 << 10];
+            let (to, len) = (waste.as_mut_ptr(), len.min(waste.len()));
+            // SAFETY: room for so many bytes.
+            return retry(|| unsafe { libc::recv(self.fd(), to.cast(), len, 0) });
+        }
         // SAFETY: with MSG_TRUNC the kernel writes nothing.
         retry(|| unsafe { libc::recv(self.fd(), std::ptr::null_mut(), len, libc::MSG_TRUNC) })
     }
@@ -193,7 +221,7 @@ impl Link {
     /// Ends the connection so that what was sent still arrives: the other
     /// side's bytes are thrown away until it has closed, or the deadline.
     pub(crate) fn linger(&self, deadline: Instant) {
-        if self.stream.shutdown(Shutdown::Write).is_err() {
+        if self.shutdown(libc::SHUT_WR).is_err() {
             return;
         }
         while self.wait(deadline).is_ok() && Instant::now() < deadline {
@@ -222,8 +250,14 @@ impl Link {
         Ok(())
     }
 
+    fn shutdown(&self, how: i32) -> io::Result<()> {
+        // SAFETY: the call takes no memory.
+        retry(|| unsafe { libc::shutdown(self.fd(), how) as isize })?;
+        Ok(())
+    }
+
     fn fd(&self) -> i32 {
-        self.stream.as_raw_fd()
+        self.socket.as_raw_fd()
     }
 }
 

@@ -12,6 +12,10 @@ use std::sync::Arc;
 use tmem_config::Level;
 use tmem_memserver::Server;
 
+/// Descriptors of a connection over RDMA: its pair of sockets, two channels of
+/// events, and what the device's library takes.
+const RDMA_DESCRIPTORS: u64 = 6;
+
 /// Descriptors beside those of connections.
 const OTHER_DESCRIPTORS: u64 = 32;
 
@@ -49,17 +53,24 @@ fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         ));
     }
     let wanted = config.max_connections;
-    match allow_descriptors(wanted as u64 + OTHER_DESCRIPTORS) {
-        Ok(allowed) if allowed < wanted as u64 + OTHER_DESCRIPTORS => warn(&format!(
+    let each = config.rdma.map_or(1, |_| RDMA_DESCRIPTORS);
+    let descriptors = (wanted as u64)
+        .saturating_mul(each)
+        .saturating_add(OTHER_DESCRIPTORS);
+    match allow_descriptors(descriptors) {
+        Ok(allowed) if allowed < descriptors => warn(&format!(
             "{allowed} open files are allowed, too few for {wanted} connections: raise `ulimit -n`"
         )),
         _ => {}
     }
     let handle = Server::bind(config)?.spawn()?;
     let mut out = std::io::stdout();
+    let rdma = handle
+        .rdma_addr()
+        .map_or(String::new(), |addr| format!(", RDMA on {addr}"));
     writeln!(
         out,
-        "tmem-memserver: ready on {} with {capacity} bytes",
+        "tmem-memserver: ready on {} with {capacity} bytes{rdma}",
         handle.addr()
     )?;
     out.flush()?;

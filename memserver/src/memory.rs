@@ -1,11 +1,12 @@
 //! Slabs: page memory taken from the kernel and given back to it.
 
 use crate::bitmap::{Bitmap, Run, runs};
+use crate::keys::Keys;
 use std::io;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tmem_wire::PAGE_SIZE;
+use tmem_wire::{PAGE_SIZE, Status};
 
 /// What all slabs of a server are taken from: one range of addresses, so that
 /// the number of slabs is not bound by the kernel's limit on mappings.
@@ -82,12 +83,17 @@ impl Pool {
         let present = Arc::new(Bitmap::new(self.slab_pages));
         let memory = Memory {
             number,
-            owners: Mutex::new(vec![present.clone()]),
+            owners: Mutex::new(Owners {
+                present: vec![present.clone()],
+                pins: 0,
+                writers: 0,
+            }),
             pool: self.clone(),
         };
         Some(Slab {
             memory: Arc::new(memory),
             present,
+            keys: Keys::default(),
         })
     }
 
@@ -109,14 +115,24 @@ impl Drop for Pool {
 #[derive(Debug)]
 struct Memory {
     number: u64,
-    /// What each owner has stored. A page's memory is given back when it is in
-    /// none of them.
-    owners: Mutex<Vec<Arc<Bitmap>>>,
+    owners: Mutex<Owners>,
     pool: Arc<Pool>,
 }
 
+/// Who has a slab. What no owner has stored is zeros, or partly received.
+#[derive(Debug)]
+struct Owners {
+    /// What each owner has stored. A page's memory is given back when it is in
+    /// none of them.
+    present: Vec<Arc<Bitmap>>,
+    /// Devices that may reach the memory, which then stays where it is.
+    pins: usize,
+    /// Those of them that may write it.
+    writers: usize,
+}
+
 impl Memory {
-    fn owners(&self) -> MutexGuard<'_, Vec<Arc<Bitmap>>> {
+    fn owners(&self) -> MutexGuard<'_, Owners> {
         // Nothing panics while it is held, and any state of it is valid.
         self.owners.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -130,6 +146,19 @@ impl Memory {
         unsafe { self.pool.base.as_ptr().add(before * PAGE_SIZE) }
     }
 
+    /// Gives pages back, or empties them where a device goes on with them.
+    fn empty(&self, owners: &Owners, start: u32, end: u32) {
+        if owners.pins == 0 {
+            self.give_back(start, end);
+            return;
+        }
+        let len = (end - start) as usize * PAGE_SIZE;
+        // SAFETY: the range lies within the slab, and nobody has references
+        // to it.
+        unsafe { self.at(start).write_bytes(0, len) };
+    }
+
+    /// The caller knows that no device has the slab.
     fn give_back(&self, start: u32, end: u32) {
         let len = (end - start) as usize * PAGE_SIZE;
         // SAFETY: the range lies within the slab. What cannot be given back is
@@ -146,12 +175,28 @@ impl Drop for Memory {
     }
 }
 
+/// Keeps a slab's memory where it is, as long as a device may reach it.
+#[derive(Debug)]
+pub(crate) struct Pin {
+    memory: Arc<Memory>,
+    write: bool,
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let mut owners = self.memory.owners();
+        owners.pins -= 1;
+        owners.writers -= usize::from(self.write);
+    }
+}
+
 /// One session's ownership of a slab. Dropping it gives the slab back, as far
 /// as no other session owns it.
 #[derive(Debug)]
 pub(crate) struct Slab {
     memory: Arc<Memory>,
     present: Arc<Bitmap>,
+    keys: Keys,
 }
 
 impl Slab {
@@ -160,16 +205,42 @@ impl Slab {
     pub(crate) fn share(&self) -> Slab {
         let mut owners = self.memory.owners();
         let present = Arc::new(self.present.copy());
-        owners.push(present.clone());
+        owners.present.push(present.clone());
         Slab {
             memory: self.memory.clone(),
             present,
+            keys: Keys::default(),
         }
     }
 
     /// Whether somebody else owns it too.
     pub(crate) fn is_shared(&self) -> bool {
-        self.memory.owners().len() > 1
+        self.memory.owners().present.len() > 1
+    }
+
+    /// The keys to it.
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// Keeps its memory where it is; for writing, only when nobody else has
+    /// it.
+    pub(crate) fn pin(&self, write: bool) -> Result<Pin, Status> {
+        let mut owners = self.memory.owners();
+        if write && owners.present.len() > 1 {
+            return Err(Status::Shared);
+        }
+        owners.pins += 1;
+        owners.writers += usize::from(write);
+        Ok(Pin {
+            memory: self.memory.clone(),
+            write,
+        })
+    }
+
+    /// Bytes of it.
+    pub(crate) fn len(&self) -> usize {
+        self.memory.pool.slab_pages as usize * PAGE_SIZE
     }
 
     /// The memory of `page`, which must be one of the slab's.
@@ -191,30 +262,38 @@ impl Slab {
         }
     }
 
+    /// Any page may hold what its owner has sent.
+    pub(crate) fn all_written(&self) {
+        self.written(0, self.memory.pool.slab_pages);
+    }
+
     /// This owner wants the pages no longer.
     pub(crate) fn discard(&self, start: u32, end: u32) {
         let owners = self.memory.owners();
         let mut gone = 0;
-        if owners.len() == 1 {
-            gone = self.present.clear(start, end);
-            self.memory.give_back(start, end);
+        if owners.present.len() == 1 {
+            // A device that may write does not say when it does.
+            if owners.writers == 0 {
+                gone = self.present.clear(start, end);
+            }
+            self.memory.empty(&owners, start, end);
         } else {
             let mine: Vec<Run> = self.runs(start, end).filter(|r| r.set).collect();
             for run in mine {
                 self.present.clear(run.start, run.end);
-                gone += self.give_back_unowned(&owners, run.start, run.end);
+                gone += self.empty_unowned(&owners, run.start, run.end);
             }
         }
         let stored = &self.memory.pool.stored;
         stored.fetch_sub(u64::from(gone), Ordering::Relaxed);
     }
 
-    /// Gives back those pages that no owner has stored; how many.
-    fn give_back_unowned(&self, owners: &[Arc<Bitmap>], start: u32, end: u32) -> u32 {
+    /// Gives back, or empties, those pages that no owner has stored; how many.
+    fn empty_unowned(&self, owners: &Owners, start: u32, end: u32) -> u32 {
         let mut gone = 0;
-        for run in runs(start, end, |p| owners.iter().any(|o| o.get(p))) {
+        for run in runs(start, end, |p| owners.present.iter().any(|o| o.get(p))) {
             if !run.set {
-                self.memory.give_back(run.start, run.end);
+                self.memory.empty(owners, run.start, run.end);
                 gone += run.end - run.start;
             }
         }
@@ -224,16 +303,18 @@ impl Slab {
 
 impl Drop for Slab {
     fn drop(&mut self) {
+        // No device may reach what the next owner is given.
+        self.keys.end();
         let mut owners = self.memory.owners();
-        owners.retain(|o| !Arc::ptr_eq(o, &self.present));
+        owners.present.retain(|o| !Arc::ptr_eq(o, &self.present));
         let mut gone = 0;
-        if owners.is_empty() {
+        if owners.present.is_empty() {
             // The memory goes with its last owner.
             gone = self.present.count();
         } else {
             let mine = self.runs(0, self.memory.pool.slab_pages);
             for run in mine.filter(|r| r.set) {
-                gone += self.give_back_unowned(&owners, run.start, run.end);
+                gone += self.empty_unowned(&owners, run.start, run.end);
             }
         }
         let stored = &self.memory.pool.stored;

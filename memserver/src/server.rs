@@ -1,10 +1,12 @@
 //! The server: its listener, and the threads of its connections.
 
+use crate::complaints::Complaints;
 use crate::conn::{Conn, random};
 use crate::inbox::Inbox;
 use crate::link::{Link, retry};
 use crate::memory::Pool;
 use crate::outbox::Outbox;
+use crate::rdma;
 use crate::sessions::{Cut, Sessions};
 use crate::{Config, Error};
 use std::collections::HashMap;
@@ -16,7 +18,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use tmem_config::Level;
-use tmem_wire::ServerStats;
+use tmem_verbs::{Domain, Listener};
+use tmem_wire::{FEATURE_RDMA, Features, ServerStats};
 
 /// How long a stranger may take to greet.
 const GREETING: Duration = Duration::from_secs(10);
@@ -41,9 +44,6 @@ const LOOK: Duration = Duration::from_secs(5);
 /// would be a quarter of an hour; the keep-alive sees only idle connections.
 const LOST: Duration = Duration::from_secs(30);
 
-/// Complaints about connections come at most this often.
-const SILENCE: Duration = Duration::from_secs(5);
-
 /// Connections by their numbers, in the order in which they came.
 type Links = HashMap<u64, Arc<Link>>;
 
@@ -54,6 +54,11 @@ pub(crate) struct Shared {
     pub(crate) instance: [u8; 16],
     pub(crate) pages_read: AtomicU64,
     pub(crate) pages_written: AtomicU64,
+    pub(crate) complaints: Complaints,
+    /// What every client is told that this server does.
+    pub(crate) features: Features,
+    /// Connections so far.
+    taken: AtomicU64,
     start: Instant,
     links: Mutex<Links>,
     /// A connection's thread ended.
@@ -83,6 +88,31 @@ impl Shared {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Says what clients may make happen again and again, not each time.
+    pub(crate) fn complain(&self, text: &str) {
+        if self.complaints.are_due(Instant::now()) {
+            self.config.say(Level::Warn, text);
+        }
+    }
+
+    /// Waits until something can be read, or for a while; `false` when it is
+    /// time to end.
+    pub(crate) fn wait(&self, listener: i32) -> bool {
+        let fd = |fd| libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        let mut fds = [fd(listener), fd(self.wake.as_raw_fd())];
+        // SAFETY: two descriptors, as said.
+        if retry(|| unsafe { libc::poll(fds.as_mut_ptr(), 2, LOOK.as_millis() as i32) as isize })
+            .is_err()
+        {
+            thread::sleep(REST);
+        }
+        !self.closing.load(Ordering::Acquire)
+    }
+
     fn shutdown(&self) {
         self.closing.store(true, Ordering::Release);
         let one = 1u64.to_ne_bytes();
@@ -97,12 +127,14 @@ pub struct Server {
     shared: Arc<Shared>,
     listener: TcpListener,
     addr: SocketAddr,
+    rdma: Option<Listener>,
 }
 
 /// A server that runs in threads of its own. Dropping it shuts it down.
 pub struct Handle {
     shared: Arc<Shared>,
     addr: SocketAddr,
+    rdma_addr: Option<SocketAddr>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -136,12 +168,24 @@ impl Server {
         let listener = TcpListener::bind(&addrs[..]).map_err(failed)?;
         listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
-        if config.secret.is_none() && !addr.ip().is_loopback() {
-            config.say(
-                Level::Warn,
-                &format!("whoever reaches {addr} can use this memory: give a secret, or listen on 127.0.0.1"),
-            );
+        let rdma = config
+            .rdma
+            .map(|at| rdma::listen(at, addr.port()))
+            .transpose()?;
+        let rdma_addr = rdma.as_ref().map(Listener::local_addr);
+        for addr in [Some(addr), rdma_addr].into_iter().flatten() {
+            if config.secret.is_none() && !addr.ip().is_loopback() {
+                config.say(
+                    Level::Warn,
+                    &format!("whoever reaches {addr} can use this memory: give a secret, or listen on 127.0.0.1"),
+                );
+            }
         }
+        if rdma.is_some() {
+            rdma::check_lock_limit(&config);
+        }
+        // Clients look for it where they look for TCP.
+        let same_port = rdma_addr.is_some_and(|at| at.port() == addr.port());
         // SAFETY: the call takes no memory.
         let wake =
             retry(|| unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) as isize })?;
@@ -158,6 +202,9 @@ impl Server {
             instance: random()?,
             pages_read: AtomicU64::new(0),
             pages_written: AtomicU64::new(0),
+            complaints: Complaints::default(),
+            features: if same_port { FEATURE_RDMA } else { 0 },
+            taken: AtomicU64::new(0),
             start: Instant::now(),
             links: Mutex::default(),
             ended: Condvar::new(),
@@ -168,6 +215,7 @@ impl Server {
             shared: Arc::new(shared),
             listener,
             addr,
+            rdma,
         })
     }
 
@@ -176,26 +224,30 @@ impl Server {
         self.addr
     }
 
+    /// Where it listens for RDMA, with the real port.
+    pub fn rdma_addr(&self) -> Option<SocketAddr> {
+        self.rdma.as_ref().map(Listener::local_addr)
+    }
+
     /// Its figures.
     pub fn stats(&self) -> ServerStats {
         self.shared.stats()
     }
 
     /// Serves until it is shut down, through a [`Handle`] of [`Server::spawn`].
-    pub fn run(self) {
+    pub fn run(mut self) {
+        let rdma = self.rdma.take().map(|listener| {
+            let shared = self.shared.clone();
+            thread::spawn(move || rdma::take_connections(&shared, listener))
+        });
         let keeper = {
             let shared = self.shared.clone();
             thread::spawn(move || shared.sessions.keep())
         };
-        let mut next = 1u64;
-        let mut said: Option<Instant> = None;
         let mut looked = Instant::now();
-        while self.wait() {
+        while self.shared.wait(self.listener.as_raw_fd()) {
             let taken = match self.listener.accept() {
-                Ok((stream, _)) => {
-                    next += 1;
-                    self.serve(stream, next)
-                }
+                Ok((stream, _)) => self.serve(stream),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(()),
                 Err(e) => {
                     thread::sleep(REST);
@@ -208,13 +260,12 @@ impl Server {
                 lost.for_each(|link| link.cut());
                 looked = Instant::now();
             }
-            if let Err(text) = taken
-                && said.is_none_or(|at| at.elapsed() >= SILENCE)
-            {
-                self.shared.config.say(Level::Warn, &text);
-                said = Some(Instant::now());
+            if let Err(text) = taken {
+                self.shared.complain(&text);
             }
         }
+        // A panic there was reported when it happened.
+        let _ = rdma.map(thread::JoinHandle::join);
         self.shared.sessions.close();
         let mut links = self.shared.links();
         while !links.is_empty() {
@@ -227,7 +278,6 @@ impl Server {
                 .0;
         }
         drop(links);
-        // A panic there was reported when it happened.
         let _ = keeper.join();
     }
 
@@ -237,71 +287,71 @@ impl Server {
     /// When the system gives no thread.
     pub fn spawn(self) -> Result<Handle, Error> {
         let (shared, addr) = (self.shared.clone(), self.addr);
+        let rdma_addr = self.rdma_addr();
         let thread = thread::Builder::new()
             .name("memserver".to_owned())
             .spawn(move || self.run())?;
         Ok(Handle {
             shared,
             addr,
+            rdma_addr,
             thread: Some(thread),
         })
     }
 
-    /// Waits for a client, or for a while; `false` when it is time to end.
-    fn wait(&self) -> bool {
-        let fd = |fd| libc::pollfd {
-            fd,
-            events: libc::POLLIN,
-            revents: 0,
-        };
-        let mut fds = [
-            fd(self.listener.as_raw_fd()),
-            fd(self.shared.wake.as_raw_fd()),
-        ];
-        // SAFETY: two descriptors, as said.
-        if retry(|| unsafe { libc::poll(fds.as_mut_ptr(), 2, LOOK.as_millis() as i32) as isize })
-            .is_err()
-        {
-            thread::sleep(REST);
-        }
-        !self.shared.closing.load(Ordering::Acquire)
-    }
-
-    fn serve(&self, stream: TcpStream, key: u64) -> Result<(), String> {
-        let shared = self.shared.clone();
+    fn serve(&self, stream: TcpStream) -> Result<(), String> {
         // It fails when the client is gone already.
-        let Ok(link) = Link::new(stream).map(Arc::new) else {
+        let Ok(link) = Link::new(stream) else {
             return Ok(());
         };
+        self.shared.serve(link, None, Conn::run)
+    }
+}
+
+impl Shared {
+    /// Has a thread serve a connection, by `run`.
+    pub(crate) fn serve(
+        self: &Arc<Shared>,
+        link: Link,
+        domain: Option<Arc<Domain>>,
+        run: impl FnOnce(Conn) + Send + 'static,
+    ) -> Result<(), String> {
+        let key = self.taken.fetch_add(1, Ordering::Relaxed) + 1;
+        let link = Arc::new(link);
         let mut links = self.with_room()?;
         links.insert(key, link.clone());
         drop(links);
         let conn = Conn {
-            shared: shared.clone(),
+            shared: self.clone(),
             key,
             link,
             inbox: Inbox::new(Instant::now() + GREETING),
             out: Outbox::default(),
+            domain,
         };
-        let guard = Leaving(shared.clone(), key);
+        let guard = Leaving(self.clone(), key);
         thread::Builder::new()
             .name(format!("client {key}"))
             .stack_size(STACK)
             .spawn(move || {
                 let _guard = guard;
-                conn.run();
+                run(conn);
             })
             .map(drop)
             .map_err(|e| format!("cannot serve a connection: {e}"))
     }
 
+    /// Fails when there is no room for one more, and none can be made.
+    pub(crate) fn check_room(&self) -> Result<(), String> {
+        self.with_room().map(drop)
+    }
+
     /// The connections, with room for one more: if need be, the one that has
     /// said nothing for longest makes it.
     fn with_room(&self) -> Result<MutexGuard<'_, Links>, String> {
-        let shared = &self.shared;
-        let mut links = shared.links();
+        let mut links = self.links();
         let patience = Instant::now() + ROOM;
-        while links.len() >= shared.config.max_connections {
+        while links.len() >= self.config.max_connections {
             let strangers = links.iter().filter(|(_, link)| link.is_stranger());
             let Some((_, link)) = strangers.min_by_key(|(key, _)| **key) else {
                 return Err("too many connections: one is turned away".to_owned());
@@ -310,7 +360,7 @@ impl Server {
                 return Err("too many connections: one is turned away".to_owned());
             }
             link.cut();
-            links = shared
+            links = self
                 .ended
                 .wait_timeout(links, REST)
                 .unwrap_or_else(PoisonError::into_inner)
@@ -324,6 +374,11 @@ impl Handle {
     /// Where the server listens, with the real port.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Where the server listens for RDMA, with the real port.
+    pub fn rdma_addr(&self) -> Option<SocketAddr> {
+        self.rdma_addr
     }
 
     /// Its figures.

@@ -54,7 +54,7 @@ pub(crate) struct Member {
 pub(crate) struct Session {
     pub(crate) id: SessionId,
     slabs: RwLock<Slabs>,
-    /// Held by WRITEs under way; SHARE waits for them.
+    /// Held by WRITEs, and KEYS for writing, under way; SHARE waits for them.
     pub(crate) writing: RwLock<()>,
 }
 
@@ -118,7 +118,17 @@ impl Session {
         }
         // The kernel takes its time to take memory back.
         drop(slabs);
+        // Another connection may still be sending from them.
+        gone.iter().for_each(|(_, slab)| slab.keys().end());
         Ok(())
+    }
+
+    /// Ends the keys of a connection.
+    pub(crate) fn end_keys_of(&self, connection: u64) {
+        let slabs = self.slabs.read().unwrap_or_else(PoisonError::into_inner);
+        let all: Vec<_> = slabs.map.values().cloned().collect();
+        drop(slabs);
+        all.iter().for_each(|slab| slab.end_keys_of(connection));
     }
 
     /// Every slab once more, for another session.
@@ -126,7 +136,10 @@ impl Session {
         // A page that is half received must not change after it is shared.
         let _writing = self.writing.write().unwrap_or_else(PoisonError::into_inner);
         let slabs = self.slabs.read().unwrap_or_else(PoisonError::into_inner);
-        let share = |(number, slab): (&u32, &Arc<Slab>)| (*number, Arc::new(slab.share()));
+        let share = |(number, slab): (&u32, &Arc<Slab>)| {
+            slab.end_write_keys();
+            (*number, Arc::new(slab.share()))
+        };
         Slabs {
             next: slabs.next,
             map: slabs.map.iter().map(share).collect(),

@@ -5,7 +5,9 @@ use std::ffi::{OsStr, OsString};
 use std::net::ToSocketAddrs;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use tmem_config::{Evict, Level, Options, PagePath, Scheme, ServerAddr, check_local, ram_bytes};
+use tmem_config::{
+    AgentAddr, Evict, Level, Options, PagePath, Scheme, ServerAddr, check_local, ram_bytes,
+};
 use tmem_pager::engine::fork::Will;
 use tmem_pager::engine::{self, PENDING, Path, Settings, UNPAGED};
 use tmem_pager::net;
@@ -181,9 +183,22 @@ fn secret(options: &Options) -> Result<Option<Vec<u8>>, String> {
 }
 
 fn endpoint(server: &ServerAddr) -> Result<net::Endpoint, String> {
-    if server.scheme == Scheme::Rdma {
-        return Err(format!("server {server}: this release has no RDMA"));
-    }
+    let agent = match server.scheme {
+        Scheme::Any | Scheme::Tcp => None,
+        Scheme::Rdma => {
+            let agent = AgentAddr::from_env().map_err(|e| e.to_string())?;
+            let agent = agent.ok_or_else(|| {
+                format!(
+                    "server {server}: RDMA takes an agent: start the program with `tmem run`, \
+                     or start `tmem agent` and set what it prints"
+                )
+            })?;
+            Some(net::Agent {
+                name: agent.name.into_bytes(),
+                token: agent.token,
+            })
+        }
+    };
     // Names are asked for now: the engine does without the C library.
     let addrs = (server.host.as_str(), server.port)
         .to_socket_addrs()
@@ -191,6 +206,7 @@ fn endpoint(server: &ServerAddr) -> Result<net::Endpoint, String> {
     Ok(net::Endpoint {
         name: server.to_string(),
         addrs: addrs.collect(),
+        agent,
     })
 }
 

@@ -13,10 +13,13 @@ pub struct MemServer {
     address: SocketAddr,
 }
 
+/// A free port, on loopback or the RDMA device.
+const ANYWHERE: &str = "127.0.0.1:0";
+
 impl MemServer {
     /// A server of `capacity` bytes on a free port.
     pub fn spawn(capacity: u64) -> MemServer {
-        MemServer::spawn_with(capacity, "127.0.0.1:0", &[])
+        MemServer::spawn_with(capacity, ANYWHERE, &[])
     }
 
     /// A server large enough for any test.
@@ -26,7 +29,16 @@ impl MemServer {
 
     /// A server on `listen` with further arguments.
     pub fn spawn_with(capacity: u64, listen: &str, args: &[&str]) -> MemServer {
-        let mut child = Command::new(artefacts::memserver())
+        let mut command = Command::new(artefacts::memserver());
+        let device = crate::scale::rdma().map(|ip| SocketAddr::from((ip, 0)).to_string());
+        let listen = match &device {
+            Some(device) if listen == ANYWHERE => {
+                command.args(["--rdma", device]);
+                device
+            }
+            _ => listen,
+        };
+        let mut child = command
             .args(["--listen", listen, "--capacity", &capacity.to_string()])
             .args(args)
             .stdin(Stdio::null())

@@ -109,9 +109,13 @@ impl Run {
 
     /// Under `tmem run` with these servers; none is the embedded one.
     pub fn servers(self, servers: impl IntoIterator<Item = SocketAddr>) -> Run {
+        let scheme = match crate::scale::rdma() {
+            Some(_) => "rdma://",
+            None => "",
+        };
         let flags = servers
             .into_iter()
-            .flat_map(|s| ["--server".to_owned(), s.to_string()]);
+            .flat_map(|s| ["--server".to_owned(), format!("{scheme}{s}")]);
         self.tmem().flags(flags)
     }
 

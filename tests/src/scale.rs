@@ -1,4 +1,5 @@
-//! Sizes: small enough for every change, or those of the promise.
+//! Sizes: small enough for every change, or those of the promise. And by what
+//! servers are reached.
 
 /// Whether `TMEM_TEST_SCALE=full` asks for full sizes.
 pub fn is_full() -> bool {
@@ -8,4 +9,11 @@ pub fn is_full() -> bool {
 /// `small`, or `full` when full sizes are asked for.
 pub fn pick<T>(small: T, full: T) -> T {
     if is_full() { full } else { small }
+}
+
+/// The address of this machine's RDMA device, if `TMEM_TEST_RDMA` names it:
+/// then servers listen there, and programs reach them over RDMA.
+pub fn rdma() -> Option<std::net::IpAddr> {
+    let text = std::env::var("TMEM_TEST_RDMA").ok()?;
+    Some(text.parse().expect("TMEM_TEST_RDMA is an address"))
 }

@@ -34,11 +34,14 @@ pub enum Op {
     Stats = 10,
     /// Ends the session at once, without the grace of a lost connection.
     Bye = 11,
+    /// Asks where a slab lies for one-sided access; only on a connection over
+    /// RDMA.
+    Keys = 12,
 }
 
 impl Op {
     /// Every operation.
-    pub const ALL: [Op; 11] = [
+    pub const ALL: [Op; 12] = [
         Op::Hello,
         Op::Auth,
         Op::Grant,
@@ -50,6 +53,7 @@ impl Op {
         Op::Ping,
         Op::Stats,
         Op::Bye,
+        Op::Keys,
     ];
 
     fn from_u8(v: u8) -> Option<Op> {
@@ -73,9 +77,10 @@ pub struct Header {
     pub len: u32,
     /// Chosen by the client, echoed by the server.
     pub id: u64,
-    /// Slab that READ, WRITE and DISCARD address.
+    /// Slab that READ, WRITE, DISCARD and KEYS address.
     pub slab: u32,
-    /// First page within the slab.
+    /// First page within the slab; the access wanted in a KEYS,
+    /// [`ACCESS_READ`](crate::ACCESS_READ) or [`ACCESS_WRITE`](crate::ACCESS_WRITE).
     pub page: u32,
     /// Pages of the run; slabs wanted in a GRANT.
     pub count: u32,

@@ -9,16 +9,21 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod agent;
 #[cfg(feature = "auth")]
 pub mod auth;
 mod error;
 mod header;
+mod keys;
 mod message;
 
+pub use agent::Preface;
 pub use error::{DecodeError, Status};
 pub use header::{HEADER_LEN, Header, Op, PAGE_SIZE};
+pub use keys::SlabKey;
 pub use message::{
-    Features, Hello, HelloReply, ServerStats, SessionId, decode_slab_list, encode_slab_list,
+    FEATURE_RDMA, Features, Hello, HelloReply, ServerStats, SessionId, decode_slab_list,
+    encode_slab_list,
 };
 
 /// The protocol version that this crate speaks.
@@ -26,6 +31,19 @@ pub const VERSION: u16 = 1;
 
 /// First bytes of a HELLO payload.
 pub const MAGIC: [u8; 4] = *b"TMEM";
+
+/// `page` of a KEYS that asks for reading.
+pub const ACCESS_READ: u32 = 0;
+
+/// `page` of a KEYS that asks for reading and writing.
+pub const ACCESS_WRITE: u32 = 1;
+
+/// Over RDMA: the most bytes of the stream that one SEND carries, and the bytes
+/// of each receive that is posted for it.
+pub const RDMA_SEND: usize = 8192;
+
+/// Over RDMA: the receives that each side keeps posted, at least.
+pub const RDMA_RECEIVES: usize = 16;
 
 /// The most pages one READ, WRITE or DISCARD may name.
 pub const MAX_RUN: u32 = 512;

@@ -20,9 +20,13 @@ impl core::fmt::Debug for SessionId {
     }
 }
 
-/// Bits of optional behaviour. None is defined yet: each side sends what it
-/// supports and uses what both do.
+/// Bits of optional behaviour: each side sends what it supports and uses what
+/// both do.
 pub type Features = u64;
+
+/// In the reply to a HELLO: the server takes connections over RDMA too, on the
+/// port of the same number.
+pub const FEATURE_RDMA: Features = 1;
 
 /// Payload of a HELLO request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -230,10 +234,10 @@ pub fn decode_slab_list(b: &[u8]) -> Result<Vec<u32>, DecodeError> {
         .collect())
 }
 
-struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl Reader<'_> {
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+    pub(crate) fn take<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let (head, rest) = self
             .0
             .split_first_chunk::<N>()
@@ -242,7 +246,7 @@ impl Reader<'_> {
         Ok(*head)
     }
 
-    fn end(&self) -> Result<(), DecodeError> {
+    pub(crate) fn end(&self) -> Result<(), DecodeError> {
         if self.0.is_empty() {
             Ok(())
         } else {

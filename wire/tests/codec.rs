@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use tmem_wire::{
     DecodeError, HEADER_LEN, Header, Hello, HelloReply, MAX_CONTROL, MAX_RUN, Op, PAGE_SIZE,
-    ServerStats, SessionId, Status, auth, decode_slab_list, encode_slab_list,
+    ServerStats, SessionId, SlabKey, Status, auth, decode_slab_list, encode_slab_list,
 };
 
 fn op() -> impl Strategy<Value = Op> {
@@ -52,6 +52,12 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn slab_key()(address: u64, key: u32, write: bool) -> SlabKey {
+        SlabKey { address, key, write }
+    }
+}
+
+prop_compose! {
     fn stats()(n: [u64; 8]) -> ServerStats {
         ServerStats {
             capacity_pages: n[0],
@@ -78,7 +84,7 @@ proptest! {
     fn a_header_of_any_bytes_is_the_one_that_encodes_to_them(mut bytes: [u8; HEADER_LEN], likely: bool) {
         if likely {
             // Most random bytes fail at the first field.
-            bytes[0] %= 13;
+            bytes[0] %= 14;
             bytes[1] %= 3;
             (bytes[2], bytes[3]) = (bytes[2] % 14, 0);
             (bytes[6], bytes[7]) = (bytes[6] % 2, 0);
@@ -106,20 +112,27 @@ proptest! {
 
     #[test]
     fn payloads_read_back(hello in hello(), reply in hello_reply(), stats in stats(),
-        slabs in prop::collection::vec(any::<u32>(), 0..200),
+        slabs in prop::collection::vec(any::<u32>(), 0..200), key in slab_key(),
     ) {
         prop_assert_eq!(Hello::decode(&hello.encode()), Ok(hello));
         prop_assert_eq!(HelloReply::decode(&reply.encode()), Ok(reply));
         prop_assert_eq!(ServerStats::decode(&stats.encode()), Ok(stats));
+        prop_assert_eq!(SlabKey::decode(&key.encode()), Ok(key));
         prop_assert_eq!(decode_slab_list(&encode_slab_list(&slabs)), Ok(slabs));
     }
 
     #[test]
     fn payloads_of_any_bytes_are_those_that_encode_to_them(
-        mut bytes in prop::collection::vec(any::<u8>(), 0..200), magic: bool, len in 0..4usize,
+        mut bytes in prop::collection::vec(any::<u8>(), 0..200), magic: bool, len in 0..5usize,
+        access in 0..3u8,
     ) {
         // Most random bytes have the wrong length or magic.
-        bytes.resize([bytes.len(), Hello::LEN, HelloReply::LEN, ServerStats::LEN][len], 0);
+        bytes.resize([bytes.len(), Hello::LEN, HelloReply::LEN, ServerStats::LEN, SlabKey::LEN][len], 0);
+        if len == 4 {
+            // Most random accesses are none.
+            bytes[12..].copy_from_slice(&[access, 0, 0, 0]);
+            prop_assert_eq!(SlabKey::decode(&bytes).is_ok(), access < 2);
+        }
         if magic && bytes.len() >= 8 {
             bytes[..4].copy_from_slice(b"TMEM");
             bytes[6..8].fill(0);
@@ -129,6 +142,9 @@ proptest! {
         }
         if let Ok(reply) = HelloReply::decode(&bytes) {
             prop_assert_eq!(&reply.encode()[..], &bytes);
+        }
+        if let Ok(key) = SlabKey::decode(&bytes) {
+            prop_assert_eq!(&key.encode()[..], &bytes);
         }
         if let Ok(stats) = ServerStats::decode(&bytes) {
             prop_assert_eq!(&stats.encode()[..], &bytes[..ServerStats::LEN]);
@@ -143,7 +159,8 @@ proptest! {
 
     #[test]
     fn payloads_cut_or_continued_are_refused(
-        hello in hello(), reply in hello_reply(), stats in stats(), cut in 0..100usize, more in 1..9usize,
+        hello in hello(), reply in hello_reply(), stats in stats(), key in slab_key(),
+        cut in 0..100usize, more in 1..9usize,
     ) {
         fn check<T>(bytes: &[u8], cut: usize, more: usize, decode: fn(&[u8]) -> Result<T, DecodeError>, grows: bool) {
             assert!(decode(&bytes[..cut % bytes.len()]).is_err());
@@ -152,6 +169,7 @@ proptest! {
         }
         check(&hello.encode(), cut, more, Hello::decode, false);
         check(&reply.encode(), cut, more, HelloReply::decode, false);
+        check(&key.encode(), cut, more, SlabKey::decode, false);
         check(&stats.encode(), cut, more, ServerStats::decode, true);
     }
 
@@ -259,6 +277,14 @@ fn the_bytes_are_as_written_down() {
     bytes.extend([[4; 16], [5; 16], [6; 16]].concat());
     bytes.extend(b"\x07\0\0\0\0\0\0\0\x08\0\0\0\0\0\0\0");
     assert_eq!(&reply.encode()[..], bytes);
+    let key = SlabKey {
+        address: 0x0807_0605_0403_0201,
+        key: 0x0d0c_0b0a,
+        write: true,
+    };
+    let bytes = [1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 1, 0, 0, 0];
+    assert_eq!(key.encode(), bytes);
+    assert_eq!(Header::request(Op::Keys, 0).encode()[0], 12);
     // HMAC-SHA256 of "tmem auth v1", sixteen 01 and sixteen 02 under "key", as
     // any other implementation computes it.
     let proof = auth::proof(b"key", &[1; 16], &[2; 16]);

@@ -15,7 +15,7 @@ use tmem_config::{Options, Partial};
 use super::work::Work;
 use crate::embedded::Embedded;
 use crate::figures::Figures;
-use crate::run::{NOT_HANDED_ON, embed, pageable, variables};
+use crate::run::{NOT_HANDED_ON, Ways, embed, pageable, variables};
 use crate::signals::{self, Blocked};
 use crate::{OWN_FAILURE, child};
 
@@ -43,7 +43,7 @@ impl Stop {
 /// What all workloads have in common.
 pub(super) struct Runner {
     options: Options,
-    library: PathBuf,
+    ways: Ways,
     program: PathBuf,
     blocked: Blocked,
     /// Ends with this, so that it is there for all workloads.
@@ -56,13 +56,13 @@ impl Runner {
         // A workload that ran without paging would measure nothing.
         options.strict = true;
         let program = std::env::current_exe().map_err(Stop::own)?;
-        let library = pageable(&program, &options).map_err(Stop::own)?;
+        let ways = pageable(&program, &mut options).map_err(Stop::own)?;
         // From here on signals are the workloads'; a server's threads get none.
         let blocked = signals::block();
         let embedded = embed(&mut options).map_err(Stop::own)?;
         Ok(Runner {
             options,
-            library,
+            ways,
             program,
             blocked,
             embedded,
@@ -131,7 +131,7 @@ impl Runner {
         let mut vars = self.variables(local, &figures)?;
         // The workload itself preloads the library where it is wanted.
         vars.retain(|(name, _)| !["LD_PRELOAD", "TMEM_STATS_SHM"].contains(name));
-        let library = self.library.clone();
+        let library = self.ways.library.clone();
         self.start(&Work::Start { count, library }, &vars)
     }
 
@@ -140,7 +140,7 @@ impl Runner {
         local: u64,
         figures: &Figures,
     ) -> Result<Vec<(&'static str, OsString)>, Stop> {
-        variables(&self.options, local, &self.library, figures).map_err(|(_, text)| Stop::own(text))
+        variables(&self.options, local, &self.ways, figures).map_err(|(_, text)| Stop::own(text))
     }
 
     fn start<T: DeserializeOwned>(

@@ -182,6 +182,7 @@ fn bad_flags_are_named() {
         (&["--log", "loud"], "error, warn, info or debug"),
         (&["--grace", "soon"], "--grace"),
         (&["--max-connections", "many"], "many"),
+        (&["--rdma", "node1"], "--rdma"),
         (&["--no-such-flag"], "--no-such-flag"),
         (&["stray"], "stray"),
     ] {
@@ -261,6 +262,7 @@ fn a_malformed_file_is_named_with_its_line() {
         ("log = \"loud\"", "error, warn, info or debug"),
         ("grace = \"soon\"", "line 1: "),
         ("listen = 7070", "line 1: "),
+        ("rdma = \"node1\"", "line 1: "),
         ("a = = b", "line 1: "),
         ("\0", "line 1: "),
         ("secret-file = \"none\"", "none: No such file"),
@@ -328,4 +330,26 @@ fn a_listener_for_others_without_a_secret_is_said() {
     child.kill().unwrap();
     let text = child.wait_with_output().unwrap().stderr;
     assert!(String::from_utf8(text).unwrap().contains("give a secret"));
+}
+
+/// Where there is a device, `tests/rdma.rs` has more to say.
+#[test]
+fn rdma_without_a_device_is_one_clear_error() {
+    if std::fs::read_dir("/sys/class/infiniband").is_ok_and(|d| d.count() > 0) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(
+        &folder.path().join("server.toml"),
+        "listen = \"127.0.0.1:0\"\nrdma = \"10.77.0.1:0\"\n",
+    );
+    for args in [
+        &["--listen", "127.0.0.1:0", "--rdma", "10.77.0.1:0"][..],
+        &["--config", &file],
+    ] {
+        let (status, text) = fails(args);
+        assert_eq!(status, 1, "{text}");
+        assert!(text.contains("RDMA"), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
 }

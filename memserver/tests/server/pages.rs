@@ -166,6 +166,9 @@ fn what_lies_outside_is_refused_and_the_connection_goes_on() {
         (run(Op::Hello, 0, 0, 0), &[], Status::BadRequest),
         (run(Op::Auth, 0, 0, 0), &[], Status::BadRequest),
         (run(Op::Stats, 0, 0, 0), &[0], Status::BadRequest),
+        // Only over RDMA.
+        (run(Op::Keys, slab, 0, 0), &[], Status::BadRequest),
+        (run(Op::Keys, slab, 1, 0), &[], Status::BadRequest),
     ] {
         let (status, text) = c.ask(request, payload);
         assert_eq!(status, expected, "{request:?}");

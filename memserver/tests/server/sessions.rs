@@ -404,3 +404,11 @@ fn message(header: Header, payload: &[u8]) -> Vec<u8> {
     };
     [&header.encode()[..], payload].concat()
 }
+
+#[test]
+fn a_server_without_rdma_does_not_promise_it() {
+    let server = server(64);
+    let c = Client::new(server.addr());
+    assert_eq!(c.hello.features & tmem_wire::FEATURE_RDMA, 0);
+    assert_eq!(server.rdma_addr(), None);
+}

@@ -23,8 +23,9 @@ pub(super) struct Handshake {
 }
 
 impl Handshake {
-    /// A greeting that joins `session` or opens a new one. The nonce is random.
-    pub(super) fn new(session: SessionId, nonce: [u8; 16]) -> Handshake {
+    /// A greeting that joins `session` or opens a new one. The nonce is random;
+    /// `preface` is sent before.
+    pub(super) fn new(session: SessionId, nonce: [u8; 16], preface: Vec<u8>) -> Handshake {
         let hello = Hello {
             min_version: VERSION,
             max_version: VERSION,
@@ -34,7 +35,7 @@ impl Handshake {
         };
         let mut handshake = Handshake {
             nonce,
-            out: Vec::new(),
+            out: preface,
             sent: 0,
             reply: Vec::new(),
             want: HEADER_LEN,
@@ -74,10 +75,8 @@ impl Handshake {
             len: payload.len() as u32,
             ..Header::request(op, 0)
         };
-        self.out.clear();
         self.out.extend_from_slice(&header.encode());
         self.out.extend_from_slice(payload);
-        self.sent = 0;
     }
 
     fn send(&mut self, t: &mut impl Transport) -> Result<bool, Reason> {
@@ -166,6 +165,8 @@ impl Handshake {
                 let secret = secret.ok_or(Reason::SecretWanted)?;
                 let challenge = HelloReply::decode(body)?.challenge;
                 self.proved = true;
+                self.out.clear();
+                self.sent = 0;
                 self.say(Op::Auth, &auth::proof(secret, &challenge, &self.nonce));
                 Ok(None)
             }

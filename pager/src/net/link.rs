@@ -1,13 +1,13 @@
 //! One connection to a server and the attempts to have it.
 
-use super::Options;
 use super::conn::{Answers, Pipeline};
 use super::handshake::Handshake;
 use super::reason::{Code, Reason};
 use super::sock::{Ready, Sock};
-use core::net::SocketAddr;
+use super::{Endpoint, Options};
+use alloc::vec::Vec;
 use rustix::rand::{GetRandomFlags, getrandom};
-use tmem_wire::{HelloReply, SessionId};
+use tmem_wire::{HelloReply, Preface, SessionId};
 
 /// How long one attempt may take, from connecting to the answered greeting.
 const ATTEMPT_MS: u64 = 3_000;
@@ -43,6 +43,8 @@ pub(super) enum Phase {
     Connecting {
         sock: Sock,
         until: u64,
+        /// Said before the greeting.
+        preface: Vec<u8>,
     },
     Greeting {
         sock: Sock,
@@ -131,23 +133,31 @@ impl Link {
 
     /// Begins an attempt if its time has come, and ends one that takes too
     /// long.
-    pub(super) fn attempt(
-        &mut self,
-        now: u64,
-        addrs: &[SocketAddr],
-        stall_ms: u64,
-    ) -> Result<(), Reason> {
+    pub(super) fn attempt(&mut self, now: u64, to: &Endpoint, stall_ms: u64) -> Result<(), Reason> {
         match &self.phase {
             Phase::Wait(at) if *at <= now => {
                 let addr = self
                     .addr
-                    .checked_rem(addrs.len())
-                    .and_then(|i| addrs.get(i));
+                    .checked_rem(to.addrs.len())
+                    .and_then(|i| to.addrs.get(i));
                 let addr = addr.ok_or(Reason::NoAddress)?;
-                let sock = Sock::connect(addr, u32::try_from(stall_ms).unwrap_or(u32::MAX))?;
+                let (sock, preface) = match &to.agent {
+                    None => {
+                        let stall_ms = u32::try_from(stall_ms).unwrap_or(u32::MAX);
+                        (Sock::connect(addr, stall_ms)?, Vec::new())
+                    }
+                    Some(agent) => {
+                        let preface = Preface {
+                            token: agent.token,
+                            server: *addr,
+                        };
+                        (Sock::agent(&agent.name)?, preface.encode().to_vec())
+                    }
+                };
                 self.phase = Phase::Connecting {
                     sock,
                     until: after(now, ATTEMPT_MS),
+                    preface,
                 };
                 Ok(())
             }
@@ -168,11 +178,14 @@ impl Link {
     ) -> Result<Option<HelloReply>, Reason> {
         if matches!(self.phase, Phase::Connecting { .. }) && ready.write {
             let nonce = nonce(options.seed)?;
-            if let Phase::Connecting { sock, until } =
-                core::mem::replace(&mut self.phase, Phase::Off)
+            if let Phase::Connecting {
+                sock,
+                until,
+                preface,
+            } = core::mem::replace(&mut self.phase, Phase::Off)
             {
                 sock.connected().map_err(|e| Reason::Io(Code(e)))?;
-                let handshake = Handshake::new(session, nonce);
+                let handshake = Handshake::new(session, nonce, preface);
                 self.phase = Phase::Greeting {
                     sock,
                     handshake,

@@ -34,6 +34,25 @@ pub struct Endpoint {
     pub name: String,
     /// Tried in this order.
     pub addrs: Vec<SocketAddr>,
+    /// Where they are reached over RDMA: the process that does so.
+    pub agent: Option<Agent>,
+}
+
+/// A process on this machine that speaks RDMA for the engine, which cannot use
+/// the libraries for it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Agent {
+    /// The name of its socket, in the abstract namespace.
+    pub name: Vec<u8>,
+    /// Proves that it may be used.
+    pub token: [u8; 16],
+}
+
+impl core::fmt::Debug for Agent {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        // The token is a secret.
+        f.write_str("agent")
+    }
 }
 
 /// How to deal with servers.

@@ -136,7 +136,7 @@ impl Server {
         }
         let l = &mut self.links[link];
         let result = l
-            .attempt(now, &self.endpoint.addrs, options.stall_ms)
+            .attempt(now, &self.endpoint, options.stall_ms)
             .and_then(|()| l.flush());
         if let Err(reason) = result {
             self.failed(link, reason, now, options, out);

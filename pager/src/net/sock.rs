@@ -11,10 +11,11 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fd::{AsFd, BorrowedFd, RawFd};
 use rustix::io::{Errno, IoSlice, IoSliceMut};
 use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType, ipproto, sockopt,
+    AddressFamily, SendAncillaryBuffer, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+    ipproto, sockopt,
 };
 
-/// A TCP socket that never blocks.
+/// A socket, of TCP or to an agent, that never blocks.
 #[derive(Debug)]
 pub(super) struct Sock {
     fd: Fd,
@@ -51,6 +52,20 @@ impl Sock {
             Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(sock),
             Err(e) => Err(e),
         }
+    }
+
+    /// Connects to an agent by the name of its socket in the abstract
+    /// namespace; it is writable at once.
+    pub(super) fn agent(name: &[u8]) -> Result<Sock, Errno> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        let sock = Sock {
+            fd: fd.into(),
+            serial: MADE.fetch_add(1, Relaxed) + 1,
+        };
+        let to = SocketAddrUnix::new_abstract_name(name)?;
+        rustix::io::retry_on_intr(|| rustix::net::connect(sock.fd(), &to))?;
+        Ok(sock)
     }
 
     /// How the attempt to connect ended, once the socket is writable.

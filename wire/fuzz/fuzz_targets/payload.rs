@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tmem_wire::{Hello, HelloReply, ServerStats, auth, decode_slab_list, encode_slab_list};
+use tmem_wire::{Hello, HelloReply, ServerStats, SlabKey, auth, decode_slab_list, encode_slab_list};
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(hello) = Hello::decode(bytes) {
@@ -10,6 +10,9 @@ fuzz_target!(|bytes: &[u8]| {
     }
     if let Ok(reply) = HelloReply::decode(bytes) {
         assert_eq!(&reply.encode()[..], bytes);
+    }
+    if let Ok(key) = SlabKey::decode(bytes) {
+        assert_eq!(&key.encode()[..], bytes);
     }
     if let Ok(stats) = ServerStats::decode(bytes) {
         assert_eq!(&stats.encode()[..], &bytes[..ServerStats::LEN]);

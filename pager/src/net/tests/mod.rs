@@ -1,3 +1,4 @@
+mod agents;
 mod fake;
 mod pipeline;
 mod sessions;
@@ -23,6 +24,7 @@ impl Client {
         let endpoints = fakes.iter().map(|f| Endpoint {
             name: "fake".into(),
             addrs: vec![f.addr()],
+            agent: None,
         });
         Client::of(endpoints.collect(), options)
     }

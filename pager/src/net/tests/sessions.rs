@@ -207,6 +207,7 @@ fn the_second_address_of_a_server_is_used_when_the_first_refuses() {
     let endpoint = Endpoint {
         name: "two".into(),
         addrs: vec![gone.addr(), fake.addr()],
+        agent: None,
     };
     let mut c = Client::of(vec![endpoint], Options::default());
     assert!(matches!(c.until(|_| true), Completion::Up { .. }));

@@ -42,6 +42,7 @@ fn nobody_listening_is_refused_and_can_be_tried_again() {
     let none = Endpoint {
         name: "none".into(),
         addrs: vec![],
+        agent: None,
     };
     let got = Client::of(vec![none], Options::default()).until(|_| true);
     assert_eq!(
@@ -114,6 +115,7 @@ fn a_greeting_that_is_not_answered_ends_by_the_clock() {
     let silent = Endpoint {
         name: "s".into(),
         addrs: vec![listener.local_addr().unwrap()],
+        agent: None,
     };
     let mut c = Client::of(vec![silent], Options::default());
     for _ in 0..5 {

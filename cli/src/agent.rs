@@ -1,0 +1,28 @@
+//! `tmem agent`.
+
+use crate::{OWN_FAILURE, run};
+use std::io::Write;
+use std::thread;
+use tmem_config::{AGENT_VARIABLE, Level};
+
+/// Starts an agent and stays; the exit status, if that fails.
+pub(crate) fn run() -> i32 {
+    let agent = match run::start_agent(Level::Warn) {
+        Ok(agent) => agent,
+        Err(error) => {
+            eprintln!("tmem: {error}");
+            return OWN_FAILURE;
+        }
+    };
+    let mut out = std::io::stdout();
+    let said = writeln!(out, "{AGENT_VARIABLE}={}", agent.addr()).and_then(|()| out.flush());
+    if let Err(error) = said {
+        eprintln!("tmem: the line for the environment cannot be written: {error}");
+        return OWN_FAILURE;
+    }
+    // Signals end it as they end any program; programs under it notice that
+    // their servers are gone.
+    loop {
+        thread::park();
+    }
+}

@@ -1,0 +1,227 @@
+//! What comes from the engine: requests, cut out of the stream.
+
+use crate::staging::{MAX_PAGES, Place, Staging};
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
+use tmem_wire::{DecodeError, HEADER_LEN, Header, Op, Status};
+
+/// Bytes that are read ahead.
+const BUFFER: usize = 16 << 10;
+
+/// The stream, and the request that it stands at.
+#[derive(Debug)]
+pub(crate) struct Inbound {
+    buffer: Box<[u8]>,
+    from: usize,
+    to: usize,
+    state: State,
+    ended: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    Header,
+    /// A WRITE whose pages have come as far as `got`.
+    Pages {
+        header: Header,
+        place: Option<Place>,
+        got: usize,
+    },
+    /// The payload of a request that is refused.
+    Skip {
+        header: Header,
+        left: usize,
+        status: Status,
+    },
+    /// Another message, as far as it has come.
+    Message {
+        header: Header,
+        bytes: Vec<u8>,
+    },
+    Whole(Request),
+}
+
+/// A request that has come whole.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    Read(Header),
+    Write(Header, Place),
+    /// Answered with this, whatever the server would say.
+    Refused(Header, Status),
+    /// Any other, as it came.
+    Other(Header, Vec<u8>),
+}
+
+impl Inbound {
+    pub(crate) fn new() -> Inbound {
+        Inbound {
+            buffer: vec![0; BUFFER].into_boxed_slice(),
+            from: 0,
+            to: 0,
+            state: State::Header,
+            ended: false,
+        }
+    }
+
+    /// Whether nothing more will come.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether it has to wait for room for pages.
+    pub(crate) fn wants_room(&self) -> bool {
+        matches!(self.state, State::Pages { place: None, .. })
+    }
+
+    /// The next request, if it has come whole and there is room for it. It is
+    /// given again until it is [`Inbound::done`].
+    ///
+    /// # Errors
+    /// When the stream is no longer understood.
+    pub(crate) fn next(
+        &mut self,
+        stream: &mut UnixStream,
+        staging: &mut Staging,
+    ) -> io::Result<Option<&mut Request>> {
+        while !matches!(self.state, State::Whole(_)) {
+            if !self.step(stream, staging)? {
+                return Ok(None);
+            }
+        }
+        match &mut self.state {
+            State::Whole(request) => Ok(Some(request)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The request that was given is dealt with.
+    pub(crate) fn done(&mut self) {
+        self.state = State::Header;
+    }
+
+    /// Goes on by one step; `false` when that has to wait.
+    fn step(&mut self, stream: &mut UnixStream, staging: &mut Staging) -> io::Result<bool> {
+        let buffered = self.to - self.from;
+        match &mut self.state {
+            State::Header => {
+                let Some(head) = self.buffer[self.from..self.to].first_chunk::<HEADER_LEN>() else {
+                    return self.fill(stream);
+                };
+                let header = Header::decode(head).map_err(|e| malformed(&e))?;
+                self.from += HEADER_LEN;
+                self.state = begin(header);
+            }
+            State::Pages { header, place, got } => {
+                let all = header.len as usize;
+                let Some(room) = place.or_else(|| staging.take_write(all)) else {
+                    return Ok(false);
+                };
+                *place = Some(room);
+                let rest = &mut staging.bytes_mut(room)[*got..];
+                let n = if buffered > 0 {
+                    let n = rest.len().min(buffered);
+                    rest[..n].copy_from_slice(&self.buffer[self.from..self.from + n]);
+                    self.from += n;
+                    n
+                } else {
+                    // Large ones go straight to where the device reads them.
+                    match read(stream, rest)? {
+                        Some(0) => return Ok(self.end()),
+                        Some(n) => n,
+                        None => return Ok(false),
+                    }
+                };
+                *got += n;
+                if *got == all {
+                    self.state = State::Whole(Request::Write(*header, room));
+                }
+            }
+            State::Skip {
+                header,
+                left,
+                status,
+            } => {
+                let n = buffered.min(*left);
+                self.from += n;
+                *left -= n;
+                if *left == 0 {
+                    self.state = State::Whole(Request::Refused(*header, *status));
+                } else {
+                    return self.fill(stream);
+                }
+            }
+            State::Message { header, bytes } => {
+                let missing = HEADER_LEN + header.len as usize - bytes.len();
+                let n = buffered.min(missing);
+                bytes.extend_from_slice(&self.buffer[self.from..self.from + n]);
+                self.from += n;
+                if n == missing {
+                    let bytes = std::mem::take(bytes);
+                    self.state = State::Whole(Request::Other(*header, bytes));
+                } else {
+                    return self.fill(stream);
+                }
+            }
+            State::Whole(_) => {}
+        }
+        Ok(true)
+    }
+
+    fn fill(&mut self, stream: &mut UnixStream) -> io::Result<bool> {
+        self.buffer.copy_within(self.from..self.to, 0);
+        (self.from, self.to) = (0, self.to - self.from);
+        match read(stream, &mut self.buffer[self.to..])? {
+            Some(0) => Ok(self.end()),
+            Some(n) => {
+                self.to += n;
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    fn end(&mut self) -> bool {
+        self.ended = true;
+        false
+    }
+}
+
+fn begin(header: Header) -> State {
+    let fits = (1..=MAX_PAGES).contains(&header.count);
+    let refuse = |status| State::Skip {
+        header,
+        left: header.len as usize,
+        status,
+    };
+    match header.op {
+        Op::Read if header.len != 0 || header.count == 0 => refuse(Status::BadRequest),
+        Op::Read if fits => State::Whole(Request::Read(header)),
+        Op::Read => refuse(Status::TooLarge),
+        Op::Write if fits => State::Pages {
+            header,
+            place: None,
+            got: 0,
+        },
+        Op::Write => refuse(Status::TooLarge),
+        _ => State::Message {
+            header,
+            bytes: header.encode().to_vec(),
+        },
+    }
+}
+
+/// Reads what is there: how much, 0 at the end; `None` when there is nothing.
+fn read(stream: &mut UnixStream, into: &mut [u8]) -> io::Result<Option<usize>> {
+    loop {
+        match stream.read(into) {
+            Ok(n) => return Ok(Some(n)),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+fn malformed(error: &DecodeError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error.to_string())
+}

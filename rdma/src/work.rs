@@ -1,0 +1,196 @@
+//! What the device was asked to do and has not done.
+
+use crate::keys::Remote;
+use crate::staging::{Place, SENDS, Staging};
+use std::collections::VecDeque;
+use tmem_verbs::{Error, Op, Work};
+use tmem_wire::Header;
+
+/// The most that is posted and not done.
+pub(crate) const DEPTH: usize = 128;
+
+/// Of so many posted in a row, the last says when it is done.
+const SIGNAL: usize = 16;
+
+/// Names of pieces of the stream, apart from those of pages.
+const SEND: u64 = 1 << 63;
+/// The same for receives.
+const RECEIVE: u64 = 1 << 62;
+
+/// Pages on their way, in the order in which the device moves them: what is
+/// done says that all before it are done.
+#[derive(Debug, Default)]
+pub(crate) struct Jobs {
+    queue: VecDeque<Job>,
+    /// The name of the first in the queue; the others follow on.
+    first: u64,
+    batch: Vec<Work>,
+    /// Buffers of the stream that the device has.
+    sending: [bool; SENDS],
+}
+
+/// One READ or WRITE of pages.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Job {
+    pub(crate) header: Header,
+    pub(crate) place: Place,
+    pub(crate) write: bool,
+}
+
+/// What is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Done {
+    /// All pages up to this one.
+    Pages(u64),
+    /// A piece of the stream was sent.
+    Sent(usize),
+    /// One was received.
+    Received(usize),
+}
+
+impl Done {
+    /// What a name means.
+    pub(crate) fn of(id: u64) -> Done {
+        if id & SEND != 0 {
+            Done::Sent((id & !SEND) as usize)
+        } else if id & RECEIVE != 0 {
+            Done::Received((id & !RECEIVE) as usize)
+        } else {
+            Done::Pages(id)
+        }
+    }
+
+    /// The name of a receive into buffer `slot`.
+    pub(crate) fn receive(slot: usize) -> u64 {
+        RECEIVE | slot as u64
+    }
+}
+
+impl Jobs {
+    /// Whether no more can be posted for now.
+    pub(crate) fn is_full(&self) -> bool {
+        self.queue.len() >= DEPTH
+    }
+
+    /// Whether the device has nothing to do.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.queue.is_empty() && !self.sending.contains(&true)
+    }
+
+    /// Whether no pages are on their way.
+    pub(crate) fn has_no_pages(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Prepares the moving of pages.
+    pub(crate) fn pages(
+        &mut self,
+        job: Job,
+        remote: Remote,
+        staging: &Staging,
+    ) -> Result<(), Error> {
+        // A page that is being read is not to be overwritten before.
+        let fence = job.write && self.queue.iter().any(|j| overlaps(j, &job));
+        let op = if job.write {
+            Op::Write {
+                remote: remote.address,
+                key: remote.key,
+            }
+        } else {
+            Op::Read {
+                remote: remote.address,
+                key: remote.key,
+            }
+        };
+        self.batch.push(Work {
+            id: self.first + self.queue.len() as u64,
+            op,
+            pieces: staging.piece(job.place)?.into(),
+            signaled: self.batch.len() % SIGNAL == SIGNAL - 1,
+            fence,
+        });
+        self.queue.push_back(job);
+        Ok(())
+    }
+
+    /// A buffer for the next piece of the stream.
+    pub(crate) fn free_send(&self) -> Option<usize> {
+        self.sending.iter().position(|busy| !busy)
+    }
+
+    /// Prepares the sending of `len` bytes of a buffer.
+    pub(crate) fn send(&mut self, slot: usize, len: usize, staging: &Staging) -> Result<(), Error> {
+        let place = Place {
+            len,
+            ..Staging::send(slot)
+        };
+        self.batch.push(Work {
+            id: SEND | slot as u64,
+            op: Op::Send,
+            pieces: staging.piece(place)?.into(),
+            signaled: true,
+            fence: false,
+        });
+        self.sending[slot] = true;
+        Ok(())
+    }
+
+    /// What is to be posted, all at once.
+    pub(crate) fn batch(&mut self) -> Vec<Work> {
+        if let Some(last) = self.batch.last_mut() {
+            last.signaled = true;
+        }
+        std::mem::take(&mut self.batch)
+    }
+
+    /// The pages that are done now that the device says so of `id`.
+    pub(crate) fn done(&mut self, id: u64) -> impl Iterator<Item = Job> {
+        let n = (id + 1).saturating_sub(self.first) as usize;
+        let n = n.min(self.queue.len());
+        self.first += n as u64;
+        self.queue.drain(..n)
+    }
+
+    /// A piece of the stream was sent.
+    pub(crate) fn sent(&mut self, slot: usize) {
+        if let Some(busy) = self.sending.get_mut(slot) {
+            *busy = false;
+        }
+    }
+}
+
+fn overlaps(a: &Job, b: &Job) -> bool {
+    let (a, b) = (&a.header, &b.header);
+    let end = |h: &Header| u64::from(h.page) + u64::from(h.count);
+    a.slab == b.slab && u64::from(a.page) < end(b) && u64::from(b.page) < end(a)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_what_it_names() {
+        assert_eq!(Done::of(7), Done::Pages(7));
+        assert_eq!(Done::of(SEND | 3), Done::Sent(3));
+        assert_eq!(Done::of(Done::receive(5)), Done::Received(5));
+    }
+
+    #[test]
+    fn requests_overlap_where_they_share_a_page() {
+        let job = |slab, page, count| Job {
+            header: Header {
+                slab,
+                page,
+                count,
+                ..Header::request(tmem_wire::Op::Read, 0)
+            },
+            place: Place { at: 0, len: 0 },
+            write: false,
+        };
+        assert!(overlaps(&job(1, 0, 4), &job(1, 3, 1)));
+        assert!(!overlaps(&job(1, 0, 4), &job(1, 4, 1)));
+        assert!(!overlaps(&job(1, 0, 4), &job(2, 0, 4)));
+        assert!(overlaps(&job(1, u32::MAX, 1), &job(1, u32::MAX - 1, 2)));
+    }
+}

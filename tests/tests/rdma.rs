@@ -1,0 +1,197 @@
+//! Programs whose pages are on servers that are reached over RDMA. These need a
+//! device: `scripts/test-rdma` runs them where there is one.
+
+use std::process::Command;
+use tmem_tests::cc::program;
+use tmem_tests::compare::{Setting, assert_sound, at_budget, program_at as compare};
+use tmem_tests::inputs::Inputs;
+use tmem_tests::process::{self, End};
+use tmem_tests::{MIB, MemServer, Outcome, Run, Running, artefacts, scale, software};
+
+/// Fails where the other tests would quietly use TCP.
+fn over_rdma() {
+    assert!(scale::rdma().is_some(), "TMEM_TEST_RDMA names no device");
+}
+
+fn script(name: &str) -> String {
+    format!("{}/programs/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+#[ignore = "needs an RDMA device: scripts/test-rdma"]
+fn pages_move_without_the_server() {
+    over_rdma();
+    let server = MemServer::roomy();
+    let run = Run::new(program("fill")).args(["48", "seq"]);
+    let native = run.run().ok();
+    let paged = run.local(20 * MIB).servers([server.address()]).run().ok();
+    assert_eq!(paged.digest(), native.digest(), "{}", paged.describe());
+    assert_eq!(paged.stderr(), "");
+    assert_sound(&paged, 20 * MIB);
+    let (figures, stats) = (paged.figures(), server.stats());
+    assert!(figures.fetched_pages > 2000, "{}", paged.describe());
+    assert!(figures.written_pages > 2000, "{}", paged.describe());
+    assert_eq!((stats.pages_read, stats.pages_written), (0, 0));
+}
+
+#[test]
+#[ignore = "needs an RDMA device: scripts/test-rdma"]
+fn programs_do_what_they_do_by_themselves() {
+    over_rdma();
+    compare("fill", &["40", "random", "2", "1"], Setting::PLAIN, 20);
+    compare("fill", &["40", "seq", "2", "1"], Setting::TWO_SERVERS, 20);
+    compare("fill", &["40", "seq", "1", "1"], Setting::COPY, 20);
+    compare("threads", &["40", "2", "2000"], Setting::PLAIN, 20);
+    compare("rewrite", &["40", "4000", "2"], Setting::PLAIN, 20);
+}
+
+#[test]
+#[ignore = "needs an RDMA device: scripts/test-rdma"]
+fn forked_children_share_what_is_remote() {
+    over_rdma();
+    compare("forks", &["32", "2"], Setting::PLAIN, 20);
+    compare("fork_many", &["24", "20"], Setting::PLAIN, 20);
+}
+
+#[test]
+#[ignore = "needs an RDMA device: scripts/test-rdma"]
+fn software_of_debian_does_what_it_does_by_itself() {
+    over_rdma();
+    let inputs = Inputs::default();
+    let lines = inputs.lines(100_000);
+    let sort = Run::new(software::find("sort", "coreutils"));
+    half(&sort.args(["-S", "1G", "--parallel=1"]).args([&lines]));
+    let text = std::fs::read_to_string(script("joins.sql")).expect("the script is there");
+    let sql = inputs.file("joins.sql", &text.replace(":n", "20000"));
+    let sqlite = Run::new(software::find("sqlite3", "sqlite3"));
+    half(&sqlite.args(["-bail", ":memory:"]).stdin(&sql));
+    let python = Run::new(software::find("python3", "python3"))
+        .env("PYTHONHASHSEED", "0")
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    half(&python.args([&*script("containers.py"), "20000"]));
+}
+
+/// Natively, and with less than it needs.
+fn half(program: &Run) {
+    let native = program.run().ok();
+    let budget = (native.max_rss / 3 * 2).max(18 * MIB);
+    at_budget(program, &native, Setting::PLAIN, budget);
+}
+
+#[test]
+#[ignore = "needs an RDMA device: scripts/test-rdma"]
+fn an_address_without_a_scheme_means_rdma_where_both_ends_have_it() {
+    over_rdma();
+    let server = MemServer::roomy();
+    let address = server.address().to_string();
+    let run = Run::new(program("fill")).args(["40", "seq", "1", "1"]);
+    let by = |address: &str| {
+        let before = server.stats().pages_written;
+        let paged = run.clone().local(20 * MIB).flags(["--server", address]);
+        let paged = paged.run().ok();
+        assert_eq!(paged.stderr(), "");
+        assert!(paged.figures().written_pages > 0, "{}", paged.describe());
+        server.stats().pages_written - before
+    };
+    assert_eq!(by(&address), 0);
+    assert!(by(&format!("tcp://{address}")) > 0);
+}
+
+#[test]
+#[ignore = "needs an RDMA device: scripts/test-rdma"]
+fn the_preload_line_works_with_an_agent_and_says_when_there_is_none() {
+    over_rdma();
+    let server = MemServer::roomy();
+    let run = Run::new(program("fill"))
+        .args(["40", "seq", "1", "1"])
+        .preload()
+        .env("TMEM_LOCAL", "20M")
+        .env("TMEM_SERVERS", format!("rdma://{}", server.address()));
+    let alone = run.run().ok();
+    assert!(
+        alone.stderr().contains("tmem agent"),
+        "{}",
+        alone.describe()
+    );
+    let mut agent = Command::new(artefacts::tmem())
+        .arg("agent")
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("the agent can be started");
+    let mut line = String::new();
+    let out = agent.stdout.take().expect("stdout is a pipe");
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line)
+        .expect("the agent says where it is");
+    let (name, value) = line.trim().split_once('=').expect("it is an assignment");
+    let paged = run.env(name, value).run().ok();
+    let _ = agent.kill();
+    let _ = agent.wait();
+    assert_eq!(paged.digest(), alone.digest());
+    assert_eq!(paged.stderr(), "");
+    assert_eq!(server.stats().pages_written, 0);
+}
+
+/// A program that fills memory, waits for a line, and reads it all back.
+fn filled(server: &MemServer) -> Running {
+    let program = Run::new(program("fill")).args(["40", "pause", "1", "1"]);
+    let run = program.stdin_pipe().local(20 * MIB);
+    let mut running = run.servers([server.address()]).spawn();
+    running.wait_for_line("filled");
+    running
+}
+
+/// It was ended, not told wrong data, and it was said which server it was.
+fn assert_ended_because_of(outcome: &Outcome, server: &MemServer) {
+    let name = server.address().to_string();
+    let told = outcome.messages().iter().any(|m| m.contains(&name));
+    assert!(told, "nothing names {name}: {}", outcome.describe());
+    let ended = !matches!(outcome.end, End::Exit(0 | 1));
+    assert!(ended, "it was not ended: {}", outcome.describe());
+    assert_eq!(outcome.stdout(), "filled\n", "{}", outcome.describe());
+}
+
+#[test]
+#[ignore = "needs an RDMA device: scripts/test-rdma"]
+fn a_server_killed_while_it_holds_pages_ends_the_program() {
+    over_rdma();
+    let mut server = MemServer::roomy();
+    let mut running = filled(&server);
+    server.kill();
+    running.say("go");
+    assert_ended_because_of(&running.wait(), &server);
+}
+
+#[test]
+#[ignore = "needs an RDMA device: scripts/test-rdma"]
+fn a_client_killed_frees_the_servers_memory() {
+    over_rdma();
+    let server = MemServer::roomy();
+    let running = filled(&server);
+    assert!(server.stats().stored_pages > 0);
+    let program = process::in_tree(running.pid(), "fill").expect("the program runs");
+    process::signal(program, libc::SIGKILL);
+    let outcome = running.wait();
+    let end = End::Exit(128 + libc::SIGKILL);
+    assert_eq!(outcome.end, end, "{}", outcome.describe());
+    server.wait_until("free", |s| s.granted_pages == 0 && s.sessions <= 1);
+}
+
+/// Changes the state of the device's network, which no other test must use
+/// meanwhile.
+#[test]
+#[ignore = "needs an RDMA device for itself: scripts/test-rdma"]
+fn a_network_that_is_cut_for_good_ends_the_program() {
+    over_rdma();
+    let link = |state: &str| {
+        let mut ip = Command::new("ip");
+        let done = ip.args(["link", "set", "dummy0", state]).status();
+        assert!(done.expect("ip can be run").success());
+    };
+    let server = MemServer::roomy();
+    let mut running = filled(&server);
+    link("down");
+    running.say("go");
+    let outcome = running.wait();
+    link("up");
+    assert_ended_because_of(&outcome, &server);
+}
