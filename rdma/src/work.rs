@@ -137,9 +137,7 @@ impl Jobs {
 
     /// What is to be posted, all at once.
     pub(crate) fn batch(&mut self) -> Vec<Work> {
-        if let Some(last) = self.batch.last_mut() {
-            last.signaled = true;
-        }
+        signal_last_pages(&mut self.batch);
         std::mem::take(&mut self.batch)
     }
 
@@ -159,6 +157,15 @@ impl Jobs {
     }
 }
 
+/// The last pages of what is posted say when they are done: that a piece of the
+/// stream behind them was sent would not say so.
+fn signal_last_pages(batch: &mut [Work]) {
+    let is_pages = |work: &&mut Work| matches!(Done::of(work.id), Done::Pages(_));
+    if let Some(last) = batch.iter_mut().rfind(is_pages) {
+        last.signaled = true;
+    }
+}
+
 fn overlaps(a: &Job, b: &Job) -> bool {
     let (a, b) = (&a.header, &b.header);
     let end = |h: &Header| u64::from(h.page) + u64::from(h.count);
@@ -174,6 +181,21 @@ mod tests {
         assert_eq!(Done::of(7), Done::Pages(7));
         assert_eq!(Done::of(SEND | 3), Done::Sent(3));
         assert_eq!(Done::of(Done::receive(5)), Done::Received(5));
+    }
+
+    #[test]
+    fn the_last_pages_say_when_they_are_done_even_before_something_else() {
+        let work = |id| Work {
+            id,
+            op: Op::Send,
+            pieces: tmem_verbs::Pieces::new(&[]).unwrap(),
+            signaled: false,
+            fence: false,
+        };
+        let mut batch = [work(4), work(5), work(SEND)];
+        signal_last_pages(&mut batch);
+        assert_eq!(batch.map(|w| w.signaled), [false, true, false]);
+        signal_last_pages(&mut []);
     }
 
     #[test]
