@@ -24,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const AWAKE: Duration = Duration::from_micros(50);
 /// How long what was said last may take to be delivered.
 const LINGER: Duration = Duration::from_secs(1);
+/// With so many bytes on their way to the server, no more requests are taken.
+const QUEUED: usize = 1 << 20;
 /// The name of the agent's own request: engines count from 0.
 const OWN: u64 = 1 << 63;
 /// READs on their way at once that are asked for.
@@ -41,6 +43,9 @@ pub(crate) struct Proxy {
     /// What is wanted to know before the next request can go on.
     asked: Option<(u32, bool)>,
     refused: Option<Status>,
+    /// The server's device reaches no more of its memory: pages go with the
+    /// stream, as over TCP.
+    through: bool,
     /// A request could not be taken before something else is done.
     given_back: bool,
     /// A SHARE is on its way: what lets write is void once it is answered.
@@ -91,6 +96,7 @@ impl Proxy {
             keys: Keys::default(),
             asked: None,
             refused: None,
+            through: false,
             given_back: false,
             sharing: false,
             to_server: Vec::new(),
@@ -192,11 +198,15 @@ impl Proxy {
 
     /// Whether no request can be taken before something else has ended.
     fn is_held_up(&self) -> bool {
-        self.asked.is_some() || self.sharing || self.jobs.is_full()
+        let queued = self.to_server.len() >= QUEUED;
+        self.asked.is_some() || self.sharing || self.jobs.is_full() || queued
     }
 
     /// Deals with a request, or gives it back.
     fn take(&mut self, request: Request) -> Result<Option<Request>, Error> {
+        if matches!(request, Request::Read(_) | Request::Write(..)) && self.through {
+            return Ok(self.lead_through(request));
+        }
         match request {
             Request::Refused(header, status) => self.refuse(&header, status),
             Request::Read(header) => {
@@ -253,6 +263,24 @@ impl Proxy {
             }
         }
         Ok(None)
+    }
+
+    /// Has the server itself read or write pages, or gives the request back.
+    fn lead_through(&mut self, request: Request) -> Option<Request> {
+        // What the device does has its place in the order of all.
+        if !self.jobs.has_no_pages() {
+            return Some(request);
+        }
+        match request {
+            Request::Read(header) => self.to_server.extend_from_slice(&header.encode()),
+            Request::Write(header, place) => {
+                self.to_server.extend_from_slice(&header.encode());
+                self.to_server.extend_from_slice(self.staging.bytes(place));
+                self.staging.give(place);
+            }
+            other => return Some(other),
+        }
+        None
     }
 
     /// Where pages lie; nothing while the server is being asked.
@@ -359,7 +387,10 @@ impl Proxy {
                         (Some((slab, write)), Ok(key)) if ok && (key.write || !write) => {
                             self.keys.learn(slab, write, key);
                         }
-                        _ if ok => self.refused = Some(Status::Internal),
+                        // It cannot pin its memory. The request is taken again.
+                        _ if ok || matches!(header.status, Status::Full | Status::Internal) => {
+                            self.through = true;
+                        }
                         _ => self.refused = Some(header.status),
                     }
                     continue;

@@ -152,9 +152,11 @@ fn launch(options: &Options) -> Result<(), String> {
     spawn(settings)
 }
 
-/// What `tmem run` shares with all processes under it.
+/// What `tmem run` shares with all processes under it. A forked child has its
+/// parent's mapping: it may be where the path leads nowhere.
 fn shared_memory() -> Option<&'static Shared> {
-    shared_figures().and_then(figures::shared)
+    static SHARED: OnceLock<Option<&'static Shared>> = OnceLock::new();
+    *SHARED.get_or_init(|| shared_figures().and_then(figures::shared))
 }
 
 fn figures_of(options: &Options, shared: Option<&'static Shared>, budget: u64) -> &'static Slot {
