@@ -173,7 +173,9 @@ impl Server {
             .map(|at| rdma::listen(at, addr.port()))
             .transpose()?;
         let rdma_addr = rdma.as_ref().map(Listener::local_addr);
-        for addr in [Some(addr), rdma_addr].into_iter().flatten() {
+        // Where both are the same, once is enough.
+        let other = rdma_addr.filter(|rdma| *rdma != addr);
+        for addr in [Some(addr), other].into_iter().flatten() {
             if config.secret.is_none() && !addr.ip().is_loopback() {
                 config.say(
                     Level::Warn,
