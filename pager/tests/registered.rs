@@ -40,3 +40,31 @@ fn a_range_with_a_hole_or_another_mapping_in_it_is_not_held() {
     // SAFETY: the page is there, by this test's own hand.
     assert_eq!(unsafe { std::ptr::read_volatile(start as *const u8) }, 7);
 }
+
+/// Where a huge page is, the kernel answers otherwise than where small ones are.
+#[test]
+fn a_range_of_huge_pages_is_held() {
+    const HUGE: usize = 2 << 20;
+    let uffd = Uffd::open(0).expect("a userfaultfd can be had");
+    let nowhere = Region::nowhere().expect("a page can be mapped").start;
+    let prot = rustix::mm::ProtFlags::READ | rustix::mm::ProtFlags::WRITE;
+    let flags = rustix::mm::MapFlags::PRIVATE;
+    // SAFETY: new memory at an address of the kernel's choice.
+    let at = unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), 4 * HUGE, prot, flags) };
+    let start = (at.expect("memory can be mapped") as usize).next_multiple_of(HUGE);
+    // SAFETY: advice on this test's own memory; it changes no contents.
+    let advised = unsafe {
+        rustix::mm::madvise(start as *mut _, 2 * HUGE, rustix::mm::Advice::LinuxHugepage)
+    };
+    if advised.is_err() {
+        eprintln!("skipped: this kernel has no huge pages");
+        return;
+    }
+    // SAFETY: within the memory, which is this test's.
+    unsafe { std::ptr::write_bytes(start as *mut u8, 7, 2 * HUGE) };
+    uffd.register(start, 2 * HUGE, REGISTER_MISSING | REGISTER_WP)
+        .expect("it can be registered");
+    assert_eq!(uffd.holds(start, 2 * HUGE, nowhere), Ok(true));
+    // SAFETY: the page is there, by this test's own hand.
+    assert_eq!(unsafe { std::ptr::read_volatile(start as *const u8) }, 7);
+}

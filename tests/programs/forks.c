@@ -1,7 +1,8 @@
-/* forks MIB CHILDREN: forks while memory may be elsewhere. Each child checks
+/* forks MIB CHILDREN [huge]: forks while memory may be elsewhere. Each child checks
  * all of memory, changes some and leaves; it must see the right data or not
  * live to see any. Prints for each child "right" or "ended", then checks that
- * the parent's memory is untouched. */
+ * the parent's memory is untouched. huge: in huge pages, where the kernel has
+ * them. */
 #include "common.h"
 #include <sys/wait.h>
 
@@ -16,6 +17,8 @@ int main(int argc, char **argv)
     unsigned long pages = argument(argc, argv, 1, 64) * MIB / PAGE;
     unsigned long children = argument(argc, argv, 2, 2);
     char *base = map_anonymous(pages * PAGE);
+    if (argc > 3)
+        madvise(base, pages * PAGE, MADV_HUGEPAGE);
     for (unsigned long i = 0; i < pages; i++)
         fill_page(base + i * PAGE, i + 1);
     for (unsigned long n = 0; n < children; n++) {

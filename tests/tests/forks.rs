@@ -22,6 +22,13 @@ fn a_child_sees_its_parents_memory_and_then_goes_its_own_way() {
 }
 
 #[test]
+fn memory_in_huge_pages_is_shared_with_children_too() {
+    for setting in [Setting::PLAIN, Setting::COPY] {
+        compare("forks", &["64", "2", "huge"], setting, 24);
+    }
+}
+
+#[test]
 fn forks_in_the_midst_of_everything_are_right() {
     let forks = scale::pick("12", "60");
     for setting in [Setting::PLAIN, COPYING_TO_TWO] {

@@ -61,6 +61,12 @@ impl Engine {
 
     /// How many pages from `at` on, before `end`, can be tried together.
     fn evictable(&mut self, at: u64, end: u64) -> usize {
+        // What is registered and not adopted would be missed by a fork.
+        let Some(adopted) = self.adopted.around(addr(at)) else {
+            self.pages.update(at, |p| p.queued = false);
+            return 0;
+        };
+        let end = end.min(super::event::page(adopted.end));
         let mut n = 0;
         for page in at..end {
             let entry = self.pages.get(page);

@@ -293,9 +293,10 @@ impl Uffd {
         let mut at = start;
         while at < start + len {
             let part = MOST.min(start + len - at);
-            // It looks at the mapping before it reads what is to be copied.
+            // It looks at the mapping before it reads what is to be copied; and
+            // where a huge page is, it does not come to that.
             match self.copy_pages(at, nowhere, part, false).stopped {
-                Some(Errno::FAULT) => at += part,
+                Some(Errno::FAULT | Errno::EXIST) => at += part,
                 Some(Errno::AGAIN) => return Err(Errno::AGAIN),
                 _ => return Ok(false),
             }
