@@ -50,6 +50,8 @@ pub(crate) struct Proxy {
     given_back: bool,
     /// A SHARE is on its way: what lets write is void once it is answered.
     sharing: bool,
+    /// The engine has said goodbye: however it ends is right.
+    bye: bool,
     /// What goes to the server, apart from pages.
     to_server: Vec<u8>,
     from_server: Vec<u8>,
@@ -99,6 +101,7 @@ impl Proxy {
             through: false,
             given_back: false,
             sharing: false,
+            bye: false,
             to_server: Vec::new(),
             from_server: Vec::new(),
             slab_pages: 0,
@@ -122,6 +125,9 @@ impl Proxy {
             wait(&[(self.engine.as_raw_fd(), libc::POLLOUT)], 10);
         }
         self.conn.disconnect();
+        if self.bye || self.inbound.is_ended() {
+            return Ok(());
+        }
         end
     }
 
@@ -259,6 +265,7 @@ impl Proxy {
                 {
                     self.keys.forget(&slabs);
                 }
+                self.bye |= header.op == Op::Bye;
                 self.to_server.extend_from_slice(&bytes);
             }
         }
