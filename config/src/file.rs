@@ -140,7 +140,10 @@ mod tests {
             secret-file = \"/key\"\nsummary = false\nper-process = true\n";
         let partial = read_text(text).unwrap();
         assert_eq!(partial.local, Some(Size::Bytes(3 << 29)));
-        assert_eq!(partial.servers, Some(parse_servers("a:1,b:2").unwrap()));
+        assert_eq!(
+            partial.servers,
+            Some(parse_servers("a:1,tcp://b:2").unwrap())
+        );
         assert_eq!(
             partial.stats_file.as_deref(),
             Some(Path::new("/etc/s.json"))
