@@ -2,7 +2,7 @@
 //! left it, see `fork`. The program goes on only when this is done.
 
 use super::will::{Change, Entry, EntryKind, Will};
-use super::{Engine, WARN, fault::addr};
+use super::{Engine, INFO, fault::addr};
 use crate::maps;
 use crate::pages::{Page, State};
 use crate::ranges::Ranges;
@@ -153,7 +153,9 @@ impl Engine {
         }
         if lost > 0 {
             super::LOST.store(true, core::sync::atomic::Ordering::Relaxed);
-            self.say(WARN, &format!("{lost} pages are lost to a forked child"));
+            // Of those that a server has lost the parent has said so. Others are
+            // those that the program gave up in the very moment of the fork.
+            self.say(INFO, &format!("{lost} pages are lost to a forked child"));
         }
         self.inherited = remote as u64;
         self.count_remote(remote);
