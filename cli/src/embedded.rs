@@ -8,10 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tmem_config::{Level, Scheme, ServerAddr, ram_bytes};
+use tmem_config::{Level, Scheme, ServerAddr, ram_bytes, random};
 use tmem_memserver::{Config, Error, Handle, Server};
-
-use crate::servers::random;
 
 /// The server; it ends when this is dropped, and its memory with it.
 pub(crate) struct Embedded {

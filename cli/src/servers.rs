@@ -5,7 +5,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use tmem_config::{Scheme, ServerAddr};
+use tmem_config::{Scheme, ServerAddr, random};
 use tmem_rdma::Agent;
 use tmem_wire::{
     Features, HEADER_LEN, Header, Hello, HelloReply, Op, SessionId, Status, VERSION, auth,
@@ -175,16 +175,4 @@ fn exchange(
     let mut payload = vec![0; reply.len as usize];
     stream.read_exact(&mut payload)?;
     Ok((reply.status, payload))
-}
-
-/// Random bytes of the system.
-pub(crate) fn random() -> io::Result<[u8; 16]> {
-    let mut bytes = [0; 16];
-    // SAFETY: the buffer is as long as said.
-    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
-    if got == bytes.len() as isize {
-        Ok(bytes)
-    } else {
-        Err(io::Error::last_os_error())
-    }
 }

@@ -1,21 +1,26 @@
 //! Options of tmem, from flags, the environment and a TOML file.
 //!
 //! Each place gives a [`Partial`]; [`Partial::or`] lays one over another (flag
-//! over environment over file) and [`Partial::finish`] fills in defaults.
+//! over environment over file) and [`Partial::finish`] fills in defaults. And what
+//! else the programs of tmem share: secrets, random bytes, how often to complain.
 
 mod agent;
 mod budget;
+mod complaints;
 mod error;
 mod file;
 mod options;
+mod random;
 mod secret;
 mod server;
 mod size;
 
 pub use agent::{AGENT_VARIABLE, AgentAddr};
 pub use budget::{MIN_LOCAL, check_local, ram_bytes};
+pub use complaints::Complaints;
 pub use error::{ConfigError, Invalid};
 pub use options::{Evict, Level, Options, PagePath, Partial};
+pub use random::random;
 pub use secret::read_secret;
 pub use server::{SERVER_ALLOWED, Scheme, ServerAddr, parse_servers};
 pub use size::{SIZE_ALLOWED, Size, parse_size};

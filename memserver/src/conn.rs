@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use tmem_config::random;
 use tmem_verbs::Domain;
 use tmem_wire::{HEADER_LEN, Header, MAX_RUN, Op, SessionId, Status, decode_slab_list};
 
@@ -257,18 +258,4 @@ fn known_op(head: &[u8; HEADER_LEN]) -> Op {
     let known = Op::ALL.into_iter().find(|op| *op as u8 == head[0]);
     // A READ or WRITE would promise pages.
     known.unwrap_or(Op::Ping)
-}
-
-/// Random bytes of the system.
-pub(crate) fn random() -> io::Result<[u8; 16]> {
-    let mut bytes = [0; 16];
-    // SAFETY: the buffer is as long as said.
-    let n = crate::link::retry(|| unsafe {
-        libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0)
-    })?;
-    if n == bytes.len() {
-        Ok(bytes)
-    } else {
-        Err(io::ErrorKind::UnexpectedEof.into())
-    }
 }

@@ -1,9 +1,10 @@
 //! The greeting: version, secret, session.
 
-use crate::conn::{Conn, End, random, refused};
+use crate::conn::{Conn, End, refused};
 use crate::sessions::{Member, Session};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tmem_config::random;
 use tmem_wire::{Header, Hello, HelloReply, Op, SessionId, Status, VERSION, auth};
 
 /// How long a join waits for the connection that it replaces.

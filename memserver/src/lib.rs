@@ -14,7 +14,6 @@
 
 mod bitmap;
 mod buffers;
-mod complaints;
 mod config;
 mod conn;
 mod error;

@@ -1,7 +1,6 @@
 //! The server: its listener, and the threads of its connections.
 
-use crate::complaints::Complaints;
-use crate::conn::{Conn, random};
+use crate::conn::Conn;
 use crate::inbox::Inbox;
 use crate::link::{Link, retry};
 use crate::memory::Pool;
@@ -17,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-use tmem_config::Level;
+use tmem_config::{Complaints, Level, random};
 use tmem_verbs::{Domain, Listener};
 use tmem_wire::{FEATURE_RDMA, Features, ServerStats};
 

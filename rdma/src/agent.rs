@@ -7,18 +7,16 @@ use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{self, UnixListener, UnixStream};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
-use tmem_config::AgentAddr;
+use tmem_config::{AgentAddr, Complaints, random};
 use tmem_wire::Preface;
 
 /// How long a stranger may take to say what it wants.
 const GREETING: Duration = Duration::from_secs(3);
 /// How long the listener rests when the system cannot take a connection.
 const REST: Duration = Duration::from_millis(100);
-/// Complaints come at most this often.
-const SILENCE: Duration = Duration::from_secs(5);
 
 /// Where complaints go.
 pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
@@ -30,7 +28,7 @@ pub struct Agent(Arc<Inner>);
 struct Inner {
     addr: AgentAddr,
     log: Log,
-    said: Mutex<Option<Instant>>,
+    complaints: Complaints,
 }
 
 impl std::fmt::Debug for Agent {
@@ -59,7 +57,7 @@ impl Agent {
         let agent = Agent(Arc::new(Inner {
             addr: AgentAddr { name, token },
             log,
-            said: Mutex::new(None),
+            complaints: Complaints::default(),
         }));
         let own = agent.clone();
         spawn("rdma agent", move || own.listen(&listener))?;
@@ -121,10 +119,8 @@ impl Agent {
     }
 
     fn complain(&self, text: &str) {
-        let mut said = self.0.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.is_none_or(|at| at.elapsed() >= SILENCE) {
+        if self.0.complaints.are_due(Instant::now()) {
             (self.0.log)(text);
-            *said = Some(Instant::now());
         }
     }
 }
@@ -154,18 +150,6 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
     };
     thread::Builder::new().name(name.to_owned()).spawn(body)?;
     Ok(())
-}
-
-/// Random bytes of the system.
-fn random() -> io::Result<[u8; 16]> {
-    let mut bytes = [0; 16];
-    // SAFETY: the buffer is as long as said.
-    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
-    if got == bytes.len() as isize {
-        Ok(bytes)
-    } else {
-        Err(io::Error::last_os_error())
-    }
 }
 
 #[cfg(test)]

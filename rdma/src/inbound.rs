@@ -73,8 +73,7 @@ impl Inbound {
         matches!(self.state, State::Pages { place: None, .. })
     }
 
-    /// The next request, if it has come whole and there is room for it. It is
-    /// given again until it is [`Inbound::done`].
+    /// The next request, if it has come whole and there is room for it.
     ///
     /// # Errors
     /// When the stream is no longer understood.
@@ -82,21 +81,21 @@ impl Inbound {
         &mut self,
         stream: &mut UnixStream,
         staging: &mut Staging,
-    ) -> io::Result<Option<&mut Request>> {
-        while !matches!(self.state, State::Whole(_)) {
+    ) -> io::Result<Option<Request>> {
+        loop {
+            match std::mem::replace(&mut self.state, State::Header) {
+                State::Whole(request) => return Ok(Some(request)),
+                other => self.state = other,
+            }
             if !self.step(stream, staging)? {
                 return Ok(None);
             }
         }
-        match &mut self.state {
-            State::Whole(request) => Ok(Some(request)),
-            _ => Ok(None),
-        }
     }
 
-    /// The request that was given is dealt with.
-    pub(crate) fn done(&mut self) {
-        self.state = State::Header;
+    /// Takes back the request that was given, to give it again.
+    pub(crate) fn put_back(&mut self, request: Request) {
+        self.state = State::Whole(request);
     }
 
     /// Goes on by one step; `false` when that has to wait.

@@ -186,16 +186,10 @@ impl Proxy {
         while !self.inbound.is_ended() && !self.is_held_up() {
             let next = self.inbound.next(&mut self.engine, &mut self.staging);
             let Some(request) = next? else { break };
-            let taken = std::mem::replace(request, Request::Other(PING, Vec::new()));
-            match self.take(taken)? {
-                None => self.inbound.done(),
-                Some(later) => {
-                    if let Some(request) = self.inbound.next(&mut self.engine, &mut self.staging)? {
-                        *request = later;
-                    }
-                    self.given_back = true;
-                    break;
-                }
+            if let Some(later) = self.take(request)? {
+                self.inbound.put_back(later);
+                self.given_back = true;
+                break;
             }
             any = true;
         }
@@ -463,9 +457,6 @@ impl Proxy {
         Ok(())
     }
 }
-
-/// A request that means nothing, in the place of one that was taken out.
-const PING: Header = Header::request(Op::Ping, OWN);
 
 fn gone() -> Error {
     io::Error::new(

@@ -1,4 +1,4 @@
-//! Complaints that clients can cause, which must not fill a log.
+//! Complaints that strangers can cause, which must not fill a log.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,11 +8,11 @@ const SILENCE: Duration = Duration::from_secs(5);
 
 /// When the last complaint was made.
 #[derive(Debug, Default)]
-pub(crate) struct Complaints(Mutex<Option<Instant>>);
+pub struct Complaints(Mutex<Option<Instant>>);
 
 impl Complaints {
     /// Whether one may be made now; then the next is not for a while.
-    pub(crate) fn are_due(&self, now: Instant) -> bool {
+    pub fn are_due(&self, now: Instant) -> bool {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_some_and(|at| now.saturating_duration_since(at) < SILENCE) {
             return false;

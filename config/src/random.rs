@@ -1,0 +1,25 @@
+//! Random bytes of the system.
+
+use std::io;
+
+/// Sixteen of them, which nobody can guess.
+///
+/// # Errors
+/// When the system has none to give.
+pub fn random() -> io::Result<[u8; 16]> {
+    let mut bytes = [0; 16];
+    loop {
+        // SAFETY: the buffer is as long as said.
+        let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+        if got == bytes.len() as isize {
+            return Ok(bytes);
+        }
+        if got >= 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
