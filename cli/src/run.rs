@@ -78,7 +78,7 @@ fn try_run(args: RunArgs) -> Result<i32, (i32, String)> {
             NOT_HANDED_ON.to_vec(),
         ),
         Err(reason) if options.strict => {
-            return Err(own(format!("{reason}; not started, as --strict asks")));
+            return Err(own(format!("{reason}; not started, as `strict` asks")));
         }
         Err(reason) => {
             eprintln!("tmem: {reason}; {name} runs without paging");

@@ -288,7 +288,7 @@ unsafe extern "C" fn syscall(
 ///
 /// # Safety
 /// That of the call.
-unsafe fn raw_syscall(number: c_long, args: [usize; 6]) -> isize {
+pub(crate) unsafe fn raw_syscall(number: c_long, args: [usize; 6]) -> isize {
     let mut result = number as isize;
     // SAFETY: the kernel's convention; the rest is the caller's to answer for.
     unsafe {

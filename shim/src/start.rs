@@ -52,7 +52,7 @@ extern "C" fn begin() {
 fn refuse(text: &str, strict: bool) {
     if strict {
         say(&format!(
-            "{text}; the program is not started, as TMEM_STRICT asks"
+            "{text}; the program is not started, as `strict` asks"
         ));
         // SAFETY: ends the process; nothing of the program has run.
         unsafe { libc::_exit(NOT_STARTED) };

@@ -63,6 +63,7 @@ unsafe extern "C" fn madvise(at: *mut c_void, len: size_t, advice: c_int) -> c_i
 /// Tells the engine what it has to know of advice that was taken.
 pub(crate) fn advised(at: usize, len: usize, advice: c_int) {
     let what = match advice {
+        libc::MADV_FREE => return give_up(at, len),
         libc::MADV_WIPEONFORK => Ask::Wipe(true),
         libc::MADV_KEEPONFORK => Ask::Wipe(false),
         libc::MADV_DONTFORK => Ask::Withhold(true),
@@ -72,6 +73,20 @@ pub(crate) fn advised(at: usize, len: usize, advice: c_int) {
     let range = at..at + len.next_multiple_of(PAGE);
     if !range.is_empty() {
         crate::heap::undisturbed(|| tmem_pager::engine::ask(what, range));
+    }
+}
+
+/// Gives up at once what the program let the kernel take when it wants to.
+/// Nobody could tell later whether such a page was written again, so that none
+/// could be evicted. The call that this is part of has not returned: what other
+/// threads write by now is given up as rightly as what they wrote before.
+fn give_up(at: usize, len: usize) {
+    if tmem_pager::engine::apart::are_reported() {
+        let args = [at, len, libc::MADV_DONTNEED as usize, 0, 0, 0];
+        // SAFETY: all of it is private anonymous memory, or MADV_FREE would have
+        // failed, whose contents the program has given up. Should it fail, the
+        // pages stay.
+        let _ = unsafe { crate::fork::raw_syscall(libc::SYS_madvise, args) };
     }
 }
 

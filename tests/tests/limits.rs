@@ -90,3 +90,16 @@ fn a_budget_larger_than_the_machine_is_allowed() {
         .ok();
     assert_eq!(paged.digest(), native.digest());
 }
+
+#[test]
+fn memory_that_is_given_up_for_the_kernel_to_take_does_not_count() {
+    let server = MemServer::roomy();
+    let run = Run::new(program("lazy")).args(["64", "6"]);
+    let native = run.run().ok();
+    for path in [PagePath::Auto, PagePath::Copy] {
+        let run = run.clone().local(96 * MIB).page_path(path);
+        let paged = run.servers([server.address()]).run().ok();
+        assert_eq!(paged.digest(), native.digest());
+        assert_sound(&paged, 96 * MIB);
+    }
+}

@@ -12,6 +12,11 @@ const FILES: usize = 2048;
 const BATCH: usize = 512;
 /// Fewer than this are not evicted without need, while nothing is waited for.
 const FEW: usize = 16;
+/// Memory is adopted this long before the budget is used up, of a small budget
+/// at most half of it: a program that fills huge pages has so much more before
+/// it is looked at again.
+const EARLY: usize = 3072;
+const EARLIEST: usize = 4096;
 /// No program fills memory faster than so many bytes in a microsecond.
 const FILL_RATE: u64 = 16_000;
 
@@ -70,7 +75,7 @@ impl Budget {
         let pool = (pages / 8).clamp(512, 1 << 16);
         Budget {
             target: pages - (pages / 64).min(512),
-            pressure: pages - (pages / 16).min(4096),
+            pressure: pages - (pages / 16).clamp(EARLY.min(pages / 2), EARLIEST),
             limit: pages + (pages / 40).min(1024),
             pool,
             reserve: (pool / 4).min(MAX_RESERVE),

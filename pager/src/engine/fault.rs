@@ -82,13 +82,24 @@ impl Engine {
             .record(now_ns().saturating_sub(read_ns));
     }
 
-    fn unprotect(&mut self, fault: &Fault) -> Result<(), Again> {
-        match self.uffd.unprotect(addr(fault.page), PAGE_SIZE) {
+    /// Somebody writes to zeros that were only read so far, which takes memory;
+    /// or to a page that was about to be copied.
+    fn unprotect(&mut self, fault: &mut Fault) -> Result<(), Again> {
+        if self.must_wait() {
+            return Err(Again::Memory);
+        }
+        if fault.fill == 0 {
+            fault.fill = self.fills.size(fault.page);
+        }
+        let room = self.budget.limit.saturating_sub(self.resident());
+        let n = self.local(fault.page, fault.fill.min(room.max(1)));
+        match self.uffd.unprotect(addr(fault.page), n * PAGE_SIZE) {
             Err(Errno::AGAIN) => return Err(Again::Event),
             // Not mapped any more; the thread will see for itself.
             Err(_) => self.uffd.wake(addr(fault.page), PAGE_SIZE),
-            Ok(()) => {}
+            Ok(()) => self.growth.known += n as i64,
         }
+        self.fills.filled(fault.page, n);
         self.served(fault.read_ns);
         Ok(())
     }
@@ -241,12 +252,17 @@ impl Engine {
         if fault.write && self.must_wait() {
             return Err(Again::Memory);
         }
-        let t = self.uffd.zero_pages(start, n * PAGE_SIZE, true);
+        let t = self.uffd.zero_pages(start, n * PAGE_SIZE, fault.write);
         let done = t.done / PAGE_SIZE;
         self.filled(fault.page, done);
         if fault.write {
             // Each gets memory when it is written, which is soon.
             self.growth.known += done as i64;
+        } else if done > 0 {
+            // Or else a program that reads first would outrun the engine with what
+            // it writes then. Where an event is in the way, it may, for once.
+            let _ = self.uffd.protect(start, done * PAGE_SIZE);
+            self.uffd.wake(start, done * PAGE_SIZE);
         }
         self.fills.filled(fault.page, done.max(1));
         match t.stopped {
@@ -322,9 +338,21 @@ impl Engine {
         }
     }
 
-    /// How many of up to `most` pages from `page` on are known to be the
-    /// engine's and never touched; at least the first.
+    /// How many of up to `most` pages from `page` on were never touched, as far
+    /// as is known; at least the first.
     fn untouched(&mut self, page: u64, most: usize) -> usize {
+        self.alike(page, most, |p| p.state == State::Local && !p.queued)
+    }
+
+    /// How many of up to `most` pages from `page` on are nowhere else than in the
+    /// program; at least the first.
+    fn local(&mut self, page: u64, most: usize) -> usize {
+        self.alike(page, most, |p| p.state == State::Local)
+    }
+
+    /// How many of up to `most` pages from `page` on are known to be the engine's
+    /// and `fit`; at least the first.
+    fn alike(&mut self, page: u64, most: usize, fit: impl Fn(&Page) -> bool) -> usize {
         let Some(range) = self.adopted.around(addr(page)) else {
             // Memory that grew, or was moved: it wants to be looked at.
             self.growth.urgent = true;
@@ -332,12 +360,8 @@ impl Engine {
         };
         let end = (range.end / PAGE_SIZE) as u64;
         let most = (most as u64).min(end - page);
-        let other = |p: &u64| {
-            let entry = self.pages.get(*p);
-            entry.state != State::Local || entry.queued
-        };
         (page + 1..page + most)
-            .find(other)
+            .find(|p| !fit(&self.pages.get(*p)))
             .map_or(most, |p| p - page) as usize
     }
 

@@ -106,7 +106,7 @@ pub fn run(settings: &Settings) -> ! {
         ));
     }
     let rest = if settings.strict {
-        "the program is not started, as TMEM_STRICT asks"
+        "the program is not started, as `strict` asks"
     } else {
         "the program runs without paging"
     };
@@ -207,7 +207,7 @@ fn open(settings: &Settings) -> Result<Uffd, String> {
     }
     if settings.path == Path::Move && uffd.features & feature::MOVE == 0 {
         return Err(String::from(
-            "this kernel cannot move pages (Linux 6.8 or later can), as --page-path asks",
+            "this kernel cannot move pages (Linux 6.8 or later can), as `page-path` asks",
         ));
     }
     Ok(uffd)
