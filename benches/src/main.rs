@@ -1,21 +1,22 @@
 //! `tmem-workload`: one benchmark program, run natively and paged by scripts.
 //!
-//! - `tmem-workload seq MIB PASSES` fills memory, reads it in order once, then
-//!   `PASSES` times measured.
-//! - `tmem-workload random MIB ACCESSES` fills memory, reads half as many words
-//!   at random, then `ACCESSES` measured.
+//! - `tmem-workload PATTERN MIB COUNT` fills memory and uses it. A pattern in
+//!   order goes through it once, then `COUNT` times measured; all others make
+//!   half of `COUNT` accesses, then `COUNT` measured.
 //! - `tmem-workload start COUNT LIBRARY COMMAND...` starts a command with and
 //!   without a library preloaded.
 //!
-//! Each prints one line of two numbers: GB/s and ns per access, or the median
-//! microseconds without and with the library.
+//! Each prints one line of numbers: GB/s, ns per access and GB/s of filling, or
+//! the median microseconds without and with the library.
 
 use std::process::ExitCode;
-use tmem_benches::memory::{Measured, Memory};
+use std::time::{Duration, Instant};
+use tmem_benches::pattern::Pattern;
 use tmem_benches::spawn;
+use tmem_benches::walk::{Limits, Walk};
 
-const USAGE: &str = "usage: tmem-workload seq MIB PASSES | random MIB ACCESSES | \
-                     start COUNT LIBRARY COMMAND...";
+const USAGE: &str =
+    "usage: tmem-workload PATTERN MIB COUNT | tmem-workload start COUNT LIBRARY COMMAND...";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -38,26 +39,39 @@ fn run(args: &[String]) -> Result<String, String> {
             .ok_or(USAGE.to_owned())
     };
     match args.first().map(String::as_str) {
-        Some("seq") => {
-            let memory = Memory::filled(number(1)? << 20);
-            memory.read_in_order(1)?;
-            Ok(line(memory.read_in_order(number(2)?)?))
-        }
-        Some("random") => {
-            let (memory, accesses) = (Memory::filled(number(1)? << 20), number(2)?);
-            memory.read_at_random(accesses / 2, 1)?;
-            Ok(line(memory.read_at_random(accesses, 1 << 40)?))
-        }
         Some("start") => {
             let library = args.get(2).ok_or(USAGE)?;
             let times = spawn::start_up(number(1)?, library, &args[3..]);
             let times = times.map_err(|e| e.to_string())?;
             Ok(format!("{:.1} {:.1}", times.plain, times.preloaded))
         }
-        _ => Err(USAGE.to_owned()),
+        Some(name) => walk(name.parse()?, number(1)? << 20, number(2)? as u64),
+        None => Err(USAGE.to_owned()),
     }
 }
 
-fn line(measured: Measured) -> String {
-    format!("{:.3} {:.1}", measured.gb_per_s, measured.ns_per_access)
+fn walk(pattern: Pattern, bytes: usize, count: u64) -> Result<String, String> {
+    let start = Instant::now();
+    let mut walk = Walk::new(pattern, bytes);
+    let fill_ns = start.elapsed().as_nanos() as f64;
+    let (before, measured) = match pattern.in_order() {
+        true => (walk.pages(), walk.pages() * count),
+        false => (count / 2, count),
+    };
+    let mut go = |accesses| {
+        let limits = Limits {
+            accesses,
+            time: Duration::MAX,
+        };
+        walk.go(limits).map_err(|e| e.to_string())
+    };
+    go(before)?;
+    let span = go(measured)?;
+    walk.verify().map_err(|e| e.to_string())?;
+    Ok(format!(
+        "{:.3} {:.1} {:.3}",
+        span.bytes as f64 / span.ns,
+        span.ns / span.accesses as f64,
+        bytes as f64 / fill_ns
+    ))
 }

@@ -55,6 +55,11 @@ impl Walk {
         }
     }
 
+    /// Pages of its memory.
+    pub fn pages(&self) -> u64 {
+        self.memory.pages() as u64
+    }
+
     /// Goes on within `limits`, timing only the whole.
     ///
     /// # Errors

@@ -1,0 +1,78 @@
+"""Medians of what was measured, and the table of them."""
+
+from statistics import median_low
+
+FIGURES = {
+    "faults": "faults",
+    "fetched_pages": "fetched",
+    "prefetched_pages": "prefetched",
+    "standby_hits": "standby hits",
+    "evicted_pages": "evicted",
+}
+MIB = 1 << 20
+
+
+def medians(native, paged):
+    """One program's results: those of the native runs, and of each share."""
+    reference = native[0]["digest"]
+    seconds = median_low(run["seconds"] for run in native)
+    result = {
+        "native_seconds": seconds,
+        "native_peak_bytes": max(run["peak_bytes"] for run in native),
+        "repeatable": all(run["digest"] == reference for run in native),
+        "shares": [],
+    }
+    for (percent, budget), runs in paged.items():
+        took = median_low(run["seconds"] for run in runs)
+        share = {
+            "percent": percent,
+            "budget_bytes": budget,
+            "seconds": took,
+            "slowdown": took / seconds,
+            "identical": all(run["digest"] == reference for run in runs),
+            "failures": [run["failure"] for run in runs if "failure" in run],
+        }
+        done = [run for run in runs if run["figures"]]
+        for name in FIGURES:
+            share[name] = median_low(run["figures"][name] for run in done) if done else 0
+        cpu = [run["figures"]["pager_cpu_ns"] / 1e9 / run["seconds"] for run in done]
+        share["pager_cpu_percent"] = 100 * median_low(cpu) if cpu else 0
+        result["shares"].append(share)
+    return result
+
+
+def is_sound(result):
+    return result["repeatable"] and all(share["identical"] for share in result["shares"])
+
+
+def heads():
+    names = ["program", "local", "time", "slowdown", *FIGURES.values(), "pager CPU", "output"]
+    # The first two columns to the left, the others to the right.
+    lines = ["---" if at < 2 else "--:" for at in range(len(names))]
+    return f"| {' | '.join(names)} |\n| {' | '.join(lines)} |"
+
+
+def rows(name, result):
+    empty = [""] * (len(FIGURES) + 1)
+    local = f"native, {result['native_peak_bytes'] / MIB:.0f} MiB"
+    verdict = "" if result["repeatable"] else "**not repeatable**"
+    yield [name, local, f"{result['native_seconds']:.2f} s", "", *empty, verdict]
+    for share in result["shares"]:
+        if share["failures"]:
+            verdict = "**failed**"
+        else:
+            verdict = "same" if share["identical"] else "**differs**"
+        yield [
+            name,
+            f"{share['percent']} %, {share['budget_bytes'] / MIB:.0f} MiB",
+            f"{share['seconds']:.2f} s",
+            f"{share['slowdown']:.2f}x",
+            *(str(share[figure]) for figure in FIGURES),
+            f"{share['pager_cpu_percent']:.0f} %",
+            verdict,
+        ]
+
+
+def table(results):
+    lines = [f"| {' | '.join(row)} |" for name, result in results.items() for row in rows(name, result)]
+    return "\n".join([heads(), *lines])
