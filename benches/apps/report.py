@@ -74,5 +74,5 @@ def rows(name, result):
 
 
 def table(results):
-    lines = [f"| {' | '.join(row)} |" for name, result in results.items() for row in rows(name, result)]
-    return "\n".join([heads(), *lines])
+    whole = [row for name, result in results.items() for row in rows(name, result)]
+    return "\n".join([heads(), *(f"| {' | '.join(row)} |" for row in whole)])

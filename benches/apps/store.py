@@ -16,8 +16,12 @@ PATIENCE = 300.0  # seconds for one batch
 def command(*words):
     parts = [b"*%d\r\n" % len(words)]
     for word in words:
-        parts.append(b"$%d\r\n%s\r\n" % (len(word), word))
+        parts.append(bulk(word))
     return b"".join(parts)
+
+
+def bulk(word):
+    return b"$%d\r\n%s\r\n" % (len(word), word)
 
 
 class Store:
@@ -38,8 +42,7 @@ class Store:
         for at in range(0, len(chosen), BATCH):
             some = chosen[at : at + BATCH]
             requests = b"".join(command(b"GET", b"key:%012d" % i) for i in some)
-            answers = sum(len(self.value(i)) + len(b"$%d\r\n\r\n" % len(self.value(i))) for i in some)
-            self.gets.append((requests, answers))
+            self.gets.append((requests, sum(len(bulk(self.value(i))) for i in some)))
 
     def value(self, i):
         start, length = self.cuts[i]
