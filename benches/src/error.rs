@@ -26,6 +26,9 @@ pub enum Error {
     /// The kernel gives no userfaultfd.
     #[error("userfaultfd cannot be used: {0:?}")]
     Userfaultfd(OpenError),
+    /// A trace cannot be used; says what is wrong with it.
+    #[error("the trace {0}")]
+    Trace(&'static str),
     /// A thread of the benchmark ended early.
     #[error("a thread of the benchmark failed")]
     Thread,

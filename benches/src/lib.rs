@@ -2,6 +2,7 @@
 //! floors of the machine, and reports of what was found.
 
 mod error;
+pub mod eviction;
 pub mod floors;
 pub mod fresh;
 pub mod histogram;

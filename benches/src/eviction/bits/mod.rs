@@ -1,0 +1,14 @@
+//! Policies that see every use, by accessed bits or more. tmem cannot have them;
+//! they show what is lost by that.
+
+mod clock;
+mod fifo;
+mod lru;
+mod s3fifo;
+mod sieve;
+
+pub use clock::Clock;
+pub use fifo::Fifo;
+pub use lru::Lru;
+pub use s3fifo::S3Fifo;
+pub use sieve::Sieve;

@@ -1,0 +1,40 @@
+//! In which order resident pages leave, where only faults are seen.
+
+mod adaptive;
+mod chances;
+mod fifo;
+mod lirs;
+mod mru;
+mod queues;
+mod random;
+
+pub use adaptive::Adaptive;
+pub use chances::Chances;
+pub use fifo::Fifo;
+pub use lirs::Lirs;
+pub use mru::Mru;
+pub use queues::{Queues, Shape};
+pub use random::Random;
+
+/// From where a page comes into the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Came {
+    /// It was never there.
+    Fresh,
+    /// From standby.
+    Back,
+    /// From a server.
+    Fetched,
+}
+
+/// An order of resident pages.
+pub trait Rank {
+    /// A page is resident from now on.
+    fn came(&mut self, page: u32, from: Came);
+
+    /// Takes the page or pages out that leave next.
+    fn take(&mut self, out: &mut Vec<u32>);
+
+    /// A page is not even on standby any more.
+    fn gone(&mut self, _page: u32) {}
+}

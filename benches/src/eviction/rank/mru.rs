@@ -1,0 +1,43 @@
+//! What came last leaves first, but for the very last: the best that can be done
+//! for a cyclic scan that is larger than the memory.
+
+use super::super::lists::Lists;
+use super::{Came, Rank};
+
+const RECENT: u8 = 0;
+const OTHERS: u8 = 1;
+
+/// Spares the pages that came last.
+pub struct Mru {
+    lists: Lists,
+    spared: usize,
+}
+
+impl Mru {
+    /// Of `capacity` pages below `limit`; a sixteenth is spared.
+    pub fn new(capacity: usize, limit: u32) -> Mru {
+        Mru {
+            lists: Lists::new(2, limit),
+            spared: capacity / 16 + 1,
+        }
+    }
+}
+
+impl Rank for Mru {
+    fn came(&mut self, page: u32, _: Came) {
+        self.lists.push(RECENT, page);
+        while self.lists.len(RECENT) > self.spared {
+            if let Some(page) = self.lists.oldest(RECENT) {
+                self.lists.push(OTHERS, page);
+            }
+        }
+    }
+
+    fn take(&mut self, out: &mut Vec<u32>) {
+        let page = self.lists.newest(OTHERS).or(self.lists.oldest(RECENT));
+        if let Some(page) = page {
+            self.lists.remove(page);
+            out.push(page);
+        }
+    }
+}

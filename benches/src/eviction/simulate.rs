@@ -1,0 +1,46 @@
+//! Runs a trace through a policy.
+
+use super::trace::Trace;
+use super::{Outcome, Policy};
+
+/// What faults cost, in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Costs {
+    /// A page that rests in a frame.
+    pub standby: f64,
+    /// A page that is on a server.
+    pub miss: f64,
+}
+
+/// What was met. First uses of pages, which are the same to all, are not counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Uses that met a page on a server.
+    pub misses: u64,
+    /// Uses that met one on standby.
+    pub standby: u64,
+}
+
+impl Counts {
+    /// What all faults cost together, in microseconds.
+    pub fn cost(&self, costs: &Costs) -> f64 {
+        self.misses as f64 * costs.miss + self.standby as f64 * costs.standby
+    }
+}
+
+/// Uses the pages of a trace in order.
+pub fn run(trace: &Trace, policy: &mut dyn Policy) -> Counts {
+    let mut counts = Counts::default();
+    let mut seen = vec![false; trace.limit as usize];
+    for &page in &trace.pages {
+        let outcome = policy.access(page);
+        if outcome == Outcome::Hit || !std::mem::replace(&mut seen[page as usize], true) {
+            continue;
+        }
+        match outcome {
+            Outcome::Standby => counts.standby += 1,
+            _ => counts.misses += 1,
+        }
+    }
+    counts
+}
