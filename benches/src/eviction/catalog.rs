@@ -99,14 +99,19 @@ pub fn all(costs: &Costs) -> Vec<Entry> {
         aim,
     };
     let shares = [5, 10, 25, 50].map(|p| (Share::Percent(p), p.to_string()));
-    let fewer = [10, 25, 50].map(|p| (Share::Percent(p), p.to_string()));
     let aims = [25, 50].map(|a| (balanced(f64::from(a) / 100.0), format!("balanced-{a}")));
     for (share, text) in shares.iter().chain(&aims) {
         paged(&mut all, "fifo", text, *share, |t, _| Fifo::new(t.limit));
-    }
-    for (share, text) in fewer.iter().chain(&aims) {
         paged(&mut all, "tmem", text, *share, |t, n| {
             Queues::new(n, t.limit, Shape::engine(n))
+        });
+        paged(&mut all, "tmem-short", text, *share, |t, n| {
+            // What left longer ago is not known any more.
+            let shape = Shape {
+                memory: 2,
+                ..Shape::engine(n)
+            };
+            Queues::new(n, t.limit, shape)
         });
         paged(&mut all, "2q", text, *share, |t, n| {
             let shape = Shape {
