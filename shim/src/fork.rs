@@ -227,7 +227,7 @@ unsafe extern "C" fn clone(
 }
 
 /// `syscall`, with what a fork needs where it is one, and kept apart from zaps
-/// where it unmaps or empties memory.
+/// where it unmaps or empties memory. Filters and `mincore` see `filter`, `look`.
 ///
 /// # Safety
 /// As for the C library's.
@@ -241,6 +241,14 @@ unsafe extern "C" fn syscall(
     e: usize,
     f: usize,
 ) -> c_long {
+    let b = match number {
+        libc::SYS_seccomp => crate::filter::for_whom(a, b),
+        _ => b,
+    };
+    if number == libc::SYS_mincore {
+        // SAFETY: by the caller.
+        return unsafe { crate::look::mincore(a as *mut c_void, b, c as *mut u8).into() };
+    }
     let forks = match number {
         libc::SYS_fork => true,
         // With a stack of its own the child does not come back here.

@@ -8,20 +8,24 @@
 //! | `figures` | where figures are kept, and what is said of them at the end |
 //! | `fork` | what becomes of a forked child |
 //! | `large` | allocations larger than the machine's memory |
+//! | `filter` | filters of system calls, which are not for the engine |
 //! | `direct` | direct input, on kernels that cannot move pages |
+//! | `look` | `mincore`, which counts what is elsewhere |
 //! | `remap` | `mremap` of memory that is adopted in part |
 //! | `robust` | robust mutexes, whose pages must stay |
 //! | `unmap` | what unmaps or empties memory, which must not meet a zap |
 //!
-//! Nothing here runs while a program is paged but the last five; the engine runs in a
+//! Nothing here runs while a program is paged but the last seven; the engine runs in a
 //! thread of its own, without the C library.
 
 mod direct;
 mod figures;
+mod filter;
 mod fork;
 mod heap;
 mod keep;
 mod large;
+mod look;
 mod remap;
 mod robust;
 mod start;

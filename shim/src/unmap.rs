@@ -4,9 +4,12 @@ use crate::large::next;
 use libc::{c_int, c_void, size_t};
 use std::sync::atomic::AtomicUsize;
 use tmem_pager::engine::Ask;
-use tmem_pager::engine::apart::Change;
+use tmem_pager::engine::apart::{Change, are_reported};
 
 const PAGE: usize = 4096;
+
+/// Linux 6.13: every touch is refused, and what was there is given up.
+const GUARD_INSTALL: c_int = 102;
 
 type Munmap = unsafe extern "C" fn(*mut c_void, size_t) -> c_int;
 type Madvise = unsafe extern "C" fn(*mut c_void, size_t, c_int) -> c_int;
@@ -24,6 +27,7 @@ pub(crate) fn empties(advice: c_int) -> bool {
         libc::MADV_FREE,
         libc::MADV_REMOVE,
         DONTNEED_LOCKED,
+        GUARD_INSTALL,
     ];
     kinds.contains(&advice)
 }
@@ -60,10 +64,21 @@ unsafe extern "C" fn madvise(at: *mut c_void, len: size_t, advice: c_int) -> c_i
     result
 }
 
-/// Tells the engine what it has to know of advice that was taken.
+/// Tells the engine what it has to know of advice that was taken. What empties
+/// memory is kept apart from zaps by the caller.
 pub(crate) fn advised(at: usize, len: usize, advice: c_int) {
     let what = match advice {
-        libc::MADV_FREE => return give_up(at, len),
+        // What may be given up later is given up at once: nobody could tell later
+        // whether such a page was written again, so that none could be evicted. The
+        // call that this is part of has not returned: what other threads write by now
+        // is given up as rightly as what they wrote before.
+        libc::MADV_FREE if are_reported() => return give_up(at, len, &[libc::MADV_DONTNEED]),
+        // The kernel does not report that guards take the place of memory, and the
+        // engine would bring it back when they go. To give it up leaves guards alone;
+        // then they are put again, where a page has come in between.
+        GUARD_INSTALL if are_reported() => {
+            return give_up(at, len, &[libc::MADV_DONTNEED, GUARD_INSTALL]);
+        }
         libc::MADV_WIPEONFORK => Ask::Wipe(true),
         libc::MADV_KEEPONFORK => Ask::Wipe(false),
         libc::MADV_DONTFORK => Ask::Withhold(true),
@@ -76,17 +91,14 @@ pub(crate) fn advised(at: usize, len: usize, advice: c_int) {
     }
 }
 
-/// Gives up at once what the program let the kernel take when it wants to.
-/// Nobody could tell later whether such a page was written again, so that none
-/// could be evicted. The call that this is part of has not returned: what other
-/// threads write by now is given up as rightly as what they wrote before.
-fn give_up(at: usize, len: usize) {
-    if tmem_pager::engine::apart::are_reported() {
-        let args = [at, len, libc::MADV_DONTNEED as usize, 0, 0, 0];
-        // SAFETY: all of it is private anonymous memory, or MADV_FREE would have
-        // failed, whose contents the program has given up. Should it fail, the
-        // pages stay.
-        let _ = unsafe { crate::fork::raw_syscall(libc::SYS_madvise, args) };
+/// Takes further advice on memory that the program has given up, in ways that are
+/// reported to the engine.
+fn give_up(at: usize, len: usize, advice: &[c_int]) {
+    for advice in advice {
+        let args = [at, len, *advice as usize, 0, 0, 0];
+        // SAFETY: the caller's program has just given up what is there. Should it
+        // fail, pages stay.
+        unsafe { crate::fork::raw_syscall(libc::SYS_madvise, args) };
     }
 }
 

@@ -29,7 +29,7 @@ static void limit(int what, unsigned long value)
 }
 
 /* Any other call than these ends the process, in all of its threads. */
-static void allow_little(void)
+static void allow_little(unsigned flags)
 {
 #define ALLOW(call) \
     BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_##call, 0, 1), \
@@ -42,7 +42,7 @@ static void allow_little(void)
     };
     struct sock_fprog program = { sizeof code / sizeof *code, code };
     CHECK(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
-    CHECK(!syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program));
+    CHECK(!syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program));
 }
 
 int main(int argc, char **argv)
@@ -73,7 +73,22 @@ int main(int argc, char **argv)
             close(fd);
         CHECK(open("/dev/null", O_RDONLY) == 3);
     } else if (!strcmp(way, "seccomp")) {
-        allow_little();
+        allow_little(0);
+    } else if (!strcmp(way, "seccomp-all")) {
+        allow_little(SECCOMP_FILTER_FLAG_TSYNC);
+    } else if (!strcmp(way, "strict")) {
+        look(base, "freely");
+        CHECK(!prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT));
+        look(base, "strictly");
+        syscall(SYS_exit, 6);
+    } else if (!strcmp(way, "strict-end")) {
+        /* Any other call ends the thread, which is the only one. */
+        CHECK(!prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT));
+        getppid();
+    } else if (!strcmp(way, "file-size")) {
+        limit(RLIMIT_FSIZE, 1 << 20);
+        limit(RLIMIT_MEMLOCK, 0);
+        limit(RLIMIT_SIGPENDING, 0);
     } else if (!strcmp(way, "signals")) {
         sigset_t all;
         sigfillset(&all);

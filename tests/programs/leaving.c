@@ -1,6 +1,7 @@
 /* leaving MIB WAY: a program whose memory is elsewhere ends in this way. What it
  * does last still sees all of its memory. */
 #include "common.h"
+#include <sys/syscall.h>
 
 static unsigned long pages;
 static char *base;
@@ -41,6 +42,21 @@ static void *after_main(void *unused)
     exit(7);
 }
 
+/* Past the C library: the process is there until its last thread has ended. */
+static void leave_raw(int status)
+{
+    syscall(SYS_exit, status);
+}
+
+static void *outlive_the_first(void *unused)
+{
+    (void)unused;
+    usleep(20000);
+    look("the last thread");
+    leave_raw(8);
+    return NULL;
+}
+
 static void on_abort(int signal)
 {
     printf("signal %d\n", signal);
@@ -73,6 +89,13 @@ int main(int argc, char **argv)
         first = pthread_self();
         CHECK(!pthread_create(&id, NULL, after_main, NULL));
         pthread_exit(NULL);
+    }
+    if (!strcmp(way, "raw"))
+        leave_raw(8);
+    if (!strcmp(way, "raw-threads")) {
+        pthread_t id;
+        CHECK(!pthread_create(&id, NULL, outlive_the_first, NULL));
+        leave_raw(8);
     }
     if (!strcmp(way, "stop")) {
         /* Stopped as a whole, and continued. */

@@ -6,11 +6,9 @@
 
 static unsigned long resident(char *at)
 {
-    unsigned char vec[LOCKED_PAGES];
     unsigned long count = 0;
-    CHECK(!mincore(at, LOCKED_PAGES * PAGE, vec));
     for (unsigned long i = 0; i < LOCKED_PAGES; i++)
-        count += vec[i] & 1;
+        count += is_present(at + i * PAGE);
     return count;
 }
 

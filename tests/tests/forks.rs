@@ -63,6 +63,12 @@ fn a_fork_that_nobody_hears_of_is_ended_before_it_reads_zeros() {
         let run = run.local(24 * MIB).page_path(path);
         let paged = run.servers([server.address()]).run().ok();
         assert_eq!(paged.stdout(), "ended\n", "{}", paged.describe());
+        // Who may not hear of forks hears nothing.
+        if software::is_root() {
+            let told = paged.messages();
+            let right = told.len() == 1 && told[0].contains("past the C library");
+            assert!(right, "{}", paged.describe());
+        }
         assert_sound(&paged, 24 * MIB);
     }
 }

@@ -129,6 +129,7 @@ impl Engine {
         }
         self.figures.adopted_bytes.fetch_add(bytes as u64, Relaxed);
         if bytes > 0 {
+            self.fork.alarm.hang();
             self.say(DEBUG, &format!("adopted {} KiB", bytes >> 10));
         }
     }
@@ -155,6 +156,7 @@ impl Engine {
         let mut own = alloc::vec![self.pool.region(), self.probe, self.nowhere];
         own.extend(self.guard);
         own.extend(self.doorbell());
+        own.extend(self.fork.alarm.region());
         own.extend(self.bin.as_ref().map(|b| b.1));
         own.extend(self.zapper.as_ref().map(|z| z.stack));
         kept.extend(own.iter().map(|r| r.start..r.end()));

@@ -54,7 +54,7 @@ impl Engine {
                 }
             }
             Msg::Remap { from, to, len } => self.depart(from..from + len, to),
-            Msg::Fault { .. } | Msg::Unknown(_) => {}
+            Msg::Fault { .. } | Msg::Fork { .. } | Msg::Unknown(_) => {}
         }
     }
 

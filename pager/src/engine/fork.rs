@@ -59,9 +59,13 @@ use tmem_wire::{HelloReply, PAGE_SIZE, SessionId};
 static FORKING: AtomicU32 = AtomicU32::new(0);
 /// The value of [`FORKING`] that the engine holds for.
 static HELD: AtomicU32 = AtomicU32::new(0);
-/// Two pages of which no one is ever there: to touch the first asks the engine
-/// to hold, the second to go on. 0 without an engine.
+/// Pages of which no one is ever there: to touch the first asks the engine
+/// to hold, the second to go on, the third to say what there is ([`LOOK`]). 0
+/// without an engine.
 static DOORBELL: AtomicUsize = AtomicUsize::new(0);
+/// The pages of the doorbell, and that of `look`.
+const BELLS: usize = 3;
+pub(super) const LOOK: usize = 2;
 /// What a child inherits, while the engine holds.
 static WILL: AtomicPtr<Will> = AtomicPtr::new(null_mut());
 
@@ -93,6 +97,7 @@ pub fn child() -> Option<&'static Will> {
     DOORBELL.store(0, SeqCst);
     super::apart::begin_anew();
     super::room::begin_anew();
+    super::look::begin_anew();
     let will = WILL.swap(null_mut(), SeqCst);
     // SAFETY: null, or what the parent's engine made and leaves alone until its
     // fork has returned. This process has a copy of its own, which stays.
@@ -100,7 +105,7 @@ pub fn child() -> Option<&'static Will> {
 }
 
 /// Touches a page of the doorbell until it is heard.
-fn ring(which: usize, heard: impl Fn() -> bool) {
+pub(super) fn ring(which: usize, heard: impl Fn() -> bool) {
     loop {
         let bell = DOORBELL.load(SeqCst);
         if bell == 0 || heard() {
@@ -135,8 +140,9 @@ pub(super) struct Fork {
     stage: Stage,
     number: u32,
     bell: Option<Region>,
-    /// A thread waits for the first page of the doorbell, or the second.
-    rung: [bool; 2],
+    pub(super) alarm: super::alarm::Alarm,
+    /// A thread waits for these pages of the doorbell.
+    rung: [bool; BELLS],
     asked: usize,
     /// When it was asked to hold, when all was written, and when shared.
     times: [u64; 3],
@@ -163,7 +169,7 @@ pub(super) fn no_engine() {
 impl Engine {
     /// Lets threads ring from now on.
     pub(super) fn hang_doorbell(&mut self) -> Result<(), rustix::io::Errno> {
-        let bell = Region::new(2 * PAGE_SIZE)?;
+        let bell = Region::new(BELLS * PAGE_SIZE)?;
         self.uffd.register(bell.start, bell.len, REGISTER_MISSING)?;
         self.fork.bell = Some(bell);
         DOORBELL.store(bell.start, SeqCst);
@@ -275,6 +281,7 @@ impl Engine {
             // What is not mapped any more cannot be copied either.
             let _ = mem::copied_by_forks(range.start, range.len(), true);
         }
+        self.fork.alarm.set(false);
     }
 
     /// Mappings that are adopted may have grown in their place, of which the
@@ -377,6 +384,7 @@ impl Engine {
         for range in self.adopted.iter() {
             self.hide_from_forks(&range);
         }
+        self.fork.alarm.set(true);
         HELD.store(0, SeqCst);
     }
 
@@ -384,7 +392,9 @@ impl Engine {
     fn answer_bell(&mut self) {
         let Some(bell) = self.fork.bell else { return };
         let holding = self.fork.stage == Stage::Holding;
-        let heard = [holding && self.fork.rung[0], !holding && self.fork.rung[1]];
+        self.answer_looks();
+        let ready = [holding, !holding, true];
+        let heard: [bool; BELLS] = core::array::from_fn(|at| ready[at] && self.fork.rung[at]);
         for (which, _) in heard.iter().enumerate().filter(|(_, heard)| **heard) {
             let at = bell.start + which * PAGE_SIZE;
             let shown = self.uffd.zero_pages(at, PAGE_SIZE, true);
@@ -422,7 +432,7 @@ impl Engine {
         match event {
             Msg::Remove { start, end } => self.strike(&Change::Discarded(start..end)),
             Msg::Unmap { start, end } => self.strike(&Change::Unmapped(start..end)),
-            Msg::Remap { .. } | Msg::Fault { .. } | Msg::Unknown(_) => {}
+            Msg::Remap { .. } | Msg::Fault { .. } | Msg::Fork { .. } | Msg::Unknown(_) => {}
         }
     }
 

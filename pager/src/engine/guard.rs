@@ -5,10 +5,16 @@
 //! second whether the engine had a turn; if not, it asks the kernel what the
 //! engine waits for. A fault of its own is counted and ends the program with a
 //! message.
+//!
+//! Nor is the program to go on for ever because of tmem: the kernel keeps a
+//! process for as long as any thread is there, also the engine's. Where all the
+//! program's own have ended one by one, the process is ended as its first thread
+//! was. (That of a later one, which would count where there are several, is not
+//! to be had.)
 
 use crate::stats::Slot as Figures;
 use crate::sys::mem::Region;
-use crate::sys::proc::Waits;
+use crate::sys::proc::{self, Waits};
 use crate::sys::{say, thread};
 use alloc::boxed::Box;
 use core::sync::atomic::AtomicU64;
@@ -24,6 +30,15 @@ static TURNS: AtomicU64 = AtomicU64::new(0);
 /// The engine has a turn.
 pub(super) fn turn() {
     TURNS.store(TURNS.load(Relaxed).wrapping_add(1), Relaxed);
+}
+
+/// Ends a process of whose own threads none is left.
+pub(super) fn follow_the_last() {
+    match proc::left_with(thread::own()) {
+        None => {}
+        Some(status) if status & 0x7f == 0 => thread::exit_process(status >> 8 & 0xff),
+        Some(status) => thread::end_by_signal(status & 0x7f),
+    }
 }
 
 struct Guard {

@@ -101,6 +101,7 @@ impl Engine {
         }
         if !self.adopted.is_empty() {
             super::apart::reports();
+            self.fork.alarm.hang();
         }
         Ok(refused)
     }

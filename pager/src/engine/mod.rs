@@ -15,6 +15,7 @@
 //! | `fork` | what a forked child is told |
 //! | `will` | what it is told with |
 //! | `inherit` | how a child's engine begins |
+//! | `alarm` | hears of forks that nobody has told of |
 //! | `kin` | what this process may have of a budget that several share |
 //! | `evict` | takes pages out of the program by moving them |
 //! | `zap` | the same on kernels that cannot move pages |
@@ -22,6 +23,7 @@
 //! | `pace` | where the engine's thread runs, and whether it sleeps |
 //! | `choice` | which of two ways to wait is quicker |
 //! | `thaw` | uses slabs again that are not shared any more |
+//! | `look` | what threads of the program are told of which pages there are |
 //! | `asks` | what threads of the program ask for of ranges of memory |
 //! | `room` | has threads that map memory wait where there is no room |
 //! | `tcb` | keeps thread control blocks in memory |
@@ -34,6 +36,7 @@
 //! of the process see are the figures, which are atomics.
 
 mod adopt;
+mod alarm;
 pub mod apart;
 mod asks;
 mod balance;
@@ -49,6 +52,7 @@ pub mod fork;
 mod guard;
 mod inherit;
 mod kin;
+mod look;
 mod moves;
 mod ops;
 mod pace;
@@ -64,6 +68,7 @@ mod zap;
 
 pub use adopt::adopt_all;
 pub use asks::{Ask, ask};
+pub use look::pages_there;
 pub use start::{PAGED, PENDING, Path, Settings, UNPAGED, run};
 
 use crate::net::{Completion, Lane, Servers};
@@ -355,6 +360,7 @@ impl Engine {
 
     /// What need not be done often.
     fn slowly(&mut self, now: u64) {
+        guard::follow_the_last();
         self.figures
             .pager_cpu_ns
             .store(sys::thread_cpu_ns(), Relaxed);
@@ -365,6 +371,7 @@ impl Engine {
         self.tidy_queue();
         self.look_at_doomed();
         self.look_for_devices();
+        self.hear_alarm();
         self.retry_stubborn(now);
         if !self.is_forking() {
             self.give_slabs_back();
@@ -409,11 +416,16 @@ impl Engine {
         } = &mut self.waited;
         readable.clear();
         interests.clear();
-        interests.extend([self.uffd.raw(), self.timer.raw()].map(|fd| Interest {
-            fd,
-            serial: 0,
-            write: false,
-        }));
+        let own = [self.uffd.raw(), self.timer.raw()];
+        interests.extend(
+            own.into_iter()
+                .chain(self.fork.alarm.raw())
+                .map(|fd| Interest {
+                    fd,
+                    serial: 0,
+                    write: false,
+                }),
+        );
         self.net.interests(interests);
         if self.waiter.watch(interests).is_err() {
             return;
@@ -431,12 +443,20 @@ impl Engine {
         if readable.is_empty() && self.waiter.wait(readable).is_err() {
             return;
         }
+        let alarmed = self
+            .fork
+            .alarm
+            .raw()
+            .is_some_and(|fd| readable.contains(&fd));
         let fired = readable.contains(&self.timer.raw());
         self.waited.uffd = readable.contains(&self.uffd.raw());
         // By the clock there may be something to do that no socket tells.
         self.waited.blindly = fired;
         if fired {
             self.timer.fired();
+        }
+        if alarmed {
+            self.hear_alarm();
         }
     }
 

@@ -92,6 +92,9 @@ const BIN: usize = 512;
 /// seen to, so that what is wrong with them is said early.
 const SETTLED_NS: u64 = 20_000_000;
 
+/// Between two looks whether the program has left.
+const LEFT_NS: u64 = 100_000_000;
+
 /// Sleep shorter than this has to end in time.
 const CLOSE_US: u64 = 5_000;
 
@@ -158,7 +161,12 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
 fn watch(settings: &Settings, proc: &mut Proc, kin: &mut Kin) {
     let start = now_ns();
     let all = thread::cpus();
+    let mut looked = start;
     loop {
+        if now_ns() - looked > LEFT_NS {
+            looked = now_ns();
+            super::guard::follow_the_last();
+        }
         let (resident, files) = proc.resident_pages().unwrap_or((0, 0));
         let bytes = resident * PAGE_SIZE as u64;
         let resident = Budget::counted(resident as usize, files as usize);

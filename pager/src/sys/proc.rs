@@ -299,6 +299,26 @@ impl Proc {
     }
 }
 
+/// The wait status that the process's first thread has left with, if it has, and
+/// no thread is left but the `own` ones of this library: by `exit(2)`, which the C
+/// library does not call for a process, or by what a filter of system calls does
+/// to a single thread.
+pub fn left_with(own: usize) -> Option<i32> {
+    let mut buf = [0u8; 512];
+    let fd = open_of_thread(super::thread::leader(), "stat")?;
+    let n = rustix::io::pread(&fd, &mut buf, 0).ok()?;
+    left(&buf[..n], own)
+}
+
+/// The same of the text of `stat`: the state is its third field, then come the
+/// number of threads as the 20th and the wait status as the 52nd.
+fn left(stat: &[u8], own: usize) -> Option<i32> {
+    let threads: usize = field(stat, 20)?.parse().ok()?;
+    let status: i32 = field(stat, 52)?.parse().ok()?;
+    // The first one is counted for as long as others are there.
+    (field(stat, 3)? == "Z" && threads == own + 1).then_some(status)
+}
+
 /// What a thread of the process waits for.
 #[derive(Debug)]
 pub struct Waits(Fd);
@@ -355,12 +375,17 @@ impl core::fmt::Write for Path {
     }
 }
 
-/// The processor in the text of a thread's `stat`: the 39th field, the second
-/// of which is a name that may have anything in it but ends with the last `)`.
+/// The processor in the text of a thread's `stat`: the 39th field.
 fn processor(stat: &[u8]) -> Option<u32> {
+    field(stat, 39)?.parse().ok()
+}
+
+/// The field `number` of the text of a `stat`, beyond the second, which is a name
+/// that may have anything in it but ends with the last `)`.
+fn field(stat: &[u8], number: usize) -> Option<&str> {
     let after = stat.iter().rposition(|b| *b == b')')?;
-    let field = stat[after..].split(|b| *b == b' ').nth(37)?;
-    core::str::from_utf8(field).ok()?.parse().ok()
+    let field = stat[after..].split(|b| *b == b' ').nth(number - 2)?;
+    Some(core::str::from_utf8(field).ok()?.trim())
 }
 
 fn push(out: &mut Vec<PresentRun>, start: usize, end: usize) {
@@ -404,8 +429,21 @@ mod tests {
             24 25 26 27 28 29 30 31 32 33 34 35 63 37 38\n";
         assert_eq!(processor(stat), Some(63));
         assert_eq!(processor(b"7 (a"), None);
+        assert_eq!(left_with(0), None);
         let mut proc = Proc::open().unwrap();
         let tid = rustix::thread::gettid().as_raw_nonzero().get() as u32;
         assert!(proc.cpu_of(tid).is_some_and(|cpu| cpu < 1024));
+    }
+
+    #[test]
+    fn a_process_has_been_left_when_only_own_threads_remain() {
+        let stat = |state, threads: &str| {
+            let before = alloc::format!("7 (a) {state} {} {threads} ", ["0"; 16].join(" "));
+            alloc::format!("{before}{} 1280\n", ["0"; 31].join(" "))
+        };
+        assert_eq!(left(stat("Z", "3").as_bytes(), 2), Some(5 << 8));
+        assert_eq!(left(stat("Z", "4").as_bytes(), 2), None);
+        assert_eq!(left(stat("S", "3").as_bytes(), 2), None);
+        assert_eq!(left(b"7 (a) Z 0", 0), None);
     }
 }

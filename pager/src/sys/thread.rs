@@ -85,6 +85,36 @@ pub fn is_own() -> bool {
     STACKS.iter().any(within)
 }
 
+/// How many such threads there are.
+pub fn own() -> usize {
+    NOTED.load(Acquire)
+}
+
+/// Ends the process, all of its threads, with this status.
+pub fn exit_process(status: i32) -> ! {
+    loop {
+        // SAFETY: exit_group(status) touches no memory.
+        unsafe { super::mem::syscall3(231, status as usize, 0, 0) };
+    }
+}
+
+/// Ends the process by this signal, whatever the program has it do. There is no
+/// thread of the program any more.
+pub fn end_by_signal(signal: i32) -> ! {
+    // Handler (the default), flags, restorer and mask.
+    let default = [0usize; 4];
+    // SAFETY: rt_sigaction(signal, &default, null, 8), which reads what it is given.
+    unsafe {
+        core::arch::asm!("syscall", inlateout("rax") 13usize => _, in("rdi") signal as usize,
+            in("rsi") default.as_ptr(), in("rdx") 0usize, in("r10") 8usize,
+            lateout("rcx") _, lateout("r11") _, options(nostack));
+    }
+    set_mask(0);
+    // SAFETY: kill(process, signal) touches no memory.
+    unsafe { super::mem::syscall3(62, leader() as usize, signal as usize, 0) };
+    kill_process()
+}
+
 /// In a process that was just forked: such threads are not there.
 pub fn none_is_own() {
     for [start, end] in &STACKS {

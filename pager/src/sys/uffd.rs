@@ -16,6 +16,8 @@ use rustix::mm::UserfaultfdFlags;
 pub mod feature {
     /// Write-protect faults are reported.
     pub const WP: u64 = 1 << 0;
+    /// Forks are reported, which takes CAP_SYS_PTRACE.
+    pub const EVENT_FORK: u64 = 1 << 1;
     /// `mremap` is reported.
     pub const EVENT_REMAP: u64 = 1 << 2;
     /// `madvise(MADV_DONTNEED)` and `MADV_FREE` are reported.
@@ -117,6 +119,12 @@ pub enum Msg {
         /// End.
         end: usize,
     },
+    /// The process was forked. This descriptor, which came to be with the
+    /// message, is to be closed.
+    Fork {
+        /// A userfaultfd of the child's memory.
+        fd: i32,
+    },
     /// Something that was not asked for.
     Unknown(u8),
 }
@@ -141,6 +149,7 @@ impl RawMsg {
                 protected: a & 2 != 0,
                 tid: c as u32,
             },
+            0x13 => Msg::Fork { fd: a as i32 },
             0x14 => Msg::Remap {
                 from: a as usize,
                 to: b as usize,
