@@ -70,30 +70,49 @@ pub fn program_at(name: &str, args: &[&str], setting: Setting, mib: u64) -> Outc
 /// The smallest budget for software with its libraries.
 const SMALLEST: u64 = 32 * MIB;
 
-/// Runs the program with `budget` bytes, compares it with the native run, and
-/// returns the paged one.
-pub fn at_budget(program: &Run, native: &Outcome, setting: Setting, budget: u64) -> Outcome {
+/// Runs the program with `budget` bytes; the servers are there until dropped.
+pub fn paged_at(program: &Run, setting: Setting, budget: u64) -> (Outcome, Vec<MemServer>) {
     let servers: Vec<_> = (0..setting.servers).map(|_| MemServer::roomy()).collect();
     let mut run = program.clone().local(budget).page_path(setting.path);
     if setting.all_leave {
         run = run.flags(["--evict", "all"]);
     }
     let paged = run.servers(servers.iter().map(MemServer::address)).run();
+    (paged, servers)
+}
+
+/// Whether the paged run did what the native one did, and no page was lost, and
+/// the pager never waited for itself.
+///
+/// # Errors
+/// What was different.
+pub fn same(native: &Outcome, paged: &Outcome) -> Result<(), String> {
+    let differs = |what: &str| Err(format!("{what}: {}", paged.describe()));
+    if paged.end != native.end.as_run_tells() {
+        return differs("the end");
+    }
+    if paged.digest() != native.digest() {
+        return differs("the output");
+    }
+    if paged.stderr() != native.stderr() {
+        return differs("standard error");
+    }
+    match &paged.stats {
+        None => differs("no figures"),
+        Some(figures) if figures.lost_pages != 0 => differs("lost pages"),
+        Some(figures) if figures.self_faults != 0 => differs("faults of the pager's own"),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Runs the program with `budget` bytes, compares it with the native run, and
+/// returns the paged one.
+pub fn at_budget(program: &Run, native: &Outcome, setting: Setting, budget: u64) -> Outcome {
+    let (paged, servers) = paged_at(program, setting, budget);
     eprintln!("{} MiB, {setting:?}: {}", budget / MIB, paged.describe());
-    let end = native.end.as_run_tells();
-    assert_eq!(paged.end, end, "the end: {}", paged.describe());
-    assert_eq!(
-        paged.digest(),
-        native.digest(),
-        "the output: {}",
-        paged.describe()
-    );
-    assert_eq!(
-        paged.stderr(),
-        native.stderr(),
-        "standard error: {}",
-        paged.describe()
-    );
+    if let Err(difference) = same(native, &paged) {
+        panic!("{difference}");
+    }
     assert_sound(&paged, budget);
     let figures = paged.figures();
     assert!(

@@ -5,6 +5,7 @@
 //! harness has nobody to return an error to but the test.
 
 pub mod artefacts;
+pub mod catalogue;
 pub mod cc;
 pub mod cgroup;
 pub mod compare;

@@ -1,0 +1,98 @@
+//! The C programs that do the same natively and under tmem, with arguments for
+//! memory of some 16 to 24 MiB: what the tests run with all pages leaving, and
+//! what `scripts/soak` runs over and over.
+
+use crate::Run;
+use crate::cc::{program, program_with};
+use std::path::Path;
+
+/// Stands for a folder to write to.
+pub const FOLDER: &str = "{folder}";
+/// Stands for the library of `loading`.
+pub const LIBRARY: &str = "{library}";
+
+/// A program and its arguments. Several lines of one program are several cases.
+const CASES: &[(&str, &[&str])] = &[
+    ("fill", &["24", "seq", "2"]),
+    ("fill", &["24", "random", "2"]),
+    ("statics", &[]),
+    ("threads", &["16", "4", "3000"]),
+    ("rewrite", &["16", "20000", "2"]),
+    ("churn", &["16", "20"]),
+    ("locks", &["16", "3"]),
+    ("signals", &["16", "3"]),
+    ("syscalls", &["16", FOLDER]),
+    ("kernel", &["16", FOLDER]),
+    ("locked", &["16"]),
+    ("protections", &["16"]),
+    ("barrier", &["16", "2"]),
+    ("guarded", &["24"]),
+    ("resident", &["24"]),
+    ("inspected", &["24"]),
+    ("loading", &["24", FOLDER, LIBRARY]),
+    ("moves", &["300", "16", "4"]),
+    ("reuse", &["600", "16", "4"]),
+    ("blocks", &["600", "16", "4"]),
+    ("vm_model", &["3", "500", "48", "3"]),
+    ("vm_model", &["4", "500", "48", "1"]),
+    ("spawns", &["16"]),
+    ("jobs", &["24"]),
+    ("forks", &["16", "3"]),
+    ("fork_many", &["16", "40"]),
+    ("fork_ways", &["16", "exec"]),
+    ("fork_ways", &["16", "advised"]),
+    ("leaving", &["16", "return"]),
+    ("leaving", &["16", "exit"]),
+    ("leaving", &["16", "_exit"]),
+    ("leaving", &["16", "quick_exit"]),
+    ("leaving", &["16", "abort"]),
+    ("leaving", &["16", "segv"]),
+    ("leaving", &["16", "kill"]),
+    ("leaving", &["16", "first-thread"]),
+    ("leaving", &["16", "raw"]),
+    ("leaving", &["16", "raw-threads"]),
+    ("leaving", &["16", "stop"]),
+    ("confined", &["16", "chroot"]),
+    ("confined", &["16", "setuid"]),
+    ("confined", &["16", "dumpable"]),
+    ("confined", &["16", "unshare"]),
+    ("confined", &["16", "limits"]),
+    ("confined", &["16", "file-size"]),
+    ("confined", &["16", "closed"]),
+    ("confined", &["16", "seccomp"]),
+    ("confined", &["16", "seccomp-all"]),
+    ("confined", &["16", "strict"]),
+    ("confined", &["16", "strict-end"]),
+    ("confined", &["16", "signals"]),
+];
+
+/// A case, ready to be run.
+pub struct Case {
+    /// The program and its arguments.
+    pub name: String,
+    /// How it is run natively.
+    pub run: Run,
+}
+
+/// The cases of these programs, which write to `folder`. All programs where none
+/// is named.
+pub fn cases(programs: &[&str], folder: &Path) -> Vec<Case> {
+    for name in programs {
+        let known = CASES.iter().any(|(program, _)| program == name);
+        assert!(known, "no program {name} in the catalogue");
+    }
+    CASES
+        .iter()
+        .filter(|(name, _)| programs.is_empty() || programs.contains(name))
+        .map(|(name, args)| Case {
+            name: [&[*name], *args].concat().join(" "),
+            run: args
+                .iter()
+                .fold(Run::new(program(name)), |run, arg| match *arg {
+                    FOLDER => run.args([folder]),
+                    LIBRARY => run.args([program_with("library", &["-shared", "-fPIC"])]),
+                    arg => run.args([arg]),
+                }),
+        })
+        .collect()
+}
