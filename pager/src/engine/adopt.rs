@@ -129,7 +129,7 @@ impl Engine {
         }
         self.figures.adopted_bytes.fetch_add(bytes as u64, Relaxed);
         if bytes > 0 {
-            self.fork.alarm.hang();
+            self.hang_alarm();
             self.say(DEBUG, &format!("adopted {} KiB", bytes >> 10));
         }
     }

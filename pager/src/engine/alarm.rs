@@ -31,8 +31,8 @@ pub(super) struct Alarm {
 }
 
 impl Alarm {
-    /// Reports forks from now on, if it may.
-    pub(super) fn hang(&mut self) {
+    /// Reports forks, if it may.
+    fn hang(&mut self) {
         if !core::mem::replace(&mut self.tried, true) {
             self.hung = made().ok();
         }
@@ -92,6 +92,13 @@ fn made() -> Result<(Uffd, Region), crate::sys::uffd::OpenError> {
 }
 
 impl Engine {
+    /// Has forks reported from now on, if that is permitted, but none that is
+    /// being made as it should be.
+    pub(super) fn hang_alarm(&mut self) {
+        self.fork.alarm.hang();
+        self.fork.alarm.set(!self.has_asked_for_children());
+    }
+
     /// Lets threads go on that have forked, and says so the first time.
     pub(super) fn hear_alarm(&mut self) {
         if self.fork.alarm.read() && !core::mem::replace(&mut self.fork.alarm.heard, true) {

@@ -101,7 +101,7 @@ impl Engine {
         }
         if !self.adopted.is_empty() {
             super::apart::reports();
-            self.fork.alarm.hang();
+            self.hang_alarm();
         }
         Ok(refused)
     }
