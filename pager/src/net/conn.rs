@@ -28,6 +28,8 @@ pub(super) struct Pipeline {
     sent: usize,
     /// How many bytes of the next one are.
     sent_bytes: usize,
+    /// Answers so far.
+    answers: u64,
     receiving: Receiving,
     buffer: Vec<u8>,
     /// The part of `buffer` that is not looked at yet.
@@ -63,6 +65,7 @@ impl Pipeline {
             first_id: 1,
             sent: 0,
             sent_bytes: 0,
+            answers: 0,
             receiving: Receiving::Header,
             buffer: alloc::vec![0; BUFFER],
             from: 0,
@@ -85,6 +88,11 @@ impl Pipeline {
     /// Whether a request has begun to be sent and not ended.
     pub(super) fn amid_request(&self) -> bool {
         self.sent_bytes > 0
+    }
+
+    /// How many requests were answered so far.
+    pub(super) fn answers(&self) -> u64 {
+        self.answers
     }
 
     /// Whether any answer is awaited.
@@ -373,6 +381,7 @@ impl Pipeline {
     ) -> Result<(), Reason> {
         let request = &mut self.queue[index];
         request.done = true;
+        self.answers += 1;
         let result = on(request, status, body);
         while self.queue.front().is_some_and(|r| r.done) {
             self.queue.pop_front();

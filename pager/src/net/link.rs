@@ -13,6 +13,9 @@ use tmem_wire::{HelloReply, Preface, SessionId};
 const ATTEMPT_MS: u64 = 3_000;
 /// The first and the longest pause between two attempts.
 const PAUSE_MS: core::ops::RangeInclusive<u64> = 20..=500;
+/// Connections that may break one after the other, each before it has answered
+/// anything: with the pauses in between about as long as a server may be away.
+const FRUITLESS: u32 = 16;
 /// Bytes sent, and received, before other connections have their turn.
 const TURN_BYTES: usize = 1 << 20;
 
@@ -32,6 +35,8 @@ pub(super) struct Link {
     /// Which address is attempted next.
     pub(super) addr: usize,
     pause_ms: u64,
+    /// Connections since the last answer that broke while one was awaited.
+    fruitless: u32,
 }
 
 #[derive(Debug)]
@@ -65,6 +70,7 @@ impl Link {
             attempts: 0,
             addr: 0,
             pause_ms: *PAUSE_MS.start(),
+            fruitless: 0,
         }
     }
 
@@ -88,8 +94,14 @@ impl Link {
     pub(super) fn begin(&mut self, now: u64) {
         self.phase = Phase::Wait(now);
         self.attempts = 0;
-        self.pause_ms = *PAUSE_MS.start();
+        self.proved_good();
         self.broken = None;
+    }
+
+    /// Whatever broke before does not count any more.
+    fn proved_good(&mut self) {
+        self.fruitless = 0;
+        self.pause_ms = *PAUSE_MS.start();
     }
 
     /// Gives the connection up, not its requests.
@@ -112,23 +124,30 @@ impl Link {
     pub(super) fn broke(&mut self, now: u64, reason: Reason) {
         self.waiting_since = None;
         self.blocked = false;
+        self.fruitless += u32::from(self.is_ready() && self.pipe.waiting());
         match &mut self.broken {
             Some((_, last)) => {
                 *last = reason;
                 self.again(now);
             }
-            // At once: most connections that break can be had again.
             None => {
                 self.broken = Some((now, reason));
-                self.phase = Phase::Wait(now);
+                if self.fruitless > 1 {
+                    self.again(now);
+                } else {
+                    // At once: most connections that break can be had again.
+                    self.phase = Phase::Wait(now);
+                }
             }
         }
     }
 
-    /// Why the connection is given up, once it was broken for too long.
+    /// Why the connection is given up, once it was broken for too long, or too
+    /// often.
     pub(super) fn overdue(&self, now: u64, options: &Options) -> Option<Reason> {
         let (since, reason) = self.broken?;
-        (now >= after(since, options.reconnect_ms)).then_some(reason)
+        let late = now >= after(since, options.reconnect_ms);
+        (late || self.fruitless >= FRUITLESS).then_some(reason)
     }
 
     /// Begins an attempt if its time has come, and ends one that takes too
@@ -205,7 +224,6 @@ impl Link {
         {
             self.phase = Phase::Ready(sock);
             self.attempts = 0;
-            self.pause_ms = *PAUSE_MS.start();
             self.broken = None;
             self.blocked = false;
         }
@@ -233,8 +251,15 @@ impl Link {
         let Phase::Ready(sock) = &mut self.phase else {
             return Ok(());
         };
-        if ready.read && self.pipe.receive(sock, TURN_BYTES, on)? {
-            self.waiting_since = None;
+        if ready.read {
+            let answers = self.pipe.answers();
+            let received = self.pipe.receive(sock, TURN_BYTES, on);
+            if self.pipe.answers() != answers {
+                self.proved_good();
+            }
+            if received? {
+                self.waiting_since = None;
+            }
         }
         if !self.pipe.waiting() {
             self.waiting_since = None;

@@ -312,6 +312,30 @@ fn a_server_that_stays_away_is_lost_when_the_time_is_over() {
 }
 
 #[test]
+fn a_server_that_breaks_each_connection_before_it_answers_is_lost() {
+    let greeting = HEADER_LEN + tmem_wire::HelloReply::LEN;
+    let fake = Fake::with(|o| o.cut_out = [greeting + 16; 100].into());
+    let mut c = Client::up(&fake);
+    let mut f = Frames::new(1);
+    c.read(Lane::Demand, 1, at(0, 0), &mut f, &[0]);
+    let failed = Completion::Read {
+        token: 1,
+        result: Err(RequestError::Lost),
+    };
+    let begin = Instant::now();
+    while !c.seen.contains(&failed) {
+        assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", c.seen);
+        // Pauses pass sooner.
+        c.skip(10);
+        c.wait();
+        c.drive();
+    }
+    assert_eq!(lost(&mut c), Reason::Closed);
+    // Not at the first, nor for ever.
+    assert!((10..50).contains(&fake.orders().connections));
+}
+
+#[test]
 fn one_lane_that_cannot_be_had_again_leaves_the_other_to_carry_both() {
     let greeting = HEADER_LEN + tmem_wire::HelloReply::LEN;
     // The second connection, the bulk lane, is cut at its first answer.
