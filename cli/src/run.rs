@@ -206,8 +206,8 @@ fn check_servers(options: &mut Options) -> Result<Option<Agent>, String> {
 
 /// An agent within this process.
 pub(crate) fn start_agent(level: Level) -> Result<Agent, tmem_rdma::Error> {
-    Agent::start(Arc::new(move |text| {
-        if level >= Level::Warn {
+    Agent::start(Arc::new(move |of, text| {
+        if level >= of {
             eprintln!("tmem: {text}");
         }
     }))

@@ -13,7 +13,6 @@
 //! 256 KiB, of which little is touched, and buffers of a few KiB.
 
 mod bitmap;
-mod buffers;
 mod config;
 mod conn;
 mod error;

@@ -5,15 +5,16 @@
 //! device's queue for good once its bytes have gone into the socket, and bytes
 //! are only taken out of the socket when there is a buffer to send them from.
 
-use crate::buffers::Buffers;
 use crate::link::Link;
 use crate::sessions::Cut;
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
-use tmem_verbs::{Completion, Connection, Error, Event, Kind, Limits, Op, Pieces, Work};
+use tmem_verbs::{
+    Buffer, Completion, Connection, Error, Event, Kind, Limits, Op, Part, Pieces, Work,
+};
 use tmem_wire::{RDMA_RECEIVES, RDMA_SEND};
 
 /// Receives that are posted: twice as many as the client may count on, so that
@@ -22,6 +23,9 @@ const RECEIVES: usize = 2 * RDMA_RECEIVES;
 
 /// Messages under way to the client: as many as it has receives at least.
 const SENDS: usize = RDMA_RECEIVES;
+
+/// How many buffers a connection has.
+const BUFFERS: usize = RECEIVES + SENDS;
 
 /// What may be under way of a connection. Reads are those of the client.
 pub(crate) const LIMITS: Limits = Limits {
@@ -46,7 +50,7 @@ const ASK: u64 = u64::MAX;
 pub(crate) struct Pump {
     // It goes before the buffers, which its device uses.
     connection: Connection,
-    buffers: Buffers,
+    buffers: Buffer,
     stream: UnixStream,
     /// Buffers with bytes for the socket, and how far these have gone.
     arrived: VecDeque<Arrived>,
@@ -79,25 +83,25 @@ enum State {
 }
 
 impl Pump {
-    /// How many buffers it takes.
-    pub(crate) const BUFFERS: usize = RECEIVES + SENDS;
-
-    /// Posts all receives, for which the first buffers are.
-    pub(crate) fn post_all(connection: &mut Connection, buffers: &Buffers) -> Result<(), Error> {
-        let receive = |n| Ok((n as u64, buffers.piece(n, RDMA_SEND)?));
+    /// Memory for the messages of a connection, with all receives posted: for
+    /// these are the first of its buffers.
+    pub(crate) fn prepare(connection: &mut Connection) -> Result<Buffer, Error> {
+        let buffers = Buffer::new(&connection.domain(), BUFFERS * RDMA_SEND)?;
+        let receive = |n| Ok((n as u64, buffers.piece(n * RDMA_SEND, RDMA_SEND)?));
         let all: Result<Vec<_>, Error> = (0..RECEIVES).map(receive).collect();
-        connection.post_receives(&all?)
+        connection.post_receives(&all?)?;
+        Ok(buffers)
     }
 
     /// A connection that is accepted, with all receives posted, and a socket
     /// that does not block.
-    pub(crate) fn new(connection: Connection, buffers: Buffers, stream: UnixStream) -> Pump {
+    pub(crate) fn new(connection: Connection, buffers: Buffer, stream: UnixStream) -> Pump {
         Pump {
             connection,
             buffers,
             stream,
             arrived: VecDeque::new(),
-            free: (RECEIVES..Pump::BUFFERS).collect(),
+            free: (RECEIVES..BUFFERS).collect(),
             completions: Vec::new(),
             heard: Instant::now(),
             asking: false,
@@ -181,17 +185,16 @@ impl Pump {
     fn deliver(&mut self) -> Result<bool, Error> {
         let mut any = false;
         while let Some(first) = self.arrived.front_mut() {
-            // SAFETY: its receive has completed, and is not posted again yet.
-            let bytes = unsafe { self.buffers.bytes_mut(first.buffer) };
             // The device does not say more than the buffer has.
-            let bytes = bytes.get(first.from..first.to).unwrap_or_default();
-            let taken = if bytes.is_empty() {
+            let len = first.to.min(RDMA_SEND) - first.from;
+            let here = Part::Here(first.buffer * RDMA_SEND + first.from, len);
+            let taken = if len == 0 {
                 Ok(0)
             } else {
-                self.stream.write(bytes)
+                self.buffers.send(&self.stream, &[here])
             };
             match taken {
-                Ok(n) if n < bytes.len() => first.from += n,
+                Ok(n) if n < len => first.from += n,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 // All of it, or nobody is there to take it.
@@ -210,7 +213,7 @@ impl Pump {
         if self.state == State::Closed {
             return Ok(());
         }
-        let piece = self.buffers.piece(buffer, RDMA_SEND)?;
+        let piece = self.buffers.piece(buffer * RDMA_SEND, RDMA_SEND)?;
         self.connection.post_receive(buffer as u64, &piece)
     }
 
@@ -218,15 +221,14 @@ impl Pump {
     fn collect(&mut self) -> Result<bool, Error> {
         let mut any = false;
         while let (false, Some(&buffer)) = (self.drained, self.free.last()) {
-            // SAFETY: nothing is being sent from it.
-            let bytes = unsafe { self.buffers.bytes_mut(buffer) };
-            match self.stream.read(bytes) {
+            let at = buffer * RDMA_SEND;
+            match self.buffers.receive(at, RDMA_SEND, &self.stream) {
                 Ok(0) => self.drained(),
                 // Nobody is there to receive it.
                 Ok(_) if self.state == State::Closed => {}
                 Ok(n) => {
                     self.free.pop();
-                    let piece = self.buffers.piece(buffer, n)?;
+                    let piece = self.buffers.piece(at, n)?;
                     self.send(buffer as u64, Op::Send, piece.into())?;
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,

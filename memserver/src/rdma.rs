@@ -1,6 +1,5 @@
 //! Connections over RDMA: how they are taken.
 
-use crate::buffers::Buffers;
 use crate::config::Config;
 use crate::conn::Conn;
 use crate::link::Link;
@@ -73,9 +72,7 @@ fn serve(shared: &Arc<Shared>, incoming: Incoming) -> Result<(), String> {
     // The client may send as soon as it is accepted.
     let connection = incoming
         .accept_with(&LIMITS, &[], |connection| {
-            let made = Buffers::new(&connection.domain(), Pump::BUFFERS)?;
-            Pump::post_all(connection, &made)?;
-            buffers = Some(made);
+            buffers = Some(Pump::prepare(connection)?);
             Ok(())
         })
         .map_err(|e| failed(&e))?;

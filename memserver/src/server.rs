@@ -387,6 +387,12 @@ impl Handle {
         self.shared.stats()
     }
 
+    /// Ends all keys that clients have to memory. Their connections over RDMA
+    /// break when they use one; on new connections they get new keys.
+    pub fn revoke_keys(&self) {
+        self.shared.sessions.end_keys();
+    }
+
     /// Ends all connections and the server. What it held is gone.
     pub fn shutdown(mut self) {
         self.end();

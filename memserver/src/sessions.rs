@@ -197,6 +197,23 @@ impl Sessions {
         (inner.slots.len(), members)
     }
 
+    /// Ends the keys of all connections.
+    pub(crate) fn end_keys(&self) {
+        let inner = self.lock();
+        let of = |slot: &Slot| {
+            let session = slot.session.clone();
+            let connections: Vec<_> = slot.members.iter().map(|m| m.key).collect();
+            (session, connections)
+        };
+        let all: Vec<_> = inner.slots.values().map(of).collect();
+        drop(inner);
+        for (session, connections) in all {
+            connections
+                .into_iter()
+                .for_each(|key| session.end_keys_of(key));
+        }
+    }
+
     /// Opens the session `id`, which nobody else can know.
     pub(crate) fn open(&self, id: SessionId, member: Member) -> Result<Arc<Session>, Status> {
         let mut inner = self.lock();

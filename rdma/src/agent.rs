@@ -1,6 +1,7 @@
 //! The agent's socket, and its threads.
 
 use crate::Error;
+use crate::counts::Counts;
 use crate::proxy::Proxy;
 use std::fmt::Write as _;
 use std::io::{self, Read};
@@ -10,7 +11,7 @@ use std::os::unix::net::{self, UnixListener, UnixStream};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
-use tmem_config::{AgentAddr, Complaints, random};
+use tmem_config::{AgentAddr, Complaints, Level, random};
 use tmem_wire::Preface;
 
 /// How long a stranger may take to say what it wants.
@@ -18,8 +19,9 @@ const GREETING: Duration = Duration::from_secs(3);
 /// How long the listener rests when the system cannot take a connection.
 const REST: Duration = Duration::from_millis(100);
 
-/// Where complaints go.
-pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
+/// Where messages go: complaints as warnings, and at the end of each connection
+/// what it has moved, for those who debug.
+pub type Log = Arc<dyn Fn(Level, &str) + Send + Sync>;
 
 /// An agent, whose threads live as long as the process.
 #[derive(Clone)]
@@ -113,14 +115,19 @@ impl Agent {
     }
 
     fn lead(&self, server: SocketAddr, proxy: Proxy) {
-        if let Err(error) = proxy.run() {
+        let (counts, end) = proxy.run();
+        // Connections that only look whether a server is there have nothing to tell.
+        if counts != Counts::default() {
+            (self.0.log)(Level::Debug, &format!("RDMA to {server}: {counts}"));
+        }
+        if let Err(error) = end {
             self.complain(&format!("RDMA to {server}: {error}"));
         }
     }
 
     fn complain(&self, text: &str) {
         if self.0.complaints.are_due(Instant::now()) {
-            (self.0.log)(text);
+            (self.0.log)(Level::Warn, text);
         }
     }
 }

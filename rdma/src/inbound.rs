@@ -116,15 +116,18 @@ impl Inbound {
                     return Ok(false);
                 };
                 *place = Some(room);
-                let rest = &mut staging.bytes_mut(room)[*got..];
                 let n = if buffered > 0 {
-                    let n = rest.len().min(buffered);
-                    rest[..n].copy_from_slice(&self.buffer[self.from..self.from + n]);
+                    let n = (all - *got).min(buffered);
+                    let rest = Place {
+                        at: room.at + *got,
+                        len: n,
+                    };
+                    staging.put(rest, &self.buffer[self.from..self.from + n]);
                     self.from += n;
                     n
                 } else {
                     // Large ones go straight to where the device reads them.
-                    match read(stream, rest)? {
+                    match read(|| staging.receive(room, *got, stream))? {
                         Some(0) => return Ok(self.end()),
                         Some(n) => n,
                         None => return Ok(false),
@@ -169,7 +172,7 @@ impl Inbound {
     fn fill(&mut self, stream: &mut UnixStream) -> io::Result<bool> {
         self.buffer.copy_within(self.from..self.to, 0);
         (self.from, self.to) = (0, self.to - self.from);
-        match read(stream, &mut self.buffer[self.to..])? {
+        match read(|| stream.read(&mut self.buffer[self.to..]))? {
             Some(0) => Ok(self.end()),
             Some(n) => {
                 self.to += n;
@@ -210,9 +213,9 @@ fn begin(header: Header) -> State {
 }
 
 /// Reads what is there: how much, 0 at the end; `None` when there is nothing.
-fn read(stream: &mut UnixStream, into: &mut [u8]) -> io::Result<Option<usize>> {
+fn read(mut receive: impl FnMut() -> io::Result<usize>) -> io::Result<Option<usize>> {
     loop {
-        match stream.read(into) {
+        match receive() {
             Ok(n) => return Ok(Some(n)),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}

@@ -11,6 +11,7 @@
 //! `tmem run` has an agent within itself; `tmem agent` is one by itself.
 
 mod agent;
+mod counts;
 mod inbound;
 mod keys;
 mod outbound;

@@ -2,8 +2,9 @@
 
 use crate::staging::{Place, Staging};
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, Write};
+use std::io;
 use std::os::unix::net::UnixStream;
+use tmem_verbs::Part;
 
 /// The most pieces of one system call.
 const PIECES: usize = 64;
@@ -11,13 +12,13 @@ const PIECES: usize = 64;
 /// Answers in the order in which they go out.
 #[derive(Debug, Default)]
 pub(crate) struct Outbound {
-    queue: VecDeque<Part>,
+    queue: VecDeque<Answer>,
     /// Bytes of the first that are sent.
     sent: usize,
 }
 
 #[derive(Debug)]
-enum Part {
+enum Answer {
     Bytes(Vec<u8>),
     Pages(Place),
 }
@@ -25,12 +26,12 @@ enum Part {
 impl Outbound {
     /// Says `bytes`.
     pub(crate) fn say(&mut self, bytes: Vec<u8>) {
-        self.queue.push_back(Part::Bytes(bytes));
+        self.queue.push_back(Answer::Bytes(bytes));
     }
 
     /// Sends pages, whose room is free after.
     pub(crate) fn pages(&mut self, place: Place) {
-        self.queue.push_back(Part::Pages(place));
+        self.queue.push_back(Answer::Pages(place));
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -38,20 +39,19 @@ impl Outbound {
     }
 
     /// Sends what the socket takes now; whether it took anything.
-    pub(crate) fn flush(&mut self, to: &mut UnixStream, staging: &mut Staging) -> io::Result<bool> {
+    pub(crate) fn flush(&mut self, to: &UnixStream, staging: &mut Staging) -> io::Result<bool> {
         let mut any = false;
         while !self.queue.is_empty() {
             let mut pieces = Vec::with_capacity(PIECES);
             let mut skip = self.sent;
-            for part in self.queue.iter().take(PIECES) {
-                let bytes = match part {
-                    Part::Bytes(bytes) => &bytes[..],
-                    Part::Pages(place) => staging.bytes(*place),
-                };
-                pieces.push(IoSlice::new(&bytes[skip..]));
+            for answer in self.queue.iter().take(PIECES) {
+                pieces.push(match answer {
+                    Answer::Bytes(bytes) => Part::Bytes(&bytes[skip..]),
+                    Answer::Pages(place) => place.part(skip),
+                });
                 skip = 0;
             }
-            match to.write_vectored(&pieces) {
+            match staging.send(to, &pieces) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => self.advance(n, staging),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
@@ -65,16 +65,16 @@ impl Outbound {
 
     fn advance(&mut self, n: usize, staging: &mut Staging) {
         self.sent += n;
-        while let Some(part) = self.queue.front() {
-            let len = match part {
-                Part::Bytes(bytes) => bytes.len(),
-                Part::Pages(place) => place.len,
+        while let Some(answer) = self.queue.front() {
+            let len = match answer {
+                Answer::Bytes(bytes) => bytes.len(),
+                Answer::Pages(place) => place.len,
             };
             if self.sent < len {
                 return;
             }
             self.sent -= len;
-            if let Some(Part::Pages(place)) = self.queue.pop_front() {
+            if let Some(Answer::Pages(place)) = self.queue.pop_front() {
                 staging.give(place);
             }
         }

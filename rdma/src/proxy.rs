@@ -1,6 +1,7 @@
 //! One connection of an engine, led on to a memory server.
 
 use crate::Error;
+use crate::counts::Counts;
 use crate::inbound::{Inbound, Request};
 use crate::keys::Keys;
 use crate::outbound::Outbound;
@@ -82,7 +83,12 @@ impl Proxy {
         let conn = Connection::connect_with(server, PATIENCE, &limits, &[], |conn| {
             let memory = Staging::new(&conn.domain())?;
             let posted = (0..RDMA_RECEIVES)
-                .map(|slot| Ok((Done::receive(slot), memory.piece(Staging::receive(slot))?)))
+                .map(|slot| {
+                    Ok((
+                        Done::receive(slot),
+                        memory.piece(Staging::from_server(slot))?,
+                    ))
+                })
                 .collect::<Result<Vec<_>, _>>()?;
             conn.post_receives(&posted)?;
             staging = Some(memory);
@@ -110,25 +116,21 @@ impl Proxy {
         })
     }
 
-    /// Leads on what either side says until one of them ends.
-    ///
-    /// # Errors
-    /// What broke the connection to the server.
-    pub(crate) fn run(mut self) -> Result<(), Error> {
+    /// Leads on what either side says until one of them ends: what was done, and
+    /// what broke the connection to the server, if that did.
+    pub(crate) fn run(mut self) -> (Counts, Result<(), Error>) {
         let end = self.serve();
         // What the server said last is for the engine to read.
         let until = Instant::now() + LINGER;
         while !self.out.is_empty() && Instant::now() < until {
-            if self.out.flush(&mut self.engine, &mut self.staging).is_err() {
+            if self.out.flush(&self.engine, &mut self.staging).is_err() {
                 break;
             }
             wait(&[(self.engine.as_raw_fd(), libc::POLLOUT)], 10);
         }
         self.conn.disconnect();
-        if self.bye || self.inbound.is_ended() {
-            return Ok(());
-        }
-        end
+        let right = self.bye || self.inbound.is_ended();
+        (self.jobs.counts(), if right { Ok(()) } else { end })
     }
 
     fn serve(&mut self) -> Result<(), Error> {
@@ -171,7 +173,7 @@ impl Proxy {
                 return Ok(Turn::Over);
             }
         }
-        match self.out.flush(&mut self.engine, &mut self.staging) {
+        match self.out.flush(&self.engine, &mut self.staging) {
             Ok(any) => busy |= any,
             // The engine is gone.
             Err(_) => return Ok(Turn::Over),
@@ -276,7 +278,7 @@ impl Proxy {
             Request::Read(header) => self.to_server.extend_from_slice(&header.encode()),
             Request::Write(header, place) => {
                 self.to_server.extend_from_slice(&header.encode());
-                self.to_server.extend_from_slice(self.staging.bytes(place));
+                self.staging.append_to(&mut self.to_server, place);
                 self.staging.give(place);
             }
             other => return Some(other),
@@ -322,7 +324,7 @@ impl Proxy {
         {
             let rest = &self.to_server[from..];
             let n = rest.len().min(RDMA_SEND);
-            self.staging.bytes_mut(Staging::send(slot))[..n].copy_from_slice(&rest[..n]);
+            self.staging.put(Staging::to_server(slot), &rest[..n]);
             self.jobs.send(slot, n, &self.staging)?;
             from += n;
         }
@@ -342,10 +344,10 @@ impl Proxy {
         }
         match (Done::of(completion.id), completion.kind) {
             (Done::Received(slot), Kind::Receive(len)) if slot < RDMA_RECEIVES => {
-                let place = Staging::receive(slot);
+                let place = Staging::from_server(slot);
                 let len = (len as usize).min(place.len);
-                let bytes = self.staging.bytes(Place { len, ..place });
-                self.from_server.extend_from_slice(bytes);
+                let filled = Place { len, ..place };
+                self.staging.append_to(&mut self.from_server, filled);
                 let id = Done::receive(slot);
                 self.conn.post_receive(id, &self.staging.piece(place)?)?;
                 self.hear_server()?;

@@ -3,8 +3,9 @@
 
 use crate::ring::Ring;
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use tmem_verbs::{Access, Domain, Error, Piece, Region};
+use tmem_verbs::{Buffer, Domain, Error, Part, Piece};
 use tmem_wire::{PAGE_SIZE, RDMA_RECEIVES, RDMA_SEND};
 
 /// The most pages of a request: those of this project's engine have no more.
@@ -24,9 +25,7 @@ const LEN: usize = RECEIVE + RDMA_RECEIVES * RDMA_SEND;
 /// The memory, registered, and what of it is in use.
 #[derive(Debug)]
 pub(crate) struct Staging {
-    // Before the mapping, which it registers.
-    region: Region,
-    map: Mapping,
+    buffer: Buffer,
     reads: Ring,
     writes: Ring,
 }
@@ -40,19 +39,8 @@ pub(crate) struct Place {
 
 impl Staging {
     pub(crate) fn new(domain: &Arc<Domain>) -> Result<Staging, Error> {
-        let map = Mapping::new(LEN).map_err(|error| Error::Call {
-            call: "mmap",
-            error,
-        })?;
-        let access = Access {
-            local_write: true,
-            ..Access::default()
-        };
-        // SAFETY: the mapping outlives the region, which is dropped before.
-        let region = unsafe { domain.register(map.0, LEN, access)? };
         Ok(Staging {
-            region,
-            map,
+            buffer: Buffer::new(domain, LEN)?,
             reads: Ring::new(PAGES),
             writes: Ring::new(PAGES),
         })
@@ -80,7 +68,7 @@ impl Staging {
     }
 
     /// The buffer of a piece of the stream to the server.
-    pub(crate) fn send(slot: usize) -> Place {
+    pub(crate) fn to_server(slot: usize) -> Place {
         Place {
             at: SEND + slot * RDMA_SEND,
             len: RDMA_SEND,
@@ -88,7 +76,7 @@ impl Staging {
     }
 
     /// The buffer of a piece of the stream from the server.
-    pub(crate) fn receive(slot: usize) -> Place {
+    pub(crate) fn from_server(slot: usize) -> Place {
         Place {
             at: RECEIVE + slot * RDMA_SEND,
             len: RDMA_SEND,
@@ -97,48 +85,39 @@ impl Staging {
 
     /// What the device is told of a place.
     pub(crate) fn piece(&self, place: Place) -> Result<Piece, Error> {
-        self.region.piece(place.at, place.len)
+        self.buffer.piece(place.at, place.len)
     }
 
-    /// The bytes of a place. The device writes only to places that were given
-    /// to it, and these are not looked at before it is done.
-    pub(crate) fn bytes(&self, place: Place) -> &[u8] {
-        assert!(place.at + place.len <= LEN);
-        // SAFETY: within the mapping, as just seen.
-        unsafe { std::slice::from_raw_parts(self.map.0.add(place.at), place.len) }
+    /// Copies bytes to where a place begins.
+    pub(crate) fn put(&mut self, place: Place, bytes: &[u8]) {
+        self.buffer
+            .put(place.at, &bytes[..bytes.len().min(place.len)]);
     }
 
-    /// The same, to be written.
-    pub(crate) fn bytes_mut(&mut self, place: Place) -> &mut [u8] {
-        assert!(place.at + place.len <= LEN);
-        // SAFETY: within the mapping, as just seen; `self` is borrowed whole.
-        unsafe { std::slice::from_raw_parts_mut(self.map.0.add(place.at), place.len) }
+    /// Receives bytes to a place, from its byte `done` on.
+    pub(crate) fn receive(
+        &mut self,
+        place: Place,
+        done: usize,
+        from: &UnixStream,
+    ) -> io::Result<usize> {
+        self.buffer.receive(place.at + done, place.len - done, from)
     }
-}
 
-/// Anonymous memory.
-#[derive(Debug)]
-struct Mapping(*mut u8, usize);
+    /// Appends what is at a place to `to`.
+    pub(crate) fn append_to(&self, to: &mut Vec<u8>, place: Place) {
+        self.buffer.append_to(to, place.at, place.len);
+    }
 
-// SAFETY: the memory belongs to whoever has this.
-unsafe impl Send for Mapping {}
-
-impl Mapping {
-    fn new(len: usize) -> io::Result<Mapping> {
-        let prot = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        // SAFETY: new memory at an address of the kernel's choice.
-        let at = unsafe { libc::mmap(std::ptr::null_mut(), len, prot, flags, -1, 0) };
-        if at == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(Mapping(at.cast(), len))
+    /// Sends parts, of which [`Place::part`] makes those that are here.
+    pub(crate) fn send(&self, to: &UnixStream, parts: &[Part<'_>]) -> io::Result<usize> {
+        self.buffer.send(to, parts)
     }
 }
 
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: mapped by `new`, and nothing borrows it any more.
-        unsafe { libc::munmap(self.0.cast(), self.1) };
+impl Place {
+    /// Its bytes without the first `n`, to be sent.
+    pub(crate) fn part(self, n: usize) -> Part<'static> {
+        Part::Here(self.at + n, self.len - n)
     }
 }

@@ -1,5 +1,6 @@
 //! What the device was asked to do and has not done.
 
+use crate::counts::Counts;
 use crate::keys::Remote;
 use crate::staging::{Place, SENDS, Staging};
 use std::collections::VecDeque;
@@ -27,6 +28,7 @@ pub(crate) struct Jobs {
     batch: Vec<Work>,
     /// Buffers of the stream that the device has.
     sending: [bool; SENDS],
+    counts: Counts,
 }
 
 /// One READ or WRITE of pages.
@@ -67,6 +69,11 @@ impl Done {
 }
 
 impl Jobs {
+    /// What was done so far.
+    pub(crate) fn counts(&self) -> Counts {
+        self.counts
+    }
+
     /// Whether no more can be posted for now.
     pub(crate) fn is_full(&self) -> bool {
         self.queue.len() >= DEPTH
@@ -110,6 +117,14 @@ impl Jobs {
             fence,
         });
         self.queue.push_back(job);
+        let counts = if job.write {
+            &mut self.counts.written
+        } else {
+            &mut self.counts.read
+        };
+        counts.0 += u64::from(job.header.count);
+        counts.1 += 1;
+        self.counts.most = self.counts.most.max(self.queue.len() as u64);
         Ok(())
     }
 
@@ -122,7 +137,7 @@ impl Jobs {
     pub(crate) fn send(&mut self, slot: usize, len: usize, staging: &Staging) -> Result<(), Error> {
         let place = Place {
             len,
-            ..Staging::send(slot)
+            ..Staging::to_server(slot)
         };
         self.batch.push(Work {
             id: SEND | slot as u64,
@@ -138,11 +153,14 @@ impl Jobs {
     /// What is to be posted, all at once.
     pub(crate) fn batch(&mut self) -> Vec<Work> {
         signal_last_pages(&mut self.batch);
+        let signaled = self.batch.iter().filter(|w| is_pages(w) && w.signaled);
+        self.counts.signals += signaled.count() as u64;
         std::mem::take(&mut self.batch)
     }
 
     /// The pages that are done now that the device says so of `id`.
     pub(crate) fn done(&mut self, id: u64) -> impl Iterator<Item = Job> {
+        self.counts.completions += 1;
         let n = (id + 1).saturating_sub(self.first) as usize;
         let n = n.min(self.queue.len());
         self.first += n as u64;
@@ -160,10 +178,13 @@ impl Jobs {
 /// The last pages of what is posted say when they are done: that a piece of the
 /// stream behind them was sent would not say so.
 fn signal_last_pages(batch: &mut [Work]) {
-    let is_pages = |work: &&mut Work| matches!(Done::of(work.id), Done::Pages(_));
-    if let Some(last) = batch.iter_mut().rfind(is_pages) {
+    if let Some(last) = batch.iter_mut().rfind(|work| is_pages(work)) {
         last.signaled = true;
     }
+}
+
+fn is_pages(work: &Work) -> bool {
+    matches!(Done::of(work.id), Done::Pages(_))
 }
 
 fn overlaps(a: &Job, b: &Job) -> bool {

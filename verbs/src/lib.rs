@@ -18,6 +18,7 @@
 mod abi;
 mod addr;
 mod available;
+mod buffer;
 mod completion;
 mod connect;
 mod connection;
@@ -34,6 +35,7 @@ mod queue;
 mod work;
 
 pub use available::available;
+pub use buffer::{Buffer, Part};
 pub use completion::{Completion, Kind, Status};
 pub use connection::Connection;
 pub use error::Error;

@@ -14,7 +14,7 @@
 mod client;
 mod peer;
 
-use client::{Client, page, pages, run, server_with, until};
+use client::{Asks, Client, page, pages, run, server_with, until};
 use peer::Peer;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;

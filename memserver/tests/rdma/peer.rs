@@ -1,17 +1,15 @@
 //! A client over RDMA that waits for its answers.
 
-use crate::client::{hello, receive, run};
+use crate::client::{Asks, hello, nothing_said, receive, run};
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tmem_verbs::{
-    Access, Completion, Connection, Error, Event, Kind, Limits, Op as Do, Region,
-    Status as Outcome, Work,
+    Buffer, Completion, Connection, Error, Event, Kind, Limits, Op as Do, Status as Outcome, Work,
 };
 use tmem_wire::{
     Header, HelloReply, Op, PAGE_SIZE, RDMA_RECEIVES, RDMA_SEND, SessionId, SlabKey, Status,
-    decode_slab_list, encode_slab_list,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -26,9 +24,7 @@ const AREA: usize = SEND + RDMA_SEND;
 /// A connection that is greeted.
 pub(crate) struct Peer {
     connection: Connection,
-    region: Region,
-    /// Never given back: this is a test.
-    memory: *mut u8,
+    memory: Buffer,
     received: VecDeque<u8>,
     done: HashMap<u64, Result<(), Outcome>>,
     disconnected: bool,
@@ -61,68 +57,24 @@ impl Peer {
             inline: 0,
             reads: 16,
         };
-        let memory = vec![0u8; AREA + PAGES * PAGE_SIZE].leak();
-        let (memory, len) = (memory.as_mut_ptr(), memory.len());
-        let mut region = None;
+        let mut memory = None;
         let connection = Connection::connect_with(addr, PATIENCE, &limits, &[], |c| {
-            let access = Access {
-                local_write: true,
-                ..Access::default()
-            };
-            // SAFETY: memory that stays, and nobody else has.
-            let made = unsafe { c.domain().register(memory, len, access)? };
+            let made = Buffer::new(&c.domain(), AREA + PAGES * PAGE_SIZE)?;
             for n in 0..RDMA_RECEIVES {
                 c.post_receive(n as u64, &made.piece(n * RDMA_SEND, RDMA_SEND)?)?;
             }
-            region = Some(made);
+            memory = Some(made);
             Ok(())
         });
-        let mut blank = [0; HelloReply::LEN];
-        blank[..4].copy_from_slice(&tmem_wire::MAGIC);
         Ok(Peer {
             connection: connection?,
-            region: region.unwrap(),
-            memory,
+            memory: memory.unwrap(),
             received: VecDeque::new(),
             done: HashMap::new(),
             disconnected: false,
             next: 1 << 32,
-            hello: HelloReply::decode(&blank).unwrap(),
+            hello: HelloReply::decode(&nothing_said()).unwrap(),
         })
-    }
-
-    /// Sends a request and receives the reply to it.
-    pub(crate) fn ask(&mut self, header: Header, payload: &[u8]) -> (Status, Vec<u8>) {
-        self.next += 1;
-        let header = Header {
-            id: self.next,
-            len: payload.len() as u32,
-            ..header
-        };
-        self.say(&[&header.encode()[..], payload].concat()).unwrap();
-        let (reply, body) = receive(self).unwrap();
-        assert!(reply.reply && reply.id == header.id, "{reply:?}");
-        (reply.status, body)
-    }
-
-    pub(crate) fn done(&mut self, header: Header, payload: &[u8]) -> Vec<u8> {
-        let (status, body) = self.ask(header, payload);
-        let text = String::from_utf8_lossy(&body);
-        assert_eq!(status, Status::Ok, "{header:?}: {text}");
-        body
-    }
-
-    pub(crate) fn grant(&mut self, count: u32) -> Vec<u32> {
-        decode_slab_list(&self.done(run(Op::Grant, 0, 0, count), &[])).unwrap()
-    }
-
-    pub(crate) fn release(&mut self, slabs: &[u32]) {
-        self.done(run(Op::Release, 0, 0, 0), &encode_slab_list(slabs));
-    }
-
-    pub(crate) fn share(&mut self) -> SessionId {
-        let body = self.done(run(Op::Share, 0, 0, 0), &[]);
-        SessionId(body.try_into().unwrap())
     }
 
     pub(crate) fn key(&mut self, slab: u32, write: bool) -> Result<SlabKey, Status> {
@@ -138,7 +90,7 @@ impl Peer {
         let mut at = 0;
         while at < bytes.len() {
             let n = len.min(bytes.len() - at).min(RDMA_SEND);
-            self.put(SEND, &bytes[at..at + n]);
+            self.memory.put(SEND, &bytes[at..at + n]);
             self.work(Do::Send, SEND, n)?;
             at += n;
             len = len * 3 + 1;
@@ -148,7 +100,7 @@ impl Peer {
 
     /// Writes pages one-sidedly.
     pub(crate) fn write(&mut self, key: &SlabKey, page: u32, bytes: &[u8]) -> Result<(), Outcome> {
-        self.put(AREA, bytes);
+        self.memory.put(AREA, bytes);
         let remote = key.address + u64::from(page) * PAGE_SIZE as u64;
         let op = Do::Write {
             remote,
@@ -165,25 +117,27 @@ impl Peer {
         count: u32,
     ) -> Result<Vec<u8>, Outcome> {
         let len = count as usize * PAGE_SIZE;
-        self.put(AREA, &vec![0xee; len]);
+        self.memory.put(AREA, &vec![0xee; len]);
         let remote = key.address + u64::from(page) * PAGE_SIZE as u64;
         let op = Do::Read {
             remote,
             key: key.key,
         };
         self.work(op, AREA, len)?;
-        Ok(self.get(AREA, len))
+        let mut bytes = Vec::new();
+        self.memory.append_to(&mut bytes, AREA, len);
+        Ok(bytes)
     }
 
     /// Asks for more pages than the client has room for, and receives none.
     pub(crate) fn stuff(&mut self, slab: u32) {
         let header = run(Op::Read, slab, 0, 64);
-        self.put(SEND, &header.encode());
+        self.memory.put(SEND, &header.encode());
         for _ in 0..12 {
             let work = Work {
                 id: 0,
                 op: Do::Send,
-                pieces: self.region.piece(SEND, 32).unwrap().into(),
+                pieces: self.memory.piece(SEND, 32).unwrap().into(),
                 signaled: true,
                 fence: false,
             };
@@ -197,29 +151,13 @@ impl Peer {
         self.disconnected
     }
 
-    fn put(&mut self, at: usize, bytes: &[u8]) {
-        assert!(at + bytes.len() <= self.region.len());
-        // SAFETY: within the memory, and no work with it is under way.
-        unsafe {
-            self.memory
-                .add(at)
-                .copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
-        };
-    }
-
-    fn get(&self, at: usize, len: usize) -> Vec<u8> {
-        assert!(at + len <= self.region.len());
-        // SAFETY: as above.
-        unsafe { std::slice::from_raw_parts(self.memory.add(at), len) }.to_vec()
-    }
-
     fn work(&mut self, op: Do, at: usize, len: usize) -> Result<(), Outcome> {
         self.next += 1;
         let id = self.next;
         let work = Work {
             id,
             op,
-            pieces: self.region.piece(at, len).unwrap().into(),
+            pieces: self.memory.piece(at, len).unwrap().into(),
             signaled: true,
             fence: false,
         };
@@ -255,13 +193,30 @@ impl Peer {
             (Kind::Work, status) => drop(self.done.insert(done.id, status)),
             (Kind::Receive(len), Ok(())) => {
                 let at = done.id as usize * RDMA_SEND;
-                self.received.extend(self.get(at, len as usize));
-                let piece = self.region.piece(at, RDMA_SEND).unwrap();
+                let mut bytes = Vec::new();
+                self.memory.append_to(&mut bytes, at, len as usize);
+                self.received.extend(bytes);
+                let piece = self.memory.piece(at, RDMA_SEND).unwrap();
                 // It fails when the connection has ended.
                 let _ = self.connection.post_receive(done.id, &piece);
             }
             (Kind::Receive(_), Err(_)) => {}
         }
+    }
+}
+
+impl Asks for Peer {
+    fn ask(&mut self, header: Header, payload: &[u8]) -> (Status, Vec<u8>) {
+        self.next += 1;
+        let header = Header {
+            id: self.next,
+            len: payload.len() as u32,
+            ..header
+        };
+        self.say(&[&header.encode()[..], payload].concat()).unwrap();
+        let (reply, body) = receive(self).unwrap();
+        assert!(reply.reply && reply.id == header.id, "{reply:?}");
+        (reply.status, body)
     }
 }
 

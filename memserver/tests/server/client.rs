@@ -64,12 +64,48 @@ pub(crate) fn run(op: Op, slab: u32, page: u32, count: u32) -> Header {
     }
 }
 
+/// What clients ask over connections of any kind.
+pub(crate) trait Asks {
+    /// Sends a request and receives the reply to it.
+    fn ask(&mut self, header: Header, payload: &[u8]) -> (Status, Vec<u8>);
+
+    fn done(&mut self, header: Header, payload: &[u8]) -> Vec<u8> {
+        let (status, body) = self.ask(header, payload);
+        let text = String::from_utf8_lossy(&body);
+        assert_eq!(status, Status::Ok, "{header:?}: {text}");
+        body
+    }
+
+    fn grant(&mut self, count: u32) -> Vec<u32> {
+        decode_slab_list(&self.done(run(Op::Grant, 0, 0, count), &[])).unwrap()
+    }
+
+    fn release(&mut self, slabs: &[u32]) {
+        self.done(run(Op::Release, 0, 0, 0), &encode_slab_list(slabs));
+    }
+
+    fn share(&mut self) -> SessionId {
+        let body = self.done(run(Op::Share, 0, 0, 0), &[]);
+        SessionId(body.try_into().unwrap())
+    }
+}
+
 /// A connection that is greeted.
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
     pub(crate) hello: HelloReply,
     next: u64,
+}
+
+impl Asks for Client {
+    fn ask(&mut self, header: Header, payload: &[u8]) -> (Status, Vec<u8>) {
+        let id = self.send(header, payload);
+        let (reply, body) = self.receive();
+        assert!(reply.reply && reply.id == id, "{reply:?}");
+        assert_eq!(reply.op, header.op);
+        (reply.status, body)
+    }
 }
 
 /// A connection that is not greeted.
@@ -97,7 +133,7 @@ impl Client {
     ) -> Result<Client, Status> {
         let mut client = Client {
             stream: connect(addr),
-            hello: HelloReply::decode(&blank()).unwrap(),
+            hello: HelloReply::decode(&nothing_said()).unwrap(),
             next: 1,
         };
         let hello = hello(session);
@@ -142,30 +178,6 @@ impl Client {
         receive(&mut self.stream).unwrap()
     }
 
-    /// Sends a request and receives the reply to it.
-    pub(crate) fn ask(&mut self, header: Header, payload: &[u8]) -> (Status, Vec<u8>) {
-        let id = self.send(header, payload);
-        let (reply, body) = self.receive();
-        assert!(reply.reply && reply.id == id, "{reply:?}");
-        assert_eq!(reply.op, header.op);
-        (reply.status, body)
-    }
-
-    fn done(&mut self, header: Header, payload: &[u8]) -> Vec<u8> {
-        let (status, body) = self.ask(header, payload);
-        let text = String::from_utf8_lossy(&body);
-        assert_eq!(status, Status::Ok, "{header:?}: {text}");
-        body
-    }
-
-    pub(crate) fn grant(&mut self, count: u32) -> Vec<u32> {
-        decode_slab_list(&self.done(run(Op::Grant, 0, 0, count), &[])).unwrap()
-    }
-
-    pub(crate) fn release(&mut self, slabs: &[u32]) {
-        self.done(run(Op::Release, 0, 0, 0), &encode_slab_list(slabs));
-    }
-
     pub(crate) fn write(&mut self, slab: u32, page: u32, bytes: &[u8]) {
         let count = (bytes.len() / PAGE_SIZE) as u32;
         self.done(run(Op::Write, slab, page, count), bytes);
@@ -177,11 +189,6 @@ impl Client {
 
     pub(crate) fn discard(&mut self, slab: u32, page: u32, count: u32) {
         self.done(run(Op::Discard, slab, page, count), &[]);
-    }
-
-    pub(crate) fn share(&mut self) -> SessionId {
-        let body = self.done(run(Op::Share, 0, 0, 0), &[]);
-        SessionId(body.try_into().unwrap())
     }
 
     pub(crate) fn ping(&mut self) {
@@ -220,7 +227,8 @@ pub(crate) fn receive(stream: &mut impl Read) -> io::Result<(Header, Vec<u8>)> {
     Ok((header, body))
 }
 
-fn blank() -> [u8; HelloReply::LEN] {
+/// What a greeting says before it is answered.
+pub(crate) fn nothing_said() -> [u8; HelloReply::LEN] {
     let mut bytes = [0; HelloReply::LEN];
     bytes[..4].copy_from_slice(&tmem_wire::MAGIC);
     bytes

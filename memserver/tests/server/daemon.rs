@@ -1,6 +1,6 @@
 //! The daemon: its flags, its file, its first line, its end, its memory.
 
-use crate::client::{Client, connect, page, pages, until};
+use crate::client::{Asks, Client, connect, page, pages, until};
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;

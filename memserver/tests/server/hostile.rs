@@ -1,6 +1,8 @@
 //! Clients that mean harm, or are broken. After them others are served.
 
-use crate::client::{Client, connect, ended, hello, page, pages, receive, run, server, until};
+use crate::client::{
+    Asks, Client, connect, ended, hello, page, pages, receive, run, server, until,
+};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;

@@ -1,6 +1,6 @@
 //! Random requests of several sessions against a model of what they have.
 
-use crate::client::{Client, page, pages, run, server};
+use crate::client::{Asks, Client, page, pages, run, server};
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;

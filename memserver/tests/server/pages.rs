@@ -1,6 +1,6 @@
 //! Pages there and back.
 
-use crate::client::{Client, page, pages, receive, run, server};
+use crate::client::{Asks, Client, page, pages, receive, run, server};
 use std::io::Write;
 use tmem_wire::{Header, MAX_RUN, Op, PAGE_SIZE, Status};
 

@@ -2,7 +2,7 @@
 
 use crate::client::until;
 use crate::client::{
-    Client, connect, ended, hello, page, pages, receive, run, server, server_with,
+    Asks, Client, connect, ended, hello, page, pages, receive, run, server, server_with,
 };
 use std::io::Write;
 use std::process::{Command, Stdio};
