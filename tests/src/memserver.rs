@@ -3,6 +3,7 @@
 use crate::{MIB, artefacts, process};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tmem_wire::{HEADER_LEN, Header, Hello, Op, ServerStats, SessionId, Status, VERSION};
@@ -29,7 +30,22 @@ impl MemServer {
 
     /// A server on `listen` with further arguments.
     pub fn spawn_with(capacity: u64, listen: &str, args: &[&str]) -> MemServer {
-        let mut command = Command::new(artefacts::memserver());
+        MemServer::start(Command::new(artefacts::memserver()), capacity, listen, args)
+    }
+
+    /// A large server that may lock only `kib` KiB of memory, and writes what it
+    /// has to say to the file `said`.
+    pub fn locking(kib: u64, said: &Path) -> MemServer {
+        let script = format!(
+            "ulimit -l {kib}; exec setpriv --bounding-set=-ipc_lock --inh-caps=-ipc_lock \"$@\" 2>\"$0\""
+        );
+        let mut command = Command::new("bash");
+        command.args(["-c", &script]);
+        command.args([said, &artefacts::memserver()]);
+        MemServer::start(command, 4096 * MIB, ANYWHERE, &[])
+    }
+
+    fn start(mut command: Command, capacity: u64, listen: &str, args: &[&str]) -> MemServer {
         let device = crate::scale::rdma().map(|ip| SocketAddr::from((ip, 0)).to_string());
         let listen = match &device {
             Some(device) if listen == ANYWHERE => {
@@ -81,21 +97,10 @@ impl MemServer {
 
     /// Its figures, asked for over a connection of their own.
     pub fn stats(&self) -> ServerStats {
-        let stream = TcpStream::connect(self.address).expect("the server takes connections");
-        stream
-            .set_read_timeout(Some(Duration::from_secs(30)))
-            .expect("a timeout can be set");
-        let hello = Hello {
-            min_version: VERSION,
-            max_version: VERSION,
-            features: 0,
-            session: SessionId::NEW,
-            nonce: [7; 16],
-        };
-        ask(&stream, Header::request(Op::Hello, 1), &hello.encode());
-        let figures = ask(&stream, Header::request(Op::Stats, 2), &[]);
+        let mut stream = greeted(self.address);
+        let figures = ask(&mut stream, Header::request(Op::Stats, 2), &[]);
         let figures = ServerStats::decode(&figures).expect("STATS answers with figures");
-        ask(&stream, Header::request(Op::Bye, 3), &[]);
+        ask(&mut stream, Header::request(Op::Bye, 3), &[]);
         figures
     }
 
@@ -120,7 +125,30 @@ impl Drop for MemServer {
     }
 }
 
-fn ask(mut stream: &TcpStream, header: Header, payload: &[u8]) -> Vec<u8> {
+/// A connection with a session of its own to the server at `address`.
+pub fn greeted(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).expect("the server takes connections");
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .expect("a timeout can be set");
+    greet(&mut stream);
+    stream
+}
+
+/// Opens a session.
+pub fn greet(stream: &mut (impl Read + Write)) {
+    let hello = Hello {
+        min_version: VERSION,
+        max_version: VERSION,
+        features: 0,
+        session: SessionId::NEW,
+        nonce: [7; 16],
+    };
+    ask(stream, Header::request(Op::Hello, 1), &hello.encode());
+}
+
+/// Sends a request; the payload of the answer to it, which must be good.
+pub fn ask(stream: &mut (impl Read + Write), header: Header, payload: &[u8]) -> Vec<u8> {
     let header = Header {
         len: payload.len() as u32,
         ..header
@@ -129,6 +157,11 @@ fn ask(mut stream: &TcpStream, header: Header, payload: &[u8]) -> Vec<u8> {
     stream
         .write_all(&message)
         .expect("the server takes a request");
+    answer(stream, header.op)
+}
+
+/// The payload of the next answer, which must be good.
+pub fn answer(stream: &mut impl Read, op: Op) -> Vec<u8> {
     let mut head = [0; HEADER_LEN];
     stream.read_exact(&mut head).expect("the server answers");
     let reply = Header::decode(&head).expect("the server's answer can be decoded");
@@ -140,7 +173,7 @@ fn ask(mut stream: &TcpStream, header: Header, payload: &[u8]) -> Vec<u8> {
         reply.status,
         Status::Ok,
         "{:?}: {}",
-        header.op,
+        op,
         String::from_utf8_lossy(&payload)
     );
     payload
