@@ -13,7 +13,7 @@ use tmem_pager::engine::{self, PENDING, Path, Settings, UNPAGED};
 use tmem_pager::net;
 use tmem_pager::stats::{Shared, Slot};
 use tmem_pager::sys::mem::Region;
-use tmem_pager::sys::thread;
+use tmem_pager::sys::{self, thread};
 
 /// The exit status of a program that is not started, as of `tmem run`.
 const NOT_STARTED: i32 = 125;
@@ -228,6 +228,10 @@ fn spawn(settings: Settings) -> Result<(), String> {
     settings.keep.push(stack.start..stack.end());
     settings.keep.sort_unstable_by_key(|r| r.start);
     let arg: *mut Settings = Box::into_raw(Box::new(settings));
+    // Where the kernel's clock is, is found out at the first look at it, and before
+    // Linux 6.4 with a file, whose closing takes a thread of the C library: in
+    // the engine it would crash.
+    sys::now_ns();
     let mask = thread::block_signals();
     // SAFETY: the entry never returns and uses no thread-local storage; the
     // argument is its own, and so is the stack. Signals are blocked.
