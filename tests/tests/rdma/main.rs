@@ -5,6 +5,7 @@ mod agents;
 mod bad_days;
 
 use std::process::Command;
+use std::time::Duration;
 use tmem_tests::cc::program;
 use tmem_tests::inputs::Inputs;
 use tmem_tests::{MIB, MemServer, Outcome, PagePath, Run, artefacts, scale, software};
@@ -82,7 +83,9 @@ fn pages_are_copied_where_they_cannot_be_moved() {
 fn pages_come_back_right_with_a_tenth_of_the_memory() {
     over_rdma();
     let run = c_program("fill", &["160", "seq", "1", "1"]);
+    // Emulated, each of so many pages takes milliseconds.
     let run = run.flags(["--evict", "all"]);
+    let run = run.time_limit(Duration::from_secs(1200));
     compare(&run, 16 * MIB, &[&MemServer::roomy()]);
 }
 
