@@ -141,12 +141,12 @@ pub fn at_budget(program: &Run, native: &Outcome, setting: Setting, budget: u64)
 
 /// What holds of every paged run: no page was lost, the pager never waited
 /// for itself, and memory stayed within 5 % + 16 MiB of the budget, as tmem
-/// counts it and as the kernel does.
+/// counts it and as the kernel does (not looked at in an emulated machine).
 pub fn assert_sound(paged: &Outcome, budget: u64) {
     let figures = paged.figures();
     assert_eq!(figures.lost_pages, 0, "{}", paged.describe());
     assert_eq!(figures.self_faults, 0, "{}", paged.describe());
-    if budget < 16 * MIB {
+    if budget < 16 * MIB || crate::scale::is_emulated() {
         return;
     }
     let allowed = budget / 20 * 21 + 16 * MIB;

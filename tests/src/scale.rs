@@ -11,6 +11,12 @@ pub fn pick<T>(small: T, full: T) -> T {
     if is_full() { full } else { small }
 }
 
+/// Whether `TMEM_TEST_EMULATED` says that this machine is emulated: a program
+/// outruns the engine there, so that how well budgets are kept says nothing.
+pub fn is_emulated() -> bool {
+    std::env::var_os("TMEM_TEST_EMULATED").is_some()
+}
+
 /// The address of this machine's RDMA device, if `TMEM_TEST_RDMA` names it:
 /// then servers listen there, and programs reach them over RDMA.
 pub fn rdma() -> Option<std::net::IpAddr> {

@@ -40,9 +40,12 @@ fn with(pages: u64, change: impl FnOnce(&mut Config)) -> (Handle, SocketAddr) {
     (server, addr)
 }
 
-/// What a device says of a key that is worth nothing.
+/// What a device says of a key that is worth nothing; or the server has ended the
+/// connection because of it before that is heard.
 fn refused<T: std::fmt::Debug>(outcome: Result<T, Outcome>) {
-    assert_eq!(outcome.unwrap_err(), Outcome::RemoteAccess);
+    let outcome = outcome.unwrap_err();
+    let is_refused = matches!(outcome, Outcome::RemoteAccess | Outcome::Flushed);
+    assert!(is_refused, "{outcome:?}");
 }
 
 #[test]
