@@ -65,6 +65,11 @@ impl Pace {
         }
     }
 
+    /// The processor that the engine keeps to.
+    pub(super) fn cpu(&self) -> Option<u32> {
+        self.cpu
+    }
+
     fn run_on(&mut self, cpu: Option<u32>) {
         if cpu != self.cpu {
             self.cpu = cpu;

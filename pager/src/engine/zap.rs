@@ -77,6 +77,8 @@ pub(super) struct Zapper {
     /// Reports within the range since the zap began.
     seen: Vec<Range<usize>>,
     waits: Option<Waits>,
+    /// Where it was put last.
+    cpu: Option<u32>,
     /// Whether the kernel says what the thread waits for; not known at first.
     is_told: Option<bool>,
 }
@@ -106,6 +108,7 @@ impl Zapper {
             now: 0..0,
             seen: Vec::new(),
             waits: None,
+            cpu: None,
             is_told: None,
         })
     }
@@ -120,6 +123,19 @@ impl Zapper {
         self.waits
             .as_ref()
             .is_some_and(|w| w.within(b"userfaultfd"))
+    }
+
+    /// Has the thread run where the engine does. The two take turns, and to wake
+    /// one that sleeps on another processor takes longer than a zap.
+    fn stay_with(&mut self, cpu: Option<u32>) {
+        let tid = self.job.tid.load(Ordering::Acquire);
+        if let Some(cpu) = cpu
+            && self.cpu != Some(cpu)
+            && tid != 0
+        {
+            self.cpu = Some(cpu);
+            thread::put_on(tid, &thread::Cpus::one(cpu));
+        }
     }
 
     /// Whether a report may be about the zap under way. Which of them were is
@@ -395,9 +411,11 @@ impl Engine {
 
     /// Has a range zapped; what the program zapped of it at the same time.
     fn zap_and_wait(&mut self, range: Range<usize>) -> Vec<Range<usize>> {
+        let cpu = self.pace.cpu();
         let Some(zapper) = &mut self.zapper else {
             return Vec::new();
         };
+        zapper.stay_with(cpu);
         zapper.now = range.clone();
         zapper.seen.clear();
         let job = zapper.job;

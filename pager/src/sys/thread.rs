@@ -304,8 +304,14 @@ pub fn cpus() -> Cpus {
 /// Has the calling thread run on these processors only, if it may; an empty
 /// set is refused by the kernel.
 pub fn run_on(set: &Cpus) {
-    // SAFETY: sched_setaffinity(0, size, &set).
-    unsafe { super::mem::syscall3(203, 0, size_of::<Cpus>(), &raw const *set as usize) };
+    put_on(0, set);
+}
+
+/// The same for thread `tid`.
+pub fn put_on(tid: u32, set: &Cpus) {
+    let size = size_of::<Cpus>();
+    // SAFETY: sched_setaffinity(tid, size, &set).
+    unsafe { super::mem::syscall3(203, tid as usize, size, &raw const *set as usize) };
 }
 
 #[repr(C)]
