@@ -56,25 +56,16 @@ fn agent() -> (Agent, Receiver<Counts>) {
 fn counts(text: &str) -> Counts {
     let (_, told) = text.split_once(": ").expect("it names the server first");
     let words = told.split_whitespace();
-    let numbers: Vec<u64> = words.filter_map(|word| word.parse().ok()).collect();
-    let numbers: [u64; 7] = numbers.try_into().expect("seven are told");
-    let [
-        read_pages,
-        reads,
-        written_pages,
-        writes,
-        signals,
-        completions,
-        most,
-    ] = numbers;
+    let mut numbers = words.filter_map(|word| word.parse().ok());
+    let mut next = || numbers.next().expect("seven are told");
     Counts {
-        read_pages,
-        reads,
-        written_pages,
-        writes,
-        signals,
-        completions,
-        most,
+        read_pages: next(),
+        reads: next(),
+        written_pages: next(),
+        writes: next(),
+        signals: next(),
+        completions: next(),
+        most: next(),
     }
 }
 
