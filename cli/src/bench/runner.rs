@@ -129,8 +129,11 @@ impl Runner {
     pub(super) fn starts(&self, count: usize, local: u64) -> Result<(f64, f64), Stop> {
         let figures = Figures::new().map_err(Stop::own)?;
         let mut vars = self.variables(local, &figures)?;
-        // The workload itself preloads the library where it is wanted.
-        vars.retain(|(name, _)| !["LD_PRELOAD", "TMEM_STATS_SHM"].contains(name));
+        // The workload itself preloads the library where it is wanted. A strict start
+        // would wait until the servers have been looked at, which under `tmem run`
+        // has been done by then.
+        let unwanted = ["LD_PRELOAD", "TMEM_STATS_SHM", "TMEM_STRICT"];
+        vars.retain(|(name, _)| !unwanted.contains(name));
         let library = self.ways.library.clone();
         self.start(&Work::Start { count, library }, &vars)
     }
