@@ -10,10 +10,13 @@ use libc::{c_int, c_void, off_t, size_t};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tmem_pager::engine::apart::{Change, REPORTED, are_reported};
-use tmem_pager::engine::room::wait_for_room;
+use tmem_pager::engine::room::{SMALLEST, wait_for_room};
 
 /// Requests from so many bytes on are made a second time.
 const LARGE: usize = 1 << 28;
+/// From so many on the C library may map a block for itself, through no function
+/// that is interposed.
+const ROOM: usize = SMALLEST;
 const PAGE: usize = 4096;
 /// Before each block of the C library: the size of what lies before it, and its
 /// own with flags.
@@ -65,17 +68,18 @@ unsafe extern "C" fn malloc(_size: size_t) -> *mut c_void {
         "mov rax, qword ptr [rip + {real}]",
         "test rax, rax",
         "jz {slow}",
-        "cmp rdi, {large}",
+        "cmp rdi, {room}",
         "jae {slow}",
         "jmp rax",
         real = sym MALLOC,
         slow = sym slow_malloc,
-        large = const LARGE,
+        room = const ROOM,
     )
 }
 
 unsafe extern "C" fn slow_malloc(size: size_t) -> *mut c_void {
     let real = next(&MALLOC, c"malloc", __libc_malloc as *const () as usize);
+    wait_for_room(size);
     // SAFETY: it is malloc; the caller vouches for the rest.
     let at = unsafe { std::mem::transmute::<usize, Malloc>(real)(size) };
     if at.is_null() && size >= LARGE {
@@ -128,6 +132,7 @@ unsafe fn is_unmapped(block: *mut c_void) -> bool {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn calloc(count: size_t, size: size_t) -> *mut c_void {
     let real = next(&CALLOC, c"calloc", __libc_calloc as *const () as usize);
+    wait_for_room(count.saturating_mul(size));
     // SAFETY: it is calloc; the caller vouches for the rest.
     let at = unsafe { std::mem::transmute::<usize, Calloc>(real)(count, size) };
     match count.checked_mul(size) {
@@ -141,6 +146,7 @@ unsafe extern "C" fn calloc(count: size_t, size: size_t) -> *mut c_void {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn realloc(old: *mut c_void, size: size_t) -> *mut c_void {
     let real = next(&REALLOC, c"realloc", __libc_realloc as *const () as usize);
+    wait_for_room(size);
     // SAFETY: a block, by the caller.
     let change = unsafe { is_unmapped(old) }.then(Change::begin);
     // SAFETY: it is realloc; the caller vouches for the rest.

@@ -4,7 +4,7 @@ use super::apart::Still;
 use super::room::SMALLEST;
 use super::{DEBUG, Engine};
 use crate::maps;
-use crate::sys::{now_ns, thread, uffd};
+use crate::sys::{self, now_ns, thread, uffd};
 use alloc::format;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -17,6 +17,9 @@ const GROWTH: i64 = 128;
 /// Of the processor, a share of one in so many is spent on looking; where more
 /// is resident than may be, half of it.
 const SHARE: u64 = 8;
+/// The least time between two looks, and where nothing has grown.
+const LEAST_NS: u64 = 1_000_000;
+const IDLE_NS: u64 = 20_000_000;
 /// What lies directly above a guard no larger than this, and is no larger than
 /// a thread's stack usually is, is taken for one.
 const GUARD: usize = 64 << 10;
@@ -34,7 +37,20 @@ pub(super) struct Growth {
     pub(super) urgent: bool,
     /// Memory came to be that was not looked for yet.
     pub(super) is_unseen: bool,
-    next_ns: u64,
+    /// When it was looked last, and what that took of the processor.
+    looked_ns: u64,
+    cost_ns: u64,
+}
+
+impl Growth {
+    /// When to look again. How much is resident by then counts, not how much was
+    /// when it was looked last.
+    fn next_ns(&self, grown: bool, over: bool) -> u64 {
+        let share = if over { 1 } else { SHARE };
+        // Nothing to be found is no reason to look all the time.
+        let least = if grown { LEAST_NS } else { IDLE_NS };
+        self.looked_ns + (self.cost_ns * share).max(least)
+    }
 }
 
 /// How often, and how long, a thread that asked for adoption sleeps.
@@ -73,7 +89,8 @@ impl Engine {
         }
         let grown = outside - self.growth.least >= GROWTH;
         self.growth.is_unseen = grown;
-        if resident < self.budget.pressure || now < self.growth.next_ns {
+        let next = self.growth.next_ns(grown, resident > self.budget.limit);
+        if resident < self.budget.pressure || now < next {
             return;
         }
         let hungry = resident > self.budget.target && self.queue.pages() < 2048;
@@ -81,13 +98,10 @@ impl Engine {
             self.growth.urgent = false;
             self.growth.is_unseen = false;
             self.growth.least = outside;
+            let before = sys::thread_cpu_ns();
             self.adopt(self.settings.evict_all);
-            let end = now_ns();
-            let share = if self.is_over() { 1 } else { SHARE };
-            let pause = ((end - now) * share).max(1_000_000);
-            // Nothing else to be found is no reason to look all the time.
-            let pause = if grown { pause } else { pause.max(20_000_000) };
-            self.growth.next_ns = end + pause;
+            self.growth.cost_ns = sys::thread_cpu_ns() - before;
+            self.growth.looked_ns = now_ns();
         }
     }
 
@@ -189,6 +203,18 @@ fn candidates(text: &[u8], every: bool) -> Vec<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_grew_over_the_budget_is_looked_for_soon_whatever_was_thought_before() {
+        let growth = Growth {
+            looked_ns: 100_000_000,
+            cost_ns: 7_000_000,
+            ..Growth::default()
+        };
+        assert_eq!(growth.next_ns(true, true), 107_000_000);
+        assert_eq!(growth.next_ns(true, false), 156_000_000);
+        assert_eq!(growth.next_ns(false, true), 120_000_000);
+    }
 
     #[test]
     fn heaps_and_mappings_are_found_and_stacks_and_code_are_not() {
