@@ -213,12 +213,22 @@ fn begin(header: Header) -> State {
 }
 
 /// Reads what is there: how much, 0 at the end; `None` when there is nothing.
+///
+/// An engine ends with its program, and may leave unread what was said to it: the
+/// kernel tells so once, as a reset, before it gives what the engine said last.
 fn read(mut receive: impl FnMut() -> io::Result<usize>) -> io::Result<Option<usize>> {
+    let mut was_reset = false;
     loop {
         match receive() {
             Ok(n) => return Ok(Some(n)),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == io::ErrorKind::ConnectionReset => {
+                if was_reset {
+                    return Ok(Some(0));
+                }
+                was_reset = true;
+            }
             Err(e) => return Err(e),
         }
     }
@@ -226,4 +236,29 @@ fn read(mut receive: impl FnMut() -> io::Result<usize>) -> io::Result<Option<usi
 
 fn malformed(error: &DecodeError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn an_engine_that_leaves_something_unread_has_ended_like_any_other() {
+        let (mut agent, mut engine) = UnixStream::pair().expect("a pair of sockets");
+        agent.write_all(b"an answer").expect("room for it");
+        engine.write_all(b"the last word").expect("room for it");
+        drop(engine);
+
+        let mut heard = [0; 64];
+        assert_eq!(read(|| agent.read(&mut heard)).expect("data"), Some(13));
+        assert_eq!(&heard[..13], b"the last word");
+        assert_eq!(read(|| agent.read(&mut heard)).expect("the end"), Some(0));
+    }
+
+    #[test]
+    fn a_stream_that_is_reset_over_and_over_has_ended() {
+        let reset = || Err(io::ErrorKind::ConnectionReset.into());
+        assert_eq!(read(reset).expect("the end"), Some(0));
+    }
 }
