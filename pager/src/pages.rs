@@ -4,6 +4,7 @@
 //! memory used here and there costs little. To find an entry takes three steps
 //! once its region is found.
 
+use crate::queue::STAMP;
 use crate::slots::Slot;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -50,6 +51,8 @@ pub(crate) struct Page {
     pub(crate) unsure: bool,
     /// When it was evicted last, on the slow clock of evictions.
     pub(crate) epoch: u8,
+    /// The stamp of its place in the queue, while it has one.
+    pub(crate) stamp: u8,
 }
 
 /// An entry as it is stored: 20 bytes for each page of 4096.
@@ -57,7 +60,7 @@ pub(crate) struct Page {
 #[repr(C, packed(4))]
 struct Packed {
     hash: u64,
-    /// Slot in the low 40 bits, then flags, state and epoch.
+    /// Slot in the low 40 bits, then flags, state, stamp and epoch.
     bits: u64,
     frame: u32,
 }
@@ -71,6 +74,7 @@ const WANTED: u64 = 1 << 43;
 const AHEAD: u64 = 1 << 44;
 const STATE: u32 = 45;
 const UNSURE: u64 = 1 << 48;
+const STAMPED: u32 = 49;
 const EPOCH: u32 = 56;
 
 impl Packed {
@@ -90,6 +94,7 @@ impl Packed {
             | flag(page.ahead, AHEAD)
             | flag(page.unsure, UNSURE)
             | (state << STATE)
+            | (u64::from(page.stamp & STAMP) << STAMPED)
             | (u64::from(page.epoch) << EPOCH);
         Packed {
             hash: page.hash,
@@ -116,6 +121,7 @@ impl Packed {
             ahead: bits & AHEAD != 0,
             unsure: bits & UNSURE != 0,
             epoch: (bits >> EPOCH) as u8,
+            stamp: (bits >> STAMPED) as u8 & STAMP,
         }
     }
 }
@@ -269,8 +275,8 @@ mod tests {
             Just(State::Lost),
         ];
         let slot = prop::option::of(any::<u64>().prop_map(Slot::from_bits));
-        (state, slot, any::<(u64, [bool; 5], u8)>()).prop_map(|(state, slot, (hash, b, epoch))| {
-            Page {
+        (state, slot, any::<(u64, [bool; 5], u8, u8)>()).prop_map(
+            |(state, slot, (hash, b, epoch, stamp))| Page {
                 state,
                 slot,
                 hash,
@@ -280,8 +286,9 @@ mod tests {
                 ahead: b[3],
                 unsure: b[4],
                 epoch,
-            }
-        })
+                stamp: stamp & STAMP,
+            },
+        )
     }
 
     proptest! {

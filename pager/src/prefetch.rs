@@ -82,13 +82,15 @@ impl Prefetcher {
     }
 
     /// Takes note of a fault of thread `tid` on page number `page`, and returns
-    /// what to fetch beyond it.
+    /// what to fetch beyond it. `there` says that the page is the one left out of
+    /// a window, or is on its way: another within a window has left again, or was
+    /// never asked for, so that those behind it may have to be asked for anew.
     ///
     /// The window doubles each time that the stream comes to the second half
     /// of the one before, so the caller leaves a page there that faults, or
     /// the stream runs to the window's end. It shrinks when the stream skips
     /// pages, and is gone when the stream is not heard of any more.
-    pub fn fault(&mut self, tid: u32, page: u64) -> Window {
+    pub fn fault(&mut self, tid: u32, page: u64, there: bool) -> Window {
         if page >= PAGES {
             return Window::NONE;
         }
@@ -106,12 +108,12 @@ impl Prefetcher {
                 );
             }
         }
-        self.threads[0].fault(page as i64)
+        self.threads[0].fault(page as i64, there)
     }
 }
 
 impl Thread {
-    fn fault(&mut self, page: i64) -> Window {
+    fn fault(&mut self, page: i64, there: bool) -> Window {
         let known = self.streams.iter().position(|s| s.continues(page));
         let near = || self.streams.iter().position(|s| s.is_near(page));
         match known.or_else(near) {
@@ -130,7 +132,7 @@ impl Thread {
             }
         }
         if known.is_some() {
-            self.streams[0].advance(page, &mut self.trust)
+            self.streams[0].advance(page, there, &mut self.trust)
         } else {
             self.streams[0].turn(page)
         }
@@ -170,9 +172,14 @@ impl Stream {
     }
 
     /// The stream goes where it was expected.
-    fn advance(&mut self, page: i64, trust: &mut u32) -> Window {
+    fn advance(&mut self, page: i64, there: bool, trust: &mut u32) -> Window {
         let steps = self.steps(page).unwrap_or(0);
         let ahead = self.ahead();
+        if steps > 0 && steps < ahead && !there {
+            self.last = page;
+            self.size = (self.size / 2).max(FIRST_WARY);
+            return self.open(page + self.stride);
+        }
         if steps == 0 || (steps < ahead && (ahead - steps) * 2 > i64::from(self.size)) {
             // The same page again, or one of a window still on its way.
             return Window::NONE;
@@ -259,7 +266,7 @@ mod tests {
             }
             misses += usize::from(!marker);
             held.insert(page);
-            let w = p.fault(tid, page);
+            let w = p.fault(tid, page, marker);
             let at = |i: u32| w.start.checked_add_signed(w.stride * i64::from(i)).unwrap();
             held.extend((0..w.count).map(at));
             if w.count > 0 {
@@ -326,17 +333,18 @@ mod tests {
                 let w = p.fault(
                     tid,
                     u64::from(tid) + page * 1_000 + 7 * u64::from(tid) * page,
+                    true,
                 );
                 assert_eq!(w.count, 0);
             }
         }
-        p.fault(20, 499);
-        p.fault(20, 500);
+        p.fault(20, 499, true);
+        p.fault(20, 500, true);
         for tid in 0..20 {
-            p.fault(tid, 100_000_000);
+            p.fault(tid, 100_000_000, true);
         }
         assert_eq!(
-            p.fault(20, 501),
+            p.fault(20, 501, true),
             Window {
                 start: 502,
                 stride: 1,
@@ -348,20 +356,20 @@ mod tests {
     #[test]
     fn faults_within_a_window_on_its_way_fetch_nothing_twice() {
         let mut p = Prefetcher::new();
-        p.fault(1, 9);
-        p.fault(1, 10);
+        p.fault(1, 9, true);
+        p.fault(1, 10, true);
         assert_eq!(
-            p.fault(1, 11),
+            p.fault(1, 11, true),
             Window {
                 start: 12,
                 stride: 1,
                 count: 8
             }
         );
-        assert_eq!(p.fault(1, 12).count, 0);
-        assert_eq!(p.fault(1, 13).count, 0);
+        assert_eq!(p.fault(1, 12, true).count, 0);
+        assert_eq!(p.fault(1, 13, true).count, 0);
         assert_eq!(
-            p.fault(1, 17),
+            p.fault(1, 17, true),
             Window {
                 start: 20,
                 stride: 1,
@@ -371,12 +379,27 @@ mod tests {
     }
 
     #[test]
+    fn a_window_that_has_left_again_is_asked_for_anew_from_there() {
+        let mut p = Prefetcher::new();
+        (9..12).for_each(|page| drop(p.fault(1, page, false)));
+        // Of pages 12 to 19, 14 is not there.
+        let window = |start, count| Window {
+            start,
+            stride: 1,
+            count,
+        };
+        assert_eq!(p.fault(1, 14, false), window(15, 4));
+        assert_eq!(p.fault(1, 15, true).count, 0);
+        assert_eq!(p.fault(1, 18, true), window(19, 8));
+    }
+
+    #[test]
     fn skipped_pages_shrink_the_window() {
         let mut p = Prefetcher::new();
         let (_, windows) = walk(&mut p, 1, 0..500);
         let size = *windows.last().unwrap();
         let mut at = p.threads[0].streams[0].frontier as u64 + 5;
-        let w = p.fault(1, at);
+        let w = p.fault(1, at, true);
         assert_eq!(
             w,
             Window {
@@ -386,7 +409,7 @@ mod tests {
             }
         );
         at += 1_000_000;
-        assert_eq!(p.fault(1, at).count, 0);
+        assert_eq!(p.fault(1, at, true).count, 0);
     }
 
     #[test]
@@ -398,7 +421,7 @@ mod tests {
             x ^= x << 13;
             x ^= x >> 7;
             x ^= x << 17;
-            fetched += p.fault(1, x % 1_000_000).count;
+            fetched += p.fault(1, x % 1_000_000, true).count;
         }
         assert!(fetched < 200, "{fetched} pages");
     }
@@ -407,7 +430,7 @@ mod tests {
     fn the_number_of_threads_known_is_bounded() {
         let mut p = Prefetcher::new();
         for tid in 0..10_000 {
-            p.fault(tid, 5);
+            p.fault(tid, 5, true);
         }
         assert_eq!(p.threads.len(), THREADS);
     }
@@ -419,11 +442,11 @@ mod tests {
         fn windows_are_always_well_formed(
             faults in prop::collection::vec((0..3u32, prop_oneof![
                 0..40u64, Just(u64::MAX), Just(PAGES - 1), any::<u64>(), 1000..1040u64,
-            ]), 0..200),
+            ], any::<bool>()), 0..200),
         ) {
             let mut p = Prefetcher::new();
-            for (tid, page) in faults {
-                let w = p.fault(tid, page);
+            for (tid, page, there) in faults {
+                let w = p.fault(tid, page, there);
                 if w.count > 0 {
                     prop_assert!(w.count <= LARGEST && w.stride != 0);
                     let last = w.start as i64 + w.stride * i64::from(w.count - 1);

@@ -13,6 +13,7 @@ use super::Engine;
 use super::apart::Still;
 use crate::pages::{Page, State};
 use crate::pool::Kind;
+use crate::queue::Run;
 use crate::slots::Slot;
 use crate::sys::uffd::Msg;
 use crate::sys::{now_ns, thread};
@@ -35,7 +36,7 @@ impl Engine {
         match event {
             Msg::Unmap { start, end } => {
                 self.doubt_arrivals(&(start..end));
-                self.forget(page(start), page(end), false);
+                self.forget(page(start), page(end));
                 self.pinned
                     .retain(|p| !(page(start)..page(end)).contains(p));
                 self.adopted.remove(start..end);
@@ -79,18 +80,18 @@ impl Engine {
 
     /// The program does not want the contents of a range any more.
     pub(super) fn discard(&mut self, range: Range<usize>) {
-        self.forget(page(range.start), page(range.end), true);
+        self.forget(page(range.start), page(range.end));
         self.doomed.insert(range.clone());
         self.uffd.wake(range.start, range.len());
     }
 
     /// Forgets what is known of pages `start..end`, and gives their frames and
-    /// slots back. With `mapped` they go on being the engine's.
-    pub(super) fn forget(&mut self, start: u64, end: u64, mapped: bool) {
+    /// slots back.
+    pub(super) fn forget(&mut self, start: u64, end: u64) {
         let mut gone = Vec::new();
         self.pages.take_range(start, end, &mut gone);
         let mut slots: Vec<Slot> = Vec::new();
-        for (number, entry) in &gone {
+        for (_, entry) in &gone {
             match entry.state {
                 State::Pooled(frame) | State::Fetching(frame) => self.abandon(frame),
                 State::Remote | State::Local | State::Lost => {}
@@ -100,14 +101,6 @@ impl Engine {
                 self.figures.discarded_pages.fetch_add(1, Relaxed);
             }
             slots.extend(entry.slot);
-            if mapped && entry.queued {
-                // So that it is not queued a second time.
-                let kept = Page {
-                    queued: true,
-                    ..Page::default()
-                };
-                self.pages.set(*number, &kept);
-            }
         }
         slots.sort_unstable();
         let mut at = 0;
@@ -170,10 +163,25 @@ impl Engine {
             for number in page(run.start)..page(run.end) {
                 let mut entry = self.pages.get(number);
                 if entry.state == State::Local && !entry.queued {
-                    entry.queued = true;
+                    self.enqueue(number, &mut entry, false);
                     self.pages.set(number, &entry);
-                    self.queue.push(number, 1, false);
                 }
+            }
+        }
+    }
+
+    /// Puts a page at the end of a queue. The entry is to be set by the caller.
+    pub(super) fn enqueue(&mut self, first: u64, entry: &mut Page, hot: bool) {
+        entry.queued = true;
+        entry.stamp = self.queue.push(first, 1, hot);
+    }
+
+    /// Pages that were taken from a queue, and did not leave, go to its end.
+    pub(super) fn enqueue_again(&mut self, first: u64, n: usize, hot: bool) {
+        let stamp = self.queue.push(first, n as u32, hot);
+        for number in first..first + n as u64 {
+            if self.pages.get(number).queued {
+                self.pages.update(number, |p| p.stamp = stamp);
             }
         }
     }
@@ -184,16 +192,22 @@ impl Engine {
         if self.queue.pages() < 2 * self.resident() as u64 + (1 << 16) {
             return;
         }
-        for (first, n, hot) in self.queue.drain() {
-            for number in first..first + u64::from(n) {
-                let mut entry = self.pages.get(number);
-                if entry.queued && entry.state == State::Local && !entry.wanted {
+        let mut kept = Vec::new();
+        // Where a page came twice in a short time, the later counts.
+        for (run, hot) in self.queue.drain().into_iter().rev() {
+            for first in (run.first..run.end()).rev() {
+                let mut entry = self.pages.get(first);
+                let is_its = entry.queued && entry.stamp == run.stamp;
+                if is_its && entry.state == State::Local && !entry.wanted {
                     // Marked for the moment, so that a page is kept once.
                     entry.wanted = true;
-                    self.pages.set(number, &entry);
-                    self.queue.push(number, 1, hot);
+                    self.pages.set(first, &entry);
+                    kept.push((Run { first, n: 1, ..run }, hot));
                 }
             }
+        }
+        for (run, hot) in kept.into_iter().rev() {
+            self.queue.push_run(run, hot);
         }
         self.pages.for_all(|_, entry| {
             if entry.state == State::Local {

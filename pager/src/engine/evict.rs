@@ -33,14 +33,13 @@ impl Engine {
         let mut looks = want * 4 + BLOCK;
         let until = now_ns() + TURN_NS;
         while got < want && looks > 0 && now_ns() < until {
-            let Some((first, n)) = self.queue.pop() else {
+            let Some(run) = self.queue.pop() else {
                 return;
             };
-            looks = looks.saturating_sub(n as usize);
-            let end = first + u64::from(n);
-            let mut at = first;
+            looks = looks.saturating_sub(run.n as usize);
+            let (mut at, end) = (run.first, run.end());
             while at < end {
-                let len = self.evictable(at, end);
+                let len = self.evictable(at, end, run.stamp);
                 if len == 0 {
                     at += 1;
                     continue;
@@ -49,7 +48,7 @@ impl Engine {
                     Ok(moved) => moved,
                     Err(why) => {
                         self.waited.for_event |= why == Again::Event;
-                        self.queue.push(at, (end - at) as u32, true);
+                        self.enqueue_again(at, (end - at) as usize, true);
                         return;
                     }
                 };
@@ -59,8 +58,9 @@ impl Engine {
         }
     }
 
-    /// How many pages from `at` on, before `end`, can be tried together.
-    fn evictable(&mut self, at: u64, end: u64) -> usize {
+    /// How many pages from `at` on, before `end`, that were queued at `stamp` can be
+    /// tried together.
+    fn evictable(&mut self, at: u64, end: u64, stamp: u8) -> usize {
         // What is registered and not adopted would be missed by a fork.
         let Some(adopted) = self.adopted.around(addr(at)) else {
             self.pages.update(at, |p| p.queued = false);
@@ -70,7 +70,8 @@ impl Engine {
         let mut n = 0;
         for page in at..end {
             let entry = self.pages.get(page);
-            if entry.state != State::Local || !entry.queued || self.pinned.contains(&page) {
+            let is_its = entry.queued && entry.stamp == stamp;
+            if entry.state != State::Local || !is_its || self.pinned.contains(&page) {
                 break;
             }
             if self.doomed.around(addr(page)).is_some() {
@@ -134,8 +135,7 @@ impl Engine {
                     done += alike;
                     if self.events != events {
                         // What is mapped there now may be something else.
-                        self.queue
-                            .push(page + done as u64, (n - done) as u32, false);
+                        self.enqueue_again(page + done as u64, n - done, false);
                         return Ok(left);
                     }
                     most = n;
@@ -150,8 +150,7 @@ impl Engine {
                         continue;
                     }
                     // What is mapped there now may be something else.
-                    self.queue
-                        .push(page + done as u64, (n - done) as u32, false);
+                    self.enqueue_again(page + done as u64, n - done, false);
                     return Ok(left);
                 }
                 _ => self.stubborn.push((page + done as u64, 1)),
@@ -168,7 +167,7 @@ impl Engine {
         }
         self.stubborn_ns = now;
         for (page, n) in core::mem::take(&mut self.stubborn) {
-            self.queue.push(page, n, true);
+            self.enqueue_again(page, n as usize, true);
         }
     }
 

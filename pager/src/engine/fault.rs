@@ -51,7 +51,8 @@ impl Engine {
     pub(super) fn fault(&mut self, fault: &mut Fault) -> Result<(), Again> {
         let entry = self.pages.get(fault.page);
         if fault.ahead.is_none() && entry.state != State::Local {
-            fault.ahead = Some(self.prefetch.fault(fault.tid, fault.page));
+            let there = entry.ahead || matches!(entry.state, State::Fetching(_));
+            fault.ahead = Some(self.prefetch.fault(fault.tid, fault.page, there));
         }
         match entry.state {
             State::Local if fault.protected => self.unprotect(fault)?,
@@ -216,15 +217,15 @@ impl Engine {
         for i in 0..n {
             let (number, f) = (page + i as u64, frame + i as u32);
             let mut entry = self.pages.get(number);
-            let queued = core::mem::replace(&mut entry.queued, true);
             entry.state = State::Local;
             entry.wanted = false;
             entry.ahead = false;
             entry.unsure |= copied && self.pool.kind(f) == Kind::Writing;
-            self.pages.set(number, &entry);
-            if !queued {
-                self.queue.push(number, 1, entry.hot);
+            if !entry.queued {
+                let hot = entry.hot;
+                self.enqueue(number, &mut entry, hot);
             }
+            self.pages.set(number, &entry);
             if !copied {
                 self.pool.put(f, Kind::Hole, 0);
             } else if self.pool.kind(f) == Kind::Writing {
@@ -331,9 +332,8 @@ impl Engine {
         for number in page..page + n as u64 {
             let mut entry = self.pages.get(number);
             if !entry.queued {
-                entry.queued = true;
+                self.enqueue(number, &mut entry, false);
                 self.pages.set(number, &entry);
-                self.queue.push(number, 1, false);
             }
         }
     }

@@ -23,6 +23,29 @@ const READ_AHEAD: usize = 64;
 /// again to count as part of the working set.
 const HOT_AGE: u8 = 4;
 
+/// Pages that are neighbours, in frames that are.
+#[derive(Clone, Copy, Debug, Default)]
+struct Run {
+    page: u64,
+    frame: u32,
+    n: usize,
+}
+
+impl Run {
+    /// Adds a page at either end, if it belongs there.
+    fn add(&mut self, page: u64, frame: u32) -> bool {
+        let first = self.n == 0;
+        let after = page == self.page + self.n as u64 && frame == self.frame + self.n as u32;
+        let before = page + 1 == self.page && frame + 1 == self.frame;
+        if first || before {
+            (self.page, self.frame) = (page, frame);
+        }
+        let fits = first || after || before;
+        self.n += usize::from(fits);
+        fits
+    }
+}
+
 impl Engine {
     /// The fault's page is on a server.
     pub(super) fn demand(&mut self, fault: &Fault, entry: &Page) -> Result<(), Again> {
@@ -60,18 +83,24 @@ impl Engine {
         let late = |p: &&(i64, u64, Page)| p.0 >= count * 3 / 4;
         let marker = pages.iter().find(late).or(pages.last()).map_or(0, |p| p.1);
         let mut run: Vec<(u64, Slot, u32)> = Vec::new();
+        let mut resting = Run::default();
         for (_, page, entry) in pages {
             // Frames may have been reclaimed on the way here.
             match (self.pages.get(page).state, entry.slot) {
+                (State::Pooled(_), _) if page == marker => {
+                    self.pages.update(page, |p| p.ahead = true);
+                }
                 (State::Pooled(frame), _) => {
-                    if page == marker {
-                        self.pages.update(page, |p| p.ahead = true);
-                    } else if matches!(self.pool.kind(frame), Kind::Standby | Kind::Unplaced) {
-                        // What stops it shows when the page is touched.
-                        let _ = self.install(page, frame, 1);
+                    if !matches!(self.pool.kind(frame), Kind::Standby | Kind::Unplaced) {
+                        continue;
+                    }
+                    if !resting.add(page, frame) {
+                        self.install_resting(&mut resting);
+                        resting.add(page, frame);
                     }
                 }
                 (State::Remote, Some(slot)) => {
+                    self.install_resting(&mut resting);
                     let follows = run.last().is_none_or(|(_, last, _)| last.is_before(slot));
                     if !follows || run.len() >= READ_AHEAD {
                         self.read(&run, 0, marker);
@@ -86,8 +115,18 @@ impl Engine {
                 _ => {}
             }
         }
+        self.install_resting(&mut resting);
         if !run.is_empty() {
             self.read(&run, 0, marker);
+        }
+    }
+
+    /// Puts pages that rest in the pool into the program, ahead of their use.
+    fn install_resting(&mut self, run: &mut Run) {
+        let Run { page, frame, n } = core::mem::take(run);
+        if n > 0 {
+            // What stops it shows when the page is touched.
+            let _ = self.install(page, frame, n);
         }
     }
 
@@ -129,8 +168,7 @@ impl Engine {
         let fetched = &self.figures.fetched_pages;
         fetched.fetch_add(read.frames.len() as u64, Relaxed);
         let mut wrong = 0;
-        // A run of pages and frames that are neighbours: first of each, length.
-        let mut run = (0, 0, 0);
+        let mut run = Run::default();
         for &frame in &read.frames {
             self.must_be(frame, Kind::Fetching);
             let page = self.pool.page(frame);
@@ -157,12 +195,9 @@ impl Engine {
             if page == read.marker && !entry.wanted {
                 continue;
             }
-            let (first, first_frame, n) = run;
-            if n > 0 && page == first + n as u64 && frame == first_frame + n as u32 {
-                run.2 += 1;
-            } else {
+            if !run.add(page, frame) {
                 self.install_fetched(run);
-                run = (page, frame, 1);
+                run = Run { page, frame, n: 1 };
             }
         }
         self.install_fetched(run);
@@ -184,7 +219,8 @@ impl Engine {
     }
 
     /// Puts fetched pages into the program.
-    fn install_fetched(&mut self, (page, frame, n): (u64, u32, usize)) {
+    fn install_fetched(&mut self, run: Run) {
+        let Run { page, frame, n } = run;
         let mut done = 0;
         while done < n {
             let (moved, stop) = self.install(page + done as u64, frame + done as u32, n - done);
@@ -248,5 +284,18 @@ impl Engine {
             self.uffd
                 .wake(super::fault::addr(page), tmem_wire::PAGE_SIZE);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_grows_at_both_ends_where_page_and_frame_do() {
+        let mut run = Run::default();
+        assert!(run.add(100, 7) && run.add(101, 8) && run.add(99, 6));
+        assert!(!run.add(102, 10) && !run.add(98, 4) && !run.add(100, 7));
+        assert_eq!((run.page, run.frame, run.n), (99, 6, 3));
     }
 }

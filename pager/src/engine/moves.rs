@@ -99,7 +99,7 @@ impl Engine {
         }
         let left = from + LIMBO;
         self.strike(&Change::Moved(left..left + to.len(), to.start));
-        self.forget(page(to.start), page(to.end), false);
+        self.forget(page(to.start), page(to.end));
         for (number, mut entry) in arrival.pages {
             let number = number - page(from) + page(to.start);
             entry.queued = false;

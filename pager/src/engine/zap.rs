@@ -194,7 +194,7 @@ impl Engine {
         }
         if self.events != events {
             // What is mapped there now may be something else.
-            self.queue.push(page, n as u32, false);
+            self.enqueue_again(page, n, false);
             return Ok(0);
         }
         let (start, len) = (addr(page), n * PAGE_SIZE);
@@ -219,8 +219,7 @@ impl Engine {
                 if self.events != events {
                     // Reports were read during the zap before. What is mapped
                     // there now may be something else.
-                    self.queue
-                        .push(from, (page + n as u64 - from) as u32, false);
+                    self.enqueue_again(from, (page + n as u64 - from) as usize, false);
                     return Ok(left);
                 }
                 let most = (run.end - at) / PAGE_SIZE;
