@@ -1,5 +1,8 @@
 //! Where the program fills memory in order, so that zeros can be put ahead of
 //! it.
+//!
+//! Programs give up a block and get one at the same place: what was filled in
+//! order a moment ago is filled at one go when it begins to be filled again.
 
 /// Streams that are followed.
 const STREAMS: usize = 16;
@@ -14,7 +17,8 @@ pub(super) struct Fills {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Stream {
-    /// The page that goes on.
+    /// Where it began, and the page that goes on.
+    start: u64,
     next: u64,
     /// Pages filled last time.
     size: usize,
@@ -22,22 +26,25 @@ struct Stream {
 
 impl Fills {
     /// How many pages to fill at a fault on `page`: twice as many each time
-    /// that a stream goes on where it ended.
+    /// that a stream goes on where it ended, or all that one has filled before.
     pub(super) fn size(&mut self, page: u64) -> usize {
-        let known = self
-            .streams
-            .iter()
-            .position(|s| s.next == page && s.size > 0);
-        let at = known.unwrap_or(STREAMS - 1);
-        self.streams[..=at].rotate_right(1);
-        let size = match known {
-            Some(_) => (self.streams[0].size * 2).min(LARGEST),
-            None => 1,
+        let find = |fits: &dyn Fn(&Stream) -> bool| self.streams.iter().position(fits);
+        let known = find(&|s| s.next == page && s.size > 0);
+        let anew = || find(&|s| (s.start..s.next).contains(&page));
+        let found = known.or_else(anew);
+        self.streams[..=found.unwrap_or(STREAMS - 1)].rotate_right(1);
+        let stream = &mut self.streams[0];
+        let size = match (known, found) {
+            (Some(_), _) => stream.size * 2,
+            (None, Some(_)) => (stream.next - page) as usize,
+            (None, None) => 1,
         };
-        self.streams[0] = Stream {
-            next: page + size as u64,
-            size,
-        };
+        let size = size.min(LARGEST);
+        if known.is_none() {
+            stream.start = page;
+        }
+        stream.next = page + size as u64;
+        stream.size = size;
         size
     }
 
@@ -50,6 +57,20 @@ impl Fills {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_filled_before_is_filled_at_one_go_and_once() {
+        let mut fills = Fills::default();
+        for (at, size) in [(100, 1), (101, 2), (103, 4), (107, 8)] {
+            assert_eq!(fills.size(at), size);
+        }
+        fills.filled(107, 6);
+        assert_eq!(fills.size(102), 11);
+        assert_eq!(fills.size(113), 22);
+        // It is not touched in order any more.
+        assert_eq!(fills.size(104), 31);
+        assert_eq!(fills.size(103), 1);
+    }
 
     #[test]
     fn streams_grow_while_they_go_on_and_do_not_disturb_one_another() {
