@@ -18,8 +18,9 @@ const LARGEST: u32 = 512;
 const LARGEST_STRIDED: u32 = 64;
 /// The widest stride that is looked for, in pages.
 const WIDEST: i64 = 512;
-/// Streams followed per thread.
-const STREAMS: usize = 4;
+/// Streams followed per thread, and how many of them need no stride yet.
+const STREAMS: usize = 8;
+const YOUNG: usize = 3;
 /// Threads followed.
 const THREADS: usize = 64;
 
@@ -73,6 +74,8 @@ struct Stream {
     frontier: i64,
     /// Its first window is the last.
     is_new: bool,
+    /// The last page within a window that was not there.
+    missed: i64,
 }
 
 impl Prefetcher {
@@ -110,6 +113,20 @@ impl Prefetcher {
         }
         self.threads[0].fault(page as i64, there)
     }
+
+    /// Of a window that a fault of thread `tid` gave, only `count` pages are
+    /// fetched: the next one begins behind these.
+    pub fn cut(&mut self, tid: u32, window: Window, count: u32) {
+        let thread = self.threads.iter_mut().find(|t| t.tid == tid);
+        let streams = thread.into_iter().flat_map(|t| &mut t.streams);
+        let at = |count: u32| window.start as i64 + window.stride * i64::from(count);
+        for stream in streams {
+            if stream.stride == window.stride && stream.frontier == at(window.count) {
+                stream.frontier = at(count);
+                stream.size = count.max(FIRST_WARY);
+            }
+        }
+    }
 }
 
 impl Thread {
@@ -119,13 +136,14 @@ impl Thread {
         match known.or_else(near) {
             Some(at) => self.streams[..=at].rotate_right(1),
             None => {
-                self.streams.truncate(STREAMS - 1);
+                self.make_room();
                 let fresh = Stream {
                     last: page,
                     stride: 0,
                     size: 0,
                     frontier: page,
                     is_new: false,
+                    missed: -WIDEST - 1,
                 };
                 self.streams.insert(0, fresh);
                 return Window::NONE;
@@ -136,6 +154,20 @@ impl Thread {
         } else {
             self.streams[0].turn(page)
         }
+    }
+}
+
+impl Thread {
+    /// Forgets the stream that was heard of longest ago; but single faults here and
+    /// there do not drive out streams that go on.
+    fn make_room(&mut self) {
+        if self.streams.len() < STREAMS {
+            return;
+        }
+        let young = |s: &Stream| s.size == 0;
+        let many = self.streams.iter().filter(|s| young(s)).count() >= YOUNG;
+        let oldest = self.streams.iter().rposition(|s| !many || young(s));
+        self.streams.remove(oldest.unwrap_or(STREAMS - 1));
     }
 }
 
@@ -176,9 +208,14 @@ impl Stream {
         let steps = self.steps(page).unwrap_or(0);
         let ahead = self.ahead();
         if steps > 0 && steps < ahead && !there {
+            // One page may have been in nobody's reach for a moment; with the next one
+            // missing as well, the rest is likely to be.
+            let again = core::mem::replace(&mut self.missed, page) + self.stride == page;
             self.last = page;
-            self.size = (self.size / 2).max(FIRST_WARY);
-            return self.open(page + self.stride);
+            return match again {
+                true => self.open(page + self.stride),
+                false => Window::NONE,
+            };
         }
         if steps == 0 || (steps < ahead && (ahead - steps) * 2 > i64::from(self.size)) {
             // The same page again, or one of a window still on its way.
@@ -388,9 +425,43 @@ mod tests {
             stride: 1,
             count,
         };
-        assert_eq!(p.fault(1, 14, false), window(15, 4));
-        assert_eq!(p.fault(1, 15, true).count, 0);
-        assert_eq!(p.fault(1, 18, true), window(19, 8));
+        assert_eq!(p.fault(1, 13, false).count, 0);
+        assert_eq!(p.fault(1, 15, false).count, 0);
+        assert_eq!(p.fault(1, 16, false), window(17, 8));
+        assert_eq!(p.fault(1, 17, true).count, 0);
+        assert_eq!(p.fault(1, 22, true), window(25, 16));
+    }
+
+    #[test]
+    fn single_faults_here_and_there_do_not_drive_out_streams_that_go_on() {
+        let streams = |i: u64| (0..5u64).map(move |s| s * 1_000_000 + i);
+        let noise = |i: u64| (0..7u64).map(move |n| 50_000_000 + (i * 7 + n) * 10_007);
+        let mut p = Prefetcher::new();
+        walk(&mut p, 1, (0..3).flat_map(streams));
+        let merged = (3..1000).flat_map(|i| streams(i).chain(noise(i)));
+        let (misses, _) = walk(&mut p, 1, merged);
+        assert!(misses <= 7 * 997 + 20, "{misses}");
+    }
+
+    #[test]
+    fn a_window_that_was_cut_is_followed_by_one_behind_what_was_fetched_of_it() {
+        let mut p = Prefetcher::new();
+        walk(&mut p, 1, 0..500);
+        let last = p.threads[0].streams[0].last as u64;
+        let at = p.threads[0].streams[0].frontier as u64;
+        let w = p.fault(1, at, false);
+        assert_eq!(
+            (w.start, w.count > 200),
+            (at + 1, true),
+            "{w:?} after {last}"
+        );
+        p.cut(1, w, 100);
+        // Its marker.
+        let next = p.fault(1, at + 1 + 75, true);
+        assert_eq!((next.start, next.count), (at + 101, 200));
+        // One of which nothing could be fetched.
+        p.cut(1, next, 0);
+        assert_eq!(p.fault(1, at + 101, false).start, at + 102);
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Engine {
                     p.wanted = true;
                     p.ahead = false;
                 });
-                self.fetch_ahead(fault.window());
+                self.fetch_ahead(fault);
             }
             State::Lost => self.poison(fault)?,
         }
@@ -122,7 +122,7 @@ impl Engine {
         }
         figure.fetch_add(1, Relaxed);
         self.served(fault.read_ns);
-        self.fetch_ahead(fault.window());
+        self.fetch_ahead(fault);
         Ok(())
     }
 

@@ -7,7 +7,6 @@ use super::{Again, ERROR, Engine};
 use crate::net::{At, Lane, RequestError};
 use crate::pages::{Page, State};
 use crate::pool::Kind;
-use crate::prefetch::Window;
 use crate::slots::Slot;
 use crate::sys::{mem, now_ns};
 use alloc::format;
@@ -18,6 +17,10 @@ use xxhash_rust::xxh3::xxh3_64;
 /// The most pages of one read ahead: the first can be used while the others
 /// are still on their way.
 const READ_AHEAD: usize = 64;
+
+/// No more than a share of one in so many of the program's memory is fetched ahead
+/// at a time.
+const SHARE: usize = 32;
 
 /// How old an eviction may be, on its slow clock, for a page that is asked for
 /// again to count as part of the working set.
@@ -64,16 +67,22 @@ impl Engine {
         self.net.set_prompt(prompt);
         self.read(&[(fault.page, slot, frame)], fault.read_ns, 0);
         self.net.set_prompt(false);
-        self.fetch_ahead(fault.window());
+        self.fetch_ahead(fault);
         Ok(())
     }
 
     /// Fetches what a thread will want next, and leaves one page of it out of
     /// the program, so that touching it asks for more.
-    pub(super) fn fetch_ahead(&mut self, window: Window) {
+    pub(super) fn fetch_ahead(&mut self, fault: &Fault) {
+        let window = fault.window();
         // Never at the price of what is on its way out.
-        let room = self.pool.free() + self.pool.standby();
-        let count = (window.count as usize).min(room / 2) as i64;
+        let room = (self.pool.free() + self.pool.standby()) / 2;
+        // Nor are pages to leave again before they are used.
+        let most = room.min(self.budget.target / SHARE);
+        let count = i64::from(window.count).min(most as i64);
+        if count < i64::from(window.count) {
+            self.prefetch.cut(fault.tid, window, count as u32);
+        }
         let page_at = |i: i64| window.start.checked_add_signed(window.stride * i);
         let pages: Vec<(i64, u64, Page)> = (0..count)
             .filter_map(|i| Some((i, page_at(i)?)))

@@ -25,7 +25,7 @@ struct Stream {
 }
 
 impl Fills {
-    /// How many pages to fill at a fault on `page`: twice as many each time
+    /// How many pages to fill at a fault on `page`: four times as many each time
     /// that a stream goes on where it ended, or all that one has filled before.
     pub(super) fn size(&mut self, page: u64) -> usize {
         let find = |fits: &dyn Fn(&Stream) -> bool| self.streams.iter().position(fits);
@@ -35,7 +35,7 @@ impl Fills {
         self.streams[..=found.unwrap_or(STREAMS - 1)].rotate_right(1);
         let stream = &mut self.streams[0];
         let size = match (known, found) {
-            (Some(_), _) => stream.size * 2,
+            (Some(_), _) => stream.size * 4,
             (None, Some(_)) => (stream.next - page) as usize,
             (None, None) => 1,
         };
@@ -61,14 +61,14 @@ mod tests {
     #[test]
     fn what_was_filled_before_is_filled_at_one_go_and_once() {
         let mut fills = Fills::default();
-        for (at, size) in [(100, 1), (101, 2), (103, 4), (107, 8)] {
+        for (at, size) in [(100, 1), (101, 4), (105, 16)] {
             assert_eq!(fills.size(at), size);
         }
-        fills.filled(107, 6);
+        fills.filled(105, 8);
         assert_eq!(fills.size(102), 11);
-        assert_eq!(fills.size(113), 22);
+        assert_eq!(fills.size(113), 44);
         // It is not touched in order any more.
-        assert_eq!(fills.size(104), 31);
+        assert_eq!(fills.size(104), 53);
         assert_eq!(fills.size(103), 1);
     }
 
@@ -77,17 +77,13 @@ mod tests {
         let mut fills = Fills::default();
         assert_eq!(fills.size(10), 1);
         assert_eq!(fills.size(1000), 1);
-        assert_eq!(fills.size(11), 2);
-        assert_eq!(fills.size(1001), 2);
-        assert_eq!(fills.size(13), 4);
+        assert_eq!(fills.size(11), 4);
+        assert_eq!(fills.size(1001), 4);
+        assert_eq!(fills.size(15), 16);
         // Only half of it could be filled; the stream goes on from there.
-        fills.filled(13, 2);
-        assert_eq!(fills.size(15), 8);
+        fills.filled(15, 8);
+        assert_eq!(fills.size(23), 64);
         assert_eq!(fills.size(500), 1);
-        let mut at = 23;
-        for size in [16, 32, 64, 128, 256, 256] {
-            assert_eq!(fills.size(at), size);
-            at += size as u64;
-        }
+        assert_eq!((fills.size(87), fills.size(343)), (256, 256));
     }
 }
