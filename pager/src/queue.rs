@@ -47,11 +47,13 @@ impl Fifo {
     fn push(&mut self, run: Run) {
         self.pages += u64::from(run.n);
         match self.runs.back_mut() {
+            // In either direction: some programs go down through their memory.
             Some(last)
-                if last.end() == run.first
+                if (last.end() == run.first || run.end() == last.first)
                     && last.stamp == run.stamp
                     && last.n + run.n <= MAX_RUN =>
             {
+                last.first = last.first.min(run.first);
                 last.n += run.n;
             }
             _ => self.runs.push_back(run),
@@ -149,6 +151,8 @@ mod tests {
         (0..70).for_each(|p| drop(q.push(p, 1, false)));
         assert_eq!(range(q.pop()), Some((0, 64)));
         assert_eq!(range(q.pop()), Some((64, 6)));
+        (128..160).rev().for_each(|p| drop(q.push(p, 1, false)));
+        assert_eq!(range(q.pop()), Some((128, 32)));
         assert_eq!(q.pop(), None);
     }
 

@@ -84,18 +84,27 @@ impl Engine {
             self.prefetch.cut(fault.tid, window, count as u32);
         }
         let page_at = |i: i64| window.start.checked_add_signed(window.stride * i);
-        let pages: Vec<(i64, u64, Page)> = (0..count)
+        let mut pages: Vec<(i64, u64)> = (0..count)
             .filter_map(|i| Some((i, page_at(i)?)))
-            .map(|(i, page)| (i, page, self.pages.get(page)))
-            .filter(|(_, _, e)| matches!(e.state, State::Remote | State::Pooled(_)))
+            .filter(|(_, page)| {
+                matches!(
+                    self.pages.get(*page).state,
+                    State::Remote | State::Pooled(_)
+                )
+            })
             .collect();
-        let late = |p: &&(i64, u64, Page)| p.0 >= count * 3 / 4;
+        let late = |p: &&(i64, u64)| p.0 >= count * 3 / 4;
         let marker = pages.iter().find(late).or(pages.last()).map_or(0, |p| p.1);
-        let mut run: Vec<(u64, Slot, u32)> = Vec::new();
+        // What lies together left together, in ascending order.
+        if window.stride < 0 {
+            pages.chunks_mut(READ_AHEAD).for_each(<[_]>::reverse);
+        }
+        let mut run: Vec<(u64, Slot)> = Vec::new();
         let mut resting = Run::default();
-        for (_, page, entry) in pages {
+        for (_, page) in pages {
             // Frames may have been reclaimed on the way here.
-            match (self.pages.get(page).state, entry.slot) {
+            let entry = self.pages.get(page);
+            match (entry.state, entry.slot) {
                 (State::Pooled(_), _) if page == marker => {
                     self.pages.update(page, |p| p.ahead = true);
                 }
@@ -110,24 +119,39 @@ impl Engine {
                 }
                 (State::Remote, Some(slot)) => {
                     self.install_resting(&mut resting);
-                    let follows = run.last().is_none_or(|(_, last, _)| last.is_before(slot));
-                    if !follows || run.len() >= READ_AHEAD {
-                        self.read(&run, 0, marker);
-                        run.clear();
-                    }
-                    let Some((frame, _)) = self.take_frames(1, false) else {
+                    let follows = run.last().is_none_or(|(_, last)| last.is_before(slot));
+                    if (!follows || run.len() >= READ_AHEAD) && !self.read_ahead(&mut run, marker) {
                         break;
-                    };
-                    self.pages.update(page, |p| p.ahead = true);
-                    run.push((page, slot, frame));
+                    }
+                    run.push((page, slot));
                 }
                 _ => {}
             }
         }
         self.install_resting(&mut resting);
-        if !run.is_empty() {
-            self.read(&run, 0, marker);
+        self.read_ahead(&mut run, marker);
+    }
+
+    /// Asks for a run of slots, for as many of them as there are frames; whether
+    /// there were for all.
+    fn read_ahead(&mut self, run: &mut Vec<(u64, Slot)>, marker: u64) -> bool {
+        let mut reads = Vec::with_capacity(run.len());
+        let mut left = &run[..];
+        while !left.is_empty() {
+            let Some((frame, n)) = self.take_frames(left.len(), false) else {
+                break;
+            };
+            let (now, later) = left.split_at(n);
+            for (&(page, slot), frame) in now.iter().zip(frame..) {
+                self.pages.update(page, |p| p.ahead = true);
+                reads.push((page, slot, frame));
+            }
+            left = later;
         }
+        let all = left.is_empty();
+        run.clear();
+        self.read(&reads, 0, marker);
+        all
     }
 
     /// Puts pages that rest in the pool into the program, ahead of their use.
