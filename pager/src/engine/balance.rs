@@ -91,6 +91,7 @@ impl Engine {
             evictable: self.queue.pages() as usize,
             intake: self.intake.rate,
             waiting: self.net.outstanding(Lane::Demand) > 0,
+            young: self.sampled_ns < self.young_ns,
         })
     }
 

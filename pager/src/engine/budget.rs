@@ -55,6 +55,9 @@ pub(crate) struct Now {
     pub(crate) waiting: bool,
     /// Frames with nothing in them that are used up in a millisecond.
     pub(crate) intake: usize,
+    /// What is there is shared with the process that this one was just forked from:
+    /// to take it out is to copy it first, and many such processes end soon.
+    pub(crate) young: bool,
 }
 
 /// What to do about it, in pages.
@@ -96,10 +99,11 @@ impl Budget {
 
     /// What to do now.
     pub(crate) fn plan(&self, now: &Now) -> Plan {
-        let over = now.resident.saturating_sub(self.target);
+        let target = if now.young { self.limit } else { self.target };
+        let over = now.resident.saturating_sub(target);
         // Frames that can have memory without anybody giving his up: there is such
         // room where a program has given up much, or its share of a budget grew.
-        let room = self.target.saturating_sub(now.resident);
+        let room = target.saturating_sub(now.resident);
         // Memory comes down by frames given back; they come from standby.
         let release = over.min(now.free);
         let free = now.free - release + room;
@@ -109,7 +113,8 @@ impl Budget {
         let short = reserve.saturating_sub(free) + (over - release);
         let reclaim = short.min(now.standby);
         let kept = now.populated - release + room;
-        let short = self.pool.saturating_sub(kept);
+        let pool = if now.young { reserve } else { self.pool };
+        let short = pool.saturating_sub(kept);
         // A few at a time are cheaper than one by one.
         let few = if now.waiting { 1 } else { FEW };
         let short = if short < few && kept > reserve {
@@ -156,11 +161,12 @@ mod tests {
         fn plans_can_be_carried_out_and_lead_to_the_target(
             resident in 4000usize..100_000, program in 0usize..60_000, free in 0usize..5000,
             standby in 0usize..5000, writing in 0usize..3000, intake in 0usize..1000,
+            young in proptest::bool::ANY,
         ) {
             let b = Budget::new(256 << 20);
             let mut now = Now {
                 resident, populated: free + standby + writing, free, standby,
-                evictable: program.min(resident), waiting: false, intake,
+                evictable: program.min(resident), waiting: false, intake, young,
             };
             for _ in 0..10_000 {
                 let plan = b.plan(&now);
@@ -177,8 +183,26 @@ mod tests {
                 now.evictable -= plan.evict;
             }
             prop_assert_eq!(b.plan(&now), Plan::default());
-            prop_assert!(now.resident <= b.target || now.evictable <= b.floor);
+            let most = if young { b.limit } else { b.target };
+            prop_assert!(now.resident <= most || now.evictable <= b.floor);
         }
+    }
+
+    #[test]
+    fn a_process_that_was_just_forked_fills_no_pool_ahead_of_need() {
+        let b = Budget::new(256 << 20);
+        let now = Now {
+            resident: b.target + 100,
+            evictable: 50_000,
+            young: true,
+            ..Now::default()
+        };
+        assert_eq!(b.plan(&now).evict, 0);
+        let now = Now {
+            resident: b.limit + 100,
+            ..now
+        };
+        assert!(b.plan(&now).evict > 0);
     }
 
     #[test]

@@ -16,8 +16,10 @@ use xxhash_rust::xxh3::xxh3_64;
 const EPOCHS: u64 = 8;
 
 /// After so long it is looked at faults, and at how much is resident, before more
-/// is evicted: what has to be zapped may take long.
+/// is evicted: what has to be zapped, or copied first, may take long; and while a
+/// thread waits.
 const TURN_NS: u64 = 1_000_000;
+const WAITED_FOR_NS: u64 = 100_000;
 
 /// After how long pages that could not be evicted are tried again.
 const STUBBORN_NS: u64 = 1_000_000_000;
@@ -31,7 +33,13 @@ impl Engine {
         // What cannot be evicted now goes to the queue's end; it is not to be
         // looked at over and over.
         let mut looks = want * 4 + BLOCK;
-        let until = now_ns() + TURN_NS;
+        let is_waited_for = self.net.outstanding(Lane::Demand) > 0 || !self.faults.is_empty();
+        let turn = if is_waited_for {
+            WAITED_FOR_NS
+        } else {
+            TURN_NS
+        };
+        let until = now_ns() + turn;
         while got < want && looks > 0 && now_ns() < until {
             let Some(run) = self.queue.pop() else {
                 return;

@@ -59,13 +59,18 @@ use tmem_wire::{HelloReply, PAGE_SIZE, SessionId};
 static FORKING: AtomicU32 = AtomicU32::new(0);
 /// The value of [`FORKING`] that the engine holds for.
 static HELD: AtomicU32 = AtomicU32::new(0);
-/// Pages of which no one is ever there: to touch the first asks the engine
-/// to hold, the second to go on, the third to say what there is ([`LOOK`]). 0
-/// without an engine.
+/// Pages that are not there: to touch one of the first two asks the engine to
+/// hold, of the next two to go on, of the last to say what there is ([`LOOK`]).
+/// They are rung by turns: the one that was rung before is taken away when the
+/// other is answered. Were it taken away when it is answered itself, then before
+/// its thread has gone on, which would have the kernel put a page there for good.
+/// 0 without an engine.
 static DOORBELL: AtomicUsize = AtomicUsize::new(0);
-/// The pages of the doorbell, and that of `look`.
-const BELLS: usize = 3;
+/// What can be asked for, and the pages for it.
+const HOLD: usize = 0;
+const GO_ON: usize = 1;
 pub(super) const LOOK: usize = 2;
+const BELLS: usize = 6;
 /// What a child inherits, while the engine holds.
 static WILL: AtomicPtr<Will> = AtomicPtr::new(null_mut());
 
@@ -80,13 +85,13 @@ const NAP_US: u64 = 50;
 /// forks, with signals blocked; only one thread may do so at a time.
 pub fn prepare() {
     let number = FORKING.fetch_add(1, SeqCst) + 1;
-    ring(0, || HELD.load(SeqCst) == number);
+    ring(HOLD, number / 2, || HELD.load(SeqCst) == number);
 }
 
 /// Has the engine go on, after a fork, in the parent.
 pub fn parent() {
     let number = FORKING.fetch_add(1, SeqCst);
-    ring(1, || HELD.load(SeqCst) != number);
+    ring(GO_ON, number / 2, || HELD.load(SeqCst) != number);
 }
 
 /// What the process that was just forked inherits. Called once, by its only
@@ -104,15 +109,16 @@ pub fn child() -> Option<&'static Will> {
     unsafe { will.as_ref() }
 }
 
-/// Touches a page of the doorbell until it is heard.
-pub(super) fn ring(which: usize, heard: impl Fn() -> bool) {
+/// Touches a page of the doorbell until it is heard; `turn` counts how often.
+pub(super) fn ring(what: usize, turn: u32, heard: impl Fn() -> bool) {
+    let page = what * 2 + turn as usize % 2;
     loop {
         let bell = DOORBELL.load(SeqCst);
         if bell == 0 || heard() {
             return;
         }
         // SAFETY: memory of the engine's own that is mapped for good.
-        unsafe { core::ptr::read_volatile((bell + which * PAGE_SIZE) as *const u8) };
+        unsafe { core::ptr::read_volatile((bell + page * PAGE_SIZE) as *const u8) };
         if heard() {
             return;
         }
@@ -385,6 +391,7 @@ impl Engine {
             self.hide_from_forks(&range);
         }
         self.fork.alarm.set(true);
+        self.has_a_child();
         HELD.store(0, SeqCst);
     }
 
@@ -394,8 +401,10 @@ impl Engine {
         let holding = self.fork.stage == Stage::Holding;
         self.answer_looks();
         let ready = [holding, !holding, true];
-        let heard: [bool; BELLS] = core::array::from_fn(|at| ready[at] && self.fork.rung[at]);
-        for (which, _) in heard.iter().enumerate().filter(|(_, heard)| **heard) {
+        for which in 0..BELLS {
+            if !self.fork.rung[which] || !ready[which / 2] {
+                continue;
+            }
             let at = bell.start + which * PAGE_SIZE;
             let shown = self.uffd.zero_pages(at, PAGE_SIZE, true);
             if shown.stopped == Some(rustix::io::Errno::AGAIN) {
@@ -405,11 +414,11 @@ impl Engine {
             }
             self.uffd.wake(at, PAGE_SIZE);
             self.fork.rung[which] = false;
-            // Taken away again, so that it can be rung once more. Who looks
-            // again in between finds nobody there and rings.
-            let _ = self.uffd.unregister(at, PAGE_SIZE);
-            let _ = bell.discard(at, PAGE_SIZE);
-            let _ = self.uffd.register(at, PAGE_SIZE, REGISTER_MISSING);
+            let other = bell.start + (which ^ 1) * PAGE_SIZE;
+            // Else it would be reported to this thread, which would wait for itself.
+            let _ = self.uffd.unregister(other, PAGE_SIZE);
+            let _ = bell.discard(other, PAGE_SIZE);
+            let _ = self.uffd.register(other, PAGE_SIZE, REGISTER_MISSING);
         }
     }
 

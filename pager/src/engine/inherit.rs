@@ -16,6 +16,9 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use tmem_wire::PAGE_SIZE;
 
+/// So long a process counts as just forked.
+const YOUTH_NS: u64 = 100_000_000;
+
 impl Engine {
     /// Takes over what the parent knew. An error is a reason why the child
     /// cannot go on.
@@ -159,6 +162,7 @@ impl Engine {
             self.say(INFO, &format!("{lost} pages are lost to a forked child"));
         }
         self.inherited = remote as u64;
+        self.young_ns = now_ns() + YOUTH_NS;
         self.count_remote(remote);
         Ok(())
     }

@@ -14,6 +14,10 @@ use tmem_wire::PAGE_SIZE;
 /// a share of one in so many is spent on that.
 const LOOK_NS: u64 = 1_000_000_000;
 const SHARE: u64 = 100;
+/// A child counts what it shares with its parent after so long: once the parent has
+/// had time to see that it shares, or for a while both would count it, and one have
+/// to give up memory for no reason.
+const CHILDHOOD_NS: u64 = 250_000_000;
 
 /// One process among its kin.
 #[derive(Default)]
@@ -103,5 +107,11 @@ impl Engine {
         if let Ok((resident, _)) = self.proc.resident_pages() {
             self.kin.elsewhere = resident;
         }
+        self.kin.look_ns = now_ns() + CHILDHOOD_NS;
+    }
+
+    /// Who forked shares all that it has with the child.
+    pub(super) fn has_a_child(&mut self) {
+        self.kin.look_ns = 0;
     }
 }

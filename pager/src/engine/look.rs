@@ -43,7 +43,7 @@ pub fn pages_there(start: usize, pages: usize, mut there: impl FnMut(usize)) {
         COUNT.store(count as u32, Relaxed);
         let number = ASKED.fetch_add(1, AcqRel).wrapping_add(1);
         let answered = || ANSWERED.load(Acquire) == number;
-        ring(LOOK, answered);
+        ring(LOOK, number, answered);
         // Without an engine there is nothing to add.
         let found: [u64; MOST / 64] = core::array::from_fn(|w| match answered() {
             true => ANSWER[w].load(Relaxed),

@@ -202,8 +202,10 @@ struct Engine {
     epoch: u8,
     /// Pages whose only copy is on servers, or on the way there.
     remote: u64,
-    /// How many of them there were when this process was forked.
+    /// How many of them there were when this process was forked, and until when that
+    /// counts as just now.
     inherited: u64,
+    young_ns: u64,
     waiter: Waiter,
     timer: Timer,
     waited: Waited,

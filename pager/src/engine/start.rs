@@ -303,6 +303,7 @@ impl Engine {
             epoch: 0,
             remote: 0,
             inherited: 0,
+            young_ns: 0,
             waiter: Waiter::new()?,
             timer: Timer::new()?,
             waited: super::Waited::default(),
