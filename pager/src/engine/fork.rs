@@ -324,11 +324,17 @@ impl Engine {
             self.fork.refused = Some(format!("/proc cannot be read (error {e})"));
         }
         self.follow_asks();
+        let all_for_it = self.wiped.is_empty() && self.withheld.is_empty();
         let not_for_it = |page| {
+            if all_for_it {
+                return false;
+            }
             let at = super::fault::addr(page);
             self.wiped.around(at).or(self.withheld.around(at)).is_some()
         };
-        let mut entries = Vec::with_capacity(self.remote as usize);
+        // Those that are here and on servers as well are counted nowhere.
+        let most = self.remote as usize + self.queue.pages() as usize;
+        let mut entries = Vec::with_capacity(most);
         self.pages.each(|page, entry| {
             if not_for_it(page) {
                 return;

@@ -1,7 +1,7 @@
 //! Tells threads of the program which of their pages there are (`mincore`): those
 //! that are elsewhere, which the kernel takes for absent, are as good as there.
 //!
-//! A thread writes down of which pages it wants to know, touches the third page of
+//! A thread writes down of which pages it wants to know, touches a page of
 //! the doorbell, and sleeps until the engine has answered. What the engine says
 //! is of one moment: between two looks at the kernel's answer and at the engine's
 //! a page might be in neither. It counts what is present as well.
