@@ -3,6 +3,7 @@
 use super::budget::{Budget, Now, Plan};
 use super::{EVICTED, Engine, Figures, apart};
 use crate::net::Lane;
+use crate::pool::BLOCK;
 use core::sync::atomic::Ordering::Relaxed;
 use tmem_wire::PAGE_SIZE;
 
@@ -91,6 +92,7 @@ impl Engine {
             evictable: self.queue.pages() as usize,
             intake: self.intake.rate,
             waiting: self.net.outstanding(Lane::Demand) > 0,
+            patient: if self.pace.is_crowd() { BLOCK } else { 0 },
             young: self.sampled_ns < self.young_ns,
         })
     }

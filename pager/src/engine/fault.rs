@@ -152,7 +152,8 @@ impl Engine {
             let src = self.pool.addr(from);
             // What is being sent must stay where it is.
             let sending = self.pool.kind(from) == Kind::Writing;
-            let mut copied = self.copying || sending;
+            let single = n == 1 && self.pace.is_crowd();
+            let mut copied = self.copying || sending || single;
             let len = if sending { PAGE_SIZE } else { left };
             let mut t = if copied {
                 self.uffd.copy_pages(to, src, len, true)

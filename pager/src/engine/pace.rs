@@ -19,6 +19,11 @@ const STABLE_LOOK_NS: u64 = 8_000_000;
 /// Fewer pages for each fault than this, and the program is one that waits.
 const STREAMING: u64 = 8;
 
+/// Of so many faults, one in so many that comes from another thread than the one
+/// before it tells that several threads ask for pages.
+const FAULTS: u32 = 64;
+const ONE_IN: u32 = 4;
+
 /// So many samples without a fault before it is looked where the program runs.
 const SAMPLES: u32 = 4;
 
@@ -40,6 +45,27 @@ pub(super) struct Pace {
     /// Faults there were at the last sample, and samples since a look.
     sampled_faults: u64,
     samples: u32,
+    crowd: Crowd,
+}
+
+/// Whether several threads ask for pages.
+#[derive(Debug, Default)]
+struct Crowd {
+    tid: u32,
+    faults: u32,
+    changes: u32,
+    is_one: bool,
+}
+
+impl Crowd {
+    fn fault(&mut self, tid: u32) {
+        self.faults += 1;
+        self.changes += u32::from(core::mem::replace(&mut self.tid, tid) != tid);
+        if self.faults == FAULTS {
+            self.is_one = self.changes * ONE_IN >= FAULTS;
+            (self.faults, self.changes) = (0, 0);
+        }
+    }
 }
 
 impl Pace {
@@ -63,6 +89,14 @@ impl Pace {
         if let Some(how) = self.waiting.take() {
             self.choice.took(how, ns);
         }
+    }
+
+    /// Whether several threads ask for pages, which then run on several processors.
+    /// Those have to forget the address of whatever is moved, even of a frame that
+    /// none of them has ever used: to copy a single page into the program is cheaper
+    /// then.
+    pub(super) fn is_crowd(&self) -> bool {
+        self.crowd.is_one
     }
 
     /// The processor that the engine keeps to.
@@ -90,6 +124,7 @@ impl Pace {
 impl Engine {
     /// Sees where the engine should be, at a fault of thread `tid`.
     pub(super) fn keep_pace(&mut self, tid: u32) {
+        self.pace.crowd.fault(tid);
         let now = now_ns();
         if now < self.pace.look_ns || tid == 0 {
             return;
@@ -117,5 +152,19 @@ impl Engine {
             let cpu = self.proc.cpu_of(thread::leader());
             self.pace.run_on(cpu);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_that_fault_by_turns_are_a_crowd_and_one_that_does_most_is_none() {
+        let mut crowd = Crowd::default();
+        (0..FAULTS).for_each(|i| crowd.fault(i % 8));
+        assert!(crowd.is_one);
+        (0..FAULTS).for_each(|i| crowd.fault(u32::from(i % 32 == 0)));
+        assert!(!crowd.is_one);
     }
 }
