@@ -68,3 +68,19 @@ fn a_range_of_huge_pages_is_held() {
     // SAFETY: the page is there, by this test's own hand.
     assert_eq!(unsafe { std::ptr::read_volatile(start as *const u8) }, 7);
 }
+
+/// The kernel wants as much address space behind the page where nothing can be read
+/// as the range is long, and that page may lie near the end of it.
+#[test]
+fn a_range_is_held_wherever_nothing_can_be_read() {
+    const END: usize = 0x7fff_ffff_f000;
+    let uffd = Uffd::open(0).expect("a userfaultfd can be had");
+    let region = Region::new(64 * PAGE).expect("memory can be mapped");
+    uffd.register(region.start, region.len, REGISTER_MISSING | REGISTER_WP)
+        .expect("it can be registered");
+    for behind in [1, 5, 63, 64, 65] {
+        let nowhere = END - behind * PAGE;
+        let held = uffd.holds(region.start, region.len, nowhere);
+        assert_eq!(held, Ok(true), "{behind} pages from the end");
+    }
+}

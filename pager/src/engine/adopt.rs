@@ -89,12 +89,14 @@ impl Engine {
         }
         let grown = outside - self.growth.least >= GROWTH;
         self.growth.is_unseen = grown;
-        let next = self.growth.next_ns(grown, resident > self.budget.limit);
+        // What faults there is registered already, and can leave once it is adopted.
+        let wanted = grown || self.growth.urgent;
+        let next = self.growth.next_ns(wanted, resident > self.budget.limit);
         if resident < self.budget.pressure || now < next {
             return;
         }
         let hungry = resident > self.budget.target && self.queue.pages() < 2048;
-        if grown || hungry || self.growth.urgent {
+        if wanted || hungry {
             self.growth.urgent = false;
             self.growth.is_unseen = false;
             self.growth.least = outside;

@@ -296,12 +296,13 @@ impl Uffd {
     /// # Errors
     /// `EAGAIN` when a report has to be read first.
     pub fn holds(&self, start: usize, len: usize, nowhere: usize) -> Result<bool, Errno> {
-        // The kernel says so of both addresses at once, which are to stay below
-        // the end of the address space.
-        const MOST: usize = 1 << 36;
+        // What is asked of one address is asked of the other, and from there, too, it
+        // is to stay below the end of the address space.
+        const END: usize = 0x7fff_ffff_f000;
+        let most = END.saturating_sub(nowhere).max(tmem_wire::PAGE_SIZE);
         let mut at = start;
         while at < start + len {
-            let part = MOST.min(start + len - at);
+            let part = most.min(start + len - at);
             // It looks at the mapping before it reads what is to be copied; and
             // where a huge page is, it does not come to that.
             match self.copy_pages(at, nowhere, part, false).stopped {
