@@ -148,10 +148,14 @@ mod tests {
     #[test]
     fn neighbours_that_come_one_by_one_leave_as_a_run() {
         let mut q = Resident::default();
-        (0..70).for_each(|p| drop(q.push(p, 1, false)));
+        for page in 0..70 {
+            q.push(page, 1, false);
+        }
         assert_eq!(range(q.pop()), Some((0, 64)));
         assert_eq!(range(q.pop()), Some((64, 6)));
-        (128..160).rev().for_each(|p| drop(q.push(p, 1, false)));
+        for page in (128..160).rev() {
+            q.push(page, 1, false);
+        }
         assert_eq!(range(q.pop()), Some((128, 32)));
         assert_eq!(q.pop(), None);
     }
@@ -160,7 +164,9 @@ mod tests {
     fn a_page_that_comes_anew_is_known_from_the_one_before() {
         let mut q = Resident::default();
         let old = q.push(5, 1, false);
-        (100..164).for_each(|p| drop(q.push(p, 1, false)));
+        for page in 100..164 {
+            q.push(page, 1, false);
+        }
         let new = q.push(5, 1, false);
         assert_ne!(old, new);
         let stamps: Vec<_> = std::iter::from_fn(|| q.pop())
