@@ -4,7 +4,13 @@
 //! allows itself, and would end with the process. A program that has one thread
 //! means only that. For several there is no other call.
 
-use std::ffi::{c_uint, c_ulong};
+//! And what threads of the program do for the engine's sake, such as to wait, is no
+//! call that the program would make.
+
+use crate::large::next;
+use std::ffi::{c_int, c_uint, c_ulong};
+use std::sync::atomic::AtomicUsize;
+use tmem_pager::sys::thread;
 
 /// The operation that sets a filter.
 const SET_FILTER: c_uint = 1;
@@ -12,8 +18,14 @@ const SET_FILTER: c_uint = 1;
 const ALL: c_ulong = 1;
 const ALL_OR_ERROR: c_ulong = 1 << 4;
 
+/// The operation that allows next to nothing.
+const SET_STRICT: c_uint = 0;
+
 /// What to give to `seccomp(2)` as its flags.
 pub(crate) fn for_whom(operation: usize, flags: usize) -> usize {
+    if matches!(operation as c_uint, SET_STRICT | SET_FILTER) {
+        thread::confine();
+    }
     let sets = operation as c_uint == SET_FILTER && flags as c_ulong & ALL != 0;
     if sets && crate::heap::undisturbed(is_alone) {
         flags & !(ALL | ALL_OR_ERROR) as usize
@@ -22,8 +34,26 @@ pub(crate) fn for_whom(operation: usize, flags: usize) -> usize {
     }
 }
 
+/// `prctl(2)`, which sets filters as well.
+///
+/// # Safety
+/// As for the C library's.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn prctl(option: c_int, a: c_ulong, b: c_ulong, c: c_ulong, d: c_ulong) -> c_int {
+    type Real = unsafe extern "C" fn(c_int, c_ulong, c_ulong, c_ulong, c_ulong) -> c_int;
+    static REAL: AtomicUsize = AtomicUsize::new(0);
+    // It is a function of the C library's in every version.
+    let real = next(&REAL, c"prctl", 0);
+    if option == libc::PR_SET_SECCOMP {
+        thread::confine();
+    }
+    // SAFETY: the C library's function of that name, which takes so many words
+    // whatever the option; by the caller.
+    unsafe { std::mem::transmute::<usize, Real>(real)(option, a, b, c, d) }
+}
+
 /// Whether the calling thread is the program's only one.
 fn is_alone() -> bool {
-    let own = tmem_pager::sys::thread::own();
+    let own = thread::own();
     std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == own + 1)
 }

@@ -243,6 +243,10 @@ unsafe extern "C" fn syscall(
 ) -> c_long {
     let b = match number {
         libc::SYS_seccomp => crate::filter::for_whom(a, b),
+        libc::SYS_prctl if a as c_int == libc::PR_SET_SECCOMP => {
+            thread::confine();
+            b
+        }
         _ => b,
     };
     if number == libc::SYS_mincore {

@@ -182,7 +182,7 @@ impl Half {
     fn with<R>(&self, f: impl FnOnce(&mut Dlmalloc<Source>) -> R) -> R {
         while self.locked.swap(true, Ordering::Acquire) {
             // Whoever holds it may need this processor.
-            thread::pause();
+            thread::rest();
         }
         // SAFETY: the lock is held.
         let result = f(unsafe { &mut *self.inner.get() });

@@ -74,6 +74,14 @@ int main(int argc, char **argv)
         CHECK(open("/dev/null", O_RDONLY) == 3);
     } else if (!strcmp(way, "seccomp")) {
         allow_little(0);
+    } else if (!strcmp(way, "seccomp-busy")) {
+        /* What it may do, over and over, while others are at it, too. */
+        allow_little(0);
+        for (unsigned long i = 0; i < 3000; i++) {
+            char *block = map_filled(40);
+            check_page(block + i % 40 * PAGE, i % 40 + 1, "busy", i % 40);
+            CHECK(!munmap(block, 40 * PAGE));
+        }
     } else if (!strcmp(way, "seccomp-all")) {
         allow_little(SECCOMP_FILTER_FLAG_TSYNC);
     } else if (!strcmp(way, "strict")) {

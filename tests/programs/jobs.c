@@ -40,6 +40,9 @@ static void job(void)
     while (tcgetpgrp(0) != getpgrp())
         usleep(1000);
     look("a job");
+    /* So that all of it is elsewhere when it is stopped. */
+    for (unsigned long i = 0; i < pages; i++)
+        until_elsewhere(base + i * PAGE);
     say("job ready\n");
     CHECK(fgets(line, sizeof line, stdin) && !strcmp(line, "go on\n"));
     look("a job that was continued");

@@ -60,6 +60,7 @@ const CASES: &[(&str, &[&str])] = &[
     ("confined", &["16", "file-size"]),
     ("confined", &["16", "closed"]),
     ("confined", &["16", "seccomp"]),
+    ("confined", &["16", "seccomp-busy"]),
     ("confined", &["16", "seccomp-all"]),
     ("confined", &["16", "strict"]),
     ("confined", &["16", "strict-end"]),

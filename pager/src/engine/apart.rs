@@ -85,9 +85,9 @@ fn enter(gate: &Gate) {
     while !gate.enter() {
         tries += 1;
         if tries <= YIELDS {
-            thread::pause();
+            thread::rest();
         } else {
-            thread::sleep_us(NAP_US);
+            thread::rest_us(NAP_US);
         }
     }
 }

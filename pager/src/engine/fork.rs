@@ -123,7 +123,7 @@ pub(super) fn ring(what: usize, turn: u32, heard: impl Fn() -> bool) {
             return;
         }
         // It was not quite ready to be rung.
-        thread::sleep_us(NAP_US);
+        thread::rest_us(NAP_US);
     }
 }
 

@@ -3,8 +3,8 @@
 use super::fd::Fd;
 use super::mem::Region;
 use core::arch::naked_asm;
-use core::sync::atomic::Ordering::{AcqRel, Acquire, Release};
-use core::sync::atomic::{AtomicU32, AtomicUsize};
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::thread::futex;
@@ -205,14 +205,43 @@ pub fn sleep_us(us: u64) {
     let _ = rustix::thread::nanosleep(&time);
 }
 
+/// The program has set a filter of system calls, which may end it where one of its
+/// threads made any other than it would by itself.
+static CONFINED: AtomicBool = AtomicBool::new(false);
+
+/// Has threads of the program wait without system calls from now on.
+pub fn confine() {
+    CONFINED.store(true, Relaxed);
+}
+
+/// Sleeps for so many microseconds, in a thread of the program.
+pub fn rest_us(us: u64) {
+    // What the processor takes for a hint differs; it is no measure of time.
+    const HINTS_PER_US: u64 = 20;
+    if CONFINED.load(Relaxed) {
+        (0..us * HINTS_PER_US).for_each(|_| core::hint::spin_loop());
+    } else {
+        sleep_us(us);
+    }
+}
+
+/// Lets other threads run, in a thread of the program.
+pub fn rest() {
+    if CONFINED.load(Relaxed) {
+        rest_us(1);
+    } else {
+        pause();
+    }
+}
+
 /// Sleeps for `us` microseconds up to `most` times until `done` says so; whether
-/// it did.
+/// it did. In a thread of the program.
 pub fn sleep_until(done: impl Fn() -> bool, most: u32, us: u64) -> bool {
     for _ in 0..most {
         if done() {
             return true;
         }
-        sleep_us(us);
+        rest_us(us);
     }
     false
 }
