@@ -147,12 +147,13 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
     let no_memory =
         |e: rustix::io::Errno| format!("no memory for paging (error {})", e.raw_os_error());
     let mut engine = Engine::new(settings.clone(), proc, uffd, kin).map_err(no_memory)?;
+    // Before the program goes on, which may fork at once.
+    engine.hang_doorbell().map_err(no_memory)?;
     if let Some(will) = settings.inherit {
         engine.begin_as_child();
         engine.inherit(will)?;
         thread::hurry();
     }
-    engine.hang_doorbell().map_err(no_memory)?;
     Ok(engine)
 }
 
