@@ -334,7 +334,12 @@ impl Engine {
         };
         // Those that are here and on servers as well are counted nowhere.
         let most = self.remote as usize + self.queue.pages() as usize;
-        let mut entries = Vec::with_capacity(most);
+        let mut entries: Vec<Entry> = Vec::with_capacity(most);
+        // One call, and not a fault for each page of what a child before shares. Where
+        // it is refused there are faults.
+        let start = entries.as_ptr().addr() / PAGE_SIZE * PAGE_SIZE;
+        let len = (most * size_of::<Entry>()).next_multiple_of(PAGE_SIZE);
+        let _ = mem::unshare(start, len);
         self.pages.each(|page, entry| {
             if not_for_it(page) {
                 return;

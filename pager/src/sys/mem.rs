@@ -147,8 +147,8 @@ pub fn copied_by_forks(start: usize, len: usize, copied: bool) -> Result<(), Err
     unsafe { rustix::mm::madvise(start as *mut _, len, advice) }
 }
 
-/// `madvise(MADV_POPULATE_WRITE)` on memory of the program: as if each page was
-/// written to, and nothing is changed.
+/// `madvise(MADV_POPULATE_WRITE)` on memory of the program or of the engine: as if
+/// each page was written to, and nothing is changed.
 ///
 /// # Errors
 /// The kernel's: `INVAL` before Linux 5.14.
