@@ -98,6 +98,11 @@ fn jobs_are_controlled_on_a_terminal() {
 }
 
 #[test]
+fn programs_are_stopped_at_any_moment() {
+    check(&["stops"]);
+}
+
+#[test]
 fn programs_end_by_every_road() {
     check(&["leaving"]);
 }

@@ -2,6 +2,7 @@
 
 use super::apart::Still;
 use super::room::SMALLEST;
+use super::zapper::Zapper;
 use super::{DEBUG, Engine};
 use crate::maps;
 use crate::sys::{self, now_ns, thread, uffd};
@@ -174,7 +175,7 @@ impl Engine {
         own.extend(self.doorbell());
         own.extend(self.fork.alarm.region());
         own.extend(self.bin.as_ref().map(|b| b.1));
-        own.extend(self.zapper.as_ref().map(|z| z.stack));
+        own.extend(self.zapper.as_ref().map(Zapper::stack));
         kept.extend(own.iter().map(|r| r.start..r.end()));
         kept.sort_unstable_by_key(|r| r.start);
         kept

@@ -1,6 +1,7 @@
 //! Keeps the balance between the program, the pool and the servers.
 
 use super::budget::{Budget, Now, Plan};
+use super::zapper::Zapper;
 use super::{EVICTED, Engine, Figures, apart};
 use crate::net::Lane;
 use crate::pool::BLOCK;
@@ -24,6 +25,10 @@ impl Engine {
     pub(super) fn sample(&mut self, now: u64) {
         self.watch_intake(now);
         self.sampled_ns = now;
+        self.zapper
+            .as_mut()
+            .into_iter()
+            .for_each(Zapper::look_after);
         let Ok((resident, files)) = self.proc.resident_pages() else {
             return;
         };

@@ -47,7 +47,10 @@ impl Engine {
                 self.uffd.wake(start, end - start);
             }
             Msg::Remove { start, end } => {
-                let own = self.zapper.as_mut().is_some_and(|z| z.is_own(start..end));
+                let own = self
+                    .zapper
+                    .as_mut()
+                    .is_some_and(|z| z.is_own(&(start..end)));
                 if own {
                     self.events = before;
                 } else {

@@ -65,6 +65,7 @@ mod tcb;
 mod thaw;
 mod will;
 mod zap;
+mod zapper;
 
 pub use adopt::adopt_all;
 pub use asks::{Ask, ask};
@@ -96,7 +97,7 @@ use fault::Fault;
 use ops::Ops;
 use rustix::io::Errno;
 use tmem_wire::PAGE_SIZE;
-use zap::Zapper;
+use zapper::Zapper;
 
 /// Between two looks at how much memory is resident.
 const SAMPLE_NS: u64 = 1_000_000;

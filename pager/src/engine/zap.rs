@@ -4,7 +4,7 @@
 //! A page is write-protected, copied into a frame, and zapped with
 //! `madvise(MADV_DONTNEED)`. The kernel reports that as it reports the
 //! program's own, and holds who does it until the report has been read: so it
-//! is another thread that zaps, while the engine reads.
+//! is another process that zaps, while the engine reads: see `zapper`.
 //!
 //! Were the range unmapped and something new mapped and written there before
 //! the zap, the zap would be its. So threads that unmap memory, or map other
@@ -20,170 +20,29 @@
 
 use super::apart::Zapping;
 use super::fault::addr;
+use super::zapper::{What, Zapper};
 use super::{Again, Engine};
 use crate::pages::State;
 use crate::pool::Kind;
-use crate::sys::mem::{self, Region};
-use crate::sys::proc::{PresentRun, Waits};
+use crate::sys::proc::PresentRun;
 use crate::sys::{now_ns, thread};
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering, Ordering::Relaxed};
+use core::sync::atomic::Ordering::Relaxed;
 use rustix::io::Errno;
 use tmem_wire::PAGE_SIZE;
 
-const IDLE: u32 = 0;
-const ASKED: u32 = 1;
-const DONE: u32 = 2;
-
 /// How long a thread that changes the address space is waited for.
 const ALONE_NS: u64 = 2_000_000;
-/// How long the zap is waited for before reports are read that might be about
-/// it.
-const PATIENCE_NS: u64 = 20_000_000;
-
-const ZAP: u32 = 0;
-const UNSHARE: u32 = 1;
-
-/// What the two threads share.
-#[derive(Debug)]
-struct Job {
-    state: AtomicU32,
-    /// What is asked: [`ZAP`] or [`UNSHARE`].
-    what: AtomicU32,
-    start: AtomicUsize,
-    len: AtomicUsize,
-    /// The thread, once it runs.
-    tid: AtomicU32,
-}
-
-impl Job {
-    fn ask(&self, what: u32, range: &Range<usize>) {
-        self.what.store(what, Ordering::Relaxed);
-        self.start.store(range.start, Ordering::Relaxed);
-        self.len.store(range.len(), Ordering::Relaxed);
-        self.state.store(ASKED, Ordering::Release);
-        thread::wake_sleeper(&self.state);
-    }
-}
-
-/// The thread that zaps, and the zap under way.
-#[derive(Debug)]
-pub(super) struct Zapper {
-    job: &'static Job,
-    pub(super) stack: Region,
-    now: Range<usize>,
-    /// Reports within the range since the zap began.
-    seen: Vec<Range<usize>>,
-    waits: Option<Waits>,
-    /// Where it was put last.
-    cpu: Option<u32>,
-    /// Whether the kernel says what the thread waits for; not known at first.
-    is_told: Option<bool>,
-}
-
-impl Zapper {
-    /// Starts the thread.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub(super) fn start() -> Result<Zapper, Errno> {
-        let job: &'static Job = Box::leak(Box::new(Job {
-            state: AtomicU32::new(IDLE),
-            what: AtomicU32::new(ZAP),
-            start: AtomicUsize::new(0),
-            len: AtomicUsize::new(0),
-            tid: AtomicU32::new(0),
-        }));
-        let stack = Region::stack(64 << 10)?;
-        let arg = core::ptr::from_ref(job).cast_mut().cast();
-        // SAFETY: the entry never returns and uses no thread-local storage;
-        // the job lives for ever, and the stack is the thread's alone. The
-        // calling thread has blocked all signals.
-        unsafe { thread::spawn(stack, zap, arg)? };
-        Ok(Zapper {
-            job,
-            stack,
-            now: 0..0,
-            seen: Vec::new(),
-            waits: None,
-            cpu: None,
-            is_told: None,
-        })
-    }
-
-    /// Whether the thread waits for a report of its own to be read, as far as
-    /// the kernel says so.
-    fn waits_for_report(&mut self) -> bool {
-        let tid = self.job.tid.load(Ordering::Acquire);
-        if self.waits.is_none() && tid != 0 {
-            self.waits = Waits::of(tid);
-        }
-        self.waits
-            .as_ref()
-            .is_some_and(|w| w.within(b"userfaultfd"))
-    }
-
-    /// Has the thread run where the engine does. The two take turns, and to wake
-    /// one that sleeps on another processor takes longer than a zap.
-    fn stay_with(&mut self, cpu: Option<u32>) {
-        let tid = self.job.tid.load(Ordering::Acquire);
-        if let Some(cpu) = cpu
-            && self.cpu != Some(cpu)
-            && tid != 0
-        {
-            self.cpu = Some(cpu);
-            thread::put_on(tid, &thread::Cpus::one(cpu));
-        }
-    }
-
-    /// Whether a report may be about the zap under way. Which of them were is
-    /// seen when it is done.
-    pub(super) fn is_own(&mut self, range: Range<usize>) -> bool {
-        let own = self.now.start <= range.start && range.end <= self.now.end;
-        if own {
-            self.seen.push(range);
-        }
-        own
-    }
-}
-
-unsafe extern "C" fn zap(arg: *mut u8) -> ! {
-    // SAFETY: what `Zapper::start` gave.
-    let job = unsafe { &*arg.cast::<Job>() };
-    thread::hurry();
-    job.tid.store(thread::id(), Ordering::Release);
-    loop {
-        loop {
-            match job.state.load(Ordering::Acquire) {
-                ASKED => break,
-                other => thread::sleep_unless(&job.state, other),
-            }
-        }
-        let start = job.start.load(Ordering::Relaxed);
-        let len = job.len.load(Ordering::Relaxed);
-        // What could not be zapped is found present; what could not be made
-        // its own is not moved.
-        let _ = match job.what.load(Ordering::Relaxed) {
-            ZAP => mem::zap(start, len),
-            _ => mem::unshare(start, len),
-        };
-        job.state.store(DONE, Ordering::Release);
-    }
-}
+/// So often it is looked for what is asked before it is asked whether somebody does it.
+const TURNS: u32 = 1 << 10;
 
 impl Engine {
     /// Evicts pages that lie together; how many left.
     pub(super) fn evict_by_zap(&mut self, page: u64, n: usize) -> Result<usize, Again> {
-        if self.zapper.is_none() {
-            match Zapper::start() {
-                Ok(zapper) => self.zapper = Some(zapper),
-                Err(_) => {
-                    self.stubborn.push((page, n as u32));
-                    return Ok(0);
-                }
-            }
+        if self.zapper().is_none() {
+            self.stubborn.push((page, n as u32));
+            return Ok(0);
         }
         let events = self.events;
         let Some(_zapping) = self.alone() else {
@@ -231,6 +90,14 @@ impl Engine {
         Ok(left)
     }
 
+    /// Who zaps; none where there is no memory for it.
+    fn zapper(&mut self) -> Option<&mut Zapper> {
+        if self.zapper.is_none() {
+            self.zapper = Zapper::new().ok();
+        }
+        self.zapper.as_mut()
+    }
+
     /// How many of `n` pages that are there lie in one mapping, at the least.
     /// A zap goes from one mapping to the next by itself: the next may be
     /// another by then, which is not seen.
@@ -270,14 +137,20 @@ impl Engine {
     /// writing to them would. It is another thread that does so: what is not
     /// there any more is faulted for.
     pub(super) fn unshare(&mut self, range: Range<usize>) {
-        if self.zapper.is_none() {
-            self.zapper = Zapper::start().ok();
-        }
-        let Some(job) = self.zapper.as_ref().map(|z| z.job) else {
+        let Some(zapper) = self.zapper() else { return };
+        if zapper.ask(What::Unshare, &range).is_err() {
             return;
-        };
-        job.ask(UNSHARE, &range);
-        while job.state.load(Ordering::Acquire) != DONE {
+        }
+        for turn in 1u32.. {
+            let Some(zapper) = &mut self.zapper else {
+                return;
+            };
+            if turn.is_multiple_of(TURNS) {
+                zapper.look_after();
+            }
+            if zapper.is_done() {
+                return zapper.rest();
+            }
             self.read_messages();
             for fault in &self.faults {
                 let at = addr(fault.page);
@@ -291,9 +164,8 @@ impl Engine {
                     }
                 }
             }
-            thread::pause();
+            thread::await_turn(turn);
         }
-        job.state.store(IDLE, Ordering::Release);
     }
 
     fn zap_run(&mut self, run: &PresentRun) -> Result<usize, Again> {
@@ -382,129 +254,25 @@ impl Engine {
         Some(frames)
     }
 
-    /// Waits until the zap is done, or waits for its report to be read, which
-    /// only then is true.
-    fn until_reported(&mut self, job: &Job) -> bool {
-        let until = now_ns() + PATIENCE_NS;
-        loop {
-            if job.state.load(Ordering::Acquire) == DONE {
-                return false;
-            }
-            let Some(zapper) = &mut self.zapper else {
-                return false;
-            };
-            if zapper.is_told == Some(false) {
-                return true;
-            }
-            if zapper.waits_for_report() {
-                zapper.is_told = Some(true);
-                return true;
-            }
-            if now_ns() > until {
-                zapper.is_told = zapper.is_told.or(Some(false));
-                return true;
-            }
-            thread::pause();
-        }
-    }
-
     /// Has a range zapped; what the program zapped of it at the same time.
     fn zap_and_wait(&mut self, range: Range<usize>) -> Vec<Range<usize>> {
         let cpu = self.pace.cpu();
         let Some(zapper) = &mut self.zapper else {
             return Vec::new();
         };
+        // Where nobody can do it the pages are found where they are.
+        if zapper.ask(What::Zap, &range).is_err() {
+            return Vec::new();
+        }
         zapper.stay_with(cpu);
-        zapper.now = range.clone();
-        zapper.seen.clear();
-        let job = zapper.job;
-        job.ask(ZAP, &range);
-        while self.until_reported(job) {
+        while self.zapper.as_mut().is_some_and(Zapper::is_to_be_read) {
             // One by one: what comes behind the zap's report is not read
             // before the zap is done.
             self.read_some(1);
         }
-        job.state.store(IDLE, Ordering::Release);
+        self.zapper.as_mut().into_iter().for_each(Zapper::rest);
         // Whatever moved these pages is to be known before they are settled.
         self.catch_up();
-        let Some(zapper) = &mut self.zapper else {
-            return Vec::new();
-        };
-        zapper.now = 0..0;
-        foreign(core::mem::take(&mut zapper.seen), range)
-    }
-}
-
-/// Of the reports `seen`, those that are not about the zap of `range`. That one
-/// is reported piece by piece, each mapping for itself; where a mapping was split
-/// between its report and its zap, what was split off is reported once more. So
-/// its reports begin with the range, each of the others begins within the one
-/// before or at its end, and the last ends where it ends. Of several such rows
-/// the longest is taken: to take the zap for the program's would lose what is
-/// zapped.
-fn foreign(mut seen: Vec<Range<usize>>, range: Range<usize>) -> Vec<Range<usize>> {
-    // For each report the longest row that ends with it, and what comes before
-    // it there.
-    let mut rows: Vec<(usize, Option<usize>)> = Vec::new();
-    for (i, report) in seen.iter().enumerate() {
-        let first = (usize::from(report.start == range.start), None);
-        let longest = (0..i)
-            .filter(|&b| rows[b].0 > 0)
-            .filter(|&b| seen[b].start < report.start && report.start <= seen[b].end)
-            .map(|b| (rows[b].0 + 1, Some(b)))
-            .fold(first, |best, row| if row.0 > best.0 { row } else { best });
-        rows.push(longest);
-    }
-    let mut last = None;
-    for i in (0..rows.len()).filter(|&i| rows[i].0 > 0) {
-        let rank = |i: usize| (seen[i].end, rows[i].0);
-        if last.is_none_or(|l| rank(i) > rank(l)) {
-            last = Some(i);
-        }
-    }
-    let mut own = Vec::new();
-    while let Some(i) = last {
-        own.push(i);
-        last = rows[i].1;
-    }
-    // The last comes first here.
-    for i in own {
-        seen.remove(i);
-    }
-    seen
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_the_program_zaps_beside_a_zap_is_told_apart() {
-        assert_eq!(foreign(vec(&[(0, 8)]), 0..8), vec(&[]));
-        assert_eq!(foreign(vec(&[(0, 3), (3, 8)]), 0..8), vec(&[]));
-        assert_eq!(foreign(vec(&[(0, 3), (0, 8)]), 0..8), vec(&[(0, 3)]));
-        assert_eq!(foreign(vec(&[(0, 8), (0, 8)]), 0..8), vec(&[(0, 8)]));
-        assert_eq!(
-            foreign(vec(&[(4, 5), (0, 3), (3, 8)]), 0..8),
-            vec(&[(4, 5)])
-        );
-        assert_eq!(
-            foreign(vec(&[(0, 2), (0, 3), (3, 8)]), 0..8),
-            vec(&[(0, 2)])
-        );
-        assert_eq!(foreign(vec(&[(0, 8), (3, 5)]), 0..8), vec(&[(3, 5)]));
-        // The mapping was split in the meantime, once and twice.
-        assert_eq!(foreign(vec(&[(0, 8), (3, 8)]), 0..8), vec(&[]));
-        assert_eq!(foreign(vec(&[(0, 8), (3, 5), (5, 8)]), 0..8), vec(&[]));
-        assert_eq!(
-            foreign(vec(&[(0, 4), (2, 4), (0, 1), (4, 8)]), 0..8),
-            vec(&[(0, 1)])
-        );
-        // A zap that was refused reports nothing.
-        assert_eq!(foreign(vec(&[(2, 3)]), 0..8), vec(&[(2, 3)]));
-    }
-
-    fn vec(ranges: &[(usize, usize)]) -> Vec<Range<usize>> {
-        ranges.iter().map(|(a, b)| *a..*b).collect()
+        self.zapper.as_mut().map_or_else(Vec::new, Zapper::foreign)
     }
 }

@@ -2,6 +2,7 @@
 //! here, and nothing here decides anything.
 
 pub mod fd;
+pub mod helper;
 pub mod mem;
 pub mod proc;
 pub mod say;

@@ -329,6 +329,13 @@ impl Waits {
         open_of_thread(tid, "wchan").map(Waits)
     }
 
+    /// Of another process, where that may be inspected.
+    pub fn of_process(pid: u32) -> Option<Waits> {
+        // Of one that may not it is told that it waits for nothing.
+        open_beside_threads(format_args!("../../{pid}/maps"))?;
+        open_beside_threads(format_args!("../../{pid}/wchan")).map(Waits)
+    }
+
     /// Whether it waits in a function of the kernel whose name begins so, as far
     /// as the kernel says so.
     pub fn within(&self, name: &[u8]) -> bool {
@@ -341,11 +348,16 @@ impl Waits {
 }
 
 fn open_of_thread(tid: u32, file: &str) -> Option<Fd> {
+    open_beside_threads(format_args!("{tid}/{file}"))
+}
+
+/// Opens a path that begins at the folder of this process's threads.
+fn open_beside_threads(file: core::fmt::Arguments<'_>) -> Option<Fd> {
     use core::fmt::Write;
     let mut path = Path::default();
     // By the thread that asks: the process has no entry of its own once its
     // first thread has ended.
-    write!(path, "/proc/thread-self/../{tid}/{file}\0").ok()?;
+    write!(path, "/proc/thread-self/../{file}\0").ok()?;
     let path = core::ffi::CStr::from_bytes_until_nul(&path.bytes).ok()?;
     open(path, OFlags::RDONLY).ok()
 }

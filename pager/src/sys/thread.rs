@@ -10,10 +10,12 @@ use rustix::io::Errno;
 use rustix::thread::futex;
 
 const CLONE_VM: usize = 0x100;
+const CLONE_FILES: usize = 0x400;
 const CLONE_SIGHAND: usize = 0x800;
 const CLONE_THREAD: usize = 0x1_0000;
 const CLONE_SYSVSEM: usize = 0x4_0000;
 const CLONE_SETTLS: usize = 0x8_0000;
+const CLONE_UNTRACED: usize = 0x80_0000;
 
 /// Bytes at the top of a stack that stand in for thread-local storage.
 const TLS: usize = 4096;
@@ -43,6 +45,39 @@ pub unsafe fn spawn(
 ) -> Result<i32, Errno> {
     note(&stack);
     let flags = CLONE_VM | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS;
+    // SAFETY: by the caller.
+    unsafe { start(flags, stack, entry, arg) }
+}
+
+/// The same as a process of its own, which shares memory and descriptors with this
+/// one. Stops of this process do not reach it. Only `waitpid` with `__WCLONE` or
+/// `__WALL` tells of it, and no signal.
+///
+/// # Errors
+/// The kernel's.
+///
+/// # Safety
+/// As [`spawn`].
+pub(super) unsafe fn spawn_process(
+    stack: Region,
+    entry: unsafe extern "C" fn(*mut u8) -> !,
+    arg: *mut u8,
+) -> Result<i32, Errno> {
+    let flags = CLONE_VM | CLONE_FILES | CLONE_UNTRACED | CLONE_SETTLS;
+    // SAFETY: by the caller.
+    unsafe { start(flags, stack, entry, arg) }
+}
+
+/// Starts what runs `entry(arg)` on `stack`.
+///
+/// # Safety
+/// As [`spawn`].
+unsafe fn start(
+    flags: usize,
+    stack: Region,
+    entry: unsafe extern "C" fn(*mut u8) -> !,
+    arg: *mut u8,
+) -> Result<i32, Errno> {
     let top = stack.end() - TLS;
     let tls = top + TLS / 2;
     // SAFETY: within the stack, which nobody uses yet. The first word of a
@@ -195,14 +230,22 @@ pub fn pause() {
     rustix::thread::sched_yield();
 }
 
+/// Waits for somebody who is about to be done, for the `turn`th time: at first awake.
+pub fn await_turn(turn: u32) {
+    // Some milliseconds: who is waited for does not get a processor by being given way.
+    const AWAKE: u32 = 1 << 12;
+    const NAP_US: u64 = 50;
+    if turn < AWAKE {
+        pause();
+    } else {
+        sleep_us(NAP_US);
+    }
+}
+
 /// Sleeps for so many microseconds.
 pub fn sleep_us(us: u64) {
-    let time = rustix::thread::Timespec {
-        tv_sec: (us / 1_000_000) as i64,
-        tv_nsec: (us % 1_000_000 * 1000) as i64,
-    };
     // Woken early is as good.
-    let _ = rustix::thread::nanosleep(&time);
+    let _ = rustix::thread::nanosleep(&timespec(us));
 }
 
 /// The program has set a filter of system calls, which may end it where one of its
@@ -251,6 +294,19 @@ pub fn sleep_until(done: impl Fn() -> bool, most: u32, us: u64) -> bool {
 pub fn sleep_unless(word: &AtomicU32, value: u32) {
     // What it was is looked at again by the caller.
     let _ = futex::wait(word, futex::Flags::PRIVATE, value, None);
+}
+
+/// The same for so many microseconds at the most; whether they were over.
+pub fn sleep_some(word: &AtomicU32, value: u32, us: u64) -> bool {
+    let time = timespec(us);
+    futex::wait(word, futex::Flags::PRIVATE, value, Some(&time)) == Err(Errno::TIMEDOUT)
+}
+
+fn timespec(us: u64) -> rustix::thread::Timespec {
+    rustix::thread::Timespec {
+        tv_sec: (us / 1_000_000) as i64,
+        tv_nsec: (us % 1_000_000 * 1000) as i64,
+    }
 }
 
 /// Wakes who sleeps on `word`.

@@ -1,0 +1,71 @@
+//! A process of its own that works on this one's memory.
+//!
+//! A stop (SIGSTOP, Ctrl-Z) reaches every thread of a process, and is told to its
+//! parent only when all of them have stopped. What may have to wait in the kernel for
+//! another thread of the same process must not be one of them.
+
+use super::mem::Region;
+use super::thread;
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions};
+
+/// Such a process, a child of the calling thread's.
+#[derive(Debug)]
+pub struct Helper(Pid);
+
+impl Helper {
+    /// Starts a process on `stack` that runs `entry(arg)`, with the descriptors of the
+    /// calling thread and all signals blocked, as they are to be in that.
+    ///
+    /// # Errors
+    /// The kernel's.
+    ///
+    /// # Safety
+    /// As [`thread::spawn`].
+    pub unsafe fn spawn(
+        stack: Region,
+        entry: unsafe extern "C" fn(*mut u8) -> !,
+        arg: *mut u8,
+    ) -> Result<Helper, Errno> {
+        // SAFETY: by the caller.
+        let pid = unsafe { thread::spawn_process(stack, entry, arg)? };
+        Pid::from_raw(pid).map(Helper).ok_or(Errno::SRCH)
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.0.as_raw_nonzero().get() as u32
+    }
+
+    /// Whether it has ended. Once it says so it is forgotten by the kernel.
+    pub fn is_gone(&self) -> bool {
+        wait(self.0, WaitOptions::NOHANG)
+    }
+
+    /// Waits until it has ended.
+    pub fn join(self) {
+        while !wait(self.0, WaitOptions::empty()) {}
+    }
+}
+
+/// Whether the process has ended.
+fn wait(pid: Pid, how: WaitOptions) -> bool {
+    /// What ends without a signal to its parent (`__WCLONE`).
+    const CLONE: WaitOptions = WaitOptions::from_bits_retain(0x8000_0000);
+    // Where there is no such child (any more) the program has asked for it.
+    !matches!(
+        rustix::process::waitpid(Some(pid), how | CLONE),
+        Ok(None) | Err(Errno::INTR)
+    )
+}
+
+/// Called first by the process itself: it ends with the thread that has started it,
+/// and no signal to the program's process group reaches it.
+pub fn begin() {
+    // Each is refused in no process like this one.
+    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    // Not a session: the kernel may share processors out among those (autogroup), and
+    // who waits for this process, and gives way, does so within its own.
+    let _ = rustix::process::setpgid(None, None);
+    let _ = rustix::thread::set_name(c"tmem-zap");
+}
