@@ -60,6 +60,8 @@ int main(int argc, char **argv)
     } else if (!strcmp(way, "dumpable")) {
         CHECK(!setgid(65534) && !setuid(65534));
         CHECK(!prctl(PR_SET_DUMPABLE, 0, 0, 0, 0));
+    } else if (!strcmp(way, "private")) {
+        CHECK(!prctl(PR_SET_DUMPABLE, 0, 0, 0, 0));
     } else if (!strcmp(way, "unshare")) {
         CHECK(!unshare(CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_FILES));
     } else if (!strcmp(way, "limits")) {

@@ -56,6 +56,7 @@ const CASES: &[(&str, &[&str])] = &[
     ("confined", &["16", "chroot"]),
     ("confined", &["16", "setuid"]),
     ("confined", &["16", "dumpable"]),
+    ("confined", &["16", "private"]),
     ("confined", &["16", "unshare"]),
     ("confined", &["16", "limits"]),
     ("confined", &["16", "file-size"]),

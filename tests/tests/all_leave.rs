@@ -113,6 +113,22 @@ fn programs_give_up_what_they_may_do() {
 }
 
 #[test]
+fn programs_may_not_be_inspected_even_by_their_user() {
+    let run = Run::new(tmem_tests::software::find("setpriv", "util-linux"));
+    let run = run.args(["--bounding-set=-sys_ptrace"]);
+    let run = run.args([tmem_tests::cc::program("confined")]);
+    let run = run.args(["16", "private"]);
+    let native = run.run();
+    // Nor may they open what `tmem run` would count their figures in.
+    for setting in [Setting::PLAIN, Setting::COPY] {
+        let (paged, _servers) = paged_at(&run, setting.all_leave(), 64 * MIB);
+        if let Err(difference) = same(&native, &paged) {
+            panic!("{difference}");
+        }
+    }
+}
+
+#[test]
 fn programs_are_started_by_others() {
     let program = tmem_tests::cc::program("leaving");
     for command in [&["timeout", "300"][..], &["nohup"], &["setsid", "-w"]] {

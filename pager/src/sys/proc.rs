@@ -331,8 +331,9 @@ impl Waits {
 
     /// Of another process, where that may be inspected.
     pub fn of_process(pid: u32) -> Option<Waits> {
-        // Of one that may not it is told that it waits for nothing.
-        open_beside_threads(format_args!("../../{pid}/maps"))?;
+        // Of one that may not it is told that it waits for nothing. Its root is asked
+        // for because all that is about its memory, which may be this one's, is open.
+        open_beside_threads(format_args!("../../{pid}/root"))?;
         open_beside_threads(format_args!("../../{pid}/wchan")).map(Waits)
     }
 
