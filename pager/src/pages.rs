@@ -209,6 +209,16 @@ impl Pages {
         });
     }
 
+    /// Visits the entries from `start` to `end`, in order.
+    pub(crate) fn each_of(&mut self, start: u64, end: u64, mut visit: impl FnMut(u64, &Page)) {
+        self.blocks(start, end, |at, block| {
+            let entries = (at..).zip(block.iter().flat_map(|b| b.iter()));
+            for (page, packed) in entries.filter(|(page, _)| (start..end).contains(page)) {
+                visit(page, &packed.unpack());
+            }
+        });
+    }
+
     /// Takes the entries from `start` to `end` out, those that say something.
     pub(crate) fn take_range(&mut self, start: u64, end: u64, out: &mut Vec<(u64, Page)>) {
         self.blocks(start, end, |at, block| {

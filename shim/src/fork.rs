@@ -277,7 +277,11 @@ unsafe extern "C" fn syscall(
         if forks {
             before();
         }
-        let result = raw_syscall(number, [a, b, c, d, e, f]);
+        let call = || raw_syscall(number, [a, b, c, d, e, f]);
+        let result = match number {
+            libc::SYS_ioctl => crate::own::ceding(b, c, call),
+            _ => call(),
+        };
         if number == libc::SYS_madvise && result == 0 {
             crate::unmap::advised(a, b, c as c_int);
         }

@@ -25,6 +25,7 @@ const CASES: &[(&str, &[&str])] = &[
     ("kernel", &["16", FOLDER]),
     ("locked", &["16"]),
     ("protections", &["16"]),
+    ("faults", &["16"]),
     ("barrier", &["16", "2"]),
     ("guarded", &["24"]),
     ("resident", &["24"]),

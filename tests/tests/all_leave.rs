@@ -88,6 +88,11 @@ fn memory_is_mapped_and_moved() {
 }
 
 #[test]
+fn memory_is_served_by_the_program_itself() {
+    check(&["faults"]);
+}
+
+#[test]
 fn processes_are_started_and_forked() {
     check(&["spawns", "forks", "fork_many", "fork_ways"]);
 }

@@ -125,6 +125,7 @@ impl Engine {
         let adopted: Vec<_> = self.adopted.iter().collect();
         maps::subtract(&mut found, &adopted);
         maps::subtract(&mut found, &self.kept());
+        maps::subtract(&mut found, super::cede::under_way().as_slice());
         super::apart::reports();
         let mode = uffd::REGISTER_MISSING | uffd::REGISTER_WP;
         found.retain(|range| every || range.len() >= SMALLEST);

@@ -94,7 +94,7 @@ impl Engine {
     }
 
     /// Evicts pages that lie together; how many left.
-    fn evict_run(&mut self, page: u64, n: usize) -> Result<usize, Again> {
+    pub(super) fn evict_run(&mut self, page: u64, n: usize) -> Result<usize, Again> {
         if self.copying {
             return self.evict_by_zap(page, n);
         }

@@ -60,7 +60,8 @@ static FORKING: AtomicU32 = AtomicU32::new(0);
 /// The value of [`FORKING`] that the engine holds for.
 static HELD: AtomicU32 = AtomicU32::new(0);
 /// Pages that are not there: to touch one of the first two asks the engine to
-/// hold, of the next two to go on, of the last to say what there is ([`LOOK`]).
+/// hold, of the next two to go on, of others to say what there is ([`LOOK`]) and to
+/// cede memory ([`CEDE`]).
 /// They are rung by turns: the one that was rung before is taken away when the
 /// other is answered. Were it taken away when it is answered itself, then before
 /// its thread has gone on, which would have the kernel put a page there for good.
@@ -70,7 +71,8 @@ static DOORBELL: AtomicUsize = AtomicUsize::new(0);
 const HOLD: usize = 0;
 const GO_ON: usize = 1;
 pub(super) const LOOK: usize = 2;
-const BELLS: usize = 6;
+pub(super) const CEDE: usize = 3;
+const BELLS: usize = 8;
 /// What a child inherits, while the engine holds.
 static WILL: AtomicPtr<Will> = AtomicPtr::new(null_mut());
 
@@ -103,6 +105,7 @@ pub fn child() -> Option<&'static Will> {
     super::apart::begin_anew();
     super::room::begin_anew();
     super::look::begin_anew();
+    super::cede::begin_anew();
     let will = WILL.swap(null_mut(), SeqCst);
     // SAFETY: null, or what the parent's engine made and leaves alone until its
     // fork has returned. This process has a copy of its own, which stays.
@@ -411,7 +414,8 @@ impl Engine {
         let Some(bell) = self.fork.bell else { return };
         let holding = self.fork.stage == Stage::Holding;
         self.answer_looks();
-        let ready = [holding, !holding, true];
+        self.answer_cede();
+        let ready = [holding, !holding, true, true];
         for which in 0..BELLS {
             if !self.fork.rung[which] || !ready[which / 2] {
                 continue;

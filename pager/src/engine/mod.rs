@@ -24,6 +24,7 @@
 //! | `choice` | which of two ways to wait is quicker |
 //! | `thaw` | uses slabs again that are not shared any more |
 //! | `look` | what threads of the program are told of which pages there are |
+//! | `cede` | gives up memory that the program registers with a userfaultfd of its own |
 //! | `asks` | what threads of the program ask for of ranges of memory |
 //! | `room` | has threads that map memory wait where there is no room |
 //! | `tcb` | keeps thread control blocks in memory |
@@ -41,6 +42,7 @@ pub mod apart;
 mod asks;
 mod balance;
 mod budget;
+mod cede;
 mod choice;
 mod devices;
 mod event;
@@ -69,6 +71,7 @@ mod zapper;
 
 pub use adopt::adopt_all;
 pub use asks::{Ask, ask};
+pub use cede::{Ceded, cede};
 pub use look::pages_there;
 pub use start::{PAGED, PENDING, Path, Settings, UNPAGED, run};
 
