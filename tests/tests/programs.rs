@@ -1,7 +1,7 @@
 //! Small C programs that check themselves, natively and on remote memory.
 
 use tmem_tests::cc::program;
-use tmem_tests::compare::{Setting, assert_sound, at_budget, program_at as compare};
+use tmem_tests::compare::{Setting, assert_sound, at_budget, paged_at, program_at as compare};
 use tmem_tests::{MIB, MemServer, PagePath, Run, scale};
 
 #[test]
@@ -136,6 +136,24 @@ fn what_devices_write_by_themselves_arrives() {
         "{}",
         paged.describe()
     );
+}
+
+#[test]
+fn buffers_that_the_kernel_knows_by_their_pages_are_the_programs() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let folder = folder.path().to_str().expect("a temporary path is text");
+    let run = Run::new(program("rings")).args(["24", folder]);
+    let native = run.run().ok();
+    at_budget(&run, &native, Setting::PLAIN, 16 * MIB);
+    at_budget(&run, &native, Setting::PLAIN.all_leave(), 64 * MIB);
+    // What is set up at any moment is seen before a page is lost.
+    for _ in 0..scale::pick(10, 100) {
+        let (paged, _servers) = paged_at(&run, Setting::COPY.all_leave(), 64 * MIB);
+        let paged = paged.ok();
+        assert_eq!(paged.stdout(), "right\n", "{}", paged.describe());
+        let warned = paged.stderr().contains("devices write to its memory");
+        assert!(warned, "{}", paged.describe());
+    }
 }
 
 #[test]

@@ -29,6 +29,15 @@ static READS: Gate = Gate(AtomicU32::new(0));
 /// Threads that change the address space are inside.
 static CHANGES: Gate = Gate(AtomicU32::new(0));
 
+/// How often a thread was about to change the address space.
+static CHANGED: AtomicU32 = AtomicU32::new(0);
+
+/// How often a thread has been about to unmap or move memory, or to map other memory
+/// over it, as far as the shim knows.
+pub(super) fn changes() -> u32 {
+    CHANGED.load(Acquire)
+}
+
 /// All pages leave by zaps from now on.
 pub(super) fn copies() {
     COPYING.store(true, Relaxed);
@@ -122,6 +131,7 @@ impl Change {
     /// Waits for a zap that is under way, and while the engine waits for
     /// reports.
     pub fn begin() -> Change {
+        CHANGED.fetch_add(1, Relaxed);
         enter(&CHANGES);
         Change(())
     }

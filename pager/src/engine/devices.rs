@@ -6,9 +6,12 @@
 //! is lost. Where pages cannot be moved, nothing is evicted from a program that
 //! has set up such input: its memory stays local.
 //!
-//! What was set up is seen in the list of mappings. For `io_submit` the kernel
-//! counts what there is of it in the whole system, so that the list is read when
-//! that count has changed; for `io_uring` it is read now and then.
+//! What was set up is seen in the list of mappings. That is read once a page is
+//! write-protected, and before it is copied: what the kernel is given from then on
+//! waits for the page to be there again, and what it was given before is seen. Since
+//! the list is long, it is read when it may have changed: when the size of the address
+//! space has, when the program has unmapped something (which could make up for what was
+//! mapped), or when the kernel's count of all that is set up for `io_submit` has.
 
 use super::{Engine, WARN};
 use alloc::vec::Vec;
@@ -21,18 +24,27 @@ const NAMES: [&[u8]; 2] = [b"/[aio]", b"[io_uring]"];
 pub(super) struct Devices {
     /// Such input is set up.
     pub(super) write: bool,
-    /// The system's count when it was looked last.
-    count: Option<u64>,
+    /// What would have changed with the list since it was read last.
+    seen: Option<Seen>,
     warned: bool,
 }
 
+/// Pages of the address space, changes by the program, and requests of `io_submit` that
+/// the system has room for.
+type Seen = (u64, u32, Option<u64>);
+
 impl Engine {
-    /// Whether a page that is zapped now might lose what a device writes.
+    /// Whether a page that is zapped, and was write-protected before this, might lose
+    /// what a device writes.
     pub(super) fn devices_write(&mut self) -> bool {
-        let count = self.proc.asynchronous_requests();
-        if count != self.devices.count {
-            self.devices.count = count;
+        let seen = self.proc.size_pages().ok().map(|size| {
+            let changes = super::apart::changes();
+            (size, changes, self.proc.asynchronous_requests())
+        });
+        // What changes while the list is read is looked for again.
+        if seen.is_none() || seen != self.devices.seen {
             self.look_for_devices();
+            self.devices.seen = seen;
         }
         self.devices.write
     }

@@ -48,7 +48,7 @@ impl Engine {
         let Some(_zapping) = self.alone() else {
             return Err(Again::Event);
         };
-        if self.copying && (super::apart::is_read() || self.devices_write()) {
+        if self.copying && super::apart::is_read() {
             return Err(Again::Memory);
         }
         if self.events != events {
@@ -178,6 +178,10 @@ impl Engine {
                 return Ok(0);
             }
             Ok(()) => {}
+        }
+        if self.copying && self.devices_write() {
+            let _ = self.uffd.unprotect(start, len);
+            return Err(Again::Memory);
         }
         let Some(frames) = self.copy_out(start, len) else {
             // It cannot be read, or there is no room for it.

@@ -91,17 +91,32 @@ impl Proc {
     /// # Errors
     /// The kernel's.
     pub fn resident_pages(&self) -> Result<(u64, u64), Errno> {
-        let mut buf = [0u8; 128];
-        let n = rustix::io::pread(&self.statm, &mut buf, 0)?;
-        let mut fields = buf[..n].split(|b| *b == b' ').map(|f| {
-            f.iter()
-                .take_while(|b| b.is_ascii_digit())
-                .fold(0, |v, b| v * 10 + u64::from(b - b'0'))
-        });
-        let resident = fields.nth(1).ok_or(Errno::INVAL)?;
-        let files = fields.next().ok_or(Errno::INVAL)?;
+        let [_, resident, files] = self.statm()?;
         // They are not read at one moment.
         Ok((resident, files.min(resident)))
+    }
+
+    /// Pages of address space that are mapped.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn size_pages(&self) -> Result<u64, Errno> {
+        self.statm().map(|[size, ..]| size)
+    }
+
+    /// The first numbers of `statm`.
+    fn statm(&self) -> Result<[u64; 3], Errno> {
+        let mut buf = [0u8; 128];
+        let n = rustix::io::pread(&self.statm, &mut buf, 0)?;
+        let mut numbers = [0; 3];
+        let mut fields = buf[..n].split(|b| *b == b' ');
+        for number in &mut numbers {
+            let digits = fields.next().ok_or(Errno::INVAL)?.iter();
+            *number = digits
+                .take_while(|b| b.is_ascii_digit())
+                .fold(0, |v, b| v * 10 + u64::from(b - b'0'));
+        }
+        Ok(numbers)
     }
 
     /// Pages of anonymous memory that are resident, and what is left of them when
