@@ -95,6 +95,12 @@ pub(crate) fn start_child(options: &Options, will: &'static Will) {
     }
 }
 
+/// Bytes of address space that the engine's pool takes; nothing where the program is not
+/// to be paged.
+pub(crate) fn pool_bytes() -> Option<u64> {
+    SETTINGS.get().map(|s| engine::pool_bytes(s.budget))
+}
+
 /// Whether `tmem run` has looked at everything already.
 fn is_checked() -> bool {
     shared_figures().is_some()

@@ -69,6 +69,18 @@ int main(int argc, char **argv)
         limit(RLIMIT_NPROC, 1);
         limit(RLIMIT_CORE, 0);
         limit(RLIMIT_STACK, 1 << 20);
+    } else if (!strcmp(way, "space")) {
+        limit(RLIMIT_AS, 1ul << 30);
+        limit(RLIMIT_DATA, 1ul << 30);
+        for (int what = RLIMIT_DATA; what <= RLIMIT_AS; what += RLIMIT_AS - RLIMIT_DATA) {
+            struct rlimit l;
+            CHECK(!getrlimit(what, &l) && l.rlim_cur == 1ul << 30 && l.rlim_max == 1ul << 30);
+        }
+        char *most = mmap(NULL, 512 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        CHECK(most != MAP_FAILED);
+        CHECK(mmap(NULL, 1100 * MIB, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, -1, 0) == MAP_FAILED);
+        CHECK(errno == ENOMEM && !malloc(600 * MIB));
+        most[300 * MIB] = 1;
     } else if (!strcmp(way, "closed")) {
         CHECK(!syscall(SYS_close_range, 3, ~0u, 0));
         for (int fd = 3; fd < 4096; fd++)

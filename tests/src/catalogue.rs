@@ -60,6 +60,7 @@ const CASES: &[(&str, &[&str])] = &[
     ("confined", &["16", "private"]),
     ("confined", &["16", "unshare"]),
     ("confined", &["16", "limits"]),
+    ("confined", &["16", "space"]),
     ("confined", &["16", "file-size"]),
     ("confined", &["16", "closed"]),
     ("confined", &["16", "seccomp"]),

@@ -74,6 +74,11 @@ pub(crate) struct Plan {
     pub(crate) release: usize,
 }
 
+/// Bytes of address space that the pool takes with a budget in bytes.
+pub fn pool_bytes(budget: u64) -> u64 {
+    (Budget::new(budget).frames() * PAGE_SIZE) as u64
+}
+
 impl Budget {
     /// The limits for a budget in bytes.
     pub(crate) fn new(bytes: u64) -> Budget {

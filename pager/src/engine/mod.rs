@@ -71,6 +71,7 @@ mod zapper;
 
 pub use adopt::adopt_all;
 pub use asks::{Ask, ask};
+pub use budget::pool_bytes;
 pub use cede::{Ceded, cede};
 pub use look::pages_there;
 pub use start::{PAGED, PENDING, Path, Settings, UNPAGED, run};

@@ -1,0 +1,226 @@
+//! Limits that a program sets to its own address space and data: what tmem maps is not
+//! to count (`RLIMIT_AS`, `RLIMIT_DATA`).
+//!
+//! The kernel counts address space, also what is only reserved. So a limit is set higher
+//! by what tmem has, and told as it was asked for. Programs that are then started
+//! inherit it, and what tmem has in them is as much again.
+
+use crate::large::next;
+use libc::{c_int, c_uint, pid_t, rlimit};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+
+/// What tmem maps beside its heaps and the pool: this library, stacks, small things.
+const REST: u64 = 16 << 20;
+
+type Prlimit = unsafe extern "C" fn(pid_t, c_uint, *const rlimit, *mut rlimit) -> c_int;
+
+static PRLIMIT: AtomicUsize = AtomicUsize::new(0);
+
+/// A limit that was set higher than asked for.
+struct Raised {
+    asked: AtomicU64,
+    set: AtomicU64,
+}
+
+impl Raised {
+    const fn none() -> Raised {
+        Raised {
+            asked: AtomicU64::new(libc::RLIM_INFINITY),
+            set: AtomicU64::new(libc::RLIM_INFINITY),
+        }
+    }
+
+    fn note(&self, asked: u64, set: u64) {
+        self.asked.store(asked, Relaxed);
+        self.set.store(set, SeqCst);
+    }
+
+    /// What to say of a limit.
+    fn told(&self, limit: u64) -> u64 {
+        // Somebody else may have set it since.
+        match self.set.load(SeqCst) == limit {
+            true => self.asked.load(Relaxed),
+            false => limit,
+        }
+    }
+}
+
+/// Of the address space and of data: the limit in force and the highest to be had.
+static RAISED: [[Raised; 2]; 2] = [const { [const { Raised::none() }; 2] }; 2];
+
+fn raised(resource: c_uint) -> Option<&'static [Raised; 2]> {
+    match resource {
+        libc::RLIMIT_AS => Some(&RAISED[0]),
+        libc::RLIMIT_DATA => Some(&RAISED[1]),
+        _ => None,
+    }
+}
+
+/// Bytes that tmem maps, or is going to, in this process.
+fn own() -> u64 {
+    let Some(pool) = crate::start::pool_bytes() else {
+        return 0;
+    };
+    let heaps = crate::heap::undisturbed(|| {
+        let ranges = crate::heap::ranges();
+        ranges.iter().map(|r| r.len() as u64).sum::<u64>()
+    });
+    heaps + pool + REST
+}
+
+/// What to set where `asked` is asked for, and no more than `most` may be had.
+fn higher(asked: u64, most: u64, own: u64) -> u64 {
+    match asked {
+        libc::RLIM_INFINITY => asked,
+        // To ask for more than may be had is refused, or takes rights.
+        _ if asked > most => asked.saturating_add(own),
+        _ => asked.saturating_add(own).min(most),
+    }
+}
+
+/// `prlimit(2)`.
+///
+/// # Safety
+/// As for the C library's.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn prlimit(
+    pid: pid_t,
+    resource: c_uint,
+    new: *const rlimit,
+    old: *mut rlimit,
+) -> c_int {
+    // It is a function of the C library's in every version.
+    let real = next(&PRLIMIT, c"prlimit", raw_prlimit as *const () as usize);
+    // SAFETY: it is prlimit.
+    let real = unsafe { std::mem::transmute::<usize, Prlimit>(real) };
+    let this = pid == 0 || pid as u32 == std::process::id();
+    let Some(raised) = raised(resource).filter(|_| this) else {
+        // SAFETY: by the caller.
+        return unsafe { real(pid, resource, new, old) };
+    };
+    let mut before = rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: by the caller; `new` is read as the kernel would read it, null or not.
+    unsafe {
+        if real(0, resource, std::ptr::null(), &raw mut before) != 0 {
+            return -1;
+        }
+        if let Some(asked) = new.as_ref() {
+            let own = own();
+            let set = rlimit {
+                rlim_cur: higher(asked.rlim_cur, before.rlim_max, own),
+                rlim_max: higher(asked.rlim_max, before.rlim_max, own),
+            };
+            // What is wrong with what was asked is to be said of that.
+            let set = match asked.rlim_cur > asked.rlim_max {
+                true => *asked,
+                false => set,
+            };
+            if real(0, resource, &raw const set, std::ptr::null_mut()) != 0 {
+                return -1;
+            }
+            before.rlim_cur = raised[0].told(before.rlim_cur);
+            before.rlim_max = raised[1].told(before.rlim_max);
+            raised[0].note(asked.rlim_cur, set.rlim_cur);
+            raised[1].note(asked.rlim_max, set.rlim_max);
+        } else {
+            before.rlim_cur = raised[0].told(before.rlim_cur);
+            before.rlim_max = raised[1].told(before.rlim_max);
+        }
+        if let Some(old) = old.as_mut() {
+            *old = before;
+        }
+    }
+    0
+}
+
+/// `prlimit64`, which is the same on machines of 64 bits.
+///
+/// # Safety
+/// As for the C library's.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn prlimit64(
+    pid: pid_t,
+    resource: c_uint,
+    new: *const rlimit,
+    old: *mut rlimit,
+) -> c_int {
+    // SAFETY: by the caller.
+    unsafe { prlimit(pid, resource, new, old) }
+}
+
+/// `setrlimit(2)`.
+///
+/// # Safety
+/// As for the C library's.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn setrlimit(resource: c_uint, new: *const rlimit) -> c_int {
+    // SAFETY: by the caller.
+    unsafe { prlimit(0, resource, new, std::ptr::null_mut()) }
+}
+
+/// `setrlimit64`, which is the same on machines of 64 bits.
+///
+/// # Safety
+/// As for the C library's.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn setrlimit64(resource: c_uint, new: *const rlimit) -> c_int {
+    // SAFETY: by the caller.
+    unsafe { prlimit(0, resource, new, std::ptr::null_mut()) }
+}
+
+/// `getrlimit(2)`.
+///
+/// # Safety
+/// As for the C library's.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn getrlimit(resource: c_uint, old: *mut rlimit) -> c_int {
+    // SAFETY: by the caller.
+    unsafe { prlimit(0, resource, std::ptr::null(), old) }
+}
+
+/// `getrlimit64`, which is the same on machines of 64 bits.
+///
+/// # Safety
+/// As for the C library's.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn getrlimit64(resource: c_uint, old: *mut rlimit) -> c_int {
+    // SAFETY: by the caller.
+    unsafe { prlimit(0, resource, std::ptr::null(), old) }
+}
+
+unsafe extern "C" fn raw_prlimit(
+    pid: pid_t,
+    resource: c_uint,
+    new: *const rlimit,
+    old: *mut rlimit,
+) -> c_int {
+    // SAFETY: by the caller.
+    unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, new, old) as c_int }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_set_higher_as_far_as_may_be() {
+        const NONE: u64 = libc::RLIM_INFINITY;
+        assert_eq!(higher(NONE, NONE, 5), NONE);
+        assert_eq!(higher(100, NONE, 5), 105);
+        assert_eq!(higher(100, 103, 5), 103);
+        assert_eq!(higher(100, 99, 5), 105);
+        assert_eq!(higher(NONE - 1, NONE, 5), NONE);
+    }
+
+    #[test]
+    fn limits_are_told_as_they_were_asked_for() {
+        let limit = Raised::none();
+        assert_eq!(limit.told(7), 7);
+        limit.note(100, 105);
+        assert_eq!((limit.told(105), limit.told(104)), (100, 104));
+    }
+}
