@@ -74,6 +74,14 @@ class PageRank(Plain):
         super().__init__(folder, [PYTHON, HERE / "pagerank.py", size // EDGE])
 
 
+class Pool(Plain):
+    """Processes that share a large array with their parent; its own peak counts."""
+
+    def __init__(self, folder, size):
+        script = TREE / "tests/programs/pool.py"
+        super().__init__(folder, [PYTHON, script, size // NUMBER, "fork"])
+
+
 class DataFrame(Plain):
     packages = ["python3"]
     # Large, so that it is used where it is and not installed.
@@ -112,6 +120,7 @@ PROGRAMS = {
     "redis": Redis,
     "kmeans": KMeans,
     "pagerank": PageRank,
+    "pool": Pool,
     "dataframe": DataFrame,
     "sqlite": Sqlite,
     "sort": Sort,
