@@ -86,6 +86,8 @@ int main(int argc, char **argv)
     base = map_filled(pages);
     until_elsewhere(base);
     int terminal, status;
+    /* Whoever started this, as `nohup` does, may have it ignored. */
+    CHECK(signal(SIGHUP, SIG_DFL) != SIG_ERR);
     pid_t pid = forkpty(&terminal, NULL, NULL, NULL);
     CHECK(pid >= 0);
     if (pid == 0)
