@@ -191,6 +191,8 @@ impl Engine {
         let pages = page(range.start)..page(range.end);
         self.forget(pages.start, pages.end);
         self.pinned.retain(|p| !pages.contains(p));
+        // Threads that waited here have been woken; pages can be put here no more.
+        self.faults.retain(|fault| !pages.contains(&fault.page));
         self.adopted.remove(range.clone());
         self.doomed.remove(range.clone());
         let mut shown = alloc::vec![range.clone()];
