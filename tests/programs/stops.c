@@ -38,6 +38,9 @@ int main(int argc, char **argv)
     pid_t pid = fork();
     CHECK(pid >= 0);
     if (pid == 0) {
+        /* SIGTSTP does not stop a process group that nobody outside looks after, as
+         * this one may be. */
+        CHECK(!setpgid(0, 0));
         CHECK(dup2(ready[1], 1) == 1);
         work(pages);
     }
