@@ -10,10 +10,10 @@
 //! from what the program has put there. So pages of zeros are taken away again, and
 //! count as never touched.
 
-use super::Engine;
 use super::apart::Still;
 use super::event::page;
 use super::fork::{CEDE, ring};
+use super::{EVICTED, Engine};
 use crate::maps;
 use crate::pages::State;
 use crate::ranges::Ranges;
@@ -160,14 +160,19 @@ impl Engine {
             let _ = self.proc.present(part.start, part.end, &mut present);
         }
         let mut any = false;
+        // As whenever pages leave: one that is written to now is elsewhere for a moment.
+        EVICTED.store(true, Relaxed);
         for run in present {
             let zeros = self.zeros(run.start, run.end);
             any |= !zeros.is_empty();
             for run in zeros.iter() {
                 // What cannot be taken out now stays.
-                let _ = self.evict_run(page(run.start), run.len() / PAGE_SIZE);
+                let left = self.evict_run(page(run.start), run.len() / PAGE_SIZE);
+                // Others are to have room to leave.
+                self.release(left.unwrap_or(0));
             }
         }
+        EVICTED.store(self.remote > 0, Relaxed);
         any
     }
 

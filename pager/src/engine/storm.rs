@@ -4,6 +4,7 @@
 
 use super::budget::{Budget, Plan};
 use super::{Engine, Settings};
+use crate::pool::BLOCK;
 use crate::sys::now_ns;
 
 /// Between two times, at least and at most. A thread may need several pages at
@@ -40,5 +41,10 @@ impl Engine {
         self.growth.urgent = true;
         plan.evict = self.queue.pages() as usize;
         plan.reclaim = self.pool.standby();
+        if self.pool.holes() < BLOCK {
+            // Pages of zeros have left, in whose frames nothing is. Within the budget they
+            // would be kept.
+            plan.release = self.pool.free();
+        }
     }
 }
