@@ -108,6 +108,10 @@ pub(crate) unsafe extern "C" fn prlimit(
         if real(0, resource, std::ptr::null(), &raw mut before) != 0 {
             return -1;
         }
+        let told = rlimit {
+            rlim_cur: raised[0].told(before.rlim_cur),
+            rlim_max: raised[1].told(before.rlim_max),
+        };
         if let Some(asked) = new.as_ref() {
             let own = own();
             let set = rlimit {
@@ -122,16 +126,11 @@ pub(crate) unsafe extern "C" fn prlimit(
             if real(0, resource, &raw const set, std::ptr::null_mut()) != 0 {
                 return -1;
             }
-            before.rlim_cur = raised[0].told(before.rlim_cur);
-            before.rlim_max = raised[1].told(before.rlim_max);
             raised[0].note(asked.rlim_cur, set.rlim_cur);
             raised[1].note(asked.rlim_max, set.rlim_max);
-        } else {
-            before.rlim_cur = raised[0].told(before.rlim_cur);
-            before.rlim_max = raised[1].told(before.rlim_max);
         }
         if let Some(old) = old.as_mut() {
-            *old = before;
+            *old = told;
         }
     }
     0

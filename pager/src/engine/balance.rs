@@ -1,7 +1,6 @@
 //! Keeps the balance between the program, the pool and the servers.
 
 use super::budget::{Budget, Now, Plan};
-use super::zapper::Zapper;
 use super::{EVICTED, Engine, Figures, apart};
 use crate::net::Lane;
 use crate::pool::BLOCK;
@@ -25,10 +24,9 @@ impl Engine {
     pub(super) fn sample(&mut self, now: u64) {
         self.watch_intake(now);
         self.sampled_ns = now;
-        self.zapper
-            .as_mut()
-            .into_iter()
-            .for_each(Zapper::look_after);
+        if let Some(zapper) = &mut self.zapper {
+            zapper.look_after();
+        }
         let Ok((resident, files)) = self.proc.resident_pages() else {
             return;
         };

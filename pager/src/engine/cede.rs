@@ -86,8 +86,12 @@ pub fn cede(range: &Range<usize>) -> Option<Ceded> {
 /// What was ceded, and is not registered by the program yet, as far as the engine
 /// knows.
 pub(super) fn under_way() -> Option<Range<usize>> {
+    (TAKEN.load(Acquire) != 0).then(asked_for)
+}
+
+fn asked_for() -> Range<usize> {
     let start = START.load(Relaxed);
-    (TAKEN.load(Acquire) != 0).then(|| start..start + LEN.load(Relaxed))
+    start..start + LEN.load(Relaxed)
 }
 
 /// In a process that was just forked: whoever was asking is not there.
@@ -103,9 +107,7 @@ impl Engine {
         if ANSWERED.load(Relaxed) == asked {
             return;
         }
-        let start = START.load(Relaxed);
-        let range = start..start + LEN.load(Relaxed);
-        OUTCOME.store(self.cede(&range), Relaxed);
+        OUTCOME.store(self.cede(&asked_for()), Relaxed);
         ANSWERED.store(asked, Release);
     }
 
