@@ -18,6 +18,7 @@ pub mod engine;
 pub mod family;
 mod frames;
 mod gate;
+mod loops;
 pub mod maps;
 pub mod net;
 mod pages;

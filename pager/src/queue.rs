@@ -9,16 +9,32 @@
 //! then not to leave in the place of the one that was there before; so each has a
 //! stamp of when it came.
 
+use crate::loops::Loops;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 /// Runs of pages, by order of arrival.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Resident {
     small: Fifo,
     main: Fifo,
+    /// A part of what the program goes round in.
+    kept: Fifo,
+    loops: Loops,
     /// Pages that came in all.
     came: u64,
+    /// Pages that the program has in memory, as far as is known.
+    resident: u64,
+    /// The most that are fetched ahead of it at a time.
+    window: u64,
+}
+
+/// One of the queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Small,
+    Main,
+    Kept,
 }
 
 #[derive(Debug, Default)]
@@ -73,24 +89,73 @@ const MAX_RUN: u32 = crate::frames::BLOCK as u32;
 /// The bits of a stamp.
 pub(crate) const STAMP: u8 = 0x7f;
 
-/// Of ten pages, how many the small queue keeps before it gives its own.
-const SMALL_TENTHS: u64 = 1;
+/// One in how many pages the small queue has before it gives its own, and before it
+/// does so while a program goes round; then it has so many windows at the least.
+const SMALL: u64 = 10;
+const PASSING: u64 = 20;
+const WINDOWS: u64 = 4;
 
 impl Resident {
-    /// Adds `n` pages from `first` on; `hot` ones go to the main queue. Returns the
-    /// stamp by which to know them again.
-    pub(crate) fn push(&mut self, first: u64, n: u32, hot: bool) -> u8 {
+    /// Empty queues.
+    pub(crate) fn new() -> Resident {
+        Resident {
+            small: Fifo::default(),
+            main: Fifo::default(),
+            kept: Fifo::default(),
+            loops: Loops::default(),
+            came: 0,
+            resident: u64::MAX,
+            window: 0,
+        }
+    }
+
+    /// So many pages the program has in memory: many that are named here may have
+    /// left by other ways. And up to so many are fetched ahead of it at a time.
+    pub(crate) fn set_size(&mut self, resident: usize, window: usize) {
+        (self.resident, self.window) = (resident as u64, window as u64);
+    }
+
+    /// How many pages the small queue has while others are kept: what was fetched
+    /// ahead must not leave before it is used.
+    fn passing(&self, total: u64) -> u64 {
+        (total / PASSING).max(self.window * WINDOWS)
+    }
+
+    fn total(&self) -> u64 {
+        self.pages().min(self.resident)
+    }
+
+    /// Where `n` pages from `first` on, of one run of 64, that came as part of a run
+    /// of `run` pages and are not known to be hot, belong.
+    pub(crate) fn place(&mut self, first: u64, n: usize, run: usize) -> Place {
+        let total = self.total();
+        let keep = self.loops.arrived(first, n, run, total);
+        let held = self.main.pages + self.kept.pages;
+        // Somewhat fewer, or else what is kept would change all the time.
+        match keep && held + self.passing(total) * 3 / 2 < total {
+            true => Place::Kept,
+            false => Place::Small,
+        }
+    }
+
+    /// Takes note of `n` pages of zeros, of one run of 64, from `first` on.
+    pub(crate) fn filled(&mut self, first: u64, n: usize) {
+        self.loops.filled(first, n, self.total());
+    }
+
+    /// Adds `n` pages from `first` on. Returns the stamp by which to know them again.
+    pub(crate) fn push(&mut self, first: u64, n: u32, place: Place) -> u8 {
         // So many that runs stay whole. What lies in the queue from a time when the
         // stamp was the same is rare, and leaves before its time.
         let stamp = (self.came / u64::from(MAX_RUN)) as u8 & STAMP;
         self.came += u64::from(n);
-        self.push_run(Run { first, n, stamp }, hot);
+        self.push_run(Run { first, n, stamp }, place);
         stamp
     }
 
     /// Puts back what was taken out.
-    pub(crate) fn push_run(&mut self, run: Run, hot: bool) {
-        let queue = if hot { &mut self.main } else { &mut self.small };
+    pub(crate) fn push_run(&mut self, run: Run, place: Place) {
+        let queue = self.queue(place);
         let mut first = run.first;
         while first < run.end() {
             let n = (run.end() - first).min(MAX_RUN.into()) as u32;
@@ -101,28 +166,55 @@ impl Resident {
 
     /// The run to evict next. Pages of it may have left by other ways.
     pub(crate) fn pop(&mut self) -> Option<Run> {
-        let total = self.small.pages + self.main.pages;
-        if self.small.pages * 10 > total * SMALL_TENTHS {
-            self.small.pop().or_else(|| self.main.pop())
+        let total = self.total();
+        if !self.loops.goes_round() && self.kept.pages > 0 {
+            return self.pop_from(&[Place::Kept]);
+        }
+        if self.kept.pages * 2 > total && self.loops.wants_canary() {
+            let canary = self.pop_from(&[Place::Kept])?;
+            self.loops.let_go(canary.first);
+            return Some(canary);
+        }
+        let least = match self.kept.pages {
+            0 => total / SMALL,
+            _ => self.passing(total),
+        };
+        if self.small.pages > least {
+            self.pop_from(&[Place::Small])
         } else {
-            self.main.pop().or_else(|| self.small.pop())
+            self.pop_from(&[Place::Kept, Place::Main, Place::Small])
         }
     }
 
-    /// Takes everything out, in order within each queue, with whether it is of the
-    /// main one.
-    pub(crate) fn drain(&mut self) -> Vec<(Run, bool)> {
+    fn pop_from(&mut self, places: &[Place]) -> Option<Run> {
+        places.iter().find_map(|place| self.queue(*place).pop())
+    }
+
+    fn queue(&mut self, place: Place) -> &mut Fifo {
+        match place {
+            Place::Small => &mut self.small,
+            Place::Main => &mut self.main,
+            Place::Kept => &mut self.kept,
+        }
+    }
+
+    /// Takes everything out, in order within each queue, with the queue.
+    pub(crate) fn drain(&mut self) -> Vec<(Run, Place)> {
         let mut all = Vec::new();
-        for (queue, hot) in [(&mut self.small, false), (&mut self.main, true)] {
+        for (queue, place) in [
+            (&mut self.small, Place::Small),
+            (&mut self.main, Place::Main),
+            (&mut self.kept, Place::Kept),
+        ] {
             queue.pages = 0;
-            all.extend(queue.runs.drain(..).map(|run| (run, hot)));
+            all.extend(queue.runs.drain(..).map(|run| (run, place)));
         }
         all
     }
 
-    /// Pages in both.
+    /// Pages in all of them.
     pub(crate) fn pages(&self) -> u64 {
-        self.small.pages + self.main.pages
+        self.small.pages + self.main.pages + self.kept.pages
     }
 }
 
@@ -136,9 +228,9 @@ mod tests {
 
     #[test]
     fn a_scan_leaves_by_the_small_queue_and_the_hot_pages_stay() {
-        let mut q = Resident::default();
-        q.push(0, 64, true);
-        q.push(1000, 640, false);
+        let mut q = Resident::new();
+        q.push(0, 64, Place::Main);
+        q.push(1000, 640, Place::Small);
         for i in 0..9 {
             assert_eq!(range(q.pop()), Some((1000 + i * 64, 64)));
         }
@@ -147,14 +239,14 @@ mod tests {
 
     #[test]
     fn neighbours_that_come_one_by_one_leave_as_a_run() {
-        let mut q = Resident::default();
+        let mut q = Resident::new();
         for page in 0..70 {
-            q.push(page, 1, false);
+            q.push(page, 1, Place::Small);
         }
         assert_eq!(range(q.pop()), Some((0, 64)));
         assert_eq!(range(q.pop()), Some((64, 6)));
         for page in (128..160).rev() {
-            q.push(page, 1, false);
+            q.push(page, 1, Place::Small);
         }
         assert_eq!(range(q.pop()), Some((128, 32)));
         assert_eq!(q.pop(), None);
@@ -162,12 +254,12 @@ mod tests {
 
     #[test]
     fn a_page_that_comes_anew_is_known_from_the_one_before() {
-        let mut q = Resident::default();
-        let old = q.push(5, 1, false);
+        let mut q = Resident::new();
+        let old = q.push(5, 1, Place::Small);
         for page in 100..164 {
-            q.push(page, 1, false);
+            q.push(page, 1, Place::Small);
         }
-        let new = q.push(5, 1, false);
+        let new = q.push(5, 1, Place::Small);
         assert_ne!(old, new);
         let stamps: Vec<_> = std::iter::from_fn(|| q.pop())
             .filter(|r| r.first == 5)

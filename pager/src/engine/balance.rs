@@ -33,6 +33,8 @@ impl Engine {
         let bytes = resident * PAGE_SIZE as u64;
         let resident = Budget::counted(resident as usize, files as usize);
         self.sampled = (resident, self.held());
+        let programs = resident.saturating_sub(self.pool.populated());
+        self.queue.set_size(programs, self.most_ahead());
         self.take_share(resident);
         Figures::peak(&self.figures.peak_resident_bytes, bytes);
         self.stay_near();

@@ -13,7 +13,7 @@ use super::Engine;
 use super::apart::Still;
 use crate::pages::{Page, State};
 use crate::pool::Kind;
-use crate::queue::Run;
+use crate::queue::{Place, Run};
 use crate::slots::Slot;
 use crate::sys::uffd::Msg;
 use crate::sys::{now_ns, thread};
@@ -166,7 +166,7 @@ impl Engine {
             for number in page(run.start)..page(run.end) {
                 let mut entry = self.pages.get(number);
                 if entry.state == State::Local && !entry.queued {
-                    self.enqueue(number, &mut entry, false);
+                    self.enqueue(number, &mut entry, Place::Small);
                     self.pages.set(number, &entry);
                 }
             }
@@ -174,14 +174,14 @@ impl Engine {
     }
 
     /// Puts a page at the end of a queue. The entry is to be set by the caller.
-    pub(super) fn enqueue(&mut self, first: u64, entry: &mut Page, hot: bool) {
+    pub(super) fn enqueue(&mut self, first: u64, entry: &mut Page, place: Place) {
         entry.queued = true;
-        entry.stamp = self.queue.push(first, 1, hot);
+        entry.stamp = self.queue.push(first, 1, place);
     }
 
     /// Pages that were taken from a queue, and did not leave, go to its end.
-    pub(super) fn enqueue_again(&mut self, first: u64, n: usize, hot: bool) {
-        let stamp = self.queue.push(first, n as u32, hot);
+    pub(super) fn enqueue_again(&mut self, first: u64, n: usize, place: Place) {
+        let stamp = self.queue.push(first, n as u32, place);
         for number in first..first + n as u64 {
             if self.pages.get(number).queued {
                 self.pages.update(number, |p| p.stamp = stamp);
@@ -197,7 +197,7 @@ impl Engine {
         }
         let mut kept = Vec::new();
         // Where a page came twice in a short time, the later counts.
-        for (run, hot) in self.queue.drain().into_iter().rev() {
+        for (run, place) in self.queue.drain().into_iter().rev() {
             for first in (run.first..run.end()).rev() {
                 let mut entry = self.pages.get(first);
                 let is_its = entry.queued && entry.stamp == run.stamp;
@@ -205,12 +205,12 @@ impl Engine {
                     // Marked for the moment, so that a page is kept once.
                     entry.wanted = true;
                     self.pages.set(first, &entry);
-                    kept.push((Run { first, n: 1, ..run }, hot));
+                    kept.push((Run { first, n: 1, ..run }, place));
                 }
             }
         }
-        for (run, hot) in kept.into_iter().rev() {
-            self.queue.push_run(run, hot);
+        for (run, place) in kept.into_iter().rev() {
+            self.queue.push_run(run, place);
         }
         self.pages.for_all(|_, entry| {
             if entry.state == State::Local {

@@ -5,6 +5,7 @@ use super::{Again, Engine};
 use crate::net::Lane;
 use crate::pages::State;
 use crate::pool::{BLOCK, Kind};
+use crate::queue::Place;
 use crate::sys::{mem, now_ns};
 use core::sync::atomic::Ordering::Relaxed;
 use rustix::io::Errno;
@@ -56,7 +57,7 @@ impl Engine {
                     Ok(moved) => moved,
                     Err(why) => {
                         self.waited.for_event |= why == Again::Event;
-                        self.enqueue_again(at, (end - at) as usize, true);
+                        self.enqueue_again(at, (end - at) as usize, Place::Main);
                         return;
                     }
                 };
@@ -143,7 +144,7 @@ impl Engine {
                     done += alike;
                     if self.events != events {
                         // What is mapped there now may be something else.
-                        self.enqueue_again(page + done as u64, n - done, false);
+                        self.enqueue_again(page + done as u64, n - done, Place::Small);
                         return Ok(left);
                     }
                     most = n;
@@ -158,7 +159,7 @@ impl Engine {
                         continue;
                     }
                     // What is mapped there now may be something else.
-                    self.enqueue_again(page + done as u64, n - done, false);
+                    self.enqueue_again(page + done as u64, n - done, Place::Small);
                     return Ok(left);
                 }
                 _ => self.stubborn.push((page + done as u64, 1)),
@@ -175,7 +176,7 @@ impl Engine {
         }
         self.stubborn_ns = now;
         for (page, n) in core::mem::take(&mut self.stubborn) {
-            self.enqueue_again(page, n as usize, true);
+            self.enqueue_again(page, n as usize, Place::Main);
         }
     }
 

@@ -2,8 +2,9 @@
 
 use super::{Again, ERROR, Engine};
 use crate::pages::{Page, State};
-use crate::pool::Kind;
+use crate::pool::{BLOCK, Kind};
 use crate::prefetch::Window;
+use crate::queue::Place;
 use crate::sys::uffd::Transfer;
 use crate::sys::{self, mem, now_ns};
 use alloc::format;
@@ -32,6 +33,11 @@ impl Fault {
     pub(super) fn window(&self) -> Window {
         self.ahead.unwrap_or(Window::NONE)
     }
+}
+
+/// Pages from this one to the end of its block.
+fn within_block(page: u64) -> usize {
+    BLOCK - (page % BLOCK as u64) as usize
 }
 
 /// Why pages could not be put into the program.
@@ -215,16 +221,21 @@ impl Engine {
 
     /// Pages are in the program.
     fn installed(&mut self, page: u64, frame: u32, n: usize, copied: bool) {
+        let mut place = Place::Small;
         for i in 0..n {
             let (number, f) = (page + i as u64, frame + i as u32);
+            if i == 0 || number % BLOCK as u64 == 0 {
+                let block = (n - i).min(within_block(number));
+                place = self.queue.place(number, block, n);
+            }
             let mut entry = self.pages.get(number);
             entry.state = State::Local;
             entry.wanted = false;
             entry.ahead = false;
             entry.unsure |= copied && self.pool.kind(f) == Kind::Writing;
             if !entry.queued {
-                let hot = entry.hot;
-                self.enqueue(number, &mut entry, hot);
+                let place = if entry.hot { Place::Main } else { place };
+                self.enqueue(number, &mut entry, place);
             }
             self.pages.set(number, &entry);
             if !copied {
@@ -331,9 +342,13 @@ impl Engine {
         // Nothing was there, so nothing old is there still.
         self.doomed.remove(addr(page)..addr(page + n as u64));
         for number in page..page + n as u64 {
+            if number == page || number % BLOCK as u64 == 0 {
+                let left = (page + n as u64 - number) as usize;
+                self.queue.filled(number, left.min(within_block(number)));
+            }
             let mut entry = self.pages.get(number);
             if !entry.queued {
-                self.enqueue(number, &mut entry, false);
+                self.enqueue(number, &mut entry, Place::Small);
                 self.pages.set(number, &entry);
             }
         }

@@ -78,7 +78,7 @@ impl Engine {
         // Never at the price of what is on its way out.
         let room = (self.pool.free() + self.pool.standby()) / 2;
         // Nor are pages to leave again before they are used.
-        let most = room.min(self.budget.target / SHARE);
+        let most = room.min(self.most_ahead());
         let count = i64::from(window.count).min(most as i64);
         if count < i64::from(window.count) {
             self.prefetch.cut(fault.tid, window, count as u32);
@@ -130,6 +130,11 @@ impl Engine {
         }
         self.install_resting(&mut resting);
         self.read_ahead(&mut run, marker);
+    }
+
+    /// The most pages that are fetched ahead of a thread at a time.
+    pub(super) fn most_ahead(&self) -> usize {
+        (self.budget.target / SHARE).min(crate::prefetch::LARGEST as usize)
     }
 
     /// Asks for a run of slots, for as many of them as there are frames; whether

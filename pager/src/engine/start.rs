@@ -265,7 +265,7 @@ impl Engine {
             crowded: false,
             pages: Pages::default(),
             pool,
-            queue: Resident::default(),
+            queue: Resident::new(),
             stubborn: Vec::new(),
             stubborn_ns: 0,
             pinned: super::tcb::Pinned::new(),

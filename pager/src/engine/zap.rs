@@ -24,6 +24,7 @@ use super::zapper::{What, Zapper};
 use super::{Again, Engine};
 use crate::pages::State;
 use crate::pool::Kind;
+use crate::queue::Place;
 use crate::sys::proc::PresentRun;
 use crate::sys::{now_ns, thread};
 use alloc::vec::Vec;
@@ -53,7 +54,7 @@ impl Engine {
         }
         if self.events != events {
             // What is mapped there now may be something else.
-            self.enqueue_again(page, n, false);
+            self.enqueue_again(page, n, Place::Small);
             return Ok(0);
         }
         let (start, len) = (addr(page), n * PAGE_SIZE);
@@ -78,7 +79,7 @@ impl Engine {
                 if self.events != events {
                     // Reports were read during the zap before. What is mapped
                     // there now may be something else.
-                    self.enqueue_again(from, (page + n as u64 - from) as usize, false);
+                    self.enqueue_again(from, (page + n as u64 - from) as usize, Place::Small);
                     return Ok(left);
                 }
                 let most = (run.end - at) / PAGE_SIZE;
