@@ -60,6 +60,32 @@ pub fn parse(buf: &[u8]) -> impl Iterator<Item = Result<Mapping<'_>, MapsError>>
         })
 }
 
+/// What a program has said that forked children are to have of a mapping.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// Zeros (`MADV_WIPEONFORK`).
+    pub wiped: bool,
+    /// Nothing (`MADV_DONTFORK`).
+    pub withheld: bool,
+}
+
+/// The mappings in `buf`, which holds `/proc/self/smaps`, and their flags.
+pub fn flags(buf: &[u8]) -> impl Iterator<Item = (Range<usize>, Flags)> {
+    let mut last = None;
+    buf.split(|b| *b == b'\n').filter_map(move |line| {
+        if let Some(mapping) = parse_line(line) {
+            last = Some(mapping.start..mapping.end);
+        }
+        let flags = line.strip_prefix(b"VmFlags:")?;
+        let has = |name: &[u8]| flags.split(|b| *b == b' ').any(|flag| flag == name);
+        let flags = Flags {
+            wiped: has(b"wf"),
+            withheld: has(b"dc"),
+        };
+        Some((last.take()?, flags))
+    })
+}
+
 fn parse_line(line: &[u8]) -> Option<Mapping<'_>> {
     let (start, rest) = number(line, 16)?;
     let (end, rest) = number(rest.strip_prefix(b"-")?, 16)?;
@@ -164,6 +190,27 @@ pub fn subtract(ranges: &mut Vec<Range<usize>>, exclude: &[Range<usize>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_children_are_not_to_have_is_found_among_the_flags() {
+        let text = b"\
+7f0000000000-7f0000200000 rw-p 00000000 00:00 0 
+Size:               2048 kB
+VmFlags: rd wr mr mw me ac wf sd 
+7f0000200000-7f0000300000 rw-p 00000000 00:00 0                          [anon: wf dc]
+Rss:                   4 kB
+VmFlags: rd wr mr mw me dc ac
+7f0000300000-7f0000400000 rw-p 00000000 00:00 0 
+VmFlags: rd wr mr mw me ac sd 
+";
+        let said = |wiped, withheld| Flags { wiped, withheld };
+        let expected = [
+            (0x7f00_0000_0000..0x7f00_0020_0000, said(true, false)),
+            (0x7f00_0020_0000..0x7f00_0030_0000, said(false, true)),
+            (0x7f00_0030_0000..0x7f00_0040_0000, said(false, false)),
+        ];
+        assert_eq!(flags(text).collect::<Vec<_>>(), expected);
+    }
     use proptest::prelude::*;
     use std::{format, string::String, vec, vec::Vec};
 

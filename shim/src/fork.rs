@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use tmem_config::Options;
 use tmem_pager::engine::apart::Change;
-use tmem_pager::engine::{self, fork as engine_fork};
+use tmem_pager::engine::fork::{self as engine_fork, Found};
 use tmem_pager::sys::thread;
 
 static OPTIONS: OnceLock<Options> = OnceLock::new();
@@ -80,15 +80,15 @@ unsafe extern "C" fn in_parent() {
 }
 
 unsafe extern "C" fn in_child() {
-    let will = engine_fork::child();
+    let found = engine_fork::child();
     thread::none_is_own();
     // SAFETY: this is the only thread of a child that was just forked.
     unsafe { HEAP.begin_anew() };
     if let Some(options) = OPTIONS.get() {
-        match will {
-            Some(will) => start::start_child(options, will),
-            None if engine::has_evicted() => cannot_go_on("a fork that was not prepared"),
-            None => start::start(options),
+        match found {
+            Found::Will(will) => start::start_child(options, will),
+            Found::Something => cannot_go_on("a fork that was not prepared"),
+            Found::Everything => start::start(options),
         }
     }
     thread::set_mask(FORKS.give_back());

@@ -59,7 +59,7 @@ impl Reserve {
         }
         let mut len = self.len;
         while len >= self.len / LEAST {
-            if let Ok(region) = Region::inherited(len) {
+            if let Ok(region) = Region::anywhere(len) {
                 self.start.store(region.start, Ordering::Release);
                 self.base.store(region.start, Ordering::Release);
                 self.next.store(region.start, Ordering::Release);

@@ -9,9 +9,14 @@ use crate::large::next;
 use libc::{c_int, c_uint, pid_t, rlimit};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
+use tmem_pager::sys::space;
 
-/// What tmem maps beside its heaps and the pool: this library, stacks, small things.
+/// What tmem maps beside its heaps and the space for its engine: this library, small things.
 const REST: u64 = 16 << 20;
+
+/// Fewer open files may not do for the engine, which opens most of its own before
+/// the limit is set.
+const FEW: u64 = 128;
 
 type Prlimit = unsafe extern "C" fn(pid_t, c_uint, *const rlimit, *mut rlimit) -> c_int;
 
@@ -66,7 +71,7 @@ fn own() -> u64 {
         let ranges = crate::heap::ranges();
         ranges.iter().map(|r| r.len() as u64).sum::<u64>()
     });
-    heaps + pool + REST
+    heaps + pool.max(space::range().len() as u64) + REST
 }
 
 /// What to set where `asked` is asked for, and no more than `most` may be had.
@@ -95,6 +100,12 @@ pub(crate) unsafe extern "C" fn prlimit(
     // SAFETY: it is prlimit.
     let real = unsafe { std::mem::transmute::<usize, Prlimit>(real) };
     let this = pid == 0 || pid as u32 == std::process::id();
+    // SAFETY: by the caller.
+    let asked = unsafe { new.as_ref() };
+    let few = |l: &rlimit| resource == libc::RLIMIT_NOFILE && l.rlim_cur < FEW;
+    if this && asked.is_some_and(few) && crate::start::pool_bytes().is_some() {
+        tmem_pager::engine::have_all();
+    }
     let Some(raised) = raised(resource).filter(|_| this) else {
         // SAFETY: by the caller.
         return unsafe { real(pid, resource, new, old) };
@@ -112,7 +123,7 @@ pub(crate) unsafe extern "C" fn prlimit(
             rlim_cur: raised[0].told(before.rlim_cur),
             rlim_max: raised[1].told(before.rlim_max),
         };
-        if let Some(asked) = new.as_ref() {
+        if let Some(asked) = asked {
             let own = own();
             let set = rlimit {
                 rlim_cur: higher(asked.rlim_cur, before.rlim_max, own),

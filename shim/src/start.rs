@@ -13,6 +13,7 @@ use tmem_pager::engine::{self, PENDING, Path, Settings, UNPAGED};
 use tmem_pager::net;
 use tmem_pager::stats::{Shared, Slot};
 use tmem_pager::sys::mem::Region;
+use tmem_pager::sys::space;
 use tmem_pager::sys::{self, thread};
 
 /// The exit status of a program that is not started, as of `tmem run`.
@@ -20,6 +21,10 @@ const NOT_STARTED: i32 = 125;
 
 /// Bytes of the engine's stack.
 const STACK: usize = 256 << 10;
+/// Bytes of address space that an engine needs beside its pool, and how often over, for
+/// children of children.
+const SMALL_THINGS: usize = 1 << 20;
+const GENERATIONS: usize = 16;
 
 /// What the engine was started with.
 static SETTINGS: OnceLock<Settings> = OnceLock::new();
@@ -230,8 +235,13 @@ fn spawn(settings: Settings) -> Result<(), String> {
     tell_of_panics();
     let failed = |e: rustix::io::Errno| format!("the engine cannot be started: {e}");
     let mut settings = settings;
+    let needed = engine::pool_bytes(settings.budget) as usize + SMALL_THINGS;
+    if space::left() < needed {
+        space::set_aside(needed * GENERATIONS);
+    }
     let stack = Region::stack(STACK).map_err(failed)?;
     settings.keep.push(stack.start..stack.end());
+    settings.keep.push(space::range());
     settings.keep.sort_unstable_by_key(|r| r.start);
     let arg: *mut Settings = Box::into_raw(Box::new(settings));
     // Where the kernel's clock is, is found out at the first look at it, and before

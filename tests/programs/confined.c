@@ -49,6 +49,9 @@ int main(int argc, char **argv)
 {
     pages = argument(argc, argv, 1, 16) * MIB / PAGE;
     const char *way = argc > 2 ? argv[2] : "nothing";
+    /* Before there is so much memory that any is paged. */
+    if (!strcmp(way, "limits-early"))
+        limit(RLIMIT_NOFILE, 8);
     char *base = map_filled(pages);
     until_elsewhere(base);
     if (!strcmp(way, "chroot")) {

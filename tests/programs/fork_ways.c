@@ -6,6 +6,8 @@
  *        be ended, but must not see anything else than what was there. Prints
  *        "right" or "ended".
  *   advised: after advice about what a child is to have.
+ *   advised-early: after advice given, and memory moved, before there was so much
+ *        of it that any is paged.
  *   exec: the child executes another program, by fork, vfork and posix_spawn. */
 #include "common.h"
 #include <spawn.h>
@@ -112,10 +114,49 @@ static void advised(void)
     puts("right");
 }
 
+#define EARLY 256ul
+static char *early[4];
+
+/* Memory of which a child has nothing, or nothing in it; the advice that was given
+ * for the other two places went with what was mapped there. */
+static void advise_early(void)
+{
+    for (int i = 0; i < 4; i++) {
+        char *at = map_anonymous(EARLY * PAGE), *to = map_anonymous(EARLY * PAGE);
+        CHECK(!madvise(at, EARLY * PAGE, i % 2 ? MADV_DONTFORK : MADV_WIPEONFORK));
+        if (i < 2) {
+            int flags = MREMAP_MAYMOVE | MREMAP_FIXED;
+            CHECK(mremap(at, EARLY * PAGE, EARLY * PAGE, flags, to) == to);
+            at = to;
+        } else {
+            CHECK(mmap(at, EARLY * PAGE, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == at);
+        }
+        for (unsigned long j = 0; j < EARLY; j++)
+            fill_page(at + j * PAGE, j + 3);
+        early[i] = at;
+    }
+}
+
+static void check_early(int is_child)
+{
+    unsigned char there[1];
+    for (int i = 0; i < 4; i++) {
+        if (is_child && i == 1) {
+            CHECK(mincore(early[i], PAGE, there) == -1 && errno == ENOMEM);
+            continue;
+        }
+        for (unsigned long j = 0; j < EARLY; j++)
+            check_page(early[i] + j * PAGE, is_child && i == 0 ? 0 : j + 3, "early", i);
+    }
+}
+
 int main(int argc, char **argv)
 {
     pages = argument(argc, argv, 1, 64) * MIB / PAGE;
     const char *way = argc > 2 ? argv[2] : "raw";
+    if (!strcmp(way, "advised-early"))
+        advise_early();
     base = map_filled(pages);
     fflush(stdout);
     first = getpid();
@@ -123,6 +164,18 @@ int main(int argc, char **argv)
         orphan(argv[3]);
     } else if (!strcmp(way, "advised")) {
         advised();
+    } else if (!strcmp(way, "advised-early")) {
+        check_all("before the fork");
+        pid_t pid = fork();
+        CHECK(pid >= 0);
+        if (pid == 0) {
+            check_early(1);
+            check_all("child");
+            _exit(42);
+        }
+        CHECK(ended_right(pid));
+        check_early(0);
+        puts("right");
     } else if (!strcmp(way, "exec")) {
         char *words[] = {"sh", "-c", "exit 42", NULL};
         pid_t pid = fork();

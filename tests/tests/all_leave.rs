@@ -84,7 +84,7 @@ fn libraries_are_loaded() {
 
 #[test]
 fn memory_is_mapped_and_moved() {
-    check(&["moves", "reuse", "blocks", "vm_model"]);
+    check(&["holes", "moves", "reuse", "blocks", "vm_model"]);
 }
 
 #[test]

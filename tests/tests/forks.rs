@@ -52,6 +52,7 @@ fn children_that_execute_something_else_are_let_go() {
 fn a_child_has_what_the_program_wants_it_to_have() {
     for setting in [Setting::PLAIN, Setting::COPY] {
         compare("fork_ways", &["64", "advised"], setting, 24);
+        compare("fork_ways", &["64", "advised-early"], setting, 24);
     }
 }
 

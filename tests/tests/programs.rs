@@ -207,6 +207,13 @@ fn memory_mapped_where_other_memory_is_about_to_leave_is_its_own() {
 }
 
 #[test]
+fn places_that_a_program_has_given_up_are_left_to_it() {
+    for setting in [Setting::PLAIN, Setting::COPY] {
+        compare("holes", &["64"], setting, 24);
+    }
+}
+
+#[test]
 fn memory_that_several_threads_move_goes_where_they_move_it() {
     compare("moves", &["2000", "64", "4"], Setting::PLAIN, 32);
     compare("moves", &["2000", "64", "2"], Setting::PLAIN, 32);

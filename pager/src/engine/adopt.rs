@@ -133,15 +133,27 @@ impl Engine {
         // leaves a hole, of which the kernel says nothing, and what is mapped
         // there later is not registered: to evict from there is to lose pages.
         let _still = Still::begin();
+        // Nothing of this is about what is adopted from here on.
+        self.follow_asks();
         found.retain(|range| self.uffd.register(range.start, range.len(), mode).is_ok());
+        // Others will be found again.
+        found.retain(|range| self.is_registered(range));
+        // Some was moved there, and has just arrived.
+        let adopted: Vec<_> = self.adopted.iter().collect();
+        maps::subtract(&mut found, &adopted);
+        found
+            .iter()
+            .for_each(|range| self.adopted.insert(range.clone()));
+        // What is hidden from forks is withheld in the kernel's eyes.
+        if self.find_withheld(&found).is_err() {
+            found
+                .into_iter()
+                .for_each(|range| self.adopted.remove(range));
+            return;
+        }
         let mut bytes = 0;
         for range in found {
-            if !self.is_registered(&range) {
-                // It will be found again.
-                continue;
-            }
             bytes += range.len();
-            self.adopted.insert(range.clone());
             self.hide_from_forks(&range);
             self.enqueue_present(range);
         }

@@ -7,16 +7,24 @@
 //!
 //! Ranges are *wiped* in the child of a fork (`MADV_WIPEONFORK`), or *withheld*
 //! from it (`MADV_DONTFORK`). The kernel does both by itself to what is in
-//! memory; of what is elsewhere the child is told nothing.
+//! memory; of what is elsewhere the child is told nothing. The kernel knows best
+//! which these are: what was asked for one range may be about another by the time
+//! that it is adopted, as before nobody hears when memory is moved or unmapped. So
+//! it is asked at the fork what is wiped, and at adoption what is withheld (from
+//! then on the engine itself withholds everything until there is a fork); but only
+//! where the program has ever asked for such a thing, as it is a long list.
 
 use super::Engine;
 use super::event::page;
+use super::room::SMALLEST;
+use crate::ranges::Ranges;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::ptr::null_mut;
 use core::sync::atomic::Ordering::{AcqRel, Acquire};
 use core::sync::atomic::{AtomicPtr, AtomicUsize};
+use rustix::io::Errno;
 
 /// More are not kept in mind.
 const MOST: usize = 1 << 20;
@@ -73,20 +81,64 @@ impl Engine {
             let range = asked.range.clone();
             match asked.what {
                 Ask::Stay => self.stay(&range),
-                Ask::Wipe(true) => self.wiped.insert(range),
-                Ask::Wipe(false) => self.wiped.remove(range),
-                Ask::Withhold(true) => self.withheld.insert(range),
-                Ask::Withhold(false) => self.withheld.remove(range),
+                Ask::Wipe(on) => self.wipes |= on && self.is_pageable(&range),
+                Ask::Withhold(on) => {
+                    self.withholds |= on && self.is_pageable(&range);
+                    for part in self.adopted.within(&range) {
+                        match on {
+                            true => self.withheld.insert(part),
+                            false => self.withheld.remove(part),
+                        }
+                    }
+                }
             }
         }
     }
 
-    /// In a forked child: pages that the parent's threads had stay do so here.
-    /// The rest is in what it inherits.
+    /// Whether a range may be adopted by itself, or is.
+    fn is_pageable(&self, range: &Range<usize>) -> bool {
+        let large = self.settings.evict_all || range.len() >= SMALLEST;
+        large || !self.adopted.within(range).is_empty()
+    }
+
+    /// Finds what was adopted just now that the program withholds from its
+    /// children.
+    pub(super) fn find_withheld(&mut self, found: &[Range<usize>]) -> Result<(), Errno> {
+        if !self.withholds {
+            return Ok(());
+        }
+        for (range, flags) in self.proc.flags()? {
+            if flags.withheld {
+                for part in found {
+                    let both = range.start.max(part.start)..range.end.min(part.end);
+                    if !both.is_empty() {
+                        self.withheld.insert(both);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a child that is forked now finds empty.
+    pub(super) fn find_wiped(&self) -> Result<Ranges, Errno> {
+        let mut wiped = Ranges::default();
+        if self.wipes {
+            let all = self.proc.flags()?;
+            let of_them = all.into_iter().filter(|(_, flags)| flags.wiped);
+            of_them.for_each(|(range, _)| wiped.insert(range));
+        }
+        Ok(wiped)
+    }
+
+    /// In a forked child: pages that the parent's threads had stay do so here. What
+    /// was withheld from it is not there, or was not meant any more.
     pub(super) fn inherit_asks(&mut self) {
         for asked in self.new_asks() {
-            if asked.what == Ask::Stay {
-                self.stay(&asked.range);
+            match asked.what {
+                Ask::Stay => self.stay(&asked.range),
+                Ask::Wipe(on) => self.wipes |= on && self.is_pageable(&asked.range),
+                Ask::Withhold(_) => {}
             }
         }
     }

@@ -209,7 +209,6 @@ impl Engine {
             let _ = mem::copied_by_forks(part.start, part.len(), true);
         }
         // What becomes of it is not reported.
-        self.wiped.remove(range.clone());
         self.withheld.remove(range.clone());
     }
 }

@@ -41,7 +41,6 @@ impl Engine {
                     .retain(|p| !(page(start)..page(end)).contains(p));
                 self.adopted.remove(start..end);
                 self.doomed.remove(start..end);
-                self.wiped.remove(start..end);
                 self.withheld.remove(start..end);
                 // Who waits there finds out what is there now.
                 self.uffd.wake(start, end - start);

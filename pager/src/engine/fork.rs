@@ -42,6 +42,7 @@ use super::{DEBUG, Engine};
 use crate::maps;
 use crate::net::{Lane, RequestError};
 use crate::pages::State;
+use crate::ranges::Ranges;
 use crate::sys::mem::{self, Region};
 use crate::sys::uffd::{Msg, REGISTER_MISSING};
 use crate::sys::{now_ns, say, thread};
@@ -96,9 +97,22 @@ pub fn parent() {
     ring(GO_ON, number / 2, || HELD.load(SeqCst) != number);
 }
 
-/// What the process that was just forked inherits. Called once, by its only
-/// thread, before anything else of this crate.
-pub fn child() -> Option<&'static Will> {
+/// What a process that was just forked finds.
+#[derive(Clone, Copy, Debug)]
+pub enum Found {
+    /// Some of its memory is on servers.
+    Will(&'static Will),
+    /// All of its memory.
+    Everything,
+    /// Not all of it, and nobody has told where the rest is.
+    Something,
+}
+
+/// What the process that was just forked finds. Called once, by its only thread,
+/// before anything else of this crate.
+pub fn child() -> Found {
+    let number = FORKING.load(SeqCst);
+    let was_held = number % 2 == 1 && HELD.load(SeqCst) == number;
     FORKING.store(0, SeqCst);
     HELD.store(0, SeqCst);
     DOORBELL.store(0, SeqCst);
@@ -106,10 +120,19 @@ pub fn child() -> Option<&'static Will> {
     super::room::begin_anew();
     super::look::begin_anew();
     super::cede::begin_anew();
+    super::start::begin_anew();
     let will = WILL.swap(null_mut(), SeqCst);
     // SAFETY: null, or what the parent's engine made and leaves alone until its
     // fork has returned. This process has a copy of its own, which stays.
-    unsafe { will.as_ref() }
+    if let Some(will) = unsafe { will.as_ref() } {
+        return Found::Will(will);
+    }
+    if !was_held && super::has_evicted() {
+        return Found::Something;
+    }
+    // What the parent has elsewhere is not for the child.
+    super::EVICTED.store(false, Relaxed);
+    Found::Everything
 }
 
 /// Touches a page of the doorbell until it is heard; `turn` counts how often.
@@ -303,9 +326,13 @@ impl Engine {
         for mapping in maps::parse(&text).filter_map(Result::ok) {
             let range = mapping.start..mapping.end;
             let adopted = self.adopted.within(&range);
-            if !adopted.is_empty() && maps::eligible(&mapping) {
-                grown.push(range);
+            let Some(last) = adopted.last().filter(|_| maps::eligible(&mapping)) else {
+                continue;
+            };
+            if self.withheld.around(last.end - 1).is_some() {
+                self.withheld.insert(last.end..range.end);
             }
+            grown.push(range);
         }
         maps::subtract(&mut grown, &self.kept());
         for range in grown {
@@ -327,13 +354,17 @@ impl Engine {
             self.fork.refused = Some(format!("/proc cannot be read (error {e})"));
         }
         self.follow_asks();
-        let all_for_it = self.wiped.is_empty() && self.withheld.is_empty();
+        let wiped = self.find_wiped().unwrap_or_else(|e| {
+            self.fork.refused = Some(format!("/proc cannot be read (error {e})"));
+            Ranges::default()
+        });
+        let all_for_it = wiped.is_empty() && self.withheld.is_empty();
         let not_for_it = |page| {
             if all_for_it {
                 return false;
             }
             let at = super::fault::addr(page);
-            self.wiped.around(at).or(self.withheld.around(at)).is_some()
+            wiped.around(at).or(self.withheld.around(at)).is_some()
         };
         // Those that are here and on servers as well are counted nowhere.
         let most = self.remote as usize + self.queue.pages() as usize;
@@ -366,7 +397,6 @@ impl Engine {
             let will = Will::new(
                 entries,
                 self.adopted.iter().collect(),
-                self.wiped.clone(),
                 core::mem::take(&mut self.fork.sessions),
                 self.slots.clone(),
                 self.fork.refused.take(),

@@ -59,7 +59,6 @@ impl Engine {
                 return Err(format!("memory cannot be registered (error {error})"));
             }
         }
-        self.wiped = will.wiped.clone();
         self.take_over(&entries)?;
         self.inherit_asks();
         while self.net.is_resuming() {
@@ -259,8 +258,7 @@ mod tests {
 
     fn will(told: Vec<Entry>) -> Will {
         let (adopted, sessions) = (Vec::new(), Vec::new());
-        let wiped = Ranges::default();
-        Will::new(told, adopted, wiped, sessions, Slots::new(1), None).unwrap()
+        Will::new(told, adopted, sessions, Slots::new(1), None).unwrap()
     }
 
     /// What a child that is forked now has: a copy of the will, and its log.

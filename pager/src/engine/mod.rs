@@ -74,7 +74,7 @@ pub use asks::{Ask, ask};
 pub use budget::pool_bytes;
 pub use cede::{Ceded, cede};
 pub use look::pages_there;
-pub use start::{PAGED, PENDING, Path, Settings, UNPAGED, run};
+pub use start::{PAGED, PENDING, Path, Settings, UNPAGED, have_all, run};
 
 use crate::net::{Completion, Lane, Servers};
 use crate::pages::Pages;
@@ -162,8 +162,10 @@ struct Engine {
     pinned: tcb::Pinned,
     /// What was asked of the engine last, when it was looked last.
     asks: *const asks::Asked,
-    /// What a forked child finds empty, or has not.
-    wiped: Ranges,
+    /// The program has asked for memory to be wiped in a child, or withheld from it.
+    wipes: bool,
+    withholds: bool,
+    /// What is adopted and withheld from children.
     withheld: Ranges,
     adopted: Ranges,
     /// Moved by the program, and not there yet.
@@ -258,6 +260,7 @@ impl Engine {
         }
         self.serve_faults();
         self.drive();
+        self.tell_of_all();
         self.follow_fork();
         self.serve_faults();
         let now = now_ns();

@@ -31,7 +31,6 @@ pub(super) struct Arrival {
     /// Where it is doomed, by the addresses that it had.
     doomed: Vec<Range<usize>>,
     /// What a forked child is not to have, likewise.
-    wiped: Vec<Range<usize>>,
     withheld: Vec<Range<usize>>,
     /// While it was on its way, memory was moved or unmapped where it arrives.
     doubtful: bool,
@@ -63,7 +62,6 @@ impl Engine {
             from: from.start,
             pages,
             doomed,
-            wiped: self.wiped.within(&from),
             withheld: self.withheld.within(&from),
             doubtful: false,
         });
@@ -110,7 +108,6 @@ impl Engine {
         }
         for (set, ranges) in [
             (&mut self.doomed, arrival.doomed),
-            (&mut self.wiped, arrival.wiped),
             (&mut self.withheld, arrival.withheld),
         ] {
             set.remove(to.clone());

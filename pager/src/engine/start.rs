@@ -26,7 +26,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use tmem_wire::PAGE_SIZE;
 
 /// How pages are taken out of the program and put back.
@@ -98,11 +98,49 @@ const LEFT_NS: u64 = 100_000_000;
 /// Sleep shorter than this has to end in time.
 const CLOSE_US: u64 = 5_000;
 
+/// Whether the engine is to have by now what it will need, and has it.
+static WANTED_NOW: AtomicBool = AtomicBool::new(false);
+static HAS_ALL: AtomicBool = AtomicBool::new(false);
+
+/// How often, and how long, a thread sleeps that waits for that.
+const PATIENCE: u32 = 20_000;
+const NAP_US: u64 = 50;
+
+/// Has the engine open all that it will need, and waits for that. Called by a thread
+/// of the program that is about to make opening anything harder.
+pub fn have_all() {
+    if !HAS_ALL.load(Ordering::Acquire) {
+        WANTED_NOW.store(true, Ordering::Release);
+        // Whether it has by then or not.
+        thread::sleep_until(|| HAS_ALL.load(Ordering::Acquire), PATIENCE, NAP_US);
+    }
+}
+
+/// In a forked child the engine has nothing yet.
+pub(super) fn begin_anew() {
+    HAS_ALL.store(false, Ordering::Release);
+}
+
+/// The engine has what it needs, or will not need anything.
+fn has_all() {
+    HAS_ALL.store(true, Ordering::Release);
+}
+
+impl Engine {
+    /// Tells who waits in [`have_all`].
+    pub(super) fn tell_of_all(&self) {
+        if !HAS_ALL.load(Ordering::Relaxed) && self.was_up && self.net.is_settled() {
+            has_all();
+        }
+    }
+}
+
 /// Runs the engine. Called by a thread that the C library does not know, with
 /// a file table of its own and all signals blocked.
 pub fn run(settings: &Settings) -> ! {
     let reason = begin(settings);
     super::fork::no_engine();
+    has_all();
     if settings.inherit.is_some() {
         sys::say::die(&format!(
             "{reason}; the child of a program with memory on servers cannot go on and is ended"
@@ -175,7 +213,8 @@ fn watch(settings: &Settings, proc: &mut Proc, kin: &mut Kin) {
         let early_pages = budget.target / 4;
         Figures::peak(&settings.figures.peak_resident_bytes, bytes);
         let early = !settings.checked && now_ns() - start > SETTLED_NS;
-        if settings.strict || settings.evict_all || early || resident > early_pages {
+        let wanted = early || WANTED_NOW.load(Ordering::Acquire);
+        if settings.strict || settings.evict_all || wanted || resident > early_pages {
             thread::run_on(&all);
             return;
         }
@@ -270,7 +309,8 @@ impl Engine {
             stubborn_ns: 0,
             pinned: super::tcb::Pinned::new(),
             asks: core::ptr::null(),
-            wiped: Ranges::default(),
+            wipes: false,
+            withholds: false,
             withheld: Ranges::default(),
             adopted: Ranges::default(),
             storm_ns: 0,

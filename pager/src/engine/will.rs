@@ -1,7 +1,6 @@
 //! What the child of a fork is told of pages that are not in its memory, and
 //! what the program changed while it was written; see `fork`.
 
-use crate::ranges::Ranges;
 use crate::slots::{Slot, Slots};
 use crate::sys::mem::Region;
 use crate::sys::{now_ns, thread};
@@ -76,8 +75,6 @@ pub(super) enum EntryKind {
 pub struct Will {
     pub(super) entries: Vec<Entry>,
     pub(super) adopted: Vec<Range<usize>>,
-    /// What the child's own children find empty.
-    pub(super) wiped: Ranges,
     /// Of each server, the child's session.
     pub(super) sessions: Vec<Option<HelloReply>>,
     pub(super) slots: Slots,
@@ -158,7 +155,6 @@ impl Will {
     pub(super) fn new(
         entries: Vec<Entry>,
         adopted: Vec<Range<usize>>,
-        wiped: Ranges,
         sessions: Vec<Option<HelloReply>>,
         slots: Slots,
         refused: Option<String>,
@@ -166,7 +162,6 @@ impl Will {
         Ok(Will {
             entries,
             adopted,
-            wiped,
             sessions,
             slots,
             refused,

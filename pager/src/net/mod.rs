@@ -220,6 +220,11 @@ impl Servers {
         self.servers.iter().any(Server::is_up)
     }
 
+    /// Whether no server is being connected to.
+    pub fn is_settled(&self) -> bool {
+        self.servers.iter().all(Server::is_settled)
+    }
+
     /// The server's name for messages.
     pub fn name(&self, server: u16) -> &str {
         self.servers

@@ -70,6 +70,15 @@ impl Server {
         self.state == State::Up
     }
 
+    /// Whether it has all of its connections, or none and wants none.
+    pub(super) fn is_settled(&self) -> bool {
+        match self.state {
+            State::Down => true,
+            State::Up => self.only.is_some() || self.links.iter().all(Link::is_ready),
+            State::Opening => false,
+        }
+    }
+
     /// Begins to connect unless there is a session or an attempt.
     pub(super) fn connect(&mut self, now: u64) {
         if self.state == State::Down {

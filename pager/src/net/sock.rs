@@ -39,7 +39,7 @@ impl Sock {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
         let sock = Sock {
-            fd: fd.into(),
+            fd: Fd::from(fd).moved_up(),
             serial: MADE.fetch_add(1, Relaxed) + 1,
         };
         sockopt::set_tcp_nodelay(sock.fd(), true)?;
@@ -60,7 +60,7 @@ impl Sock {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         let sock = Sock {
-            fd: fd.into(),
+            fd: Fd::from(fd).moved_up(),
             serial: MADE.fetch_add(1, Relaxed) + 1,
         };
         let to = SocketAddrUnix::new_abstract_name(name)?;

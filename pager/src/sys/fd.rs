@@ -30,6 +30,18 @@ impl AsFd for Fd {
 }
 
 impl Fd {
+    /// The same with a higher number, if such are to be had. A program that lowers
+    /// its limit of open files leaves the engine, whose limit it is as well, what low
+    /// numbers there are: those are for what is opened later.
+    #[must_use]
+    pub fn moved_up(self) -> Fd {
+        const ABOVE: RawFd = 64;
+        match rustix::io::fcntl_dupfd_cloexec(&self, ABOVE) {
+            Ok(fd) => fd.into(),
+            Err(_) => self,
+        }
+    }
+
     /// Its number.
     pub fn raw(&self) -> RawFd {
         self.0

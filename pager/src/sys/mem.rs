@@ -1,5 +1,6 @@
 //! Memory of the engine's own, and questions about memory.
 
+use super::space;
 use core::ptr;
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
@@ -35,18 +36,32 @@ impl Region {
     /// # Errors
     /// The kernel's.
     pub fn inherited(len: usize) -> Result<Region, Errno> {
-        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
-        // SAFETY: a new mapping at an address of the kernel's choice.
-        let at = unsafe {
-            rustix::mm::mmap_anonymous(
-                ptr::null_mut(),
-                len,
-                ProtFlags::READ | ProtFlags::WRITE,
-                flags,
-            )?
+        Region::map(
+            space::take(len),
+            len,
+            MapFlags::PRIVATE | MapFlags::NORESERVE,
+        )
+    }
+
+    /// The same, at an address of the kernel's choice: not for what is mapped while
+    /// the program runs, see [`space`].
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn anywhere(len: usize) -> Result<Region, Errno> {
+        Region::map(None, len, MapFlags::PRIVATE | MapFlags::NORESERVE)
+    }
+
+    fn map(at: Option<usize>, len: usize, flags: MapFlags) -> Result<Region, Errno> {
+        let (at, fixed) = match at {
+            Some(at) => (at, MapFlags::FIXED),
+            None => (0, MapFlags::empty()),
         };
+        let prot = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping where nothing is that anybody uses.
+        let start = unsafe { rustix::mm::mmap_anonymous(at as *mut _, len, prot, flags | fixed)? };
         Ok(Region {
-            start: at as usize,
+            start: start as usize,
             len,
         })
     }
@@ -57,18 +72,14 @@ impl Region {
     /// The kernel's.
     pub fn shared(len: usize) -> Result<Region, Errno> {
         let len = len.next_multiple_of(PAGE_SIZE);
-        let prot = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a new mapping at an address of the kernel's choice.
-        let at =
-            unsafe { rustix::mm::mmap_anonymous(ptr::null_mut(), len, prot, MapFlags::SHARED)? };
-        Ok(Region {
-            start: at as usize,
-            len,
-        })
+        Region::map(space::take(len), len, MapFlags::SHARED)
     }
 
     /// Gives the mapping up; nobody uses it any more.
     pub fn unmap(self) {
+        if space::give_back(self.start, self.len) {
+            return;
+        }
         // SAFETY: a mapping of our own, and by the caller its last use. It
         // fails for none that is mapped.
         let _ = unsafe { rustix::mm::munmap(self.start as *mut _, self.len) };

@@ -6,6 +6,7 @@ pub mod helper;
 pub mod mem;
 pub mod proc;
 pub mod say;
+pub mod space;
 pub mod thread;
 pub mod timer;
 pub mod uffd;

@@ -4,7 +4,10 @@
 //! its first thread has ended.
 
 use super::fd::Fd;
+use crate::maps::{self, Flags};
 use alloc::vec::Vec;
+use core::ffi::CStr;
+use core::ops::Range;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::ioctl::{self, Opcode};
@@ -66,6 +69,11 @@ fn open(path: &core::ffi::CStr, flags: OFlags) -> Result<Fd, Errno> {
     rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).map(Fd::from)
 }
 
+/// Opens a file that stays open.
+fn keep(path: &CStr) -> Result<Fd, Errno> {
+    open(path, OFlags::RDONLY).map(Fd::moved_up)
+}
+
 impl Proc {
     /// Opens the files; called by the engine's thread.
     ///
@@ -73,11 +81,11 @@ impl Proc {
     /// The kernel's: `/proc` is not mounted, for instance.
     pub fn open() -> Result<Proc, Errno> {
         let mut proc = Proc {
-            statm: open(c"/proc/thread-self/statm", OFlags::RDONLY)?,
-            pagemap: open(c"/proc/thread-self/pagemap", OFlags::RDONLY)?,
-            mem: open(c"/proc/thread-self/mem", OFlags::RDONLY)?,
+            statm: keep(c"/proc/thread-self/statm")?,
+            pagemap: keep(c"/proc/thread-self/pagemap")?,
+            mem: keep(c"/proc/thread-self/mem")?,
             has_scan: true,
-            aio: open(c"/proc/sys/fs/aio-nr", OFlags::RDONLY).ok(),
+            aio: keep(c"/proc/sys/fs/aio-nr").ok(),
             stat: None,
         };
         let mut none = Vec::new();
@@ -153,7 +161,22 @@ impl Proc {
     /// # Errors
     /// The kernel's.
     pub fn maps(&self, out: &mut Vec<u8>) -> Result<(), Errno> {
-        let fd = open(c"/proc/thread-self/maps", OFlags::RDONLY)?;
+        Proc::whole(c"/proc/thread-self/maps", out)
+    }
+
+    /// All mappings and what of them forked children are to have. The kernel goes
+    /// through all page tables for that.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn flags(&self) -> Result<Vec<(Range<usize>, Flags)>, Errno> {
+        let mut text = Vec::new();
+        Proc::whole(c"/proc/thread-self/smaps", &mut text)?;
+        Ok(maps::flags(&text).collect())
+    }
+
+    fn whole(file: &CStr, out: &mut Vec<u8>) -> Result<(), Errno> {
+        let fd = open(file, OFlags::RDONLY)?;
         out.clear();
         loop {
             let at = out.len();

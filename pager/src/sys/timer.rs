@@ -28,7 +28,7 @@ impl Timer {
     pub fn new() -> Result<Timer, Errno> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         Ok(Timer {
-            fd: timerfd_create(TimerfdClockId::Monotonic, flags)?.into(),
+            fd: Fd::from(timerfd_create(TimerfdClockId::Monotonic, flags)?).moved_up(),
             at: 0,
         })
     }

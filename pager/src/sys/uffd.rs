@@ -184,7 +184,7 @@ impl Uffd {
         let fd = Uffd::descriptor()?;
         Uffd::handshake(&fd, features & have)?;
         Ok(Uffd {
-            fd,
+            fd: fd.moved_up(),
             features: features & have,
         })
     }

@@ -33,7 +33,7 @@ impl Waiter {
     /// The kernel's.
     pub fn new() -> Result<Waiter, Errno> {
         Ok(Waiter {
-            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?.into(),
+            epoll: Fd::from(epoll::create(epoll::CreateFlags::CLOEXEC)?).moved_up(),
             known: Vec::new(),
         })
     }
