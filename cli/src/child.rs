@@ -59,6 +59,7 @@ fn watch(pid: libc::pid_t, outside: &libc::sigset_t) -> Ended {
                 if let Some(ended) = changes(pid, &mut stopped) {
                     return ended;
                 }
+                bury_others(pid);
             }
             libc::SIGCONT => {
                 if let Some(ended) = changes(pid, &mut stopped) {
@@ -113,6 +114,29 @@ fn changes(pid: libc::pid_t, stopped: &mut bool) -> Option<Ended> {
             // SAFETY: no preconditions.
             unsafe { libc::raise(libc::SIGSTOP) };
         }
+    }
+}
+
+/// As the first process of a container: takes note of the end of processes that were
+/// left to it by others, or they would stay for ever.
+fn bury_others(pid: libc::pid_t) {
+    if std::process::id() != 1 {
+        return;
+    }
+    loop {
+        let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+        let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        // SAFETY: room for the answer, which is zero where nobody has ended.
+        let other = unsafe {
+            libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), flags);
+            info.assume_init().si_pid()
+        };
+        // The program's end is somebody else's to take note of.
+        if other == 0 || other == pid {
+            return;
+        }
+        // SAFETY: a child of this process that has ended.
+        unsafe { libc::waitpid(other, std::ptr::null_mut(), libc::WNOHANG) };
     }
 }
 

@@ -167,6 +167,30 @@ fn the_program_has_no_further_descriptors_and_the_same_signals() {
     assert_eq!(seen(&under.stdout), seen(&native.stdout));
 }
 
+/// In a container nobody else takes note of the end of processes without a parent.
+#[test]
+fn as_the_first_process_it_leaves_none_behind_that_have_ended() {
+    // One of them ends as an orphan. It is gone when the kernel knows it no more.
+    let script = "o=$(sh -c 'sleep 0.05 > /dev/null & echo $!'); for _ in $(seq 200); do \
+                  [ -e /proc/$o ] || exec echo gone; sleep 0.05; done";
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--pid", "--mount", "--fork"])
+        .args([
+            "--mount-proc",
+            "--kill-child",
+            env!("CARGO_BIN_EXE_tmem"),
+            "run",
+        ])
+        .args(["--local", "64M", "--server", &closed_port()])
+        .args(["--", "sh", "-c", script])
+        .stdin(Stdio::null())
+        .output()
+        .expect("the test machine can do this");
+    // Who may not make such spaces is told by `unshare`.
+    let refused = stderr(&output).contains("unshare:");
+    assert!(refused || output.stdout == b"gone\n", "{output:?}");
+}
+
 #[test]
 fn programs_that_cannot_start_are_said_in_one_line() {
     let folder = tempfile::tempdir().unwrap();
