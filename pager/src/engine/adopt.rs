@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use rustix::io::Errno;
 
 /// Pages that may come to be outside of what is adopted before it is looked
 /// for them.
@@ -162,6 +163,34 @@ impl Engine {
             self.hang_alarm();
             self.say(DEBUG, &format!("adopted {} KiB", bytes >> 10));
         }
+    }
+
+    /// Mappings that are adopted may have grown in their place, of which the
+    /// kernel does not tell: what came to be is registered, and hidden from
+    /// forks, with the rest.
+    pub(super) fn notice_growth(&mut self) -> Result<(), Errno> {
+        let mut text = Vec::new();
+        self.proc.maps(&mut text)?;
+        let mut grown = Vec::new();
+        for mapping in maps::parse(&text).filter_map(Result::ok) {
+            let range = mapping.start..mapping.end;
+            let adopted = self.adopted.within(&range);
+            let Some(last) = adopted.last().filter(|_| maps::eligible(&mapping)) else {
+                continue;
+            };
+            if last.end < range.end && self.withheld.around(last.end - 1).is_some() {
+                self.withheld.insert(last.end..range.end);
+            }
+            grown.push(range);
+        }
+        maps::subtract(&mut grown, &self.kept());
+        for range in grown {
+            // Else it is another mapping by now.
+            if self.is_registered(&range) {
+                self.adopted.insert(range);
+            }
+        }
+        Ok(())
     }
 
     /// Whether a range is, or lies in, one registered mapping by now. All reports

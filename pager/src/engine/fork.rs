@@ -316,34 +316,6 @@ impl Engine {
         self.fork.alarm.set(false);
     }
 
-    /// Mappings that are adopted may have grown in their place, of which the
-    /// kernel does not tell: what came to be is registered, and hidden from
-    /// forks, with the rest.
-    fn notice_growth(&mut self) -> Result<(), rustix::io::Errno> {
-        let mut text = Vec::new();
-        self.proc.maps(&mut text)?;
-        let mut grown = Vec::new();
-        for mapping in maps::parse(&text).filter_map(Result::ok) {
-            let range = mapping.start..mapping.end;
-            let adopted = self.adopted.within(&range);
-            let Some(last) = adopted.last().filter(|_| maps::eligible(&mapping)) else {
-                continue;
-            };
-            if self.withheld.around(last.end - 1).is_some() {
-                self.withheld.insert(last.end..range.end);
-            }
-            grown.push(range);
-        }
-        maps::subtract(&mut grown, &self.kept());
-        for range in grown {
-            // Else it is another mapping by now.
-            if self.is_registered(&range) {
-                self.adopted.insert(range);
-            }
-        }
-        Ok(())
-    }
-
     /// Makes the will; from here on the address space may be copied.
     fn hold(&mut self) {
         self.fork.times[2] = now_ns();
