@@ -12,7 +12,7 @@ use std::cell::UnsafeCell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tmem_pager::sys::mem::Region;
-use tmem_pager::sys::thread;
+use tmem_pager::sys::{space, thread};
 
 /// Bytes that are reserved for the engine, if the system lets; memory is taken
 /// only as it is used.
@@ -21,6 +21,9 @@ const ENGINE: usize = 1 << 36;
 const PROGRAM: usize = 1 << 28;
 /// The least that is tried, as a share of these.
 const LEAST: usize = 1 << 10;
+/// Where address space is limited, a share of one in so many is reserved, if that is
+/// more.
+const SHARE: u64 = 1 << 6;
 /// A forked child leaves out so large a share of it: what its parent may have
 /// been taking at that moment.
 const MARGIN: usize = 1 << 12;
@@ -57,7 +60,10 @@ impl Reserve {
         if self.end.load(Ordering::Acquire) != 0 {
             return true;
         }
-        let mut len = self.len;
+        // Of little, the program is to have most.
+        let least = (self.len / LEAST) as u64;
+        let limited = |limit: u64| (limit / SHARE).clamp(least, self.len as u64) as usize;
+        let mut len = space::limit().map_or(self.len, limited);
         while len >= self.len / LEAST {
             if let Ok(region) = Region::anywhere(len) {
                 self.start.store(region.start, Ordering::Release);

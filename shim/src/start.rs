@@ -237,7 +237,8 @@ fn spawn(settings: Settings) -> Result<(), String> {
     let mut settings = settings;
     let needed = engine::pool_bytes(settings.budget) as usize + SMALL_THINGS;
     if space::left() < needed {
-        space::set_aside(needed * GENERATIONS);
+        let times = space::limit().map_or(GENERATIONS, |_| 1);
+        space::set_aside(needed * times);
     }
     let stack = Region::stack(STACK).map_err(failed)?;
     settings.keep.push(stack.start..stack.end());

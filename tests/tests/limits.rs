@@ -92,6 +92,16 @@ fn a_budget_larger_than_the_machine_is_allowed() {
 }
 
 #[test]
+fn of_address_space_that_is_limited_from_outside_the_program_has_most() {
+    let server = MemServer::roomy();
+    let run = Run::new(program("spacious")).args(["64", "3500"]);
+    let run = run.wrapper(["prlimit", "--as=4294967296"]);
+    let paged = run.local(24 * MIB).servers([server.address()]).run().ok();
+    assert_eq!(paged.stdout(), "right\n", "{}", paged.describe());
+    assert!(paged.figures().evicted_pages > 0, "{}", paged.describe());
+}
+
+#[test]
 fn memory_that_is_given_up_for_the_kernel_to_take_does_not_count() {
     let server = MemServer::roomy();
     let run = Run::new(program("lazy")).args(["64", "6"]);

@@ -87,7 +87,11 @@ impl Engine {
                     for part in self.adopted.within(&range) {
                         match on {
                             true => self.withheld.insert(part),
-                            false => self.withheld.remove(part),
+                            false => {
+                                // Not from one that nobody prepares.
+                                self.hide_from_forks(&part);
+                                self.withheld.remove(part);
+                            }
                         }
                     }
                 }

@@ -39,6 +39,12 @@ pub fn set_aside(len: usize) {
     }
 }
 
+/// How much address space the process may have, where that is limited
+/// (`RLIMIT_AS`).
+pub fn limit() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::As).current
+}
+
 /// What was set aside last.
 pub fn range() -> Range<usize> {
     let end = END.load(Acquire);
