@@ -20,7 +20,10 @@ pub fn program_with(name: &str, options: &[&str]) -> PathBuf {
     text.extend(options.concat().bytes());
     let made = scratch().join("programs");
     let binary = made
-        .join(format!("{name}-{:016x}", xxhash_rust::xxh3::xxh3_64(&text)))
+        .join(format!(
+            "{name}-{:016x}",
+            twox_hash::XxHash3_64::oneshot(&text)
+        ))
         .join(name);
     // One test at a time: a binary replaced while another test runs it is
     // `name (deleted)` to those who look for that test's process.

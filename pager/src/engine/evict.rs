@@ -10,7 +10,7 @@ use crate::sys::{mem, now_ns};
 use core::sync::atomic::Ordering::Relaxed;
 use rustix::io::Errno;
 use tmem_wire::PAGE_SIZE;
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 /// The slow clock of evictions goes on each time that so large a share of what
 /// is resident was evicted.
@@ -208,7 +208,7 @@ impl Engine {
             self.pool.put(frame, Kind::Free, 0);
             return;
         }
-        let hash = xxh3_64(bytes);
+        let hash = XxHash3_64::oneshot(bytes);
         let keep = self.keeps(page, frame);
         let clean = entry.slot.is_some() && !entry.unsure && hash == entry.hash;
         // From here on only what is in the frame passes for the page: should a

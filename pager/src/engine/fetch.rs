@@ -12,7 +12,7 @@ use crate::sys::{mem, now_ns};
 use alloc::format;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 /// The most pages of one read ahead: the first can be used while the others
 /// are still on their way.
@@ -218,7 +218,7 @@ impl Engine {
             let entry = self.pages.get(page);
             // SAFETY: the read has ended, and nobody else knows the frame.
             let bytes = unsafe { mem::page(self.pool.addr(frame)) };
-            if xxh3_64(bytes) != entry.hash {
+            if XxHash3_64::oneshot(bytes) != entry.hash {
                 wrong += 1;
                 self.lose(page, frame);
                 continue;
