@@ -31,6 +31,7 @@ mod limits;
 mod look;
 mod own;
 mod remap;
+mod rings;
 mod robust;
 mod start;
 mod unmap;
