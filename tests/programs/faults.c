@@ -55,6 +55,8 @@ int main(int argc, char **argv)
     from = map_filled(pages);
     base = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     CHECK(base != MAP_FAILED);
+    /* Or else there are zeros beside what was written. */
+    (void)madvise(base, pages * PAGE, MADV_NOHUGEPAGE);
     for (unsigned long i = 0; i < before; i++)
         fill_page(base + i * PAGE, i + 1);
     until_elsewhere(base);
