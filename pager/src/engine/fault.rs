@@ -99,8 +99,15 @@ impl Engine {
             fault.fill = self.fills.size(fault.page);
         }
         let room = self.budget.limit.saturating_sub(self.resident());
-        let n = self.local(fault.page, fault.fill.min(room.max(1)));
-        match self.uffd.unprotect(addr(fault.page), n * PAGE_SIZE) {
+        let mut n = self.local(fault.page, fault.fill.min(room.max(1)));
+        let unprotected = loop {
+            match self.uffd.unprotect(addr(fault.page), n * PAGE_SIZE) {
+                // Older kernels (6.1 for one) do so within one mapping at a time.
+                Err(Errno::NOENT) if n > 1 => n /= 2,
+                result => break result,
+            }
+        };
+        match unprotected {
             Err(Errno::AGAIN) => return Err(Again::Event),
             // Not mapped any more; the thread will see for itself.
             Err(_) => self.uffd.wake(addr(fault.page), PAGE_SIZE),
