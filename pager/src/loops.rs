@@ -19,8 +19,8 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 
-/// Pages per block.
-const BLOCK: u64 = 64;
+/// Pages per block: who takes note of pages does so by these.
+const BLOCK: u64 = crate::frames::BLOCK as u64;
 /// Blocks per region of the table.
 const REGION: u64 = 1024;
 
