@@ -28,8 +28,8 @@ pub(super) struct Pipeline {
     sent: usize,
     /// How many bytes of the next one are.
     sent_bytes: usize,
-    /// Answers so far.
-    answers: u64,
+    /// Requests that have ended with all those before them.
+    ended: u64,
     receiving: Receiving,
     buffer: Vec<u8>,
     /// The part of `buffer` that is not looked at yet.
@@ -65,7 +65,7 @@ impl Pipeline {
             first_id: 1,
             sent: 0,
             sent_bytes: 0,
-            answers: 0,
+            ended: 0,
             receiving: Receiving::Header,
             buffer: alloc::vec![0; BUFFER],
             from: 0,
@@ -90,9 +90,10 @@ impl Pipeline {
         self.sent_bytes > 0
     }
 
-    /// How many requests were answered so far.
-    pub(super) fn answers(&self) -> u64 {
-        self.answers
+    /// How many requests have ended, with all those before them: grows where the
+    /// oldest is answered.
+    pub(super) fn ended(&self) -> u64 {
+        self.ended
     }
 
     /// Whether any answer is awaited.
@@ -381,11 +382,11 @@ impl Pipeline {
     ) -> Result<(), Reason> {
         let request = &mut self.queue[index];
         request.done = true;
-        self.answers += 1;
         let result = on(request, status, body);
         while self.queue.front().is_some_and(|r| r.done) {
             self.queue.pop_front();
             self.first_id += 1;
+            self.ended += 1;
             self.sent -= 1;
         }
         result

@@ -14,7 +14,8 @@ const ATTEMPT_MS: u64 = 3_000;
 /// The first and the longest pause between two attempts.
 const PAUSE_MS: core::ops::RangeInclusive<u64> = 20..=500;
 /// Connections that may break one after the other, each before it has answered
-/// anything: with the pauses in between about as long as a server may be away.
+/// the oldest request, whatever else it has: with the pauses in between about as
+/// long as a server may be away.
 const FRUITLESS: u32 = 16;
 /// Bytes sent, and received, before other connections have their turn.
 const TURN_BYTES: usize = 1 << 20;
@@ -35,7 +36,7 @@ pub(super) struct Link {
     /// Which address is attempted next.
     pub(super) addr: usize,
     pause_ms: u64,
-    /// Connections since the last answer that broke while one was awaited.
+    /// Connections that broke since the oldest request was answered.
     fruitless: u32,
 }
 
@@ -252,9 +253,9 @@ impl Link {
             return Ok(());
         };
         if ready.read {
-            let answers = self.pipe.answers();
+            let ended = self.pipe.ended();
             let received = self.pipe.receive(sock, TURN_BYTES, on);
-            if self.pipe.answers() != answers {
+            if self.pipe.ended() != ended {
                 self.proved_good();
             }
             if received? {

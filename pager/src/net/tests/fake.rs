@@ -35,6 +35,8 @@ pub(super) struct Orders {
     pub(super) join: Status,
     /// Requests are taken and not answered.
     pub(super) silent: bool,
+    /// Such a request ends its connection, once what came behind it is answered.
+    pub(super) breaks_at: Option<Op>,
     /// Answers go out in the opposite order, a few at a time.
     pub(super) reverse: bool,
     /// Sent in the place of the next answer.
@@ -73,6 +75,7 @@ impl Fake {
             greeting: None,
             join: Status::Ok,
             silent: false,
+            breaks_at: None,
             reverse: false,
             forged: None,
             page_status: Status::Ok,
@@ -214,10 +217,23 @@ fn reply(header: &Header, status: Status, body: &[u8]) -> Vec<u8> {
 fn serve(wire: &mut Wire, orders: &Mutex<Orders>) -> Option<()> {
     greet(wire, orders)?;
     let mut held: Vec<Vec<u8>> = Vec::new();
+    let mut broken = false;
     loop {
         let (header, body) = wire.request()?;
         let mut o = orders.lock().unwrap();
         o.log.push(header);
+        broken |= o.breaks_at == Some(header.op);
+        if broken {
+            if o.breaks_at != Some(header.op) {
+                let answer = o.answer(&header, &body);
+                wire.give(&answer)?;
+            }
+            drop(o);
+            if !wire.more() {
+                return None;
+            }
+            continue;
+        }
         let mut answer = o.answer(&header, &body);
         if let Some(forged) = o.forged.take() {
             answer = forged;

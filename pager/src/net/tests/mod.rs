@@ -1,5 +1,6 @@
 mod agents;
 mod fake;
+mod lost;
 mod pipeline;
 mod sessions;
 mod trouble;
@@ -159,6 +160,13 @@ impl Frames {
 }
 
 /// A page that no other seed gives.
+fn lost(c: &mut Client) -> Reason {
+    match c.until(|x| matches!(x, Completion::Lost { .. })) {
+        Completion::Lost { reason, .. } => reason,
+        _ => unreachable!(),
+    }
+}
+
 fn page(seed: u64) -> Vec<u8> {
     (0..PAGE_SIZE as u64 / 8)
         .flat_map(|i| (seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (i << 17)).to_le_bytes())
