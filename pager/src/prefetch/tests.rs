@@ -1,0 +1,246 @@
+use super::stream::{FIRST, FIRST_WARY, WIDEST};
+use super::*;
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+use std::vec::Vec;
+
+/// A program that touches `pages` in order; everything fetched stays, but
+/// the page at three quarters of each window faults once, as the marker.
+/// Returns the faults that found the page not fetched, and the windows.
+fn walk(p: &mut Prefetcher, tid: u32, pages: impl IntoIterator<Item = u64>) -> (usize, Vec<u32>) {
+    let (mut held, mut markers) = (BTreeSet::new(), BTreeSet::new());
+    let (mut misses, mut windows) = (0, Vec::new());
+    for page in pages {
+        let marker = markers.remove(&page);
+        if held.contains(&page) && !marker {
+            continue;
+        }
+        misses += usize::from(!marker);
+        held.insert(page);
+        let w = p.fault(tid, page, marker);
+        let at = |i: u32| w.start.checked_add_signed(w.stride * i64::from(i)).unwrap();
+        held.extend((0..w.count).map(at));
+        if w.count > 0 {
+            markers.insert(at(w.count * 3 / 4));
+            windows.push(w.count);
+        }
+    }
+    (misses, windows)
+}
+
+#[test]
+fn a_sequential_walk_misses_thrice_and_its_windows_double() {
+    let (misses, windows) = walk(&mut Prefetcher::new(), 1, 1000..9000);
+    assert_eq!(misses, 3);
+    assert_eq!(windows[..8], [8, 16, 32, 64, 128, 256, 512, 512]);
+}
+
+#[test]
+fn a_backward_walk_is_followed_down_to_page_zero() {
+    let (misses, windows) = walk(&mut Prefetcher::new(), 1, (0..5000).rev());
+    assert_eq!(misses, 3);
+    assert!(windows.contains(&512));
+}
+
+#[test]
+fn a_strided_walk_is_followed_once_its_stride_repeats() {
+    let (misses, windows) = walk(&mut Prefetcher::new(), 1, (0..4000).map(|i| 70 + i * 7));
+    assert_eq!(misses, 3);
+    assert_eq!(windows.iter().max(), Some(&64));
+}
+
+#[test]
+fn four_interleaved_streams_of_one_thread_are_told_apart() {
+    let merged = (0..2000u64).flat_map(|i| (0..4).map(move |s| s * 1_000_000 + i));
+    assert_eq!(walk(&mut Prefetcher::new(), 1, merged).0, 12);
+}
+
+#[test]
+fn where_streams_end_at_once_little_is_fetched_and_a_long_one_is_still_found() {
+    let mut p = Prefetcher::new();
+    // Records of three pages, here and there.
+    let records = (1..200u64).flat_map(|i| (0..3).map(move |j| i * 10_007 + j));
+    let (_, windows) = walk(&mut p, 1, records);
+    assert_eq!(windows.first(), Some(&FIRST));
+    assert_eq!(windows.last(), Some(&FIRST_WARY));
+    let most = windows.iter().filter(|n| **n > FIRST_WARY).count();
+    assert!(most <= TRUST as usize, "{windows:?}");
+    let (misses, windows) = walk(&mut p, 1, 90_000_000..90_010_000);
+    assert_eq!(misses, 3);
+    assert!(windows.contains(&LARGEST));
+    // By ten streams that go on the thread is trusted again.
+    for i in 10..20u64 {
+        walk(&mut p, 1, i * 10_000_000..i * 10_000_000 + 100);
+    }
+    let (_, windows) = walk(&mut p, 1, 300_000_000..300_000_100);
+    assert_eq!(windows.first(), Some(&FIRST));
+}
+
+#[test]
+fn threads_do_not_disturb_one_another() {
+    let mut p = Prefetcher::new();
+    for page in 0..3 {
+        for tid in 0..8 {
+            let w = p.fault(
+                tid,
+                u64::from(tid) + page * 1_000 + 7 * u64::from(tid) * page,
+                true,
+            );
+            assert_eq!(w.count, 0);
+        }
+    }
+    p.fault(20, 499, true);
+    p.fault(20, 500, true);
+    for tid in 0..20 {
+        p.fault(tid, 100_000_000, true);
+    }
+    assert_eq!(
+        p.fault(20, 501, true),
+        Window {
+            start: 502,
+            stride: 1,
+            count: 8
+        }
+    );
+}
+
+#[test]
+fn faults_within_a_window_on_its_way_fetch_nothing_twice() {
+    let mut p = Prefetcher::new();
+    p.fault(1, 9, true);
+    p.fault(1, 10, true);
+    assert_eq!(
+        p.fault(1, 11, true),
+        Window {
+            start: 12,
+            stride: 1,
+            count: 8
+        }
+    );
+    assert_eq!(p.fault(1, 12, true).count, 0);
+    assert_eq!(p.fault(1, 13, true).count, 0);
+    assert_eq!(
+        p.fault(1, 17, true),
+        Window {
+            start: 20,
+            stride: 1,
+            count: 16
+        }
+    );
+}
+
+#[test]
+fn a_window_that_has_left_again_is_asked_for_anew_from_there() {
+    let mut p = Prefetcher::new();
+    for page in 9..12 {
+        p.fault(1, page, false);
+    }
+    // Of pages 12 to 19, 14 is not there.
+    let window = |start, count| Window {
+        start,
+        stride: 1,
+        count,
+    };
+    assert_eq!(p.fault(1, 13, false).count, 0);
+    assert_eq!(p.fault(1, 15, false).count, 0);
+    assert_eq!(p.fault(1, 16, false), window(17, 8));
+    assert_eq!(p.fault(1, 17, true).count, 0);
+    assert_eq!(p.fault(1, 22, true), window(25, 16));
+}
+
+#[test]
+fn single_faults_here_and_there_do_not_drive_out_streams_that_go_on() {
+    let streams = |i: u64| (0..5u64).map(move |s| s * 1_000_000 + i);
+    let noise = |i: u64| (0..7u64).map(move |n| 50_000_000 + (i * 7 + n) * 10_007);
+    let mut p = Prefetcher::new();
+    walk(&mut p, 1, (0..3).flat_map(streams));
+    let merged = (3..1000).flat_map(|i| streams(i).chain(noise(i)));
+    let (misses, _) = walk(&mut p, 1, merged);
+    assert!(misses <= 7 * 997 + 20, "{misses}");
+}
+
+#[test]
+fn a_window_that_was_cut_is_followed_by_one_behind_what_was_fetched_of_it() {
+    let mut p = Prefetcher::new();
+    walk(&mut p, 1, 0..500);
+    let last = p.threads[0].streams[0].last as u64;
+    let at = p.threads[0].streams[0].frontier as u64;
+    let w = p.fault(1, at, false);
+    assert_eq!(
+        (w.start, w.count > 200),
+        (at + 1, true),
+        "{w:?} after {last}"
+    );
+    p.cut(1, w, 100);
+    // Its marker.
+    let next = p.fault(1, at + 1 + 75, true);
+    assert_eq!((next.start, next.count), (at + 101, 200));
+    // One of which nothing could be fetched.
+    p.cut(1, next, 0);
+    assert_eq!(p.fault(1, at + 101, false).start, at + 102);
+}
+
+#[test]
+fn skipped_pages_shrink_the_window() {
+    let mut p = Prefetcher::new();
+    let (_, windows) = walk(&mut p, 1, 0..500);
+    let size = *windows.last().unwrap();
+    let mut at = p.threads[0].streams[0].frontier as u64 + 5;
+    let w = p.fault(1, at, true);
+    assert_eq!(
+        w,
+        Window {
+            start: at + 1,
+            stride: 1,
+            count: size / 2
+        }
+    );
+    at += 1_000_000;
+    assert_eq!(p.fault(1, at, true).count, 0);
+}
+
+#[test]
+fn random_faults_over_a_wide_range_fetch_almost_nothing() {
+    let mut p = Prefetcher::new();
+    let mut x = 88172645463325252u64;
+    let mut fetched = 0;
+    for _ in 0..10_000 {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        fetched += p.fault(1, x % 1_000_000, true).count;
+    }
+    assert!(fetched < 200, "{fetched} pages");
+}
+
+#[test]
+fn the_number_of_threads_known_is_bounded() {
+    let mut p = Prefetcher::new();
+    for tid in 0..10_000 {
+        p.fault(tid, 5, true);
+    }
+    assert_eq!(p.threads.len(), THREADS);
+}
+
+proptest! {
+    /// Whatever the faults: windows lie beyond the fault in the direction
+    /// of their stride, within the numbers, and no larger than allowed.
+    #[test]
+    fn windows_are_always_well_formed(
+        faults in prop::collection::vec((0..3u32, prop_oneof![
+            0..40u64, Just(u64::MAX), Just(PAGES - 1), any::<u64>(), 1000..1040u64,
+        ], any::<bool>()), 0..200),
+    ) {
+        let mut p = Prefetcher::new();
+        for (tid, page, there) in faults {
+            let w = p.fault(tid, page, there);
+            if w.count > 0 {
+                prop_assert!(w.count <= LARGEST && w.stride != 0);
+                let last = w.start as i64 + w.stride * i64::from(w.count - 1);
+                prop_assert!(last >= 0);
+                prop_assert_eq!(w.start > page, w.stride > 0);
+                prop_assert!(w.stride.abs() <= WIDEST);
+            }
+        }
+    }
+}
