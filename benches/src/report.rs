@@ -206,6 +206,11 @@ pub struct ThreadRow {
     pub per_s: f64,
     /// Beside one thread.
     pub speedup: f64,
+    /// Faults per second of so many threads with a pager that has one thread and no
+    /// network, and takes a page out for each that it puts in.
+    pub bare_per_s: f64,
+    /// Beside those of one thread.
+    pub bare_speedup: f64,
     /// What the process told, and its pager.
     pub run: Paged,
 }

@@ -133,7 +133,15 @@ pub fn latency(rows: &[LatencyRow]) -> Table {
 
 /// Threads.
 pub fn threads(rows: &[ThreadRow]) -> Table {
-    let heads = ["threads", "native", "paged", "speedup", "pager CPU"];
+    let heads = [
+        "threads",
+        "native",
+        "paged",
+        "speedup",
+        "pager CPU",
+        "bare faults",
+        "speedup",
+    ];
     let mut table = Table::new("Random reads per second at 50 % local", &heads);
     for row in rows {
         let pager = row.run.outcome.pager.unwrap_or_default();
@@ -143,6 +151,8 @@ pub fn threads(rows: &[ThreadRow]) -> Table {
             count(row.per_s),
             ratio(row.speedup),
             cpu(pager.pager_cpu_ns, row.run.outcome.ns),
+            count(row.bare_per_s),
+            ratio(row.bare_speedup),
         ]);
     }
     table
@@ -268,6 +278,8 @@ mod tests {
             native_per_s: 5e7,
             per_s: 1e5,
             speedup: 2.0,
+            bare_per_s: 2e5,
+            bare_speedup: 1.5,
             run: paged(),
         };
         assert!(threads(&[row]).to_string().contains("100k"));

@@ -16,16 +16,20 @@ use crate::histogram::Histogram;
 const PAGES: usize = 256;
 
 /// A mapping, given back when dropped.
-struct Mapped(Region);
+pub(super) struct Mapped(Region);
 
 impl Mapped {
-    fn new(pages: usize) -> Result<Mapped, Error> {
+    pub(super) fn new(pages: usize) -> Result<Mapped, Error> {
         let region = Region::new(pages * PAGE_SIZE);
         region.map(Mapped).map_err(|e| refused(e.raw_os_error()))
     }
 
+    pub(super) fn region(&self) -> &Region {
+        &self.0
+    }
+
     /// Writes a byte to a page.
-    fn touch(&self, page: usize) {
+    pub(super) fn touch(&self, page: usize) {
         let at = (self.0.start + page * PAGE_SIZE) as *mut u8;
         // SAFETY: within the mapping, which is readable and writable; other
         // threads only have the kernel fill absent pages of it.
@@ -39,7 +43,7 @@ impl Drop for Mapped {
     }
 }
 
-fn refused(code: i32) -> Error {
+pub(super) fn refused(code: i32) -> Error {
     Error::io("a bare userfaultfd")(std::io::Error::from_raw_os_error(code))
 }
 

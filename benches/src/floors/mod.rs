@@ -4,8 +4,10 @@ mod client;
 mod echo;
 mod fault;
 mod fill;
+mod threads;
 
 pub use client::Server;
+pub use threads::faults_per_second;
 
 use std::time::Duration;
 

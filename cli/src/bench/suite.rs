@@ -284,13 +284,18 @@ impl Suite {
             };
             let native = self.native(&what, &work(self.amount.native()))?;
             let run = self.paged(&what, &work(self.amount.pace), HALF)?;
+            let time = self.amount.floor;
+            let bare: f64 = self.runner.native(&Work::BareFaults { threads, time })?;
             let now = per_s(&run.outcome);
-            let first = self.report.threads.first().map_or(now, |row| row.per_s);
+            let first = self.report.threads.first();
+            let first = first.map_or((now, bare), |row| (row.per_s, row.bare_per_s));
             self.report.threads.push(ThreadRow {
                 threads,
                 native_per_s: per_s(&native),
                 per_s: now,
-                speedup: now / first,
+                speedup: now / first.0,
+                bare_per_s: bare,
+                bare_speedup: bare / first.1,
                 run,
             });
         }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use tmem_benches::floors::{Floors, Server};
+use tmem_benches::floors::{Floors, Server, faults_per_second};
 use tmem_benches::fresh::Fresh;
 use tmem_benches::memory::Memory;
 use tmem_benches::outcome::{Outcome, Pager};
@@ -25,6 +25,9 @@ pub(super) enum Work {
         secret_file: Option<PathBuf>,
         time: Duration,
     },
+    /// Faults of several threads with a pager that does nothing else; the answer is
+    /// how many in a second.
+    BareFaults { threads: usize, time: Duration },
     /// `/bin/true` with and without the library; the answer is two numbers.
     Start { count: usize, library: PathBuf },
     /// Memory used in an order.
@@ -108,6 +111,10 @@ pub(super) fn run(work: &Work) -> Result<String, String> {
             let floors = Floors::measure(&server, *time).map_err(|e| text(&e))?;
             serde_json::to_string(&floors)
         }
+        Work::BareFaults { threads, time } => {
+            let rate = faults_per_second(*threads, *time).map_err(|e| text(&e))?;
+            serde_json::to_string(&rate)
+        }
         Work::Start { count, library } => {
             let times = start(*count, library).map_err(|e| text(&e))?;
             serde_json::to_string(&times)
@@ -176,7 +183,9 @@ fn measure(work: &Work) -> Result<Outcome, tmem_benches::Error> {
             (span, Some(latency))
         }),
         // These have answers of another kind.
-        Work::Floors { .. } | Work::Start { .. } => Ok(Outcome::default()),
+        Work::Floors { .. } | Work::BareFaults { .. } | Work::Start { .. } => {
+            Ok(Outcome::default())
+        }
     }
 }
 
