@@ -12,7 +12,8 @@
 
 use super::apart::Still;
 use super::event::page;
-use super::fork::{CEDE, ring};
+use super::fork::CEDE;
+use super::question::{Question, Turn};
 use super::{EVICTED, Engine};
 use crate::maps;
 use crate::pages::State;
@@ -20,7 +21,7 @@ use crate::ranges::Ranges;
 use crate::sys::{mem, thread};
 use alloc::vec::Vec;
 use core::ops::Range;
-use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicU32, AtomicUsize};
 use rustix::io::Errno;
 use tmem_wire::PAGE_SIZE;
@@ -36,57 +37,38 @@ const DONE: u32 = 0;
 const WAIT: u32 = 1;
 const REFUSED: u32 = 2;
 
-/// Held by the thread that asks.
-static TAKEN: AtomicU32 = AtomicU32::new(0);
+static QUESTION: Question = Question::new(CEDE);
 static START: AtomicUsize = AtomicUsize::new(0);
 static LEN: AtomicUsize = AtomicUsize::new(0);
 /// How often zeros were looked for since it asked first.
 static ZEROS: AtomicU32 = AtomicU32::new(0);
-/// How often it was asked, and how often answered.
-static ASKED: AtomicU32 = AtomicU32::new(0);
-static ANSWERED: AtomicU32 = AtomicU32::new(0);
 static OUTCOME: AtomicU32 = AtomicU32::new(0);
 
-/// As long as this lives, memory that was ceded is not taken again. Signals are to be
-/// blocked: a handler that has memory ceded, too, would wait for its own thread.
-#[derive(Debug)]
-pub struct Ceded(());
-
-impl Drop for Ceded {
-    fn drop(&mut self) {
-        TAKEN.store(0, Release);
-        thread::wake_sleeper(&TAKEN);
-    }
-}
+/// As long as this lives, memory that was ceded is not taken again.
+pub struct Ceded(#[expect(dead_code, reason = "is dropped")] Turn<'static>);
 
 /// Has memory of the program's be tmem's no more, and all of it local; nothing where
 /// that cannot be, because pages are lost or there is no engine. Called by threads of
 /// the program.
 pub fn cede(range: &Range<usize>) -> Option<Ceded> {
-    while TAKEN.swap(1, AcqRel) != 0 {
-        thread::sleep_unless(&TAKEN, 1);
-    }
-    let ceded = Ceded(());
+    let turn = QUESTION.turn();
     START.store(range.start, Relaxed);
     LEN.store(range.len(), Relaxed);
     ZEROS.store(0, Relaxed);
-    loop {
-        let number = ASKED.fetch_add(1, AcqRel).wrapping_add(1);
-        let answered = || ANSWERED.load(Acquire) == number;
-        ring(CEDE, number, answered);
+    while turn.ask() {
         match OUTCOME.load(Relaxed) {
-            _ if !answered() => return None,
-            DONE => return Some(ceded),
+            DONE => return Some(Ceded(turn)),
             WAIT => thread::rest_us(NAP_US),
             _ => return None,
         }
     }
+    None
 }
 
 /// What was ceded, and is not registered by the program yet, as far as the engine
 /// knows.
 pub(super) fn under_way() -> Option<Range<usize>> {
-    (TAKEN.load(Acquire) != 0).then(asked_for)
+    QUESTION.is_taken().then(asked_for)
 }
 
 fn asked_for() -> Range<usize> {
@@ -96,19 +78,13 @@ fn asked_for() -> Range<usize> {
 
 /// In a process that was just forked: whoever was asking is not there.
 pub(super) fn begin_anew() {
-    TAKEN.store(0, Release);
-    ANSWERED.store(ASKED.load(Acquire), Release);
+    QUESTION.begin_anew();
 }
 
 impl Engine {
     /// Answers who asks.
     pub(super) fn answer_cede(&mut self) {
-        let asked = ASKED.load(Acquire);
-        if ANSWERED.load(Relaxed) == asked {
-            return;
-        }
-        OUTCOME.store(self.cede(&asked_for()), Relaxed);
-        ANSWERED.store(asked, Release);
+        QUESTION.answer(|| OUTCOME.store(self.cede(&asked_for()), Relaxed));
     }
 
     fn cede(&mut self, range: &Range<usize>) -> u32 {

@@ -1,32 +1,26 @@
 //! Tells threads of the program which of their pages there are (`mincore`): those
 //! that are elsewhere, which the kernel takes for absent, are as good as there.
 //!
-//! A thread writes down of which pages it wants to know, touches a page of
-//! the doorbell, and sleeps until the engine has answered. What the engine says
-//! is of one moment: between two looks at the kernel's answer and at the engine's
-//! a page might be in neither. It counts what is present as well.
+//! What the engine says is of one moment: between two looks at the kernel's answer
+//! and at the engine's a page might be in neither. It counts what is present as well.
 
 use super::Engine;
 use super::event::page;
-use super::fork::{LOOK, ring};
+use super::fork::LOOK;
+use super::question::Question;
 use crate::pages::State;
-use crate::sys::thread;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicU32, AtomicU64};
 use tmem_wire::PAGE_SIZE;
 
 /// Pages that are asked for at a time.
 const MOST: usize = 4096;
 
-/// Held by the thread that asks.
-static TAKEN: AtomicU32 = AtomicU32::new(0);
+static QUESTION: Question = Question::new(LOOK);
 /// The first page asked for, and how many from there on.
 static FIRST: AtomicU64 = AtomicU64::new(0);
 static COUNT: AtomicU32 = AtomicU32::new(0);
-/// How often it was asked, and how often answered.
-static ASKED: AtomicU32 = AtomicU32::new(0);
-static ANSWERED: AtomicU32 = AtomicU32::new(0);
 /// A bit for each page that there is.
 static ANSWER: [AtomicU64; MOST / 64] = [const { AtomicU64::new(0) }; MOST / 64];
 
@@ -36,21 +30,16 @@ static ANSWER: [AtomicU64; MOST / 64] = [const { AtomicU64::new(0) }; MOST / 64]
 pub fn pages_there(start: usize, pages: usize, mut there: impl FnMut(usize)) {
     for from in (0..pages).step_by(MOST) {
         let count = MOST.min(pages - from);
-        while TAKEN.swap(1, AcqRel) != 0 {
-            thread::sleep_unless(&TAKEN, 1);
-        }
+        let turn = QUESTION.turn();
         FIRST.store(page(start) + from as u64, Relaxed);
         COUNT.store(count as u32, Relaxed);
-        let number = ASKED.fetch_add(1, AcqRel).wrapping_add(1);
-        let answered = || ANSWERED.load(Acquire) == number;
-        ring(LOOK, number, answered);
         // Without an engine there is nothing to add.
-        let found: [u64; MOST / 64] = core::array::from_fn(|w| match answered() {
+        let answered = turn.ask();
+        let found: [u64; MOST / 64] = core::array::from_fn(|w| match answered {
             true => ANSWER[w].load(Relaxed),
             false => 0,
         });
-        TAKEN.store(0, Release);
-        thread::wake_sleeper(&TAKEN);
+        drop(turn);
         (0..count)
             .filter(|at| found[at / 64] >> (at % 64) & 1 != 0)
             .for_each(|at| there(from + at));
@@ -59,17 +48,16 @@ pub fn pages_there(start: usize, pages: usize, mut there: impl FnMut(usize)) {
 
 /// In a process that was just forked: whoever was asking is not there.
 pub(super) fn begin_anew() {
-    TAKEN.store(0, Release);
-    ANSWERED.store(ASKED.load(Acquire), Release);
+    QUESTION.begin_anew();
 }
 
 impl Engine {
     /// Answers who asks.
     pub(super) fn answer_looks(&mut self) {
-        let asked = ASKED.load(Acquire);
-        if ANSWERED.load(Relaxed) == asked {
-            return;
-        }
+        QUESTION.answer(|| self.look());
+    }
+
+    fn look(&self) {
         let (first, count) = (FIRST.load(Relaxed), COUNT.load(Relaxed) as usize);
         let mut bits = [0u64; MOST / 64];
         let mut set = |at: usize| bits[at / 64] |= 1 << (at % 64);
@@ -90,6 +78,5 @@ impl Engine {
         for (word, bits) in ANSWER.iter().zip(bits) {
             word.store(bits, Relaxed);
         }
-        ANSWERED.store(asked, Release);
     }
 }

@@ -25,6 +25,7 @@
 //! | `thaw` | uses slabs again that are not shared any more |
 //! | `look` | what threads of the program are told of which pages there are |
 //! | `cede` | gives up memory that the program registers with a userfaultfd of its own |
+//! | `question` | what threads of the program ask it, and wait for the answer |
 //! | `asks` | what threads of the program ask for of ranges of memory |
 //! | `room` | has threads that map memory wait where there is no room |
 //! | `tcb` | keeps thread control blocks in memory |
@@ -59,6 +60,7 @@ mod moves;
 mod ops;
 mod pace;
 mod place;
+mod question;
 pub mod room;
 mod servers;
 mod start;
