@@ -14,6 +14,7 @@ extern crate std;
 mod atomic {
     pub(crate) use core::sync::atomic::{AtomicU32, Ordering};
 }
+mod digest;
 pub mod engine;
 pub mod family;
 mod frames;

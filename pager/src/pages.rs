@@ -36,7 +36,7 @@ pub(crate) struct Page {
     pub(crate) state: State,
     /// Where a server has what `hash` is the hash of.
     pub(crate) slot: Option<Slot>,
-    /// XXH3 of what was sent last.
+    /// The [`crate::digest`] of what was sent last.
     pub(crate) hash: u64,
     /// In a resident queue.
     pub(crate) queued: bool,

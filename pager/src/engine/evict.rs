@@ -2,6 +2,7 @@
 
 use super::fault::{addr, sure};
 use super::{Again, Engine};
+use crate::digest;
 use crate::net::Lane;
 use crate::pages::State;
 use crate::pool::{BLOCK, Kind};
@@ -10,7 +11,6 @@ use crate::sys::{mem, now_ns};
 use core::sync::atomic::Ordering::Relaxed;
 use rustix::io::Errno;
 use tmem_wire::PAGE_SIZE;
-use twox_hash::XxHash3_64;
 
 /// The slow clock of evictions goes on each time that so large a share of what
 /// is resident was evicted.
@@ -112,9 +112,13 @@ impl Engine {
             // memory: the kernel refuses while a change of the address space
             // has not been read, so what moves is what this engine thinks.
             let len = got * PAGE_SIZE;
+            mem::prefetch(from);
             let t = sure(self.uffd.move_to_holes(&self.proc, to, from, len));
             let moved = t.done / PAGE_SIZE;
             for i in 0..moved {
+                if i + 1 < moved {
+                    mem::prefetch(to + (i + 1) * PAGE_SIZE);
+                }
                 self.settle(page + (done + i) as u64, frame + i as u32);
             }
             left += moved;
@@ -208,7 +212,7 @@ impl Engine {
             self.pool.put(frame, Kind::Free, 0);
             return;
         }
-        let hash = XxHash3_64::oneshot(bytes);
+        let hash = digest::of(bytes);
         let keep = self.keeps(page, frame);
         let clean = entry.slot.is_some() && !entry.unsure && hash == entry.hash;
         // From here on only what is in the frame passes for the page: should a

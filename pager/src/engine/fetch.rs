@@ -4,6 +4,7 @@
 use super::fault::{Fault, Stop};
 use super::ops::{Op, Read};
 use super::{Again, ERROR, Engine};
+use crate::digest;
 use crate::net::{At, Lane, RequestError};
 use crate::pages::{Page, State};
 use crate::pool::Kind;
@@ -12,7 +13,6 @@ use crate::sys::{mem, now_ns};
 use alloc::format;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
-use twox_hash::XxHash3_64;
 
 /// The most pages of one read ahead: the first can be used while the others
 /// are still on their way.
@@ -218,7 +218,7 @@ impl Engine {
             let entry = self.pages.get(page);
             // SAFETY: the read has ended, and nobody else knows the frame.
             let bytes = unsafe { mem::page(self.pool.addr(frame)) };
-            if XxHash3_64::oneshot(bytes) != entry.hash {
+            if digest::of(bytes) != entry.hash {
                 wrong += 1;
                 self.lose(page, frame);
                 continue;

@@ -268,6 +268,9 @@ impl Engine {
         uffd: Uffd,
         kin: Kin,
     ) -> Result<Engine, rustix::io::Errno> {
+        if settings.inherit.is_none() {
+            crate::digest::draw_key();
+        }
         let budget = super::storm::budget(&settings, settings.budget);
         let pool = Pool::new(budget.frames())?;
         let probe = Region::new(PAGE_SIZE)?;

@@ -1,0 +1,278 @@
+//! The digest of a page: by it the engine knows whether a page was changed since a
+//! server got it, and whether a server gives back what it was given.
+//!
+//! A wrong answer would be wrong data, so the digest is a universal hash with a key
+//! that each program draws: two pages have the same digest with a probability of 2^-64
+//! over the choice of the key, whatever is in them, also if somebody who does not know
+//! the key chose them to be alike. It is a sum of products of pairs of words in the
+//! field of 2^64 elements, which carry-less multiplications make quick (Lemire and
+//! Kaser, "Faster 64-bit universal hashing using carry-less multiplications", Journal
+//! of Cryptographic Engineering, 2016). Processors without these have products of
+//! integers: see [`by_integers`].
+//!
+//! A forked child has its parent's key, and with it all digests that the parent's will
+//! names.
+
+use crate::sys::now_ns;
+use core::arch::x86_64::{
+    __m128i, _mm_clmulepi64_si128, _mm_cvtsi128_si64, _mm_loadu_si128, _mm_set_epi64x,
+    _mm_setzero_si128, _mm_xor_si128, _mm512_castsi512_si128, _mm512_clmulepi64_epi128,
+    _mm512_extracti32x4_epi32, _mm512_loadu_si512, _mm512_setzero_si512, _mm512_xor_si512,
+};
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::Ordering::Relaxed;
+use rustix::rand::{GetRandomFlags, getrandom};
+use tmem_wire::PAGE_SIZE;
+
+/// Words of a page.
+const WORDS: usize = PAGE_SIZE / 8;
+/// x^64 = x^4 + x^3 + x + 1 in the field.
+const FOLD: i64 = 0x1b;
+/// Sums that are added up at the same time.
+const LANES: usize = 4;
+
+/// Words that the kernel gives whole or not at all.
+const AT_ONCE: usize = 32;
+
+/// The key's words, and twice as many where integers are multiplied.
+type Key = [u64; 2 * WORDS];
+
+/// Atomics that do not straddle cache lines when many are read together.
+#[repr(align(64))]
+struct Aligned([AtomicU64; 2 * WORDS]);
+
+/// The key. An engine draws it before there are digests.
+static KEY: Aligned = Aligned([const { AtomicU64::new(0) }; 2 * WORDS]);
+/// How digests are made here.
+static WAY: AtomicU64 = AtomicU64::new(INTEGERS);
+
+const INTEGERS: u64 = 0;
+const NARROW: u64 = 1;
+const WIDE: u64 = 2;
+
+/// Draws a key. Whatever was digested before is not to be compared any more.
+pub(crate) fn draw_key() {
+    // Without the kernel's random numbers the digest is as good as any other hash.
+    let mut state = now_ns();
+    for words in KEY.0.chunks(AT_ONCE) {
+        let mut bytes = [0u8; AT_ONCE * 8];
+        let drawn = getrandom(&mut bytes[..], GetRandomFlags::NONBLOCK);
+        let whole = drawn.is_ok_and(|n| n == bytes.len());
+        for (word, bytes) in words.iter().zip(bytes.as_chunks::<8>().0) {
+            let random = u64::from_le_bytes(*bytes);
+            word.store(if whole { random } else { mixed(&mut state) }, Relaxed);
+        }
+    }
+    WAY.store(best_way(), Relaxed);
+}
+
+/// The next number of SplitMix64 (Steele et al., OOPSLA 2014).
+fn mixed(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// What this processor can do.
+fn best_way() -> u64 {
+    // The standard library does nothing here but ask the processor.
+    extern crate std;
+    let narrow = std::is_x86_feature_detected!("pclmulqdq");
+    let wide =
+        std::is_x86_feature_detected!("vpclmulqdq") && std::is_x86_feature_detected!("avx512f");
+    match (narrow, wide) {
+        (true, true) => WIDE,
+        (true, false) => NARROW,
+        _ => INTEGERS,
+    }
+}
+
+/// The digest of a page, with the key that was drawn.
+pub(crate) fn of(page: &[u8; PAGE_SIZE]) -> u64 {
+    // SAFETY: atomics are laid out as what they hold, and nobody writes to these while
+    // the engine, whose thread draws the key, makes digests.
+    let key = unsafe { &*(&raw const KEY.0).cast::<Key>() };
+    match WAY.load(Relaxed) {
+        // SAFETY: the processor was asked.
+        WIDE => unsafe { wide(key, page) },
+        // SAFETY: the processor was asked.
+        NARROW => unsafe { narrow(key, page) },
+        _ => by_integers(key, page),
+    }
+}
+
+/// Four pairs of words at a time.
+#[target_feature(enable = "avx512f,pclmulqdq,vpclmulqdq")]
+fn wide(key: &Key, page: &[u8; PAGE_SIZE]) -> u64 {
+    let mut sums = [_mm512_setzero_si512(); LANES];
+    let parts = page.as_chunks::<{ LANES * 64 }>().0.iter();
+    for (part, key) in parts.zip(key.as_chunks::<{ LANES * 8 }>().0) {
+        let both = part.as_chunks::<64>().0.iter().zip(key.as_chunks::<8>().0);
+        for (sum, (words, key)) in sums.iter_mut().zip(both) {
+            // SAFETY: 64 bytes each.
+            let (words, key) = unsafe {
+                let (words, key) = (words.as_ptr().cast(), key.as_ptr().cast());
+                (_mm512_loadu_si512(words), _mm512_loadu_si512(key))
+            };
+            let both = _mm512_xor_si512(words, key);
+            *sum = _mm512_xor_si512(*sum, _mm512_clmulepi64_epi128::<0x10>(both, both));
+        }
+    }
+    let mut all = _mm512_setzero_si512();
+    for sum in sums {
+        all = _mm512_xor_si512(all, sum);
+    }
+    let mut sum = _mm512_castsi512_si128(all);
+    for part in [
+        _mm512_extracti32x4_epi32::<1>(all),
+        _mm512_extracti32x4_epi32::<2>(all),
+        _mm512_extracti32x4_epi32::<3>(all),
+    ] {
+        sum = _mm_xor_si128(sum, part);
+    }
+    reduced(sum)
+}
+
+/// A pair of words at a time.
+#[target_feature(enable = "pclmulqdq")]
+fn narrow(key: &Key, page: &[u8; PAGE_SIZE]) -> u64 {
+    let mut sums = [_mm_setzero_si128(); LANES];
+    let parts = page.as_chunks::<{ LANES * 16 }>().0.iter();
+    for (part, key) in parts.zip(key.as_chunks::<{ LANES * 2 }>().0) {
+        let both = part.as_chunks::<16>().0.iter().zip(key.as_chunks::<2>().0);
+        for (sum, (words, key)) in sums.iter_mut().zip(both) {
+            // SAFETY: 16 bytes each.
+            let (words, key) = unsafe {
+                let (words, key) = (words.as_ptr().cast(), key.as_ptr().cast());
+                (_mm_loadu_si128(words), _mm_loadu_si128(key))
+            };
+            let both = _mm_xor_si128(words, key);
+            *sum = _mm_xor_si128(*sum, _mm_clmulepi64_si128::<0x10>(both, both));
+        }
+    }
+    let mut all = _mm_setzero_si128();
+    for sum in sums {
+        all = _mm_xor_si128(all, sum);
+    }
+    reduced(all)
+}
+
+/// A polynomial as an element of the field.
+#[target_feature(enable = "pclmulqdq")]
+fn reduced(sum: __m128i) -> u64 {
+    let fold = _mm_set_epi64x(0, FOLD);
+    let once = _mm_clmulepi64_si128::<0x01>(sum, fold);
+    // What stands above the 64 bits again is less than the polynomial itself.
+    let twice = _mm_clmulepi64_si128::<0x01>(once, fold);
+    let all = _mm_xor_si128(sum, _mm_xor_si128(once, twice));
+    _mm_cvtsi128_si64(all).cast_unsigned()
+}
+
+/// The sum of the words, each by a number of 128 bits, without its lower half: as
+/// good, and slower ("Multilinear" in Lemire and Kaser, "Strongly universal string
+/// hashing is fast", The Computer Journal, 2014).
+fn by_integers(key: &Key, page: &[u8; PAGE_SIZE]) -> u64 {
+    let words = page.as_chunks::<8>().0.iter();
+    let sum = words
+        .zip(key.as_chunks::<2>().0)
+        .fold(0u128, |sum, (word, key)| {
+            let factor = u128::from(key[0]) | u128::from(key[1]) << 64;
+            sum.wrapping_add(factor.wrapping_mul(u64::from_le_bytes(*word).into()))
+        });
+    (sum >> 64) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::boxed::Box;
+    use std::vec::Vec;
+
+    /// A product in the field, bit by bit.
+    fn product(mut a: u64, b: u64) -> u64 {
+        let mut sum = 0;
+        for bit in 0..64 {
+            if b >> bit & 1 != 0 {
+                sum ^= a;
+            }
+            let carry = a >> 63;
+            a = (a << 1) ^ (carry * FOLD.cast_unsigned());
+        }
+        sum
+    }
+
+    fn by_definition(key: &Key, page: &[u8; PAGE_SIZE]) -> u64 {
+        let words: Vec<u64> = page
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .zip(key)
+            .map(|(word, key)| u64::from_le_bytes(*word) ^ key)
+            .collect();
+        let pairs = words.as_chunks::<2>().0;
+        pairs.iter().fold(0, |sum, [a, b]| sum ^ product(*a, *b))
+    }
+
+    fn numbers(mut seed: u64) -> Box<Key> {
+        Box::new(core::array::from_fn(|_| mixed(&mut seed)))
+    }
+
+    /// All ways that this processor has.
+    fn ways(key: &Key, page: &[u8; PAGE_SIZE]) -> Vec<u64> {
+        let mut all = std::vec![by_integers(key, page)];
+        if best_way() >= NARROW {
+            // SAFETY: the processor was asked.
+            all.push(unsafe { narrow(key, page) });
+        }
+        if best_way() >= WIDE {
+            // SAFETY: the processor was asked.
+            all.push(unsafe { wide(key, page) });
+        }
+        all
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_sum_of_products_in_the_field(key: u64, page: u64) {
+            let (key, numbers) = (numbers(key), numbers(page));
+            let mut page = [0; PAGE_SIZE];
+            for (bytes, number) in page.as_chunks_mut().0.iter_mut().zip(*numbers) {
+                *bytes = number.to_le_bytes();
+            }
+            let all = ways(&key, &page);
+            prop_assert!(all[1..].iter().all(|d| *d == by_definition(&key, &page)));
+        }
+
+        #[test]
+        fn whatever_changes_a_page_changes_its_digest(
+            key: u64, byte: u8, at in 0..PAGE_SIZE, bits in 1..=255u8, other in 0..WORDS,
+        ) {
+            let key = numbers(key);
+            let page = [byte; PAGE_SIZE];
+            let mut changed = page;
+            changed[at] ^= bits;
+            let (one, two) = (ways(&key, &page), ways(&key, &changed));
+            prop_assert!(one.iter().zip(&two).all(|(a, b)| a != b));
+            // The same change elsewhere is another one.
+            if other != at / 8 {
+                let mut moved = page;
+                moved[other * 8 + at % 8] ^= bits;
+                let three = ways(&key, &moved);
+                prop_assert!(two.iter().zip(&three).all(|(a, b)| a != b));
+            }
+        }
+    }
+
+    #[test]
+    fn each_key_gives_other_digests() {
+        let page = [7; PAGE_SIZE];
+        draw_key();
+        let one = of(&page);
+        assert_eq!(one, of(&page));
+        draw_key();
+        assert_ne!(one, of(&page));
+    }
+}
