@@ -43,19 +43,16 @@ impl Drop for Mapped {
     }
 }
 
-pub(super) fn refused(code: i32) -> Error {
+fn refused(code: i32) -> Error {
     Error::io("a bare userfaultfd")(std::io::Error::from_raw_os_error(code))
 }
 
-/// Touches absent pages for about `time`, each of which a thread that waits
-/// for faults puts there.
-pub(super) fn faults(time: Duration) -> Result<Times, Error> {
+/// Has faults in a mapping reported, and what waits for them.
+pub(super) fn watch(mapped: &Mapped) -> Result<(Uffd, Waiter), Error> {
     let uffd = Uffd::open(0).map_err(Error::Userfaultfd)?;
-    // One page more, which is touched at the end only.
-    let (region, source) = (Mapped::new(PAGES + 1)?, Mapped::new(1)?);
-    source.touch(0);
-    uffd.register(region.0.start, region.0.len, REGISTER_MISSING)
-        .map_err(|e| refused(e.raw_os_error()))?;
+    let Region { start, len } = mapped.0;
+    let registered = uffd.register(start, len, REGISTER_MISSING);
+    registered.map_err(|e| refused(e.raw_os_error()))?;
     let mut waiter = Waiter::new().map_err(|e| refused(e.raw_os_error()))?;
     let interest = Interest {
         fd: uffd.raw(),
@@ -64,6 +61,16 @@ pub(super) fn faults(time: Duration) -> Result<Times, Error> {
     };
     let watched = waiter.watch(&[interest]);
     watched.map_err(|e| refused(e.raw_os_error()))?;
+    Ok((uffd, waiter))
+}
+
+/// Touches absent pages for about `time`, each of which a thread that waits
+/// for faults puts there.
+pub(super) fn faults(time: Duration) -> Result<Times, Error> {
+    // One page more, which is touched at the end only.
+    let (region, source) = (Mapped::new(PAGES + 1)?, Mapped::new(1)?);
+    source.touch(0);
+    let (uffd, waiter) = watch(&region)?;
     let last = region.0.start + PAGES * PAGE_SIZE;
     std::thread::scope(|scope| {
         let handler = scope.spawn(|| handle(&uffd, waiter, source.0.start, last));

@@ -5,12 +5,12 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tmem_pager::sys::uffd::{Msg, REGISTER_MISSING, RawMsg, Uffd};
-use tmem_pager::sys::wait::{Interest, Waiter};
+use tmem_pager::sys::uffd::{Msg, RawMsg, Uffd};
+use tmem_pager::sys::wait::Waiter;
 use tmem_wire::PAGE_SIZE;
 
 use super::OneCpu;
-use super::fault::{Mapped, refused};
+use super::fault::{Mapped, watch};
 use crate::Error;
 
 /// Pages that each thread goes round in, and how many of them are there at a time.
@@ -33,21 +33,11 @@ pub fn faults_per_second(threads: usize, time: Duration) -> Result<f64, Error> {
 /// # Errors
 /// Where there is no userfaultfd for this user, or the kernel refuses something.
 fn measured(threads: usize, time: Duration) -> Result<f64, Error> {
-    let uffd = Uffd::open(0).map_err(Error::Userfaultfd)?;
     // One page more, which is touched at the end only.
     let (region, source) = (Mapped::new(threads * PAGES + 1)?, Mapped::new(1)?);
     source.touch(0);
+    let (uffd, waiter) = watch(&region)?;
     let whole = region.region();
-    uffd.register(whole.start, whole.len, REGISTER_MISSING)
-        .map_err(|e| refused(e.raw_os_error()))?;
-    let mut waiter = Waiter::new().map_err(|e| refused(e.raw_os_error()))?;
-    let interest = Interest {
-        fd: uffd.raw(),
-        serial: 1,
-        write: false,
-    };
-    let watched = waiter.watch(&[interest]);
-    watched.map_err(|e| refused(e.raw_os_error()))?;
     let last = whole.start + threads * PAGES * PAGE_SIZE;
     let (stop, touched) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
