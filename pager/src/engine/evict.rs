@@ -116,10 +116,8 @@ impl Engine {
             let t = sure(self.uffd.move_to_holes(&self.proc, to, from, len));
             let moved = t.done / PAGE_SIZE;
             for i in 0..moved {
-                if i + 1 < moved {
-                    mem::prefetch(to + (i + 1) * PAGE_SIZE);
-                }
-                self.settle(page + (done + i) as u64, frame + i as u32);
+                let next = (i + 1 < moved).then(|| to + (i + 1) * PAGE_SIZE);
+                self.settle(page + (done + i) as u64, frame + i as u32, next);
             }
             left += moved;
             (moved as u32..got as u32).for_each(|i| self.pool.put(frame + i, Kind::Hole, 0));
@@ -193,8 +191,9 @@ impl Engine {
         asked.is_err() || !held.is_empty()
     }
 
-    /// An evicted page is in a frame: what is to become of it?
-    pub(super) fn settle(&mut self, page: u64, frame: u32) {
+    /// An evicted page is in a frame: what is to become of it? `next` is the address of
+    /// that which is settled next, if it is known.
+    pub(super) fn settle(&mut self, page: u64, frame: u32, next: Option<usize>) {
         self.figures.evicted_pages.fetch_add(1, Relaxed);
         self.growth.known -= 1;
         self.tick();
@@ -212,7 +211,7 @@ impl Engine {
             self.pool.put(frame, Kind::Free, 0);
             return;
         }
-        let hash = digest::of(bytes);
+        let hash = digest::of(bytes, next);
         let keep = self.keeps(page, frame);
         let clean = entry.slot.is_some() && !entry.unsure && hash == entry.hash;
         // From here on only what is in the frame passes for the page: should a

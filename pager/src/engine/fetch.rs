@@ -218,7 +218,7 @@ impl Engine {
             let entry = self.pages.get(page);
             // SAFETY: the read has ended, and nobody else knows the frame.
             let bytes = unsafe { mem::page(self.pool.addr(frame)) };
-            if digest::of(bytes) != entry.hash {
+            if digest::of(bytes, None) != entry.hash {
                 wrong += 1;
                 self.lose(page, frame);
                 continue;

@@ -210,7 +210,7 @@ impl Engine {
                 // Who writes to it before this comes by a fault.
                 let _ = self.uffd.unprotect(addr(number), PAGE_SIZE);
             } else {
-                self.settle(number, frame);
+                self.settle(number, frame, None);
                 left += 1;
             }
         }

@@ -177,14 +177,20 @@ pub unsafe fn page<'a>(at: usize) -> &'a [u8; PAGE_SIZE] {
     unsafe { &*(at as *const [u8; PAGE_SIZE]) }
 }
 
-/// Has the processor bring the page at an address into its cache, without waiting for
+/// Bytes that a cache holds together.
+pub const LINE: usize = 64;
+
+/// Has the processor bring the line at an address into its cache, without waiting for
 /// it. Nothing comes of an address where nothing is mapped.
-pub fn prefetch(at: usize) {
+pub fn prefetch_line(at: usize) {
     use core::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-    for line in (at..at + PAGE_SIZE).step_by(64) {
-        // SAFETY: no access, which could fail.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line as *const i8) };
-    }
+    // SAFETY: no access, which could fail.
+    unsafe { _mm_prefetch::<_MM_HINT_T1>(at as *const i8) };
+}
+
+/// The same for a page.
+pub fn prefetch(at: usize) {
+    (at..at + PAGE_SIZE).step_by(LINE).for_each(prefetch_line);
 }
 
 /// Fills a page of the frame pool with zeros.
