@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | `Hole` | none | the destination of the next eviction |
 //! | `Free` | yes | nothing of value: received into, then moved into the program |
-//! | `Standby` | yes | an evicted page that a server has; the oldest become `Free` |
+//! | `Standby` | yes | an evicted page that a server has; some become `Free` |
 //! | `Writing` | yes | an evicted page on its way to a server |
 //! | `Unplaced` | yes | an evicted page that waits for a slot |
 //! | `Fetching` | maybe | a page on its way from a server |
@@ -182,6 +182,13 @@ impl Pool {
         (self.oldest != NONE).then(|| (self.oldest, self.page(self.oldest)))
     }
 
+    /// All that rest, with their frames: who rests since the shortest time comes first.
+    pub(crate) fn newest_first(&self) -> impl Iterator<Item = (u32, u64)> {
+        let some = |frame: u32| (frame != NONE).then_some(frame);
+        let older = move |frame: &u32| some(self.frames[*frame as usize].older);
+        core::iter::successors(some(self.newest), older).map(|frame| (frame, self.page(frame)))
+    }
+
     fn link(&mut self, frame: u32) {
         let newest = self.newest;
         let f = &mut self.frames[frame as usize];
@@ -230,5 +237,8 @@ mod tests {
         pool.put(first + 3, Kind::Standby, 103);
         assert_eq!(pool.oldest(), Some((first + 3, 103)));
         assert_eq!((pool.free(), pool.standby(), pool.populated()), (2, 1, 3));
+        pool.put(first, Kind::Standby, 100);
+        let all: std::vec::Vec<_> = pool.newest_first().collect();
+        assert_eq!(all, [(first, 100), (first + 3, 103)]);
     }
 }

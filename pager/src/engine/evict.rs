@@ -245,7 +245,7 @@ impl Engine {
     /// asks a server.
     pub(super) fn reclaim(&mut self, n: usize) {
         for _ in 0..n {
-            let Some((frame, page)) = self.pool.oldest() else {
+            let Some((frame, page)) = self.least_wanted() else {
                 return;
             };
             self.pages.update(page, |p| {
@@ -254,6 +254,20 @@ impl Engine {
             });
             self.pool.put(frame, Kind::Free, 0);
         }
+    }
+
+    /// Of the pages on standby that to give up next, and its frame. While pages stream,
+    /// what has just left is as unlikely to be asked for soon as any other, and its frame
+    /// is still in the processor's cache. What was left out of the program to be noticed
+    /// when the stream comes there is wanted.
+    fn least_wanted(&self) -> Option<(u32, u64)> {
+        let is_left_out = |page: u64| self.pages.get(page).ahead;
+        let mut newest = self.pool.newest_first();
+        let found = match self.pace.streams() {
+            true => newest.find(|(_, page)| !is_left_out(*page)),
+            false => None,
+        };
+        found.or_else(|| self.pool.oldest())
     }
 
     /// Gives the memory of `n` free frames back to the kernel.

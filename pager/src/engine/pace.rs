@@ -35,6 +35,8 @@ pub(super) struct Pace {
     /// The one that it keeps to.
     cpu: Option<u32>,
     look_ns: u64,
+    /// Pages stream.
+    streams: bool,
     faults: u64,
     pages: u64,
     /// How to wait for answers.
@@ -99,6 +101,11 @@ impl Pace {
         self.crowd.is_one
     }
 
+    /// Whether pages stream.
+    pub(super) fn streams(&self) -> bool {
+        self.streams
+    }
+
     /// The processor that the engine keeps to.
     pub(super) fn cpu(&self) -> Option<u32> {
         self.cpu
@@ -136,6 +143,7 @@ impl Engine {
         let few = pages - pace.pages < (faults - pace.faults) * STREAMING;
         (pace.faults, pace.pages) = (faults, pages);
         let cpu = if few { self.proc.cpu_of(tid) } else { None };
+        pace.streams = !few;
         let stable = cpu == pace.cpu;
         pace.look_ns = now + if stable { STABLE_LOOK_NS } else { LOOK_NS };
         self.pace.run_on(cpu);
