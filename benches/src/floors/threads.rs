@@ -21,7 +21,7 @@ const RESIDENT: usize = 256;
 /// `time`: on all processors or on one, whichever is quicker.
 ///
 /// # Errors
-/// As where they are measured.
+/// Where there is no userfaultfd for this user, or the kernel refuses something.
 pub fn faults_per_second(threads: usize, time: Duration) -> Result<f64, Error> {
     let spread = measured(threads, time)?;
     let one_cpu = OneCpu::pin();
@@ -30,8 +30,7 @@ pub fn faults_per_second(threads: usize, time: Duration) -> Result<f64, Error> {
     Ok(spread.max(together))
 }
 
-/// # Errors
-/// Where there is no userfaultfd for this user, or the kernel refuses something.
+/// The same, wherever the threads may run.
 fn measured(threads: usize, time: Duration) -> Result<f64, Error> {
     // One page more, which is touched at the end only.
     let (region, source) = (Mapped::new(threads * PAGES + 1)?, Mapped::new(1)?);
