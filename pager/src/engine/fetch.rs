@@ -18,8 +18,8 @@ use core::sync::atomic::Ordering::Relaxed;
 /// are still on their way.
 const READ_AHEAD: usize = 64;
 
-/// No more than a share of one in so many of the program's memory is fetched ahead
-/// at a time.
+/// No more than a share of one in so many of what the program has in memory, and may
+/// leave it, is fetched ahead at a time.
 const SHARE: usize = 32;
 
 /// How old an eviction may be, on its slow clock, for a page that is asked for
@@ -134,7 +134,10 @@ impl Engine {
 
     /// The most pages that are fetched ahead of a thread at a time.
     pub(super) fn most_ahead(&self) -> usize {
-        (self.budget.target / SHARE).min(crate::prefetch::LARGEST as usize)
+        let target = self.budget.target;
+        // Not of the budget: the most of a small one may be taken by what does not leave.
+        let may_have = self.queue.pages() as usize + target.saturating_sub(self.resident());
+        (may_have.min(target) / SHARE).min(crate::prefetch::LARGEST as usize)
     }
 
     /// Asks for a run of slots, for as many of them as there are frames; whether
