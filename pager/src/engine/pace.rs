@@ -18,6 +18,8 @@ const LOOK_NS: u64 = 2_000_000;
 const STABLE_LOOK_NS: u64 = 8_000_000;
 /// Fewer pages for each fault than this, and the program is one that waits.
 const STREAMING: u64 = 8;
+/// With less than one fault in so long it waits for little.
+const OFTEN_NS: u64 = 200_000;
 
 /// Of so many faults, one in so many that comes from another thread than the one
 /// before it tells that several threads ask for pages.
@@ -35,6 +37,7 @@ pub(super) struct Pace {
     /// The one that it keeps to.
     cpu: Option<u32>,
     look_ns: u64,
+    looked_ns: u64,
     /// Pages stream.
     streams: bool,
     faults: u64,
@@ -44,8 +47,8 @@ pub(super) struct Pace {
     waiting: Option<Waiting>,
     /// When the last demand read was sent.
     asked_ns: u64,
-    /// Faults there were at the last sample, and samples since a look.
-    sampled_faults: u64,
+    /// Faults and evictions there were at the last sample, and samples since a look.
+    sampled_work: u64,
     samples: u32,
     crowd: Crowd,
 }
@@ -140,9 +143,11 @@ impl Engine {
         let faults = figures.faults.load(Relaxed);
         let pages = figures.fetched_pages.load(Relaxed) + figures.zero_fills.load(Relaxed);
         let pace = &mut self.pace;
-        let few = pages - pace.pages < (faults - pace.faults) * STREAMING;
-        (pace.faults, pace.pages) = (faults, pages);
-        let cpu = if few { self.proc.cpu_of(tid) } else { None };
+        let asked = faults - pace.faults;
+        let few = pages - pace.pages < asked * STREAMING;
+        let often = now.saturating_sub(pace.looked_ns) < asked * OFTEN_NS;
+        (pace.faults, pace.pages, pace.looked_ns) = (faults, pages, now);
+        let cpu = if few && often { self.proc.cpu_of(tid) } else { None };
         pace.streams = !few;
         let stable = cpu == pace.cpu;
         pace.look_ns = now + if stable { STABLE_LOOK_NS } else { LOOK_NS };
@@ -153,10 +158,11 @@ impl Engine {
     /// timer. A processor that sleeps may take its time to hear of one, the more
     /// so when it is a virtual one; the program's does not sleep.
     pub(super) fn stay_near(&mut self) {
-        let faults = self.figures.faults.load(Relaxed);
-        let quiet = core::mem::replace(&mut self.pace.sampled_faults, faults) == faults;
+        let figures = self.figures;
+        let work = figures.faults.load(Relaxed) + figures.evicted_pages.load(Relaxed);
+        let quiet = core::mem::replace(&mut self.pace.sampled_work, work) == work;
         self.pace.samples += 1;
-        if quiet && self.pace.samples.is_multiple_of(SAMPLES) {
+        if quiet && self.remote == 0 && self.pace.samples.is_multiple_of(SAMPLES) {
             let cpu = self.proc.cpu_of(thread::leader());
             self.pace.run_on(cpu);
         }
