@@ -8,6 +8,7 @@ use crate::pages::State;
 use crate::pool::{BLOCK, Kind};
 use crate::queue::Place;
 use crate::sys::{mem, now_ns};
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 use rustix::io::Errno;
 use tmem_wire::PAGE_SIZE;
@@ -185,7 +186,7 @@ impl Engine {
     /// Whether a frame holds something, be it in the kernel's swap.
     pub(super) fn holds(&self, frame: u32) -> bool {
         let start = self.pool.addr(frame);
-        let mut held = alloc::vec::Vec::new();
+        let mut held = Vec::new();
         let asked = self.proc.occupied(start, start + PAGE_SIZE, &mut held);
         // Without an answer it counts as held.
         asked.is_err() || !held.is_empty()
@@ -243,31 +244,37 @@ impl Engine {
 
     /// Gives up `n` pages on standby: their frames are free, and touching them
     /// asks a server.
+    ///
+    /// While pages stream, what has just left is as unlikely to be asked for soon as
+    /// any other, and its frame is still in the processor's cache. What was left out of
+    /// the program to be noticed when the stream comes there is wanted.
     pub(super) fn reclaim(&mut self, n: usize) {
-        for _ in 0..n {
-            let Some((frame, page)) = self.least_wanted() else {
+        let mut left = n;
+        if self.pace.streams() {
+            let is_left_out = |page: u64| self.pages.get(page).ahead;
+            let newest = self.pool.newest_first();
+            let least_wanted = newest.filter(|(_, page)| !is_left_out(*page));
+            let least_wanted: Vec<_> = least_wanted.take(n).collect();
+            left -= least_wanted.len();
+            for (frame, page) in least_wanted {
+                self.give_up(frame, page);
+            }
+        }
+        for _ in 0..left {
+            let Some((frame, page)) = self.pool.oldest() else {
                 return;
             };
-            self.pages.update(page, |p| {
-                p.state = State::Remote;
-                p.ahead = false;
-            });
-            self.pool.put(frame, Kind::Free, 0);
+            self.give_up(frame, page);
         }
     }
 
-    /// Of the pages on standby that to give up next, and its frame. While pages stream,
-    /// what has just left is as unlikely to be asked for soon as any other, and its frame
-    /// is still in the processor's cache. What was left out of the program to be noticed
-    /// when the stream comes there is wanted.
-    fn least_wanted(&self) -> Option<(u32, u64)> {
-        let is_left_out = |page: u64| self.pages.get(page).ahead;
-        let mut newest = self.pool.newest_first();
-        let found = match self.pace.streams() {
-            true => newest.find(|(_, page)| !is_left_out(*page)),
-            false => None,
-        };
-        found.or_else(|| self.pool.oldest())
+    /// A page on standby is on a server only from here on.
+    fn give_up(&mut self, frame: u32, page: u64) {
+        self.pages.update(page, |p| {
+            p.state = State::Remote;
+            p.ahead = false;
+        });
+        self.pool.put(frame, Kind::Free, 0);
     }
 
     /// Gives the memory of `n` free frames back to the kernel.
