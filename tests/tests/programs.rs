@@ -210,6 +210,12 @@ fn memory_mapped_where_other_memory_is_about_to_leave_is_its_own() {
 }
 
 #[test]
+fn a_heap_that_grows_bit_by_bit_does_not_outrun_its_budget() {
+    compare("heap", &["512"], Setting::PLAIN, 128);
+    compare("heap", &["256"], Setting::COPY, 64);
+}
+
+#[test]
 fn places_that_a_program_has_given_up_are_left_to_it() {
     for setting in [Setting::PLAIN, Setting::COPY] {
         compare("holes", &["64"], setting, 24);

@@ -13,9 +13,12 @@ use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use rustix::io::Errno;
 
-/// Pages that may come to be outside of what is adopted before it is looked
-/// for them.
-const GROWTH: i64 = 128;
+/// Pages that may come to be outside of what is adopted before it is looked for
+/// them: one in so many of the budget, within bounds. Much of what a program gets
+/// it gives back a moment later, and that is best left alone.
+const GROWTH_SHARE: usize = 32;
+const LEAST_GROWTH: usize = 128;
+const MOST_GROWTH: usize = 2048;
 /// Of the processor, a share of one in so many is spent on looking; where more
 /// is resident than may be, half of it.
 const SHARE: u64 = 8;
@@ -89,7 +92,7 @@ impl Engine {
             self.adopt(true);
             ANSWERED.store(asked, Release);
         }
-        let grown = outside - self.growth.least >= GROWTH;
+        let grown = outside - self.growth.least >= self.growth_to_look_for();
         self.growth.is_unseen = grown;
         // What faults there is registered already, and can leave once it is adopted.
         let wanted = grown || self.growth.urgent;
@@ -107,6 +110,14 @@ impl Engine {
             self.growth.cost_ns = sys::thread_cpu_ns() - before;
             self.growth.looked_ns = now_ns();
         }
+    }
+
+    fn growth_to_look_for(&self) -> i64 {
+        let share = match self.settings.evict_all {
+            true => 0,
+            false => self.budget.target / GROWTH_SHARE,
+        };
+        share.clamp(LEAST_GROWTH, MOST_GROWTH) as i64
     }
 
     /// Registers all memory that can be paged and is not adopted yet; with

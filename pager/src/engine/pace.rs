@@ -47,8 +47,8 @@ pub(super) struct Pace {
     waiting: Option<Waiting>,
     /// When the last demand read was sent.
     asked_ns: u64,
-    /// Faults and evictions there were at the last sample, and samples since a look.
-    sampled_work: u64,
+    /// Faults there were at the last sample, and samples since a look.
+    sampled_faults: u64,
     samples: u32,
     crowd: Crowd,
 }
@@ -156,13 +156,16 @@ impl Engine {
 
     /// While memory grows that is not adopted, nothing wakes the engine but its
     /// timer. A processor that sleeps may take its time to hear of one, the more
-    /// so when it is a virtual one; the program's does not sleep.
+    /// so when it is a virtual one; the program's does not sleep. And where more is
+    /// resident than may be, what the engine does there is time that the program
+    /// does not have to outrun it.
     pub(super) fn stay_near(&mut self) {
-        let figures = self.figures;
-        let work = figures.faults.load(Relaxed) + figures.evicted_pages.load(Relaxed);
-        let quiet = core::mem::replace(&mut self.pace.sampled_work, work) == work;
+        let faults = self.figures.faults.load(Relaxed);
+        let quiet = core::mem::replace(&mut self.pace.sampled_faults, faults) == faults;
         self.pace.samples += 1;
-        if quiet && self.remote == 0 && self.pace.samples.is_multiple_of(SAMPLES) {
+        let over = self.is_over();
+        let due = over || self.remote == 0 && self.pace.samples.is_multiple_of(SAMPLES);
+        if quiet && due {
             let cpu = self.proc.cpu_of(thread::leader());
             self.pace.run_on(cpu);
         }
