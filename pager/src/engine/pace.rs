@@ -147,7 +147,11 @@ impl Engine {
         let few = pages - pace.pages < asked * STREAMING;
         let often = now.saturating_sub(pace.looked_ns) < asked * OFTEN_NS;
         (pace.faults, pace.pages, pace.looked_ns) = (faults, pages, now);
-        let cpu = if few && often { self.proc.cpu_of(tid) } else { None };
+        let cpu = if few && often {
+            self.proc.cpu_of(tid)
+        } else {
+            None
+        };
         pace.streams = !few;
         let stable = cpu == pace.cpu;
         pace.look_ns = now + if stable { STABLE_LOOK_NS } else { LOOK_NS };
