@@ -5,25 +5,29 @@ mod stream;
 
 use alloc::vec::Vec;
 use stream::{Stream, TRUST};
+use tmem_wire::PAGE_SIZE;
 
 pub(crate) use stream::LARGEST;
 
 /// Streams followed per thread, and how many of them need no stride yet.
 const STREAMS: usize = 8;
 const YOUNG: usize = 3;
+/// What a page has of bytes.
+const PAGE: i64 = PAGE_SIZE as i64;
 /// Threads followed.
 const THREADS: usize = 64;
 
-/// No address space has more pages; within it the arithmetic cannot overflow.
-const PAGES: u64 = 1 << 52;
+/// No address space has more bytes; within it the arithmetic cannot overflow.
+const BYTES: u64 = 1 << 57;
 
-/// Pages to fetch: `start`, `start + stride` and so on, `count` of them.
+/// Pages to fetch: those of the addresses `start`, `start + stride` and so on,
+/// `count` of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
-    /// The first page's number.
+    /// An address in the first page.
     pub start: u64,
-    /// From each page to the next, in pages; negative for a stream that goes
-    /// down.
+    /// From each address to the next, in bytes, at least as much as a page has;
+    /// negative for a stream that goes down.
     pub stride: i64,
     /// How many; 0 to fetch nothing.
     pub count: u32,
@@ -32,9 +36,15 @@ pub struct Window {
 impl Window {
     pub(crate) const NONE: Window = Window {
         start: 0,
-        stride: 1,
+        stride: PAGE,
         count: 0,
     };
+
+    /// The number of page `i` of them, from 0 on; none beyond all addresses.
+    pub(crate) fn page(&self, i: i64) -> Option<u64> {
+        let at = self.start.checked_add_signed(self.stride * i)?;
+        Some(at / PAGE as u64)
+    }
 }
 
 /// What is known of the streams of all threads.
@@ -58,8 +68,8 @@ impl Prefetcher {
         Prefetcher::default()
     }
 
-    /// Takes note of a fault of thread `tid` on page number `page`, and returns
-    /// what to fetch beyond it. `there` says that the page is the one left out of
+    /// Takes note of a fault of thread `tid` at address `at`, and returns what to
+    /// fetch beyond it. `there` says that the page is the one left out of
     /// a window, or is on its way: another within a window has left again, or was
     /// never asked for, so that those behind it may have to be asked for anew.
     ///
@@ -67,8 +77,8 @@ impl Prefetcher {
     /// of the one before, so the caller leaves a page there that faults, or
     /// the stream runs to the window's end. It shrinks when the stream skips
     /// pages, and is gone when the stream is not heard of any more.
-    pub fn fault(&mut self, tid: u32, page: u64, there: bool) -> Window {
-        if page >= PAGES {
+    pub fn fault(&mut self, tid: u32, at: u64, there: bool) -> Window {
+        if at >= BYTES {
             return Window::NONE;
         }
         match self.threads.iter().position(|t| t.tid == tid) {
@@ -85,7 +95,7 @@ impl Prefetcher {
                 );
             }
         }
-        self.threads[0].fault(page as i64, there)
+        self.threads[0].fault(at as i64, there)
     }
 
     /// Of a window that a fault of thread `tid` gave, only `count` pages are
@@ -98,21 +108,21 @@ impl Prefetcher {
 }
 
 impl Thread {
-    fn fault(&mut self, page: i64, there: bool) -> Window {
-        let known = self.streams.iter().position(|s| s.continues(page));
-        let near = || self.streams.iter().position(|s| s.is_near(page));
+    fn fault(&mut self, at: i64, there: bool) -> Window {
+        let known = self.streams.iter().position(|s| s.continues(at));
+        let near = || self.streams.iter().position(|s| s.is_near(at));
         match known.or_else(near) {
-            Some(at) => self.streams[..=at].rotate_right(1),
+            Some(i) => self.streams[..=i].rotate_right(1),
             None => {
                 self.make_room();
-                self.streams.insert(0, Stream::new(page));
+                self.streams.insert(0, Stream::new(at));
                 return Window::NONE;
             }
         }
         if known.is_some() {
-            self.streams[0].advance(page, there, &mut self.trust)
+            self.streams[0].advance(at, there, &mut self.trust)
         } else {
-            self.streams[0].turn(page)
+            self.streams[0].turn(at)
         }
     }
 

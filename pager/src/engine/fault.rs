@@ -16,6 +16,8 @@ use tmem_wire::PAGE_SIZE;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fault {
     pub(super) page: u64,
+    /// The address that was touched, where the kernel tells it, or else its page's.
+    pub(super) at: u64,
     pub(super) write: bool,
     /// The page is there, but write-protected.
     pub(super) protected: bool,
@@ -58,7 +60,7 @@ impl Engine {
         let entry = self.pages.get(fault.page);
         if fault.ahead.is_none() && entry.state != State::Local {
             let there = entry.ahead || matches!(entry.state, State::Fetching(_));
-            fault.ahead = Some(self.prefetch.fault(fault.tid, fault.page, there));
+            fault.ahead = Some(self.prefetch.fault(fault.tid, fault.at, there));
         }
         match entry.state {
             State::Local if fault.protected => self.unprotect(fault)?,

@@ -83,9 +83,8 @@ impl Engine {
         if count < i64::from(window.count) {
             self.prefetch.cut(fault.tid, window, count as u32);
         }
-        let page_at = |i: i64| window.start.checked_add_signed(window.stride * i);
         let mut pages: Vec<(i64, u64)> = (0..count)
-            .filter_map(|i| Some((i, page_at(i)?)))
+            .filter_map(|i| Some((i, window.page(i)?)))
             .filter(|(_, page)| {
                 matches!(
                     self.pages.get(*page).state,

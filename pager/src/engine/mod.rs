@@ -321,6 +321,7 @@ impl Engine {
                         tid,
                     } => self.faults.push_back(Fault {
                         page: (addr / PAGE_SIZE) as u64,
+                        at: addr as u64,
                         write,
                         protected,
                         tid,

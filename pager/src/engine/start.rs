@@ -83,7 +83,8 @@ pub struct Settings {
 
 const EVENTS: u64 = feature::EVENT_REMAP | feature::EVENT_REMOVE | feature::EVENT_UNMAP;
 const NEEDED: u64 = EVENTS | feature::WP;
-const WANTED: u64 = NEEDED | feature::THREAD_ID | feature::POISON | feature::MOVE;
+const KNOWING: u64 = feature::THREAD_ID | feature::EXACT_ADDRESS;
+const WANTED: u64 = NEEDED | KNOWING | feature::POISON | feature::MOVE;
 
 /// Pages given back to the kernel at a time.
 const BIN: usize = 512;

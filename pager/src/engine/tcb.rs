@@ -61,6 +61,7 @@ impl Engine {
     pub(super) fn recall(&mut self, page: u64) {
         self.faults.push_back(Fault {
             page,
+            at: page * PAGE_SIZE as u64,
             write: false,
             protected: false,
             tid: 0,

@@ -1,6 +1,9 @@
 //! One stream of a thread: pages that follow one another at a stride.
+//!
+//! A stride is a number of pages, or one of bytes: who goes down a column of a
+//! matrix, of which each row has 10,000 bytes, goes on by two pages or three.
 
-use super::Window;
+use super::{PAGE, Window};
 
 /// Pages of the first window of a stream, of a thread whose streams go on, and
 /// of one whose streams mostly end after a page or two.
@@ -18,33 +21,39 @@ const LARGEST_STRIDED: u32 = 64;
 /// The widest stride that is looked for, in pages.
 pub(super) const WIDEST: i64 = 512;
 
+/// Pages from that of address `from` to that of `to`.
+fn pages(from: i64, to: i64) -> i64 {
+    to.div_euclid(PAGE) - from.div_euclid(PAGE)
+}
+
 /// What is known of a stream, and how far it was fetched.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stream {
-    /// The page of the last fault.
+    /// Where the last fault was: the address, or that of its page once the stride
+    /// is one of pages.
     pub(super) last: i64,
-    /// Pages from one fault to the next; 0 after the first.
+    /// Bytes from one fault to the next; 0 after the first.
     stride: i64,
     /// Pages of the last window; 0 as long as the stride is not trusted.
     size: u32,
-    /// The first page along the stride that is not asked for yet.
+    /// The first place along the stride that is not asked for yet.
     pub(super) frontier: i64,
     /// Its first window is the last.
     is_new: bool,
-    /// The last page within a window that was not there.
+    /// The last place within a window that was not there.
     missed: i64,
 }
 
 impl Stream {
-    /// One that may begin at `page`.
-    pub(super) fn new(page: i64) -> Stream {
+    /// One that may begin at address `at`.
+    pub(super) fn new(at: i64) -> Stream {
         Stream {
-            last: page,
+            last: at,
             stride: 0,
             size: 0,
-            frontier: page,
+            frontier: at,
             is_new: false,
-            missed: -WIDEST - 1,
+            missed: -(WIDEST + 1) * PAGE,
         }
     }
 
@@ -62,48 +71,83 @@ impl Stream {
         }
     }
 
-    /// How many strides `page` is beyond the last fault, if it lies on them.
-    fn steps(&self, page: i64) -> Option<i64> {
-        let delta = page - self.last;
-        (self.stride != 0 && delta % self.stride == 0 && delta / self.stride >= 0)
-            .then(|| delta / self.stride)
+    /// How many strides the page of `at` is beyond the last fault, if it lies on them.
+    fn steps(&self, at: i64) -> Option<i64> {
+        let page = at.div_euclid(PAGE);
+        let (first, last) = (page * PAGE, page * PAGE + PAGE - 1);
+        let steps = match self.stride {
+            0 => return None,
+            up @ 1.. => (first - self.last + up - 1).div_euclid(up),
+            down => (self.last - last - down - 1).div_euclid(-down),
+        };
+        let steps = steps.max(0);
+        (first..=last)
+            .contains(&(self.last + steps * self.stride))
+            .then_some(steps)
     }
 
     /// Strides from the last fault to the frontier.
     fn ahead(&self) -> i64 {
-        self.steps(self.frontier).unwrap_or(0)
+        match self.stride {
+            0 => 0,
+            stride => (self.frontier - self.last) / stride,
+        }
     }
 
-    /// Whether a fault on `page` is one that this stream lets expect: within
+    /// Whether a fault at `at` is one that this stream lets expect: within
     /// its window, next after it, or a little further, where pages between
     /// are resident.
-    pub(super) fn continues(&self, page: i64) -> bool {
-        let slack = if self.size == 0 {
-            0
-        } else {
-            i64::from(self.size / 4).max(2)
-        };
-        self.steps(page)
+    pub(super) fn continues(&self, at: i64) -> bool {
+        if self.is_young() {
+            return self.stride != 0 && (pages(self.last, at) == 0 || self.repeats(at).is_some());
+        }
+        let slack = i64::from(self.size / 4).max(2);
+        self.steps(at)
             .is_some_and(|steps| steps <= self.ahead().max(1) + slack)
     }
 
-    /// Whether `page` may be the second or third of a stream that has no
+    /// The stride, if one that is not trusted yet repeats with a fault at `at`: one of
+    /// pages, or else one of bytes.
+    fn repeats(&self, at: i64) -> Option<i64> {
+        let before = pages(self.last - self.stride, self.last);
+        if before == 0 {
+            return None;
+        }
+        let same_bytes = at - self.last == self.stride && self.stride.abs() > PAGE;
+        let same_pages = pages(self.last, at) == before;
+        // Page by page goes also who is at a record of it that lies elsewhere each time.
+        if same_bytes && before.abs() > 1 || !same_pages {
+            return same_bytes.then_some(self.stride);
+        }
+        Some(before * PAGE)
+    }
+
+    /// Whether the page of `at` may be the second or third of a stream that has no
     /// trusted stride yet.
-    pub(super) fn is_near(&self, page: i64) -> bool {
-        self.is_young() && (page - self.last).abs() <= WIDEST
+    pub(super) fn is_near(&self, at: i64) -> bool {
+        self.is_young() && pages(self.last, at).abs() <= WIDEST
     }
 
     /// The stream goes where it was expected.
-    pub(super) fn advance(&mut self, page: i64, there: bool, trust: &mut u32) -> Window {
-        let steps = self.steps(page).unwrap_or(0);
+    pub(super) fn advance(&mut self, at: i64, there: bool, trust: &mut u32) -> Window {
+        if self.is_young()
+            && let Some(stride) = self.repeats(at)
+        {
+            if stride % PAGE == 0 {
+                self.last -= self.last.rem_euclid(PAGE);
+            }
+            (self.stride, self.frontier) = (stride, self.last);
+        }
+        let steps = self.steps(at).unwrap_or(0);
+        let place = self.last + steps * self.stride;
         let ahead = self.ahead();
         if steps > 0 && steps < ahead && !there {
             // One page may have been in nobody's reach for a moment; with the next one
             // missing as well, the rest is likely to be.
-            let again = core::mem::replace(&mut self.missed, page) + self.stride == page;
-            self.last = page;
+            let again = core::mem::replace(&mut self.missed, place) + self.stride == place;
+            self.last = place;
             return match again {
-                true => self.open(page + self.stride),
+                true => self.open(place + self.stride),
                 false => Window::NONE,
             };
         }
@@ -115,7 +159,7 @@ impl Stream {
         if core::mem::take(&mut self.is_new) {
             *trust = (*trust + 2).min(TRUST);
         }
-        self.last = page;
+        self.last = place;
         self.size = match self.size {
             0 => {
                 let first = if *trust > 0 { FIRST } else { FIRST_WARY };
@@ -130,15 +174,15 @@ impl Stream {
         self.open(if steps < ahead {
             frontier
         } else {
-            page + self.stride
+            place + self.stride
         })
     }
 
     /// A second fault gives the stride; it is trusted when it repeats.
-    pub(super) fn turn(&mut self, page: i64) -> Window {
-        self.stride = page - self.last;
-        self.last = page;
-        self.frontier = page;
+    pub(super) fn turn(&mut self, at: i64) -> Window {
+        self.stride = at - self.last;
+        self.last = at;
+        self.frontier = at;
         Window::NONE
     }
 
@@ -161,7 +205,7 @@ impl Stream {
     }
 
     fn largest(&self) -> u32 {
-        if self.stride.abs() == 1 {
+        if self.stride.abs() == PAGE {
             LARGEST
         } else {
             LARGEST_STRIDED

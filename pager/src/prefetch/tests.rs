@@ -4,6 +4,27 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::vec::Vec;
 
+/// A fault on a page, and a window in pages.
+fn fault(p: &mut Prefetcher, tid: u32, page: u64, there: bool) -> Window {
+    let w = p.fault(tid, page.saturating_mul(PAGE as u64), there);
+    assert_eq!((w.start % PAGE as u64, w.stride % PAGE), (0, 0), "{w:?}");
+    Window {
+        start: w.start / PAGE as u64,
+        stride: w.stride / PAGE,
+        ..w
+    }
+}
+
+/// Of a window in pages only so many are fetched.
+fn cut(p: &mut Prefetcher, tid: u32, w: Window, count: u32) {
+    let w = Window {
+        start: w.start * PAGE as u64,
+        stride: w.stride * PAGE,
+        ..w
+    };
+    p.cut(tid, w, count);
+}
+
 /// A program that touches `pages` in order; everything fetched stays, but
 /// the page at three quarters of each window faults once, as the marker.
 /// Returns the faults that found the page not fetched, and the windows.
@@ -17,7 +38,7 @@ fn walk(p: &mut Prefetcher, tid: u32, pages: impl IntoIterator<Item = u64>) -> (
         }
         misses += usize::from(!marker);
         held.insert(page);
-        let w = p.fault(tid, page, marker);
+        let w = fault(p, tid, page, marker);
         let at = |i: u32| w.start.checked_add_signed(w.stride * i64::from(i)).unwrap();
         held.extend((0..w.count).map(at));
         if w.count > 0 {
@@ -47,6 +68,46 @@ fn a_strided_walk_is_followed_once_its_stride_repeats() {
     let (misses, windows) = walk(&mut Prefetcher::new(), 1, (0..4000).map(|i| 70 + i * 7));
     assert_eq!(misses, 3);
     assert_eq!(windows.iter().max(), Some(&64));
+}
+
+/// Goes on by `stride` bytes; everything fetched stays but the markers. The faults that
+/// found nothing.
+fn walk_bytes(p: &mut Prefetcher, start: u64, stride: i64, steps: i64) -> usize {
+    let (mut held, mut markers) = (BTreeSet::new(), BTreeSet::new());
+    let mut misses = 0;
+    for i in 0..steps {
+        let at = start.checked_add_signed(stride * i).unwrap();
+        let page = at / PAGE as u64;
+        let marker = markers.remove(&page);
+        if held.contains(&page) && !marker {
+            continue;
+        }
+        misses += usize::from(!marker);
+        held.insert(page);
+        let w = p.fault(1, at, marker);
+        held.extend((0..i64::from(w.count)).filter_map(|i| w.page(i)));
+        if w.count > 0 {
+            markers.extend(w.page(i64::from(w.count) * 3 / 4));
+        }
+    }
+    misses
+}
+
+#[test]
+fn a_stride_that_is_no_number_of_pages_is_followed_to_the_byte() {
+    for stride in [5000, 7000, 10_000, 100_001, -7000, -12_345] {
+        let mut p = Prefetcher::new();
+        let misses = walk_bytes(&mut p, 100_000_123, stride, 2000);
+        assert!(misses <= 6, "{misses} with {stride}");
+    }
+}
+
+#[test]
+fn records_within_pages_are_a_walk_in_order() {
+    for stride in [100, 1000, 3000, 4000, 4095, -100, -3000] {
+        let misses = walk_bytes(&mut Prefetcher::new(), 100_000_123, stride, 20_000);
+        assert!(misses <= 4, "{misses} with {stride}");
+    }
 }
 
 #[test]
@@ -81,7 +142,8 @@ fn threads_do_not_disturb_one_another() {
     let mut p = Prefetcher::new();
     for page in 0..3 {
         for tid in 0..8 {
-            let w = p.fault(
+            let w = fault(
+                &mut p,
                 tid,
                 u64::from(tid) + page * 1_000 + 7 * u64::from(tid) * page,
                 true,
@@ -89,13 +151,13 @@ fn threads_do_not_disturb_one_another() {
             assert_eq!(w.count, 0);
         }
     }
-    p.fault(20, 499, true);
-    p.fault(20, 500, true);
+    fault(&mut p, 20, 499, true);
+    fault(&mut p, 20, 500, true);
     for tid in 0..20 {
-        p.fault(tid, 100_000_000, true);
+        fault(&mut p, tid, 100_000_000, true);
     }
     assert_eq!(
-        p.fault(20, 501, true),
+        fault(&mut p, 20, 501, true),
         Window {
             start: 502,
             stride: 1,
@@ -107,20 +169,20 @@ fn threads_do_not_disturb_one_another() {
 #[test]
 fn faults_within_a_window_on_its_way_fetch_nothing_twice() {
     let mut p = Prefetcher::new();
-    p.fault(1, 9, true);
-    p.fault(1, 10, true);
+    fault(&mut p, 1, 9, true);
+    fault(&mut p, 1, 10, true);
     assert_eq!(
-        p.fault(1, 11, true),
+        fault(&mut p, 1, 11, true),
         Window {
             start: 12,
             stride: 1,
             count: 8
         }
     );
-    assert_eq!(p.fault(1, 12, true).count, 0);
-    assert_eq!(p.fault(1, 13, true).count, 0);
+    assert_eq!(fault(&mut p, 1, 12, true).count, 0);
+    assert_eq!(fault(&mut p, 1, 13, true).count, 0);
     assert_eq!(
-        p.fault(1, 17, true),
+        fault(&mut p, 1, 17, true),
         Window {
             start: 20,
             stride: 1,
@@ -133,7 +195,7 @@ fn faults_within_a_window_on_its_way_fetch_nothing_twice() {
 fn a_window_that_has_left_again_is_asked_for_anew_from_there() {
     let mut p = Prefetcher::new();
     for page in 9..12 {
-        p.fault(1, page, false);
+        fault(&mut p, 1, page, false);
     }
     // Of pages 12 to 19, 14 is not there.
     let window = |start, count| Window {
@@ -141,11 +203,11 @@ fn a_window_that_has_left_again_is_asked_for_anew_from_there() {
         stride: 1,
         count,
     };
-    assert_eq!(p.fault(1, 13, false).count, 0);
-    assert_eq!(p.fault(1, 15, false).count, 0);
-    assert_eq!(p.fault(1, 16, false), window(17, 8));
-    assert_eq!(p.fault(1, 17, true).count, 0);
-    assert_eq!(p.fault(1, 22, true), window(25, 16));
+    assert_eq!(fault(&mut p, 1, 13, false).count, 0);
+    assert_eq!(fault(&mut p, 1, 15, false).count, 0);
+    assert_eq!(fault(&mut p, 1, 16, false), window(17, 8));
+    assert_eq!(fault(&mut p, 1, 17, true).count, 0);
+    assert_eq!(fault(&mut p, 1, 22, true), window(25, 16));
 }
 
 #[test]
@@ -163,21 +225,21 @@ fn single_faults_here_and_there_do_not_drive_out_streams_that_go_on() {
 fn a_window_that_was_cut_is_followed_by_one_behind_what_was_fetched_of_it() {
     let mut p = Prefetcher::new();
     walk(&mut p, 1, 0..500);
-    let last = p.threads[0].streams[0].last as u64;
-    let at = p.threads[0].streams[0].frontier as u64;
-    let w = p.fault(1, at, false);
+    let last = p.threads[0].streams[0].last as u64 / PAGE as u64;
+    let at = p.threads[0].streams[0].frontier as u64 / PAGE as u64;
+    let w = fault(&mut p, 1, at, false);
     assert_eq!(
         (w.start, w.count > 200),
         (at + 1, true),
         "{w:?} after {last}"
     );
-    p.cut(1, w, 100);
+    cut(&mut p, 1, w, 100);
     // Its marker.
-    let next = p.fault(1, at + 1 + 75, true);
+    let next = fault(&mut p, 1, at + 1 + 75, true);
     assert_eq!((next.start, next.count), (at + 101, 200));
     // One of which nothing could be fetched.
-    p.cut(1, next, 0);
-    assert_eq!(p.fault(1, at + 101, false).start, at + 102);
+    cut(&mut p, 1, next, 0);
+    assert_eq!(fault(&mut p, 1, at + 101, false).start, at + 102);
 }
 
 #[test]
@@ -185,8 +247,8 @@ fn skipped_pages_shrink_the_window() {
     let mut p = Prefetcher::new();
     let (_, windows) = walk(&mut p, 1, 0..500);
     let size = *windows.last().unwrap();
-    let mut at = p.threads[0].streams[0].frontier as u64 + 5;
-    let w = p.fault(1, at, true);
+    let mut at = p.threads[0].streams[0].frontier as u64 / PAGE as u64 + 5;
+    let w = fault(&mut p, 1, at, true);
     assert_eq!(
         w,
         Window {
@@ -196,7 +258,7 @@ fn skipped_pages_shrink_the_window() {
         }
     );
     at += 1_000_000;
-    assert_eq!(p.fault(1, at, true).count, 0);
+    assert_eq!(fault(&mut p, 1, at, true).count, 0);
 }
 
 #[test]
@@ -208,7 +270,7 @@ fn random_faults_over_a_wide_range_fetch_almost_nothing() {
         x ^= x << 13;
         x ^= x >> 7;
         x ^= x << 17;
-        fetched += p.fault(1, x % 1_000_000, true).count;
+        fetched += fault(&mut p, 1, x % 1_000_000, true).count;
     }
     assert!(fetched < 200, "{fetched} pages");
 }
@@ -217,7 +279,7 @@ fn random_faults_over_a_wide_range_fetch_almost_nothing() {
 fn the_number_of_threads_known_is_bounded() {
     let mut p = Prefetcher::new();
     for tid in 0..10_000 {
-        p.fault(tid, 5, true);
+        fault(&mut p, tid, 5, true);
     }
     assert_eq!(p.threads.len(), THREADS);
 }
@@ -228,18 +290,18 @@ proptest! {
     #[test]
     fn windows_are_always_well_formed(
         faults in prop::collection::vec((0..3u32, prop_oneof![
-            0..40u64, Just(u64::MAX), Just(PAGES - 1), any::<u64>(), 1000..1040u64,
+            0..40_0000u64, Just(u64::MAX), Just(BYTES - 1), any::<u64>(), (1000..1040u64).prop_map(|n| n * 10_000),
         ], any::<bool>()), 0..200),
     ) {
         let mut p = Prefetcher::new();
-        for (tid, page, there) in faults {
-            let w = p.fault(tid, page, there);
+        for (tid, at, there) in faults {
+            let w = p.fault(tid, at, there);
             if w.count > 0 {
                 prop_assert!(w.count <= LARGEST && w.stride != 0);
                 let last = w.start as i64 + w.stride * i64::from(w.count - 1);
                 prop_assert!(last >= 0);
-                prop_assert_eq!(w.start > page, w.stride > 0);
-                prop_assert!(w.stride.abs() <= WIDEST);
+                prop_assert_eq!(w.start > at, w.stride > 0);
+                prop_assert!((PAGE..(WIDEST + 1) * PAGE).contains(&w.stride.abs()));
             }
         }
     }

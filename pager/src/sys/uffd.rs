@@ -26,6 +26,8 @@ pub mod feature {
     pub const EVENT_UNMAP: u64 = 1 << 6;
     /// Faults carry the thread that waits.
     pub const THREAD_ID: u64 = 1 << 8;
+    /// Faults carry the address that was touched, and not only its page's.
+    pub const EXACT_ADDRESS: u64 = 1 << 11;
     /// UFFDIO_POISON exists.
     pub const POISON: u64 = 1 << 14;
     /// UFFDIO_MOVE exists.
