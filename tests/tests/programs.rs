@@ -210,6 +210,15 @@ fn memory_mapped_where_other_memory_is_about_to_leave_is_its_own() {
 }
 
 #[test]
+fn of_a_matrix_whose_columns_are_used_little_else_is_fetched() {
+    let paged = compare("columns", &["192", "10000", "4"], Setting::PLAIN, 48);
+    let used = 4 * paged.stdout().trim().parse::<u64>().expect("how many rows");
+    let fetched = paged.figures().fetched_pages;
+    assert!(fetched < used / 2 * 3, "{}", paged.describe());
+    compare("columns", &["96", "10000", "2"], Setting::COPY, 24);
+}
+
+#[test]
 fn a_heap_that_grows_bit_by_bit_does_not_outrun_its_budget() {
     compare("heap", &["512"], Setting::PLAIN, 128);
     compare("heap", &["256"], Setting::COPY, 64);

@@ -88,7 +88,7 @@ pub struct Uffd {
 pub enum Msg {
     /// A thread waits for a page.
     Fault {
-        /// Address of the access, rounded down to the page.
+        /// Address of the access; that of its page where the kernel tells no more.
         addr: usize,
         /// The access is a write.
         write: bool,
@@ -146,7 +146,7 @@ impl RawMsg {
         let [a, b, c] = self.arg;
         match self.event {
             0x12 => Msg::Fault {
-                addr: b as usize & !0xFFF,
+                addr: b as usize,
                 write: a & 1 != 0,
                 protected: a & 2 != 0,
                 tid: c as u32,
