@@ -29,6 +29,10 @@ const IDLE_NS: u64 = 20_000_000;
 /// a thread's stack usually is, is taken for one.
 const GUARD: usize = 64 << 10;
 const STACK: usize = 8 << 20;
+/// The C library reserves so much for an arena, aligned, and makes it accessible bit by
+/// bit, of which nobody hears. What is still reserved is registered too, or threads
+/// that fill their arenas would outrun the engine.
+const ARENA: usize = 64 << 20;
 
 /// Memory that appears outside of what is adopted.
 #[derive(Debug, Default)]
@@ -251,6 +255,10 @@ fn candidates(text: &[u8], every: bool) -> Vec<Range<usize>> {
             }
         }
         let unusable = !m.perms.r && !m.perms.w && !m.perms.x && m.inode == 0;
+        let follows = found.last().is_some_and(|f| f.end == m.start);
+        if unusable && maps::eligible(&m) && follows && m.end % ARENA == 0 && len < ARENA {
+            found.push(m.start..m.end);
+        }
         guard = if unusable { (m.end, len) } else { (0, 0) };
     }
     found
@@ -284,6 +292,10 @@ mod tests {
 7f0050000000-7f0050001000 r--p 00000000 00:00 0 
 7f0060000000-7f0064000000 ---p 00000000 00:00 0 
 7f0064000000-7f0064100000 rw-p 00000000 00:00 0 
+7f0070000000-7f0070100000 rw-p 00000000 00:00 0 
+7f0070100000-7f0074000000 ---p 00000000 00:00 0 
+7f0080000000-7f0080100000 rw-p 00000000 00:00 0 
+7f0080100000-7f0083000000 ---p 00000000 00:00 0 
 7ffc00000000-7ffc00021000 rw-p 00000000 00:00 0                          [stack]
 ";
         let found = candidates(text, false);
@@ -296,6 +308,10 @@ mod tests {
                 // Filled, and made read-only since.
                 0x7f0050000000..0x7f0050001000,
                 0x7f0064000000..0x7f0064100000,
+                // An arena, with what it has in reserve.
+                0x7f0070000000..0x7f0070100000,
+                0x7f0070100000..0x7f0074000000,
+                0x7f0080000000..0x7f0080100000,
             ]
         );
     }
