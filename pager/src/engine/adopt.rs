@@ -116,6 +116,8 @@ impl Engine {
         }
     }
 
+    /// How many pages have to come to be outside of what is adopted; where all is to
+    /// leave, as few as ever.
     fn growth_to_look_for(&self) -> i64 {
         let share = match self.settings.evict_all {
             true => 0,

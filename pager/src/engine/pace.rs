@@ -36,6 +36,7 @@ pub(super) struct Pace {
     all: thread::Cpus,
     /// The one that it keeps to.
     cpu: Option<u32>,
+    /// When it is looked next where the engine should be, and when it was last.
     look_ns: u64,
     looked_ns: u64,
     /// Pages stream.

@@ -25,28 +25,39 @@ fn cut(p: &mut Prefetcher, tid: u32, w: Window, count: u32) {
     p.cut(tid, w, count);
 }
 
-/// A program that touches `pages` in order; everything fetched stays, but
+/// A program that touches these addresses in order; everything fetched stays, but
 /// the page at three quarters of each window faults once, as the marker.
 /// Returns the faults that found the page not fetched, and the windows.
-fn walk(p: &mut Prefetcher, tid: u32, pages: impl IntoIterator<Item = u64>) -> (usize, Vec<u32>) {
+fn touch(p: &mut Prefetcher, tid: u32, all: impl IntoIterator<Item = u64>) -> (usize, Vec<u32>) {
     let (mut held, mut markers) = (BTreeSet::new(), BTreeSet::new());
     let (mut misses, mut windows) = (0, Vec::new());
-    for page in pages {
+    for at in all {
+        let page = at / PAGE as u64;
         let marker = markers.remove(&page);
         if held.contains(&page) && !marker {
             continue;
         }
         misses += usize::from(!marker);
         held.insert(page);
-        let w = fault(p, tid, page, marker);
-        let at = |i: u32| w.start.checked_add_signed(w.stride * i64::from(i)).unwrap();
-        held.extend((0..w.count).map(at));
+        let w = p.fault(tid, at, marker);
+        let page = |i: u32| w.page(i.into()).unwrap();
+        held.extend((0..w.count).map(page));
         if w.count > 0 {
-            markers.insert(at(w.count * 3 / 4));
+            markers.insert(page(w.count * 3 / 4));
             windows.push(w.count);
         }
     }
     (misses, windows)
+}
+
+/// The same of pages.
+fn walk(p: &mut Prefetcher, tid: u32, pages: impl IntoIterator<Item = u64>) -> (usize, Vec<u32>) {
+    touch(p, tid, pages.into_iter().map(|page| page * PAGE as u64))
+}
+
+/// So many addresses, each a stride in bytes from the one before.
+fn along(stride: i64, steps: i64) -> impl Iterator<Item = u64> {
+    (0..steps).map(move |i| 100_000_123u64.checked_add_signed(stride * i).unwrap())
 }
 
 #[test]
@@ -70,34 +81,10 @@ fn a_strided_walk_is_followed_once_its_stride_repeats() {
     assert_eq!(windows.iter().max(), Some(&64));
 }
 
-/// Goes on by `stride` bytes; everything fetched stays but the markers. The faults that
-/// found nothing.
-fn walk_bytes(p: &mut Prefetcher, start: u64, stride: i64, steps: i64) -> usize {
-    let (mut held, mut markers) = (BTreeSet::new(), BTreeSet::new());
-    let mut misses = 0;
-    for i in 0..steps {
-        let at = start.checked_add_signed(stride * i).unwrap();
-        let page = at / PAGE as u64;
-        let marker = markers.remove(&page);
-        if held.contains(&page) && !marker {
-            continue;
-        }
-        misses += usize::from(!marker);
-        held.insert(page);
-        let w = p.fault(1, at, marker);
-        held.extend((0..i64::from(w.count)).filter_map(|i| w.page(i)));
-        if w.count > 0 {
-            markers.extend(w.page(i64::from(w.count) * 3 / 4));
-        }
-    }
-    misses
-}
-
 #[test]
 fn a_stride_that_is_no_number_of_pages_is_followed_to_the_byte() {
     for stride in [5000, 7000, 10_000, 100_001, -7000, -12_345] {
-        let mut p = Prefetcher::new();
-        let misses = walk_bytes(&mut p, 100_000_123, stride, 2000);
+        let (misses, _) = touch(&mut Prefetcher::new(), 1, along(stride, 2000));
         assert!(misses <= 6, "{misses} with {stride}");
     }
 }
@@ -105,7 +92,7 @@ fn a_stride_that_is_no_number_of_pages_is_followed_to_the_byte() {
 #[test]
 fn records_within_pages_are_a_walk_in_order() {
     for stride in [100, 1000, 3000, 4000, 4095, -100, -3000] {
-        let misses = walk_bytes(&mut Prefetcher::new(), 100_000_123, stride, 20_000);
+        let (misses, _) = touch(&mut Prefetcher::new(), 1, along(stride, 20_000));
         assert!(misses <= 4, "{misses} with {stride}");
     }
 }
@@ -290,7 +277,7 @@ proptest! {
     #[test]
     fn windows_are_always_well_formed(
         faults in prop::collection::vec((0..3u32, prop_oneof![
-            0..40_0000u64, Just(u64::MAX), Just(BYTES - 1), any::<u64>(), (1000..1040u64).prop_map(|n| n * 10_000),
+            0..400_000u64, Just(u64::MAX), Just(BYTES - 1), any::<u64>(), (1000..1040u64).prop_map(|n| n * 10_000),
         ], any::<bool>()), 0..200),
     ) {
         let mut p = Prefetcher::new();
