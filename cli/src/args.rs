@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::bench::{BenchArgs, WorkloadArgs};
-use tmem_config::{Evict, Level, PagePath, Partial, ServerAddr, Size};
+use tmem_config::{Compress, Evict, Level, PagePath, Partial, ServerAddr, Size};
 
 /// Run programs that need more memory than the machine has.
 #[derive(clap::Parser)]
@@ -49,6 +49,9 @@ pub(crate) struct RunArgs {
     /// When pages leave: as needed, or all of them all the time, as a test
     #[arg(long, value_name = "WHEN")]
     evict: Option<Evict>,
+    /// Whether pages travel packed: auto (where it is quicker), always or never
+    #[arg(long, value_name = "WHEN")]
+    compress: Option<Compress>,
     /// Write figures to this file as JSON at the end
     #[arg(long, value_name = "FILE")]
     stats_file: Option<PathBuf>,
@@ -79,6 +82,7 @@ impl RunArgs {
             log: self.log,
             page_path: self.page_path,
             evict: self.evict,
+            compress: self.compress,
             stats_file: self.stats_file.clone(),
             secret_file: self.secret_file.clone(),
             summary: self.summary.then_some(true),

@@ -228,6 +228,7 @@ pub(crate) fn variables(
         log: Some(options.log),
         page_path: Some(options.page_path),
         evict: Some(options.evict),
+        compress: Some(options.compress),
         secret_file: options.secret_file.as_ref().map(absolute).transpose()?,
         ..Partial::default()
     };

@@ -9,16 +9,18 @@ use toml::de::{DeTable, DeValue};
 
 use crate::options::parse_bool;
 use crate::{
-    ConfigError, Evict, Invalid, Level, PagePath, Partial, SERVER_ALLOWED, Size, parse_servers,
+    Compress, ConfigError, Evict, Invalid, Level, PagePath, Partial, SERVER_ALLOWED, Size,
+    parse_servers,
 };
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "local",
     "servers",
     "strict",
     "log",
     "page-path",
     "evict",
+    "compress",
     "stats-file",
     "secret-file",
     "summary",
@@ -83,6 +85,9 @@ fn set(
             partial.page_path = Some(PagePath::from_str(text(value, "auto, move or copy")?)?);
         }
         "evict" => partial.evict = Some(Evict::from_str(text(value, "needed or all")?)?),
+        "compress" => {
+            partial.compress = Some(Compress::from_str(text(value, "auto, always or never")?)?);
+        }
         "stats-file" => partial.stats_file = Some(path()?),
         "secret-file" => partial.secret_file = Some(path()?),
         "summary" => partial.summary = Some(flag(value)?),
@@ -136,8 +141,8 @@ mod tests {
     #[test]
     fn every_key_is_read() {
         let text = "local = \"1.5G\"\nservers = [\"a:1\", \"tcp://b:2\"]\nstrict = true\n\
-            log = \"info\"\npage-path = \"move\"\nevict = \"all\"\nstats-file = \"s.json\"\n\
-            secret-file = \"/key\"\nsummary = false\nper-process = true\n";
+            log = \"info\"\npage-path = \"move\"\nevict = \"all\"\ncompress = \"never\"\n\
+            stats-file = \"s.json\"\nsecret-file = \"/key\"\nsummary = false\nper-process = true\n";
         let partial = read_text(text).unwrap();
         assert_eq!(partial.local, Some(Size::Bytes(3 << 29)));
         assert_eq!(
@@ -151,6 +156,7 @@ mod tests {
         assert_eq!(partial.secret_file.as_deref(), Some(Path::new("/key")));
         assert_eq!((partial.strict, partial.summary), (Some(true), Some(false)));
         assert_eq!(partial.per_process, Some(true));
+        assert_eq!(partial.compress, Some(Compress::Never));
         assert_eq!(
             (partial.log, partial.page_path, partial.evict),
             (Some(Level::Info), Some(PagePath::Move), Some(Evict::All))

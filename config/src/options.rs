@@ -45,6 +45,18 @@ pub enum Evict {
     All,
 }
 
+/// Whether pages travel packed (LZ4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compress {
+    /// Where that is found to be quicker, as it is over slow networks.
+    #[default]
+    Auto,
+    /// Wherever the server can.
+    Always,
+    /// Nowhere.
+    Never,
+}
+
 macro_rules! words {
     ($type:ident, $allowed:literal, $($word:literal => $value:ident),*) => {
         impl FromStr for $type {
@@ -69,6 +81,8 @@ macro_rules! words {
 words!(Level, "error, warn, info or debug",
     "error" => Error, "warn" => Warn, "info" => Info, "debug" => Debug);
 words!(Evict, "needed or all", "needed" => Needed, "all" => All);
+words!(Compress, "auto, always or never",
+    "auto" => Auto, "always" => Always, "never" => Never);
 words!(PagePath, "auto, move or copy", "auto" => Auto, "move" => Move, "copy" => Copy);
 
 pub(crate) fn parse_bool(text: &str) -> Result<bool, Invalid> {
@@ -98,6 +112,8 @@ pub struct Options {
     pub page_path: PagePath,
     /// When pages leave.
     pub evict: Evict,
+    /// Whether they travel packed.
+    pub compress: Compress,
     /// Where figures go as JSON at the end.
     pub stats_file: Option<PathBuf>,
     /// The file with the secret that the servers want.
@@ -123,6 +139,8 @@ pub struct Partial {
     pub page_path: Option<PagePath>,
     /// See [`Options::evict`].
     pub evict: Option<Evict>,
+    /// See [`Options::compress`].
+    pub compress: Option<Compress>,
     /// See [`Options::stats_file`].
     pub stats_file: Option<PathBuf>,
     /// See [`Options::secret_file`].
@@ -158,6 +176,7 @@ impl Partial {
             log: variable("TMEM_LOG", raw("TMEM_LOG"), Level::from_str)?,
             page_path: variable("TMEM_PAGE_PATH", raw("TMEM_PAGE_PATH"), PagePath::from_str)?,
             evict: variable("TMEM_EVICT", raw("TMEM_EVICT"), Evict::from_str)?,
+            compress: variable("TMEM_COMPRESS", raw("TMEM_COMPRESS"), Compress::from_str)?,
             stats_file: path("TMEM_STATS_FILE"),
             secret_file: path("TMEM_SECRET_FILE"),
             summary: variable("TMEM_SUMMARY", raw("TMEM_SUMMARY"), parse_bool)?,
@@ -186,6 +205,7 @@ impl Partial {
             log: self.log.or(below.log),
             page_path: self.page_path.or(below.page_path),
             evict: self.evict.or(below.evict),
+            compress: self.compress.or(below.compress),
             stats_file: self.stats_file.or(below.stats_file),
             secret_file: self.secret_file.or(below.secret_file),
             summary: self.summary.or(below.summary),
@@ -217,6 +237,7 @@ impl Partial {
             log: self.log.unwrap_or_default(),
             page_path: self.page_path.unwrap_or_default(),
             evict: self.evict.unwrap_or_default(),
+            compress: self.compress.unwrap_or_default(),
             stats_file: self.stats_file,
             secret_file: self.secret_file,
             summary: self.summary.unwrap_or_default(),
@@ -251,6 +272,7 @@ impl Partial {
             text("TMEM_LOG", self.log.map(|v| v.to_string())),
             text("TMEM_PAGE_PATH", self.page_path.map(|v| v.to_string())),
             text("TMEM_EVICT", self.evict.map(|v| v.to_string())),
+            text("TMEM_COMPRESS", self.compress.map(|v| v.to_string())),
             path("TMEM_STATS_FILE", &self.stats_file),
             path("TMEM_SECRET_FILE", &self.secret_file),
             text("TMEM_SUMMARY", self.summary.map(flag)),
@@ -309,6 +331,7 @@ mod tests {
             ("TMEM_LOG", "debug"),
             ("TMEM_PAGE_PATH", "copy"),
             ("TMEM_EVICT", "all"),
+            ("TMEM_COMPRESS", "always"),
             ("TMEM_STATS_FILE", "/s"),
             ("TMEM_SECRET_FILE", "/k"),
             ("TMEM_SUMMARY", "0"),
@@ -317,7 +340,7 @@ mod tests {
         .unwrap();
         assert_eq!(partial.page_path, Some(PagePath::Copy));
         let env = partial.to_env();
-        assert_eq!(env.len(), 10);
+        assert_eq!(env.len(), 11);
         let again =
             Partial::from_vars(|name| env.iter().find(|(n, _)| *n == name).map(|(_, v)| v.clone()));
         assert_eq!(again.unwrap(), partial);
@@ -340,6 +363,7 @@ mod tests {
             ("TMEM_LOG", "loud", "error, warn, info or debug"),
             ("TMEM_PAGE_PATH", "fast", "auto, move or copy"),
             ("TMEM_EVICT", "never", "needed or all"),
+            ("TMEM_COMPRESS", "yes", "auto, always or never"),
             ("TMEM_SUMMARY", "2", "true"),
         ] {
             let message = vars(&[(name, value)]).unwrap_err().to_string();

@@ -14,7 +14,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tmem_config::random;
 use tmem_verbs::Domain;
-use tmem_wire::{HEADER_LEN, Header, MAX_RUN, Op, SessionId, Status, decode_slab_list};
+use tmem_wire::{
+    HEADER_LEN, Header, MAX_RUN, Op, PAGE_SIZE, SessionId, Status, decode_slab_list, unpack,
+};
 
 /// How long a connection that was refused may take to read why.
 const LINGER: Duration = Duration::from_secs(1);
@@ -120,9 +122,8 @@ impl Conn {
         }
     }
 
-    /// Receives the payload of a control message, whose length the decoder
-    /// has bounded.
-    pub(crate) fn control(&mut self, header: &Header) -> Result<Vec<u8>, End> {
+    /// Receives a payload, whose length the decoder has bounded.
+    pub(crate) fn body(&mut self, header: &Header) -> Result<Vec<u8>, End> {
         let mut body = vec![0; header.len as usize];
         // SAFETY: the memory is `body`.
         unsafe {
@@ -163,7 +164,9 @@ impl Conn {
             Ok(slab) => {
                 let read = &self.shared.pages_read;
                 read.fetch_add(u64::from(header.count), Ordering::Relaxed);
-                self.out.pages(header, slab);
+                if !header.packed || !self.out.packed(header, &slab) {
+                    self.out.pages(header, slab);
+                }
             }
             Err(status) => self.out.refusal(header, status),
         }
@@ -183,8 +186,18 @@ impl Conn {
             Ok(slab) => {
                 let to = slab.page(header.page);
                 let len = bytes(header.count);
-                // SAFETY: the run lies within the slab, which is held.
-                unsafe { self.inbox.payload(&self.link, &mut self.out, to, len)? };
+                if header.packed {
+                    let Some(pages) = self.packed_pages(header)? else {
+                        self.out.refusal(header, Status::BadRequest);
+                        return Ok(());
+                    };
+                    // SAFETY: the run lies within the slab, which is held; there are as
+                    // many pages as the run has.
+                    unsafe { std::ptr::copy_nonoverlapping(pages.as_ptr(), to, len) };
+                } else {
+                    // SAFETY: the run lies within the slab, which is held.
+                    unsafe { self.inbox.payload(&self.link, &mut self.out, to, len)? };
+                }
                 slab.written(header.page, header.page + header.count);
                 let written = &self.shared.pages_written;
                 written.fetch_add(u64::from(header.count), Ordering::Relaxed);
@@ -198,8 +211,18 @@ impl Conn {
         Ok(())
     }
 
+    /// Receives the packed pages of a WRITE; none when they cannot be unpacked. Not one
+    /// of them is stored then.
+    fn packed_pages(&mut self, header: &Header) -> Result<Option<Vec<u8>>, End> {
+        let payload = self.body(header)?;
+        let count = header.count as usize;
+        let mut pages = Vec::with_capacity(count * PAGE_SIZE);
+        let unpacked = unpack(&payload, count, |_, page| pages.extend_from_slice(page));
+        Ok(unpacked.is_ok().then_some(pages))
+    }
+
     fn other(&mut self, header: &Header, session: &Session) -> Result<(), End> {
-        let body = self.control(header)?;
+        let body = self.body(header)?;
         let answer = match header.op {
             Op::Ping => Ok(Vec::new()),
             Op::Release => decode_slab_list(&body)

@@ -16,7 +16,7 @@ pub(crate) fn greet(conn: &mut Conn) -> Result<Arc<Session>, End> {
     if hello_header.op != Op::Hello {
         return Err(refused(hello_header, "the first request must be a HELLO"));
     }
-    let body = conn.control(&hello_header)?;
+    let body = conn.body(&hello_header)?;
     let hello = Hello::decode(&body).map_err(|e| refused(hello_header, &e.to_string()))?;
     if hello.min_version > VERSION || hello.max_version < VERSION {
         let text = format!("this server speaks version {VERSION} only");
@@ -66,7 +66,7 @@ fn prove(conn: &mut Conn, header: Header, hello: &Hello) -> Result<Header, End> 
     if header.op != Op::Auth {
         return Err(refused(header, "this server wants an AUTH now"));
     }
-    let proof = conn.control(&header)?;
+    let proof = conn.body(&header)?;
     if !auth::verify(&secret, &challenge, &hello.nonce, &proof) {
         let text = "the secret is not this server's".to_owned();
         return Err(End::Refused(header, Status::Auth, text));

@@ -5,7 +5,7 @@ use crate::memory::Slab;
 use crate::sessions::bytes;
 use std::io;
 use std::sync::Arc;
-use tmem_wire::{HEADER_LEN, Header, PAGE_SIZE, Status};
+use tmem_wire::{HEADER_LEN, Header, PAGE_SIZE, Packer, Status};
 
 /// Replies held back at most, before they are sent.
 const MAX_REPLIES: usize = 64;
@@ -54,6 +54,10 @@ impl Outbox {
     /// Adds a reply with a payload of its own.
     pub(crate) fn reply(&mut self, request: &Header, status: Status, payload: &[u8]) {
         self.head(&request.reply(status, payload.len() as u32));
+        self.body(payload);
+    }
+
+    fn body(&mut self, payload: &[u8]) {
         self.heads.extend_from_slice(payload);
         if let Some(Part::Head(len)) = self.parts.last_mut() {
             *len += payload.len();
@@ -87,6 +91,30 @@ impl Outbox {
         if !self.slabs.last().is_some_and(|s| Arc::ptr_eq(s, &slab)) {
             self.slabs.push(slab);
         }
+    }
+
+    /// Adds the pages that a READ asks for packed, if they get smaller by it; whether
+    /// they did.
+    pub(crate) fn packed(&mut self, request: &Header, slab: &Slab) -> bool {
+        let mut packer = Packer::new(request.count as usize);
+        for run in slab.runs(request.page, request.page + request.count) {
+            for page in run.start..run.end {
+                if !run.set {
+                    packer.add_zeros();
+                } else if !packer.add(&slab.copy(page)) {
+                    return false;
+                }
+            }
+        }
+        let Some(payload) = packer.finish() else {
+            return false;
+        };
+        self.head(&Header {
+            packed: true,
+            ..request.reply(Status::Ok, payload.len() as u32)
+        });
+        self.body(&payload);
+        true
     }
 
     /// Sends everything.

@@ -18,7 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tmem_config::{Complaints, Level, random};
 use tmem_verbs::{Domain, Listener};
-use tmem_wire::{FEATURE_RDMA, Features, ServerStats};
+use tmem_wire::{FEATURE_LZ4, FEATURE_RDMA, Features, ServerStats};
 
 /// How long a stranger may take to greet.
 const GREETING: Duration = Duration::from_secs(10);
@@ -204,7 +204,7 @@ impl Server {
             pages_read: AtomicU64::new(0),
             pages_written: AtomicU64::new(0),
             complaints: Complaints::default(),
-            features: if same_port { FEATURE_RDMA } else { 0 },
+            features: FEATURE_LZ4 | if same_port { FEATURE_RDMA } else { 0 },
             taken: AtomicU64::new(0),
             start: Instant::now(),
             links: Mutex::default(),

@@ -160,6 +160,10 @@ counters! {
     pager_cpu_ns,
     /// Connections to servers that broke and were made again.
     reconnects,
+    /// Pages that travelled packed, to servers and from them.
+    packed_pages,
+    /// Bytes that they took.
+    packed_bytes,
 }
 
 impl Slot {
@@ -196,7 +200,7 @@ impl Totals {
 }
 
 /// First word of a [`Shared`] area of this layout.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"tmstats2");
+pub const MAGIC: u64 = u64::from_le_bytes(*b"tmstats3");
 
 /// The area that processes share. All zeros but for `magic` is its start.
 #[repr(C)]

@@ -6,7 +6,8 @@ use std::net::ToSocketAddrs;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tmem_config::{
-    AgentAddr, Evict, Level, Options, PagePath, Scheme, ServerAddr, check_local, ram_bytes,
+    AgentAddr, Compress, Evict, Level, Options, PagePath, Scheme, ServerAddr, check_local,
+    ram_bytes,
 };
 use tmem_pager::engine::fork::Will;
 use tmem_pager::engine::{self, PENDING, Path, Settings, UNPAGED};
@@ -140,6 +141,11 @@ fn launch(options: &Options) -> Result<(), String> {
             .collect::<Result<_, _>>()?,
         net: net::Options {
             secret: secret(options)?,
+            packing: match options.compress {
+                Compress::Auto => net::Packing::Auto,
+                Compress::Always => net::Packing::Always,
+                Compress::Never => net::Packing::Never,
+            },
             seed: u64::from(std::process::id()),
             ..net::Options::default()
         },

@@ -1,5 +1,6 @@
 //! The fixed header of every message.
 
+use crate::packed::packed_len;
 use crate::{DecodeError, MAX_CONTROL, MAX_RUN, Status};
 
 /// Bytes of a page, the unit that the protocol moves.
@@ -71,6 +72,10 @@ pub struct Header {
     /// In a request: the client waits awake for the answer, and means to ask
     /// again soon after. In a reply it says nothing.
     pub prompt: bool,
+    /// In a WRITE and in an `Ok` reply to READ: its pages are packed
+    /// ([`Packer`](crate::Packer)). In a READ: those of the reply may be. Elsewhere it
+    /// says nothing.
+    pub packed: bool,
     /// Outcome; `Ok` in requests.
     pub status: Status,
     /// Bytes of payload that follow.
@@ -88,6 +93,7 @@ pub struct Header {
 
 const FLAG_REPLY: u8 = 1;
 const FLAG_PROMPT: u8 = 2;
+const FLAG_PACKED: u8 = 4;
 
 impl Header {
     /// A request without payload; the other fields are zero.
@@ -96,6 +102,7 @@ impl Header {
             op,
             reply: false,
             prompt: false,
+            packed: false,
             status: Status::Ok,
             len: 0,
             id,
@@ -110,6 +117,7 @@ impl Header {
         Header {
             reply: true,
             prompt: false,
+            packed: false,
             status,
             len,
             ..*self
@@ -121,7 +129,9 @@ impl Header {
         let mut b = [0u8; HEADER_LEN];
         b[0] = self.op as u8;
         let flag = |on: bool, bit: u8| if on { bit } else { 0 };
-        b[1] = flag(self.reply, FLAG_REPLY) | flag(self.prompt, FLAG_PROMPT);
+        b[1] = flag(self.reply, FLAG_REPLY)
+            | flag(self.prompt, FLAG_PROMPT)
+            | flag(self.packed, FLAG_PACKED);
         b[2..4].copy_from_slice(&(self.status as u16).to_le_bytes());
         b[4..8].copy_from_slice(&self.len.to_le_bytes());
         b[8..16].copy_from_slice(&self.id.to_le_bytes());
@@ -141,7 +151,7 @@ impl Header {
     pub fn decode(b: &[u8; HEADER_LEN]) -> Result<Header, DecodeError> {
         let u32_at = |at: usize| u32::from_le_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]]);
         let op = Op::from_u8(b[0]).ok_or(DecodeError::UnknownOp(b[0]))?;
-        if b[1] & !(FLAG_REPLY | FLAG_PROMPT) != 0 {
+        if b[1] & !(FLAG_REPLY | FLAG_PROMPT | FLAG_PACKED) != 0 {
             return Err(DecodeError::UnknownFlags(b[1]));
         }
         if u32_at(28) != 0 {
@@ -155,6 +165,7 @@ impl Header {
             op,
             reply: b[1] & FLAG_REPLY != 0,
             prompt: b[1] & FLAG_PROMPT != 0,
+            packed: b[1] & FLAG_PACKED != 0,
             status,
             len: u32_at(4),
             id: u64::from_le_bytes(id),
@@ -175,7 +186,13 @@ impl Header {
             if self.count == 0 || self.count > MAX_RUN {
                 return Err(DecodeError::RunLength(self.count));
             }
-            if u64::from(self.len) != u64::from(self.count) * PAGE_SIZE as u64 {
+            let plain = u64::from(self.count) * PAGE_SIZE as u64;
+            let may_have = if self.packed {
+                packed_len(self.count)
+            } else {
+                plain..=plain
+            };
+            if !may_have.contains(&u64::from(self.len)) {
                 return Err(DecodeError::PayloadLength(self.len));
             }
         } else if self.len > MAX_CONTROL {

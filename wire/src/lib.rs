@@ -16,15 +16,17 @@ mod error;
 mod header;
 mod keys;
 mod message;
+mod packed;
 
 pub use agent::Preface;
 pub use error::{DecodeError, Status};
 pub use header::{HEADER_LEN, Header, Op, PAGE_SIZE};
 pub use keys::SlabKey;
 pub use message::{
-    FEATURE_RDMA, Features, Hello, HelloReply, ServerStats, SessionId, decode_slab_list,
-    encode_slab_list,
+    FEATURE_LZ4, FEATURE_RDMA, Features, Hello, HelloReply, ServerStats, SessionId,
+    decode_slab_list, encode_slab_list,
 };
+pub use packed::{Packer, PageBytes, unpack};
 
 /// The protocol version that this crate speaks.
 pub const VERSION: u16 = 1;

@@ -28,6 +28,9 @@ pub type Features = u64;
 /// port of the same number.
 pub const FEATURE_RDMA: Features = 1;
 
+/// Pages may be packed ([`Packer`](crate::Packer)).
+pub const FEATURE_LZ4: Features = 2;
+
 /// Payload of a HELLO request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {

@@ -21,12 +21,17 @@ fn carries_pages(op: Op, reply: bool, status: Status) -> bool {
 prop_compose! {
     /// A header that may be sent.
     fn header()(
-        op in op(), reply: bool, prompt: bool, status in status(), len in 0..=MAX_CONTROL, id: u64,
-        slab: u32, page: u32, any: u32, run in 1..=MAX_RUN,
+        op in op(), reply: bool, prompt: bool, packed: bool, status in status(),
+        len in 0..=MAX_CONTROL, id: u64, slab: u32, page: u32, any: u32, run in 1..=MAX_RUN,
+        share in 0u32..=PAGE_SIZE as u32,
     ) -> Header {
         let pages = carries_pages(op, reply, status);
-        let (len, count) = if pages { (run * PAGE_SIZE as u32, run) } else { (len, any) };
-        Header { op, reply, prompt, status, len, id, slab, page, count }
+        let (len, count) = match (pages, packed) {
+            (true, false) => (run * PAGE_SIZE as u32, run),
+            (true, true) => (run * (2 + share), run),
+            (false, _) => (len, any),
+        };
+        Header { op, reply, prompt, packed, status, len, id, slab, page, count }
     }
 }
 
@@ -93,9 +98,11 @@ proptest! {
         if let Ok(header) = Header::decode(&bytes) {
             prop_assert_eq!(header.encode(), bytes);
             let pages = carries_pages(header.op, header.reply, header.status);
-            let most = if pages { MAX_RUN * PAGE_SIZE as u32 } else { MAX_CONTROL };
+            let most = if pages { MAX_RUN * (2 + PAGE_SIZE as u32) } else { MAX_CONTROL };
             prop_assert!(header.len <= most);
-            if pages {
+            if pages && header.packed {
+                prop_assert!(header.len >= 2 * header.count);
+            } else if pages {
                 prop_assert_eq!(u64::from(header.len), u64::from(header.count) * PAGE_SIZE as u64);
             }
         }
@@ -103,7 +110,9 @@ proptest! {
 
     #[test]
     fn a_reply_echoes_its_request(header in header(), status in status(), len: u32) {
-        let request = Header { reply: false, prompt: false, status: Status::Ok, ..header };
+        let request = Header {
+            reply: false, prompt: false, packed: false, status: Status::Ok, ..header
+        };
         let reply = request.reply(status, len);
         prop_assert!(reply.reply);
         prop_assert_eq!(Header { reply: false, status: Status::Ok, len: request.len, ..reply }, request);
@@ -227,6 +236,26 @@ fn lengths_at_their_limits() {
         // No product overflows into a length that fits.
         assert_eq!(of(0, 1 << 20), Err(DecodeError::RunLength(1 << 20)));
     }
+    for (op, reply) in [(Op::Write, false), (Op::Read, true)] {
+        let of = |len, count| {
+            let header = Header {
+                reply,
+                packed: true,
+                len,
+                count,
+                ..Header::request(op, 1)
+            };
+            Header::decode(&header.encode()).map(|_| ())
+        };
+        let most = MAX_RUN * (page + 2);
+        assert_eq!(of(most, MAX_RUN), Ok(()));
+        assert_eq!(of(2 * MAX_RUN, MAX_RUN), Ok(()));
+        for wrong in [most + 1, 2 * MAX_RUN - 1] {
+            let error = Err(DecodeError::PayloadLength(wrong));
+            assert_eq!(of(wrong, MAX_RUN), error);
+        }
+        assert_eq!(of(0, 0), Err(DecodeError::RunLength(0)));
+    }
 }
 
 /// The layouts as PROTOCOL.md has them, byte by byte.
@@ -236,6 +265,7 @@ fn the_bytes_are_as_written_down() {
         op: Op::Read,
         reply: true,
         prompt: false,
+        packed: false,
         status: Status::NoSuchSlab,
         len: 0x0102,
         id: 0x0807_0605_0403_0201,
@@ -253,6 +283,11 @@ fn the_bytes_are_as_written_down() {
         ..Header::request(Op::Ping, 0)
     };
     assert_eq!(prompt.encode()[..4], [9, 2, 0, 0]);
+    let packed = Header {
+        packed: true,
+        ..Header::request(Op::Read, 0)
+    };
+    assert_eq!(packed.encode()[..4], [5, 4, 0, 0]);
     let hello = Hello {
         min_version: 1,
         max_version: 2,

@@ -380,6 +380,9 @@ impl Engine {
         self.figures
             .reconnects
             .store(self.net.reconnects(), Relaxed);
+        let packed = self.net.packed();
+        self.figures.packed_pages.store(packed.pages, Relaxed);
+        self.figures.packed_bytes.store(packed.bytes, Relaxed);
         self.look_at_kin(now);
         self.tidy_queue();
         self.look_at_doomed();

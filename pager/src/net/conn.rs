@@ -7,7 +7,7 @@ use super::transport::{Iov, MAX_IOV, Transport};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use rustix::io::Errno;
-use tmem_wire::{HEADER_LEN, Header, Op, PAGE_SIZE, Status};
+use tmem_wire::{HEADER_LEN, Header, Op, PAGE_SIZE, Status, unpack};
 
 /// The most requests that one system call sends.
 const BATCH: usize = 64;
@@ -16,6 +16,22 @@ const BATCH_BYTES: usize = 256 << 10;
 /// What is read beyond the payload in hand: two replies of one page. Larger
 /// runs go straight to their frames.
 const BUFFER: usize = 2 * (HEADER_LEN + PAGE_SIZE);
+
+/// Pages that travelled packed, and the bytes that they took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Packed {
+    /// Pages.
+    pub pages: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+impl Packed {
+    pub(super) fn add(&mut self, other: Packed) {
+        self.pages += other.pages;
+        self.bytes += other.bytes;
+    }
+}
 
 /// The queue of requests and where sending and receiving stand in it.
 #[derive(Debug)]
@@ -37,6 +53,7 @@ pub(super) struct Pipeline {
     to: usize,
     headers: Vec<[u8; HEADER_LEN]>,
     iov: Vec<Iov>,
+    packed: Packed,
 }
 
 /// What the next bytes received are.
@@ -72,11 +89,18 @@ impl Pipeline {
             to: 0,
             headers: Vec::with_capacity(BATCH),
             iov: Vec::new(),
+            packed: Packed::default(),
         }
     }
 
     /// Queues a request.
     pub(super) fn push(&mut self, request: Request) {
+        if request.op == Op::Write && request.packed {
+            self.packed.add(Packed {
+                pages: u64::from(request.count),
+                bytes: request.payload.len() as u64,
+            });
+        }
         self.queue.push_back(request);
     }
 
@@ -94,6 +118,11 @@ impl Pipeline {
     /// oldest is answered.
     pub(super) fn ended(&self) -> u64 {
         self.ended
+    }
+
+    /// What travelled packed.
+    pub(super) fn packed(&self) -> Packed {
+        self.packed
     }
 
     /// Whether any answer is awaited.
@@ -238,6 +267,15 @@ impl Pipeline {
                 let index = self.index(id).ok_or(NO_REQUEST)?;
                 self.queue[index].payload.push_to(done, &mut self.iov);
             }
+            if let Receiving::Body { header, body } = &mut self.receiving {
+                // As above.
+                let missing = header.len as usize - body.len();
+                body.reserve_exact(missing);
+                self.iov.push(Iov {
+                    base: body.spare_capacity_mut().as_mut_ptr() as usize,
+                    len: missing,
+                });
+            }
             let direct: usize = self.iov.iter().map(|p| p.len).sum();
             if self.from > 0 {
                 self.buffer.copy_within(self.from..self.to, 0);
@@ -249,8 +287,8 @@ impl Pipeline {
                 len: room.len(),
             });
             let asked = direct + room.len();
-            // SAFETY: the pieces are this buffer and frames that the caller of
-            // the READ keeps for it.
+            // SAFETY: the pieces are this buffer, what a body has to spare, and frames
+            // that the caller of the READ keeps for it.
             let n = match unsafe { t.recv(&mut self.iov) } {
                 Ok(0) => return Err(Reason::Closed),
                 Ok(n) => n,
@@ -258,8 +296,13 @@ impl Pipeline {
                 Err(e) => return Err(e.into()),
             };
             got += n;
-            if let Receiving::Pages { done, .. } = &mut self.receiving {
-                *done += n.min(direct);
+            match &mut self.receiving {
+                Receiving::Header => {}
+                Receiving::Pages { done, .. } => *done += n.min(direct),
+                // SAFETY: so many bytes of what it had to spare were received.
+                Receiving::Body { body, .. } => unsafe {
+                    body.set_len(body.len() + n.min(direct));
+                },
             }
             self.to += n.saturating_sub(direct);
             self.parse(&mut on)?;
@@ -305,7 +348,12 @@ impl Pipeline {
                     let (header, body) = (*header, core::mem::take(body));
                     self.receiving = Receiving::Header;
                     let index = self.index(header.id).ok_or(NO_REQUEST)?;
-                    self.answered(index, header.status, &body, on)?;
+                    if header.op == Op::Read && header.status == Status::Ok {
+                        self.unpack(index, &body)?;
+                        self.answered(index, Status::Ok, &[], on)?;
+                    } else {
+                        self.answered(index, header.status, &body, on)?;
+                    }
                 }
             }
         }
@@ -337,6 +385,11 @@ impl Pipeline {
                     "another number of pages than was asked for",
                 ));
             }
+            if header.packed && !request.packed {
+                return Err(Reason::Unexpected("packed pages, unasked"));
+            }
+        }
+        if header.op == Op::Read && header.status == Status::Ok && !header.packed {
             self.receiving = Receiving::Pages {
                 id: header.id,
                 done: 0,
@@ -349,6 +402,28 @@ impl Pipeline {
         } else {
             self.answered(index, header.status, &[], on)?;
         }
+        Ok(())
+    }
+
+    /// Unpacks to where the READ wants its pages.
+    fn unpack(&mut self, index: usize, body: &[u8]) -> Result<(), Reason> {
+        let request = &self.queue[index];
+        self.iov.clear();
+        request.payload.push_to(0, &mut self.iov);
+        let starts = |p: &Iov| (p.base..p.base + p.len).step_by(PAGE_SIZE);
+        let mut frames = self.iov.iter().flat_map(starts);
+        unpack(body, request.count as usize, |_, page| {
+            if let Some(frame) = frames.next() {
+                // SAFETY: a page of the frames that the caller of the READ keeps for it.
+                unsafe {
+                    core::ptr::copy_nonoverlapping(page.as_ptr(), frame as *mut u8, PAGE_SIZE);
+                }
+            }
+        })?;
+        self.packed.add(Packed {
+            pages: u64::from(request.count),
+            bytes: body.len() as u64,
+        });
         Ok(())
     }
 

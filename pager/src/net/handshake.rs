@@ -5,7 +5,8 @@ use super::transport::{Iov, Transport};
 use alloc::vec::Vec;
 use rustix::io::Errno;
 use tmem_wire::{
-    HEADER_LEN, Header, Hello, HelloReply, MAX_CONTROL, Op, SessionId, Status, VERSION, auth,
+    FEATURE_LZ4, HEADER_LEN, Header, Hello, HelloReply, MAX_CONTROL, Op, SessionId, Status,
+    VERSION, auth,
 };
 
 /// A greeting under way.
@@ -29,7 +30,7 @@ impl Handshake {
         let hello = Hello {
             min_version: VERSION,
             max_version: VERSION,
-            features: 0,
+            features: FEATURE_LZ4,
             session,
             nonce,
         };

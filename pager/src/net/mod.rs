@@ -10,17 +10,20 @@
 mod conn;
 mod handshake;
 mod link;
+mod packing;
 mod reason;
 mod request;
 mod server;
 mod sock;
 mod transport;
 
+pub use packing::Packing;
 pub use reason::{Code, Reason, RequestError};
 
 use crate::sys::wait::Interest;
 use alloc::string::String;
 use alloc::vec::Vec;
+pub use conn::Packed;
 use core::net::SocketAddr;
 use request::{Payload, Request};
 use server::Server;
@@ -66,6 +69,8 @@ pub struct Options {
     /// A server that answers nothing for so many milliseconds while requests
     /// wait is lost.
     pub stall_ms: u64,
+    /// How pages travel.
+    pub packing: Packing,
     /// Goes into nonces beside the kernel's random numbers.
     pub seed: u64,
 }
@@ -76,6 +81,7 @@ impl Default for Options {
             secret: None,
             reconnect_ms: 5_000,
             stall_ms: 30_000,
+            packing: Packing::Auto,
             seed: 0,
         }
     }
@@ -192,7 +198,9 @@ impl Servers {
     pub fn new(endpoints: Vec<Endpoint>, options: Options) -> Servers {
         let numbered = (0..=u16::MAX).zip(endpoints);
         Servers {
-            servers: numbered.map(|(n, e)| Server::new(n, e)).collect(),
+            servers: numbered
+                .map(|(n, e)| Server::new(n, e, options.packing))
+                .collect(),
             options,
             poller: Poller::default(),
             prompt: false,
@@ -245,7 +253,8 @@ impl Servers {
     /// Each address is that of 4096 bytes that may be written, and that nobody
     /// else uses until the read has ended or these `Servers` are gone.
     pub unsafe fn read(&mut self, lane: Lane, token: u64, at: At, dest: &[usize]) {
-        self.pages(Op::Read, lane, token, at, dest);
+        // SAFETY: as the caller vouches.
+        unsafe { self.pages(Op::Read, lane, token, at, dest) };
     }
 
     /// Writes one page from each of the frames at the addresses `src`, at most
@@ -256,7 +265,8 @@ impl Servers {
     /// Each address is that of 4096 bytes that may be read, and that do not
     /// change until the write has ended or these `Servers` are gone.
     pub unsafe fn write(&mut self, token: u64, at: At, src: &[usize]) {
-        self.pages(Op::Write, Lane::Bulk, token, at, src);
+        // SAFETY: as the caller vouches.
+        unsafe { self.pages(Op::Write, Lane::Bulk, token, at, src) };
     }
 
     /// Says that the contents of `count` pages are not wanted any more. Takes
@@ -421,15 +431,24 @@ impl Servers {
         self.servers.iter().map(Server::reconnects).sum()
     }
 
+    /// What travelled packed.
+    pub fn packed(&self) -> Packed {
+        let mut sum = Packed::default();
+        self.servers.iter().for_each(|s| sum.add(s.packed()));
+        sum
+    }
+
     /// Ends all sessions as far as that goes without waiting; nothing that is
     /// under way ends any more.
     pub fn bye(&mut self) {
         self.servers.iter_mut().for_each(Server::bye);
     }
 
-    fn pages(&mut self, op: Op, lane: Lane, token: u64, at: At, frames: &[usize]) {
+    /// # Safety
+    /// As [`Servers::read`] and [`Servers::write`] say.
+    unsafe fn pages(&mut self, op: Op, lane: Lane, token: u64, at: At, frames: &[usize]) {
         let count = u32::try_from(frames.len()).unwrap_or(u32::MAX);
-        let request = Request {
+        let mut request = Request {
             lane,
             prompt: self.prompt && op == Op::Read && lane == Lane::Demand,
             token,
@@ -444,6 +463,11 @@ impl Servers {
             self.early
                 .extend(server::failure(at.server, &request, error));
             return;
+        }
+        let server = self.servers.get(usize::from(at.server));
+        if server.is_some_and(Server::packs) {
+            // SAFETY: by the caller.
+            unsafe { request.pack() };
         }
         self.push(at.server, request);
     }
@@ -465,6 +489,7 @@ fn new(op: Op) -> Request {
     Request {
         op,
         prompt: false,
+        packed: false,
         lane: Lane::Bulk,
         token: 0,
         slab: 0,

@@ -3,7 +3,7 @@
 use super::Lane;
 use super::transport::Iov;
 use alloc::vec::Vec;
-use tmem_wire::{HEADER_LEN, Header, Op, PAGE_SIZE};
+use tmem_wire::{HEADER_LEN, Header, Op, PAGE_SIZE, Packer, PageBytes};
 
 /// The memory that a request sends from or receives into.
 #[derive(Debug, Default)]
@@ -45,6 +45,23 @@ impl Payload {
                 Payload::Many(pieces)
             }
         }
+    }
+
+    /// The same pages packed, if they are frames and get smaller by it.
+    ///
+    /// # Safety
+    /// The frames can be read.
+    unsafe fn packed(&self) -> Option<Payload> {
+        let mut packer = Packer::new(self.len() / PAGE_SIZE);
+        let each = |pieces: &[Iov]| {
+            let starts = |p: &Iov| (p.base..p.base + p.len).step_by(PAGE_SIZE);
+            pieces.iter().flat_map(starts).all(|base| {
+                // SAFETY: a page of a frame, by the caller.
+                packer.add(unsafe { &*(base as *const PageBytes) })
+            })
+        };
+        let all = self.with(each);
+        packer.finish().filter(|_| all).map(Payload::Bytes)
     }
 
     /// How many bytes.
@@ -93,6 +110,8 @@ pub(super) struct Request {
     pub(super) op: Op,
     /// Waited for awake.
     pub(super) prompt: bool,
+    /// A READ whose answer may be packed, or a WRITE whose payload is.
+    pub(super) packed: bool,
     /// The lane that it was asked for on.
     pub(super) lane: Lane,
     /// The caller's name for it.
@@ -107,6 +126,25 @@ pub(super) struct Request {
 }
 
 impl Request {
+    /// Packs the pages of a WRITE, if they get smaller by it, and lets those of a READ come
+    /// packed.
+    ///
+    /// # Safety
+    /// The frames of a WRITE can be read.
+    pub(super) unsafe fn pack(&mut self) {
+        match self.op {
+            Op::Read => self.packed = true,
+            Op::Write => {
+                // SAFETY: by the caller.
+                if let Some(payload) = unsafe { self.payload.packed() } {
+                    self.payload = payload;
+                    self.packed = true;
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// Bytes that follow its header.
     pub(super) fn body_len(&self) -> usize {
         if self.op == Op::Read {
@@ -129,6 +167,7 @@ impl Request {
             count: self.count,
             len: self.body_len() as u32,
             prompt: self.prompt,
+            packed: self.packed,
             ..Header::request(self.op, id)
         }
     }
@@ -136,7 +175,7 @@ impl Request {
     /// Page bytes that it moves.
     pub(super) fn page_bytes(&self) -> usize {
         match self.op {
-            Op::Read | Op::Write => self.payload.len(),
+            Op::Read | Op::Write => self.count as usize * PAGE_SIZE,
             _ => 0,
         }
     }

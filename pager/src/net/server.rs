@@ -1,6 +1,8 @@
 //! One memory server: a session, and the two connections that carry it.
 
+use super::conn::Packed;
 use super::link::{Link, Phase};
+use super::packing::{Learner, Packing};
 use super::reason::{Reason, RequestError};
 use super::request::Request;
 use super::sock::{Ready, Sock};
@@ -8,7 +10,9 @@ use super::transport::{Iov, Transport};
 use super::{Completion, Endpoint, Lane, Options};
 use crate::sys::wait::Interest;
 use alloc::vec::Vec;
-use tmem_wire::{Header, HelloReply, Op, SessionId, Status, decode_slab_list};
+use tmem_wire::{
+    FEATURE_LZ4, Header, HelloReply, Op, PAGE_SIZE, SessionId, Status, decode_slab_list,
+};
 
 /// A server and what is known of it.
 #[derive(Debug)]
@@ -27,6 +31,7 @@ pub(super) struct Server {
     reconnects: u64,
     /// Which links have not been ready since the session was resumed.
     resuming: [bool; 2],
+    packing: Learner,
 }
 
 /// Requests that are not answered.
@@ -47,7 +52,7 @@ enum State {
 }
 
 impl Server {
-    pub(super) fn new(number: u16, endpoint: Endpoint) -> Server {
+    pub(super) fn new(number: u16, endpoint: Endpoint, packing: Packing) -> Server {
         Server {
             number,
             endpoint,
@@ -58,6 +63,7 @@ impl Server {
             load: [Load::default(); 2],
             reconnects: 0,
             resuming: [false; 2],
+            packing: Learner::new(packing),
         }
     }
 
@@ -106,6 +112,11 @@ impl Server {
         self.resuming == [true; 2]
     }
 
+    /// Whether pages that are asked for or sent now are to be packed.
+    pub(super) fn packs(&self) -> bool {
+        self.packing.is_packed()
+    }
+
     /// Queues a request. The server must be up.
     pub(super) fn push(&mut self, request: Request) {
         let link = self.only.unwrap_or(request.lane as usize);
@@ -113,6 +124,13 @@ impl Server {
         load.requests += 1;
         load.bytes += request.page_bytes();
         self.links[link].pipe.push(request);
+    }
+
+    /// What travelled packed.
+    pub(super) fn packed(&self) -> Packed {
+        let mut sum = Packed::default();
+        self.links.iter().for_each(|l| sum.add(l.pipe.packed()));
+        sum
     }
 
     /// Requests of `lane` that are not answered.
@@ -175,19 +193,29 @@ impl Server {
                 Err(reason) => return self.failed(link, reason, now, options, out),
             }
         }
+        let before = self.pages_under_way();
         let (l, load) = (&mut self.links[link], &mut self.load);
         let result = l
             .transfer(ready, now, |request, status, body| {
                 answer(number, load, request, status, body, out)
             })
             .and_then(|()| l.check(now, options.stall_ms));
+        let left = self.pages_under_way();
+        self.packing.look(now, (before - left) as u64, left);
         if let Err(reason) = result {
             self.failed(link, reason, now, options, out);
         }
     }
 
+    fn pages_under_way(&self) -> usize {
+        self.load.iter().map(|l| l.bytes).sum::<usize>() / PAGE_SIZE
+    }
+
     /// A connection is greeted by its server.
     fn greeted(&mut self, link: usize, reply: HelloReply, now: u64, out: &mut Vec<Completion>) {
+        // Over RDMA pages travel by themselves.
+        let able = reply.features & FEATURE_LZ4 != 0 && self.endpoint.agent.is_none();
+        self.packing.greeted(able);
         match (&self.session, self.state) {
             (None, _) => {
                 self.session = Some(reply);

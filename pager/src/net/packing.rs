@@ -1,0 +1,192 @@
+//! Whether pages travel packed, learnt by trying: it makes less of them for the network to
+//! carry and more for both sides to do, and is the quicker way where the network is
+//! the slowest of the three.
+
+/// How a server's pages travel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Packing {
+    /// Packed where that was found to be quicker.
+    #[default]
+    Auto,
+    /// Packed where the server can.
+    Always,
+    /// As they are.
+    Never,
+}
+
+/// Pages that are under way at least while the rate is measured: fewer wait for the
+/// distance, not for the network's bandwidth.
+const BUSY: usize = 16;
+
+/// Pages of one measurement.
+const MEASURED: u64 = 1024;
+
+/// Of so many measurements one tries the other way.
+const ROUND: u32 = 32;
+
+/// Where a page comes within this many nanoseconds, packing it would take longer.
+const QUICK_NS: u64 = 5_000;
+
+/// Learns how the pages of one server travel best.
+#[derive(Debug)]
+pub(super) struct Learner {
+    packing: Packing,
+    /// Whether the server can.
+    able: bool,
+    packed: bool,
+    /// Nanoseconds that a page takes plain and packed; 0 is not known.
+    takes: [u64; 2],
+    measurements: u32,
+    /// Pages to come that were asked for in the other way.
+    unsettled: u64,
+    pages: u64,
+    ns: u64,
+    last: Look,
+}
+
+/// What was seen at one time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Look {
+    now: u64,
+    busy: bool,
+}
+
+impl Learner {
+    pub(super) fn new(packing: Packing) -> Learner {
+        Learner {
+            packing,
+            able: false,
+            packed: false,
+            takes: [0; 2],
+            measurements: 0,
+            unsettled: 0,
+            pages: 0,
+            ns: 0,
+            last: Look::default(),
+        }
+    }
+
+    /// A connection says whether the server can unpack.
+    pub(super) fn greeted(&mut self, able: bool) {
+        self.able = able;
+        self.packed = able && (self.packed || self.packing == Packing::Always);
+    }
+
+    /// Whether pages that are asked for or sent now are to be packed.
+    pub(super) fn is_packed(&self) -> bool {
+        self.packed
+    }
+
+    /// So many pages have come or were taken since the last look, and so many are
+    /// under way still.
+    pub(super) fn look(&mut self, now: u64, came: u64, under_way: usize) {
+        if !self.able || self.packing != Packing::Auto {
+            return;
+        }
+        let since = now.saturating_sub(self.last.now);
+        if self.unsettled > 0 {
+            self.unsettled = self.unsettled.saturating_sub(came);
+        } else if self.last.busy {
+            self.pages += came;
+            self.ns += since;
+        }
+        self.last = Look {
+            now,
+            busy: under_way >= BUSY,
+        };
+        if self.pages >= MEASURED {
+            self.measured();
+            self.unsettled = under_way as u64;
+            (self.pages, self.ns) = (0, 0);
+        }
+    }
+
+    fn measured(&mut self) {
+        let takes = &mut self.takes[usize::from(self.packed)];
+        let ns = self.ns / self.pages;
+        // Whoever packs or unpacks may have been kept from it; a slower network is
+        // believed when it stays slow.
+        *takes = if *takes == 0 { ns } else { (*takes + ns) / 2 }.max(1);
+        self.measurements = (self.measurements + 1) % ROUND;
+        let [plain, packed] = self.takes;
+        let quicker = packed > 0 && packed + packed / 8 < plain;
+        let trial = packed == 0 || plain == 0 || self.measurements == 0;
+        let quick = plain > 0 && plain < QUICK_NS;
+        self.packed = (quicker != trial) && (quicker || !quick);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A network that takes `wire` nanoseconds for a page and a third for a packed one,
+    /// and sides that take `work` to pack one; the share of pages that travelled packed.
+    fn run(learner: &mut Learner, wire: u64, work: u64, pages: u64) -> f64 {
+        let (mut now, mut packed) = (learner.last.now, 0);
+        for _ in 0..pages / 8 {
+            let takes = if learner.is_packed() {
+                packed += 8;
+                work.max(wire / 3)
+            } else {
+                wire
+            };
+            now += 8 * takes;
+            learner.look(now, 8, 64);
+        }
+        packed as f64 / pages as f64
+    }
+
+    fn learner() -> Learner {
+        let mut learner = Learner::new(Packing::Auto);
+        learner.greeted(true);
+        learner
+    }
+
+    #[test]
+    fn a_slow_network_has_its_pages_packed() {
+        assert!(run(&mut learner(), 34_000, 9_000, 1 << 18) > 0.9);
+    }
+
+    #[test]
+    fn a_quick_one_is_not_tried() {
+        assert_eq!(run(&mut learner(), 1_000, 9_000, 1 << 18), 0.0);
+    }
+
+    #[test]
+    fn one_that_is_no_slower_than_packing_is_left_alone_but_for_trials() {
+        let share = run(&mut learner(), 8_000, 9_000, 1 << 18);
+        assert!(share > 0.0 && share < 0.05, "{share}");
+    }
+
+    #[test]
+    fn it_is_found_when_the_network_changes() {
+        let mut learner = learner();
+        run(&mut learner, 1_000, 9_000, 1 << 18);
+        assert!(run(&mut learner, 40_000, 9_000, 1 << 18) > 0.9);
+        assert!(run(&mut learner, 1_000, 9_000, 1 << 20) < 0.2);
+    }
+
+    #[test]
+    fn what_waits_for_single_pages_is_not_measured() {
+        let mut learner = learner();
+        for i in 0..1 << 16 {
+            learner.look(i * 100_000, 1, 1);
+        }
+        assert!(!learner.is_packed() && learner.takes == [0, 0]);
+    }
+
+    #[test]
+    fn who_wants_it_always_or_never_has_it_so_where_the_server_can() {
+        for (packing, able, is) in [
+            (Packing::Always, true, true),
+            (Packing::Always, false, false),
+            (Packing::Never, true, false),
+        ] {
+            let mut learner = Learner::new(packing);
+            learner.greeted(able);
+            let share = run(&mut learner, 34_000, 9_000, 1 << 16);
+            assert_eq!(share, if is { 1.0 } else { 0.0 });
+        }
+    }
+}
