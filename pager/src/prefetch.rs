@@ -1,10 +1,12 @@
-//! Finds sequential and strided streams in the faults of each thread, and says
-//! what to fetch ahead of them.
+//! Finds sequential and strided streams in the faults of each thread, and dense regions
+//! that it goes through in no order, and says what to fetch ahead.
 
 mod stream;
+mod sweep;
 
 use alloc::vec::Vec;
 use stream::{Stream, TRUST};
+use sweep::Sweeps;
 use tmem_wire::PAGE_SIZE;
 
 pub(crate) use stream::LARGEST;
@@ -59,6 +61,7 @@ struct Thread {
     tid: u32,
     /// Most recent first.
     streams: Vec<Stream>,
+    sweeps: Sweeps,
     trust: u32,
 }
 
@@ -77,6 +80,9 @@ impl Prefetcher {
     /// of the one before, so the caller leaves a page there that faults, or
     /// the stream runs to the window's end. It shrinks when the stream skips
     /// pages, and is gone when the stream is not heard of any more.
+    ///
+    /// Where pages that lie close together fault in no order, a window may begin before
+    /// the fault.
     pub fn fault(&mut self, tid: u32, at: u64, there: bool) -> Window {
         if at >= BYTES {
             return Window::NONE;
@@ -90,6 +96,7 @@ impl Prefetcher {
                     Thread {
                         tid,
                         streams: Vec::with_capacity(STREAMS),
+                        sweeps: Sweeps::default(),
                         trust: TRUST,
                     },
                 );
@@ -101,14 +108,30 @@ impl Prefetcher {
     /// Of a window that a fault of thread `tid` gave, only `count` pages are
     /// fetched: the next one begins behind these.
     pub fn cut(&mut self, tid: u32, window: Window, count: u32) {
-        let thread = self.threads.iter_mut().find(|t| t.tid == tid);
-        let streams = thread.into_iter().flat_map(|t| &mut t.streams);
-        streams.for_each(|s| s.cut(window, count));
+        if let Some(thread) = self.threads.iter_mut().find(|t| t.tid == tid) {
+            thread.streams.iter_mut().for_each(|s| s.cut(window, count));
+            thread.sweeps.cut(window, count);
+        }
     }
 }
 
 impl Thread {
     fn fault(&mut self, at: i64, there: bool) -> Window {
+        let page = at / PAGE;
+        // Within a sweep strides come about by chance.
+        if !self.streams.iter().any(|s| s.goes_in_order(at))
+            && let Some(window) = self.sweeps.advance(page)
+        {
+            return window;
+        }
+        let window = self.follow(at, there);
+        match window.count {
+            0 => self.sweeps.fault(page),
+            _ => window,
+        }
+    }
+
+    fn follow(&mut self, at: i64, there: bool) -> Window {
         let known = self.streams.iter().position(|s| s.continues(at));
         let near = || self.streams.iter().position(|s| s.is_near(at));
         match known.or_else(near) {

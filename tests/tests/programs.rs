@@ -219,6 +219,19 @@ fn of_a_matrix_whose_columns_are_used_little_else_is_fetched() {
 }
 
 #[test]
+fn objects_that_lie_about_in_the_order_of_their_making_are_fetched_ahead() {
+    let paged = compare("objects", &["192"], Setting::PLAIN, 96);
+    let figures = paged.figures();
+    let waited_for = figures.fetched_pages - figures.prefetched_pages;
+    assert!(
+        waited_for < figures.fetched_pages / 3,
+        "{}",
+        paged.describe()
+    );
+    compare("objects", &["96"], Setting::COPY, 48);
+}
+
+#[test]
 fn heaps_that_grow_bit_by_bit_do_not_outrun_their_budget() {
     compare("heap", &["512"], Setting::PLAIN, 128);
     compare("heap", &["512", "4"], Setting::PLAIN, 128);

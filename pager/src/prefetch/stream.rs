@@ -94,6 +94,11 @@ impl Stream {
         }
     }
 
+    /// Whether it goes page by page, and a fault at `at` is the next.
+    pub(super) fn goes_in_order(&self, at: i64) -> bool {
+        !self.is_young() && self.stride.abs() == PAGE && self.continues(at)
+    }
+
     /// Whether a fault at `at` is one that this stream lets expect: within
     /// its window, next after it, or a little further, where pages between
     /// are resident.

@@ -1,0 +1,157 @@
+//! Dense accesses without a stride: a thread that goes through objects that lie about
+//! in the order in which they were made, as those of an interpreter do, comes to nearly
+//! all pages of a region, at no stride, some early and some late.
+
+use super::{PAGE, Window};
+
+/// Pages of a block, by which density is told.
+const BLOCK: i64 = 16;
+/// Blocks that are remembered.
+const BLOCKS: usize = 16;
+/// Faults in a block, while it is remembered, that make it a dense one.
+const DENSE: u32 = 8;
+/// Sweeps that are followed.
+const SWEEPS: usize = 4;
+/// Pages of the first window ahead of a block, and the most of any.
+const FIRST: i64 = 16;
+const LARGEST: i64 = 128;
+
+/// The sweeps of a thread, and where others may begin.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sweeps {
+    /// Most recent first.
+    blocks: [Block; BLOCKS],
+    /// Most recent first.
+    sweeps: [Sweep; SWEEPS],
+}
+
+/// Where a thread has faulted of late.
+#[derive(Clone, Copy, Debug, Default)]
+struct Block {
+    /// Its pages are from `number * BLOCK` on.
+    number: i64,
+    /// One bit for each page.
+    faults: u16,
+}
+
+/// Pages that are gone through upwards or downwards.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sweep {
+    /// 1 or -1; 0 is none.
+    way: i64,
+    /// The block that it began with.
+    block: i64,
+    /// The first page that is not asked for yet.
+    frontier: i64,
+    /// Pages of the last window.
+    size: i64,
+}
+
+impl Sweep {
+    /// Pages from the frontier back to `page`; negative for one beyond.
+    fn behind(&self, page: i64) -> i64 {
+        (self.frontier - page) * self.way - 1
+    }
+
+    /// Whether a fault on `page` is one of this sweep.
+    fn has(&self, page: i64) -> bool {
+        self.way != 0 && (-BLOCK..self.size + BLOCK).contains(&self.behind(page))
+    }
+
+    /// The sweep has come to `page`: what is to be fetched.
+    fn advance(&mut self, page: i64) -> Window {
+        if self.behind(page) * 2 > self.size {
+            return Window::NONE;
+        }
+        self.size = (self.size * 2).min(LARGEST);
+        self.open(self.size)
+    }
+
+    /// The next `count` pages.
+    fn open(&mut self, count: i64) -> Window {
+        let first = self.frontier;
+        // No further than page 0.
+        let count = if self.way < 0 {
+            count.min(first + 1)
+        } else {
+            count
+        };
+        if count <= 0 {
+            return Window::NONE;
+        }
+        self.frontier += count * self.way;
+        Window {
+            start: (first * PAGE) as u64,
+            stride: self.way * PAGE,
+            count: count as u32,
+        }
+    }
+}
+
+impl Sweeps {
+    /// What to fetch after a fault on `page`, if that is one of a sweep.
+    pub(super) fn advance(&mut self, page: i64) -> Option<Window> {
+        let i = self.sweeps.iter().position(|s| s.has(page))?;
+        self.sweeps[..=i].rotate_right(1);
+        Some(self.sweeps[0].advance(page))
+    }
+
+    /// What to fetch after a fault on `page` that is neither one of a sweep nor of a
+    /// stream: something where a sweep begins.
+    pub(super) fn fault(&mut self, page: i64) -> Window {
+        let number = page.div_euclid(BLOCK);
+        let known = self
+            .blocks
+            .iter()
+            .position(|b| b.number == number && b.faults != 0);
+        let i = known.unwrap_or(BLOCKS - 1);
+        self.blocks[..=i].rotate_right(1);
+        let block = &mut self.blocks[0];
+        if known.is_none() {
+            *block = Block { number, faults: 0 };
+        }
+        block.faults |= 1 << page.rem_euclid(BLOCK);
+        if block.faults.count_ones() < DENSE {
+            return Window::NONE;
+        }
+        block.faults = 0;
+        self.begin(number)
+    }
+
+    /// All of a block is wanted, and what lies on that side of it where the thread has
+    /// not been.
+    fn begin(&mut self, number: i64) -> Window {
+        let faults = |number| {
+            let block = self.blocks.iter().find(|b| b.number == number);
+            block.map_or(0, |b| b.faults.count_ones())
+        };
+        // One that began next to it went the wrong way, if it did not get here.
+        let begun = |number| self.sweeps.iter().any(|s| s.way != 0 && s.block == number);
+        let above = (begun(number + 1), faults(number + 1));
+        let downwards = above > (begun(number - 1), faults(number - 1));
+        let (way, frontier) = if downwards {
+            (-1, (number + 1) * BLOCK - 1)
+        } else {
+            (1, number * BLOCK)
+        };
+        self.sweeps.rotate_right(1);
+        self.sweeps[0] = Sweep {
+            way,
+            block: number,
+            frontier,
+            size: FIRST,
+        };
+        self.sweeps[0].open(BLOCK + FIRST)
+    }
+
+    /// Of a window only `count` pages are fetched.
+    pub(super) fn cut(&mut self, window: Window, count: u32) {
+        let at = |count: u32| window.start as i64 + window.stride * i64::from(count);
+        let cut =
+            |s: &&mut Sweep| s.way * PAGE == window.stride && s.frontier * PAGE == at(window.count);
+        if let Some(sweep) = self.sweeps.iter_mut().find(cut) {
+            sweep.frontier = at(count) / PAGE;
+            sweep.size = i64::from(count).max(1);
+        }
+    }
+}
