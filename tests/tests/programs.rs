@@ -220,15 +220,15 @@ fn of_a_matrix_whose_columns_are_used_little_else_is_fetched() {
 
 #[test]
 fn objects_that_lie_about_in_the_order_of_their_making_are_fetched_ahead() {
-    let paged = compare("objects", &["192"], Setting::PLAIN, 96);
+    let paged = compare("objects", &["192"], Setting::PLAIN, 20);
     let figures = paged.figures();
     let waited_for = figures.fetched_pages - figures.prefetched_pages;
     assert!(
-        waited_for < figures.fetched_pages / 3,
+        waited_for < figures.fetched_pages / 30,
         "{}",
         paged.describe()
     );
-    compare("objects", &["96"], Setting::COPY, 48);
+    compare("objects", &["96"], Setting::COPY, 24);
 }
 
 #[test]

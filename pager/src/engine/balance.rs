@@ -91,6 +91,7 @@ impl Engine {
     pub(super) fn plan(&self) -> Plan {
         self.budget.plan(&Now {
             resident: self.resident(),
+            pool: self.resting.frames(self.budget.pool),
             populated: self.pool.populated(),
             free: self.pool.free(),
             standby: self.pool.standby(),

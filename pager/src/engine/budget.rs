@@ -29,7 +29,7 @@ pub(crate) struct Budget {
     pub(crate) pressure: usize,
     /// Beyond so many, threads that ask for more memory wait.
     pub(crate) limit: usize,
-    /// Frames with memory that the pool has.
+    /// Frames with memory that the pool has at most.
     pub(crate) pool: usize,
     /// Frames of these that have nothing in them, at most.
     pub(crate) reserve: usize,
@@ -43,7 +43,8 @@ pub(crate) struct Budget {
 pub(crate) struct Now {
     /// Resident in the process, pool included.
     pub(crate) resident: usize,
-    /// Frames with memory.
+    /// Frames with memory that there are to be, and those that there are.
+    pub(crate) pool: usize,
     pub(crate) populated: usize,
     /// Frames with memory and nothing in it.
     pub(crate) free: usize,
@@ -118,11 +119,13 @@ impl Budget {
         let free = now.free - release + room;
         // So many that runs of neighbours are found; what rests empty beyond that is
         // missing elsewhere.
-        let reserve = (now.intake * 4).clamp(MIN_RESERVE, self.reserve);
+        let reserve = (now.intake * 4)
+            .clamp(MIN_RESERVE, self.reserve)
+            .min(now.pool / 2);
         let short = reserve.saturating_sub(free) + (over - release);
         let reclaim = short.min(now.standby);
         let kept = now.populated - release + room;
-        let pool = if now.young { reserve } else { self.pool };
+        let pool = if now.young { reserve } else { now.pool };
         let short = pool.saturating_sub(kept);
         // A few at a time are cheaper than one by one.
         let few = if now.waiting { 1 } else { FEW };
@@ -170,11 +173,11 @@ mod tests {
         fn plans_can_be_carried_out_and_lead_to_the_target(
             resident in 4000usize..100_000, program in 0usize..60_000, free in 0usize..5000,
             standby in 0usize..5000, writing in 0usize..3000, intake in 0usize..1000,
-            young in proptest::bool::ANY, patient in 0usize..64,
+            young in proptest::bool::ANY, patient in 0usize..64, pool in 512usize..8192,
         ) {
             let b = Budget::new(256 << 20);
             let mut now = Now {
-                resident, populated: free + standby + writing, free, standby,
+                resident, pool, populated: free + standby + writing, free, standby,
                 evictable: program.min(resident), waiting: false, intake, young, patient,
             };
             for _ in 0..10_000 {
@@ -203,6 +206,7 @@ mod tests {
         let now = Now {
             resident: b.target + 100,
             evictable: 50_000,
+            pool: b.pool,
             young: true,
             ..Now::default()
         };

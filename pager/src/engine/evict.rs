@@ -237,6 +237,8 @@ impl Engine {
         self.evictions += 1;
         let step = (self.budget.target as u64 / EPOCHS).max(1);
         if self.evictions >= step {
+            let back = self.figures.standby_hits.load(Relaxed);
+            self.resting.look(self.budget.pool, self.evictions, back);
             self.evictions = 0;
             self.epoch = self.epoch.wrapping_add(1);
         }

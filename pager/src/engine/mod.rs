@@ -5,6 +5,7 @@
 //! | `start` | watches the program until its memory nears the budget, then begins |
 //! | `balance` | sees how much is resident, and evicts accordingly |
 //! | `budget` | says how much to evict, as arithmetic |
+//! | `resting` | says how many evicted pages stay at hand |
 //! | `adopt` | finds memory to page and registers it |
 //! | `storm` | evicts everything all the time, as a test |
 //! | `event` | follows `munmap`, `mremap`, `madvise` |
@@ -61,6 +62,7 @@ mod ops;
 mod pace;
 mod place;
 mod question;
+mod resting;
 pub mod room;
 mod servers;
 mod start;
@@ -101,6 +103,7 @@ use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::Relaxed;
 use fault::Fault;
 use ops::Ops;
+use resting::Resting;
 use rustix::io::Errno;
 use tmem_wire::PAGE_SIZE;
 use zapper::Zapper;
@@ -208,6 +211,7 @@ struct Engine {
     events: u64,
     /// Counts evictions for the slow clock of [`crate::pages::Page::epoch`].
     evictions: u64,
+    resting: Resting,
     epoch: u8,
     /// Pages whose only copy is on servers, or on the way there.
     remote: u64,

@@ -4,6 +4,7 @@ use super::adopt::Growth;
 use super::budget::Budget;
 use super::kin::Kin;
 use super::ops::Ops;
+use super::resting::Resting;
 use super::servers::Grants;
 use super::{Engine, INFO};
 use crate::family::Family;
@@ -345,6 +346,7 @@ impl Engine {
             served_one: false,
             events: 0,
             evictions: 0,
+            resting: Resting::default(),
             epoch: 0,
             remote: 0,
             inherited: 0,
