@@ -23,6 +23,8 @@ pub struct Stats {
     pub self_faults: u64,
     pub lost_pages: u64,
     pub reconnects: u64,
+    pub packed_pages: u64,
+    pub packed_bytes: u64,
     pub fault_us: Latency,
 }
 

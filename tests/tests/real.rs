@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use tmem_tests::compare::{Setting, at_shares};
+use tmem_tests::compare::{Setting, at_budget, at_shares};
 use tmem_tests::inputs::Inputs;
 use tmem_tests::{Run, scale, software};
 
@@ -61,6 +61,29 @@ fn sqlite_with_joins_in_memory() {
     let sql = inputs.file("joins.sql", &text.replace(":n", rows));
     let sqlite = software::find("sqlite3", "sqlite3");
     matrix(&Run::new(sqlite).args(["-bail", ":memory:"]).stdin(&sql));
+}
+
+/// Over loopback pages are not packed by themselves.
+#[test]
+fn pages_that_travel_packed_come_back_as_they_were() {
+    let inputs = Inputs::default();
+    let text = fs::read_to_string(script("joins.sql")).expect("the script is there");
+    let sql = inputs.file("joins.sql", &text.replace(":n", "200000"));
+    let sqlite = software::find("sqlite3", "sqlite3");
+    let run = Run::new(sqlite).args(["-bail", ":memory:"]).stdin(&sql);
+    let native = run.run().ok();
+    let packed = |when, setting| {
+        let run = run.clone().env("TMEM_COMPRESS", when);
+        let paged = at_budget(&run, &native, setting, native.max_rss / 2);
+        let figures = paged.figures();
+        assert!(figures.fetched_pages > 0, "{}", paged.describe());
+        assert!(figures.packed_bytes <= figures.packed_pages * 4096 * 7 / 8);
+        figures.packed_pages
+    };
+    for setting in [Setting::PLAIN, Setting::COPY] {
+        assert_eq!(packed("never", setting), 0);
+        assert!(packed("always", setting) > 1000);
+    }
 }
 
 #[test]

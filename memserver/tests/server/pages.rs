@@ -2,7 +2,7 @@
 
 use crate::client::{Asks, Client, page, pages, receive, run, server};
 use std::io::Write;
-use tmem_wire::{Header, MAX_RUN, Op, PAGE_SIZE, Status};
+use tmem_wire::{FEATURE_LZ4, Header, MAX_RUN, Op, PAGE_SIZE, Packer, Status, unpack};
 
 #[test]
 fn pages_come_back_as_they_were_written() {
@@ -20,6 +20,66 @@ fn pages_come_back_as_they_were_written() {
     assert_eq!((stats.pages_written, stats.pages_read), (68, 65));
     assert_eq!((stats.stored_pages, stats.granted_pages), (65, 128));
     assert_eq!((stats.capacity_pages, stats.sessions), (1024, 1));
+}
+
+fn packed(op: Op, slab: u32, page: u32, count: u32) -> Header {
+    Header {
+        packed: true,
+        ..run(op, slab, page, count)
+    }
+}
+
+#[test]
+fn pages_may_come_packed_and_be_asked_for_packed() {
+    let server = server(64);
+    let mut c = Client::new(server.addr());
+    assert_ne!(c.hello.features & FEATURE_LZ4, 0);
+    let slab = c.grant(1)[0];
+    let three = [[1; PAGE_SIZE], [2; PAGE_SIZE], [3; PAGE_SIZE]];
+    let mut packer = Packer::new(3);
+    assert!(three.iter().all(|page| packer.add(page)));
+    let payload = packer.finish().unwrap();
+    c.done(packed(Op::Write, slab, 10, 3), &payload);
+    assert!(c.read(slab, 10, 3) == three.concat());
+
+    c.send(packed(Op::Read, slab, 9, 5), &[]);
+    let (reply, body) = c.receive();
+    assert!(reply.packed && body.len() < PAGE_SIZE, "{reply:?}");
+    let zeros = [[0; PAGE_SIZE]];
+    let mut got = vec![];
+    unpack(&body, 5, |_, page| got.push(*page)).unwrap();
+    assert!(got == [&zeros[..], &three[..], &zeros[..]].concat());
+
+    // What does not get smaller comes as it is.
+    let random: Vec<u8> = (0..PAGE_SIZE as u64 / 8)
+        .flat_map(|i| (i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes())
+        .collect();
+    c.write(slab, 20, &random);
+    c.send(packed(Op::Read, slab, 20, 1), &[]);
+    let (reply, body) = c.receive();
+    assert!(!reply.packed && body == random, "{reply:?}");
+}
+
+#[test]
+fn packed_pages_that_cannot_be_unpacked_are_refused_and_nothing_of_them_is_stored() {
+    let server = server(64);
+    let mut c = Client::new(server.addr());
+    let slab = c.grant(1)[0];
+    c.write(slab, 0, &pages(0..2));
+    let mut packer = Packer::new(2);
+    assert!(packer.add(&[1; PAGE_SIZE]) && packer.add(&[2; PAGE_SIZE]));
+    let good = packer.finish().unwrap();
+    let mut bad = good.clone();
+    let last = bad.len() - 1;
+    bad.truncate(last);
+    let (status, _) = c.ask(packed(Op::Write, slab, 0, 2), &bad);
+    assert_eq!(status, Status::BadRequest);
+    assert!(c.read(slab, 0, 2) == pages(0..2));
+    // The slab is looked at first, and the connection goes on.
+    let (status, _) = c.ask(packed(Op::Write, slab + 1, 0, 2), &good);
+    assert_eq!(status, Status::NoSuchSlab);
+    c.done(packed(Op::Write, slab, 0, 2), &good);
+    assert!(c.read(slab, 0, 2) == [[1; PAGE_SIZE], [2; PAGE_SIZE]].concat());
 }
 
 #[test]

@@ -2,7 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tmem_wire::{Hello, HelloReply, ServerStats, SlabKey, auth, decode_slab_list, encode_slab_list};
+use tmem_wire::{
+    Hello, HelloReply, ServerStats, SlabKey, auth, decode_slab_list, encode_slab_list, unpack,
+};
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(hello) = Hello::decode(bytes) {
@@ -19,6 +21,12 @@ fuzz_target!(|bytes: &[u8]| {
     }
     if let Ok(list) = decode_slab_list(bytes) {
         assert_eq!(encode_slab_list(&list), bytes);
+    }
+    for count in 0..4 {
+        let mut pages = 0;
+        if unpack(bytes, count, |_, _| pages += 1).is_ok() {
+            assert_eq!(pages, count);
+        }
     }
     assert!(!auth::verify(b"secret", &[0; 16], &[0; 16], bytes));
 });

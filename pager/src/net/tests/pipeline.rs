@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::vec;
 use std::vec::Vec;
-use tmem_wire::{DecodeError, HEADER_LEN, Header, Op, PAGE_SIZE, Status};
+use tmem_wire::{DecodeError, HEADER_LEN, Header, Op, PAGE_SIZE, Packer, Status, unpack};
 
 /// Gives `input` and takes output in pieces of the sizes told, then says
 /// `EAGAIN` once.
@@ -119,6 +119,22 @@ fn discard(token: u64, page: u32, count: u32) -> Request {
     }
 }
 
+fn packed(pages: &[u8]) -> Option<Vec<u8>> {
+    let pages = pages.as_chunks::<PAGE_SIZE>().0;
+    let mut packer = Packer::new(pages.len());
+    pages.iter().all(|page| packer.add(page)).then_some(())?;
+    packer.finish()
+}
+
+fn unpacked(bytes: &[u8], count: u32) -> Vec<u8> {
+    let mut pages = vec![];
+    unpack(bytes, count as usize, |_, page| {
+        pages.extend_from_slice(page)
+    })
+    .unwrap();
+    pages
+}
+
 /// What a test asks for: a READ or WRITE of frames in this order, a DISCARD, or
 /// a GRANT.
 #[derive(Clone, Debug)]
@@ -147,8 +163,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     /// Whatever the sizes of the pieces that a stream is cut into, and whatever
-    /// the order of the answers: requests go out whole and in order, each is
-    /// answered once, and every page ends in its frame.
+    /// the order of the answers, packed or not: requests go out whole and in order,
+    /// each is answered once, and every page ends in its frame.
     #[test]
     fn any_cutting_and_any_order_of_answers_gives_the_same(
         asks in prop::collection::vec(ask(), 1..20),
@@ -157,6 +173,7 @@ proptest! {
             1..40usize, 4000..4200usize, 1..9000usize, Just(usize::MAX),
         ], 1..12),
         errors in 0..4u8,
+        packs: bool,
     ) {
         let mut frames = Frames::new(asks.len() * 10);
         let mut pipe = Pipeline::new();
@@ -168,7 +185,7 @@ proptest! {
                 token: i as u64, slab: 3, count: frames.len() as u32,
                 payload: Payload::frames(frames), ..new(op)
             };
-            let request = match ask {
+            let mut request = match ask {
                 Ask::Read(order) => with(Op::Read, &addresses(order)),
                 Ask::Write(order) => {
                     let list = addresses(order);
@@ -180,6 +197,10 @@ proptest! {
                 Ask::Discard(n) => discard(i as u64, 0, *n),
                 Ask::Grant(n) => Request { token: i as u64, count: *n, ..new(Op::Grant) },
             };
+            if packs {
+                // SAFETY: the frames can be read.
+                unsafe { request.pack() };
+            }
             pipe.push(request);
         }
         let mut script = Script { sizes, ..Script::default() };
@@ -194,10 +215,13 @@ proptest! {
                 Ask::Write(order) => {
                     let want: Vec<u8> =
                         order.iter().flat_map(|f| page((i * 10 + f) as u64)).collect();
-                    prop_assert_eq!(body, &want);
+                    prop_assert_eq!(header.packed, packs);
+                    let plain = if packs { unpacked(body, header.count) } else { body.clone() };
+                    prop_assert_eq!(plain, want);
                 }
                 Ask::Read(order) => {
                     prop_assert!(body.is_empty());
+                    prop_assert_eq!(header.packed, packs);
                     answer = order.iter().flat_map(|f| page((i * 10 + f) as u64)).collect();
                 }
                 Ask::Grant(n) => answer = vec![5; *n as usize * 4],
@@ -207,7 +231,12 @@ proptest! {
             if fails {
                 answer = b"no such slab here".to_vec();
             }
-            let mut bytes = header.reply(status, answer.len() as u32).encode().to_vec();
+            let is_packed = header.packed && header.op == Op::Read && !fails && i % 3 > 0;
+            if is_packed {
+                answer = packed(&answer).unwrap();
+            }
+            let reply = header.reply(status, answer.len() as u32);
+            let mut bytes = Header { packed: is_packed, ..reply }.encode().to_vec();
             bytes.extend(answer);
             replies.push(bytes);
         }
@@ -241,23 +270,30 @@ proptest! {
         noise in prop::collection::vec(any::<u8>(), 0..200),
         damage in prop::collection::vec((0..400usize, any::<u8>()), 0..6),
         sizes in prop::collection::vec(1..200usize, 1..5),
+        packs: bool,
     ) {
         let mut frames = Frames::new(4);
         let mut pipe = Pipeline::new();
         let list: Vec<usize> = [1, 2].map(|f| frames.address(f)).to_vec();
         for token in 0..4 {
-            pipe.push(Request { token, count: 2, payload: Payload::frames(&list), ..new(Op::Read) });
+            let payload = Payload::frames(&list);
+            pipe.push(Request { token, count: 2, packed: packs, payload, ..new(Op::Read) });
             pipe.push(Request { token: token + 10, count: 2, ..new(Op::Grant) });
         }
         let mut script = Script::default();
         send_all(&mut pipe, &mut script);
         let mut input = vec![];
         for (header, _) in sent(&script.output) {
-            let len = if header.op == Op::Read { 2 * PAGE_SIZE } else { 8 };
-            input.extend(header.reply(Status::Ok, len as u32).encode());
-            input.extend(vec![1; len]);
+            let mut body = vec![1; if header.op == Op::Read { 2 * PAGE_SIZE } else { 8 }];
+            if header.packed {
+                body = packed(&body).unwrap();
+            }
+            let reply = header.reply(Status::Ok, body.len() as u32);
+            input.extend(Header { packed: header.packed, ..reply }.encode());
+            input.extend(body);
         }
         for (at, byte) in damage {
+            let at = at % input.len();
             input[at] = byte;
         }
         input.extend(noise);
