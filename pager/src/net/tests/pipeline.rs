@@ -129,7 +129,7 @@ fn packed(pages: &[u8]) -> Option<Vec<u8>> {
 fn unpacked(bytes: &[u8], count: u32) -> Vec<u8> {
     let mut pages = vec![];
     unpack(bytes, count as usize, |_, page| {
-        pages.extend_from_slice(page)
+        pages.extend_from_slice(page);
     })
     .unwrap();
     pages
