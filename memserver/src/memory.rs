@@ -341,38 +341,21 @@ fn pool_len(slabs: u64, slab_pages: u32) -> Option<usize> {
         .filter(|len| isize::try_from(*len).is_ok())
 }
 
-/// Bytes of a huge page; where they are larger, there are none.
-const HUGE_PAGE: usize = 2 << 20;
-
 /// Zeroed memory that the kernel populates when it is written.
 fn map(len: usize) -> io::Result<NonNull<u8>> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     let prot = libc::PROT_READ | libc::PROT_WRITE;
-    let room = len
-        .checked_add(HUGE_PAGE)
-        .ok_or(io::ErrorKind::OutOfMemory)?;
     // SAFETY: a new mapping changes no other memory.
-    let start = unsafe { libc::mmap(std::ptr::null_mut(), room, prot, flags, -1, 0) };
-    if start == libc::MAP_FAILED {
+    let base = unsafe { libc::mmap(std::ptr::null_mut(), len, prot, flags, -1, 0) };
+    if base == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
-    let before = start.addr().next_multiple_of(HUGE_PAGE) - start.addr();
-    let base = start.wrapping_byte_add(before);
-    for (edge, len) in [
-        (start, before),
-        (base.wrapping_byte_add(len), HUGE_PAGE - before),
-    ] {
-        // SAFETY: a part of the new mapping that is not used. What cannot be unmapped
-        // is never populated.
-        unsafe { libc::munmap(edge, len) };
-    }
-    // With huge pages a stream is sent and received in two thirds of the time, since the
-    // kernel finds each page sooner. They are populated as a whole, and where a part
-    // was discarded the kernel has it back once it is short of memory; never is there
-    // more than was granted. A kernel without huge pages refuses the advice. Neither a
-    // crash dump nor a child of this process has any business with the pages of others.
+    // A huge page would be populated as a whole by the first page written, and
+    // would not go back to the kernel with a page discarded. A kernel without
+    // huge pages refuses the advice, which is as good. Neither a crash dump nor
+    // a child of this process has any business with the pages of others.
     for advice in [
-        libc::MADV_HUGEPAGE,
+        libc::MADV_NOHUGEPAGE,
         libc::MADV_DONTDUMP,
         libc::MADV_DONTFORK,
     ] {

@@ -68,13 +68,13 @@ fn sqlite_with_joins_in_memory() {
 fn pages_that_travel_packed_come_back_as_they_were() {
     let inputs = Inputs::default();
     let text = fs::read_to_string(script("joins.sql")).expect("the script is there");
-    let sql = inputs.file("joins.sql", &text.replace(":n", "90000"));
+    let sql = inputs.file("joins.sql", &text.replace(":n", "70000"));
     let sqlite = software::find("sqlite3", "sqlite3");
     let run = Run::new(sqlite).args(["-bail", ":memory:"]).stdin(&sql);
     let native = run.run().ok();
     let packed = |when, setting| {
         let run = run.clone().env("TMEM_COMPRESS", when);
-        let paged = at_budget(&run, &native, setting, native.max_rss / 2);
+        let paged = at_budget(&run, &native, setting, 20 << 20);
         let figures = paged.figures();
         assert!(figures.fetched_pages > 0, "{}", paged.describe());
         assert!(figures.packed_bytes <= figures.packed_pages * 4096 * 7 / 8);

@@ -24,8 +24,13 @@ const MEASURED: u64 = 1024;
 /// Of so many measurements one tries the other way.
 const ROUND: u32 = 32;
 
-/// Where a page comes within this many nanoseconds, packing it would take longer.
-const QUICK_NS: u64 = 5_000;
+/// A stretch of so many pages shows what the network can carry: the quickest of those of
+/// the last measurements does, since others may be slow for what the program or the
+/// server does meanwhile.
+const STRETCH: u64 = 256;
+
+/// Where a page can come within this many nanoseconds, packing it would take longer.
+const QUICK_NS: u64 = 10_000;
 
 /// Learns how the pages of one server travel best.
 #[derive(Debug)]
@@ -39,9 +44,32 @@ pub(super) struct Learner {
     measurements: u32,
     /// Pages to come that were asked for in the other way.
     unsettled: u64,
+    measured: Sum,
+    stretch: Sum,
+    /// Nanoseconds for a plain page in the quickest stretches of this round of measurements and
+    /// of the one before.
+    quickest: [u64; 2],
+    last: Look,
+}
+
+/// Pages that came, and the time that they took.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum {
     pages: u64,
     ns: u64,
-    last: Look,
+}
+
+impl Sum {
+    /// Nanoseconds for a page, once there are so many.
+    fn add(&mut self, pages: u64, ns: u64, enough: u64) -> Option<u64> {
+        self.pages += pages;
+        self.ns += ns;
+        if self.pages < enough {
+            return None;
+        }
+        let sum = core::mem::take(self);
+        Some((sum.ns / sum.pages).max(1))
+    }
 }
 
 /// What was seen at one time.
@@ -60,8 +88,9 @@ impl Learner {
             takes: [0; 2],
             measurements: 0,
             unsettled: 0,
-            pages: 0,
-            ns: 0,
+            measured: Sum::default(),
+            stretch: Sum::default(),
+            quickest: [u64::MAX; 2],
             last: Look::default(),
         }
     }
@@ -84,34 +113,41 @@ impl Learner {
             return;
         }
         let since = now.saturating_sub(self.last.now);
+        let busy = core::mem::replace(&mut self.last.busy, under_way >= BUSY);
+        self.last.now = now;
         if self.unsettled > 0 {
             self.unsettled = self.unsettled.saturating_sub(came);
-        } else if self.last.busy {
-            self.pages += came;
-            self.ns += since;
+            return;
         }
-        self.last = Look {
-            now,
-            busy: under_way >= BUSY,
-        };
-        if self.pages >= MEASURED {
-            self.measured();
+        if !busy {
+            self.stretch = Sum::default();
+            return;
+        }
+        if let Some(ns) = self.stretch.add(came, since, STRETCH)
+            && !self.packed
+        {
+            self.quickest[0] = self.quickest[0].min(ns);
+        }
+        if let Some(ns) = self.measured.add(came, since, MEASURED) {
+            self.measured(ns);
             self.unsettled = under_way as u64;
-            (self.pages, self.ns) = (0, 0);
+            self.stretch = Sum::default();
         }
     }
 
-    fn measured(&mut self) {
+    fn measured(&mut self, ns: u64) {
         let takes = &mut self.takes[usize::from(self.packed)];
-        let ns = self.ns / self.pages;
         // Whoever packs or unpacks may have been kept from it; a slower network is
         // believed when it stays slow.
-        *takes = if *takes == 0 { ns } else { (*takes + ns) / 2 }.max(1);
+        *takes = if *takes == 0 { ns } else { (*takes + ns) / 2 };
         self.measurements = (self.measurements + 1) % ROUND;
         let [plain, packed] = self.takes;
         let quicker = packed > 0 && packed + packed / 8 < plain;
         let trial = packed == 0 || plain == 0 || self.measurements == 0;
-        let quick = plain > 0 && plain < QUICK_NS;
+        let quick = self.quickest[0].min(self.quickest[1]) < QUICK_NS;
+        if self.measurements == 0 {
+            self.quickest = [u64::MAX, self.quickest[0]];
+        }
         self.packed = (quicker != trial) && (quicker || !quick);
     }
 }
@@ -155,7 +191,7 @@ mod tests {
 
     #[test]
     fn one_that_is_no_slower_than_packing_is_left_alone_but_for_trials() {
-        let share = run(&mut learner(), 8_000, 9_000, 1 << 18);
+        let share = run(&mut learner(), 12_000, 13_000, 1 << 18);
         assert!(share > 0.0 && share < 0.05, "{share}");
     }
 
@@ -163,8 +199,17 @@ mod tests {
     fn it_is_found_when_the_network_changes() {
         let mut learner = learner();
         run(&mut learner, 1_000, 9_000, 1 << 18);
-        assert!(run(&mut learner, 40_000, 9_000, 1 << 18) > 0.9);
+        assert!(run(&mut learner, 40_000, 9_000, 1 << 20) > 0.9);
         assert!(run(&mut learner, 1_000, 9_000, 1 << 20) < 0.2);
+    }
+
+    #[test]
+    fn a_quick_one_on_which_little_comes_at_a_time_is_not_tried() {
+        let mut learner = learner();
+        for _ in 0..32 {
+            run(&mut learner, 2_000, 9_000, 512);
+            assert_eq!(run(&mut learner, 30_000, 9_000, 8192), 0.0);
+        }
     }
 
     #[test]
