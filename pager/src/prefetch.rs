@@ -4,6 +4,7 @@
 mod stream;
 mod sweep;
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use stream::{Stream, TRUST};
 use sweep::Sweeps;
@@ -61,7 +62,8 @@ struct Thread {
     tid: u32,
     /// Most recent first.
     streams: Vec<Stream>,
-    sweeps: Sweeps,
+    /// Not within, since threads change places.
+    sweeps: Box<Sweeps>,
     trust: u32,
 }
 
@@ -96,7 +98,7 @@ impl Prefetcher {
                     Thread {
                         tid,
                         streams: Vec::with_capacity(STREAMS),
-                        sweeps: Sweeps::default(),
+                        sweeps: Box::default(),
                         trust: TRUST,
                     },
                 );

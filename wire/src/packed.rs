@@ -198,7 +198,7 @@ mod tests {
             at in any::<prop::sample::Index>(),
             bits in 1u8..,
         ) {
-            let mut packed = pack(&[Some(page(seed, 9)), None, Some(page(seed + 1, 50))]).unwrap();
+            let mut packed = pack(&[Some(page(seed, 9)), None, Some(page(!seed, 50))]).unwrap();
             let at = at.index(packed.len());
             packed[at] ^= bits;
             let mut seen = 0;

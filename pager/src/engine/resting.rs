@@ -26,7 +26,7 @@ impl Resting {
     /// So many pages have left since the last look; `back` of all that ever left were
     /// had back while they rested.
     pub(super) fn look(&mut self, most: usize, left: u64, back: u64) {
-        let new = back - core::mem::replace(&mut self.back, back);
+        let new = back.saturating_sub(core::mem::replace(&mut self.back, back));
         if new * 4 > left * 3 && most >> self.halved > FEWEST {
             self.halved += 1;
         } else if new * 2 < left {

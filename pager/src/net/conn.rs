@@ -379,7 +379,8 @@ impl Pipeline {
                 "an answer to another operation than was asked for",
             ));
         }
-        if header.op == Op::Read && header.status == Status::Ok {
+        let has_pages = header.op == Op::Read && header.status == Status::Ok;
+        if has_pages {
             if header.count != request.count {
                 return Err(Reason::Unexpected(
                     "another number of pages than was asked for",
@@ -389,7 +390,7 @@ impl Pipeline {
                 return Err(Reason::Unexpected("packed pages, unasked"));
             }
         }
-        if header.op == Op::Read && header.status == Status::Ok && !header.packed {
+        if has_pages && !header.packed {
             self.receiving = Receiving::Pages {
                 id: header.id,
                 done: 0,
@@ -410,8 +411,7 @@ impl Pipeline {
         let request = &self.queue[index];
         self.iov.clear();
         request.payload.push_to(0, &mut self.iov);
-        let starts = |p: &Iov| (p.base..p.base + p.len).step_by(PAGE_SIZE);
-        let mut frames = self.iov.iter().flat_map(starts);
+        let mut frames = self.iov.iter().flat_map(Iov::pages);
         unpack(body, request.count as usize, |_, page| {
             if let Some(frame) = frames.next() {
                 // SAFETY: a page of the frames that the caller of the READ keeps for it.

@@ -46,8 +46,8 @@ pub(super) struct Learner {
     unsettled: u64,
     measured: Sum,
     stretch: Sum,
-    /// Nanoseconds for a plain page in the quickest stretches of this round of measurements and
-    /// of the one before.
+    /// Nanoseconds for a plain page in the quickest stretches of this round of
+    /// measurements and of the one before.
     quickest: [u64; 2],
     last: Look,
 }

@@ -54,8 +54,7 @@ impl Payload {
     unsafe fn packed(&self) -> Option<Payload> {
         let mut packer = Packer::new(self.len() / PAGE_SIZE);
         let each = |pieces: &[Iov]| {
-            let starts = |p: &Iov| (p.base..p.base + p.len).step_by(PAGE_SIZE);
-            pieces.iter().flat_map(starts).all(|base| {
+            pieces.iter().flat_map(Iov::pages).all(|base| {
                 // SAFETY: a page of a frame, by the caller.
                 packer.add(unsafe { &*(base as *const PageBytes) })
             })

@@ -1,6 +1,7 @@
 //! What a connection sends and receives through: a socket, or a script.
 
 use rustix::io::Errno;
+use tmem_wire::PAGE_SIZE;
 
 /// A piece of memory, with the layout of the kernel's `iovec`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -8,6 +9,13 @@ use rustix::io::Errno;
 pub(super) struct Iov {
     pub(super) base: usize,
     pub(super) len: usize,
+}
+
+impl Iov {
+    /// Where each of its pages begins.
+    pub(super) fn pages(&self) -> impl Iterator<Item = usize> + use<> {
+        (self.base..self.base + self.len).step_by(PAGE_SIZE)
+    }
 }
 
 const _: () = assert!(
