@@ -4,6 +4,7 @@ use super::budget::{Budget, Now, Plan};
 use super::{EVICTED, Engine, Figures, apart};
 use crate::net::Lane;
 use crate::pool::BLOCK;
+use crate::sys::now_ns;
 use core::sync::atomic::Ordering::Relaxed;
 use tmem_wire::PAGE_SIZE;
 
@@ -95,7 +96,7 @@ impl Engine {
             populated: self.pool.populated(),
             free: self.pool.free(),
             standby: self.pool.standby(),
-            evictable: self.queue.pages() as usize,
+            evictable: self.queue.pages() as usize + self.stubborn.due(now_ns()),
             intake: self.intake.rate,
             waiting: self.net.outstanding(Lane::Demand) > 0,
             patient: if self.pace.is_crowd() { BLOCK } else { 0 },

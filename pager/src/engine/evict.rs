@@ -23,15 +23,18 @@ const EPOCHS: u64 = 8;
 const TURN_NS: u64 = 1_000_000;
 const WAITED_FOR_NS: u64 = 100_000;
 
-/// After how long pages that could not be evicted are tried again.
-const STUBBORN_NS: u64 = 1_000_000_000;
-
 impl Engine {
     /// Takes about `want` pages out of the program.
     pub(super) fn evict(&mut self, want: usize) {
         self.look_at_doomed();
         self.follow_asks();
-        let mut got = 0;
+        let mut got = match self.evict_stubborn(want) {
+            Ok(got) => got,
+            Err(why) => {
+                self.waited.for_event |= why == Again::Event;
+                return;
+            }
+        };
         // What cannot be evicted now goes to the queue's end; it is not to be
         // looked at over and over.
         let mut looks = want * 4 + BLOCK;
@@ -49,7 +52,7 @@ impl Engine {
             looks = looks.saturating_sub(run.n as usize);
             let (mut at, end) = (run.first, run.end());
             while at < end {
-                let len = self.evictable(at, end, run.stamp);
+                let len = self.evictable(at, end, Some(run.stamp));
                 if len == 0 {
                     at += 1;
                     continue;
@@ -68,9 +71,9 @@ impl Engine {
         }
     }
 
-    /// How many pages from `at` on, before `end`, that were queued at `stamp` can be
-    /// tried together.
-    fn evictable(&mut self, at: u64, end: u64, stamp: u8) -> usize {
+    /// How many pages from `at` on, before `end`, that were queued at `stamp`, if that
+    /// is known, can be tried together.
+    pub(super) fn evictable(&mut self, at: u64, end: u64, stamp: Option<u8>) -> usize {
         // What is registered and not adopted would be missed by a fork.
         let Some(adopted) = self.adopted.around(addr(at)) else {
             self.pages.update(at, |p| p.queued = false);
@@ -80,13 +83,13 @@ impl Engine {
         let mut n = 0;
         for page in at..end {
             let entry = self.pages.get(page);
-            let is_its = entry.queued && entry.stamp == stamp;
+            let is_its = entry.queued && stamp.is_none_or(|stamp| entry.stamp == stamp);
             if entry.state != State::Local || !is_its || self.pinned.contains(&page) {
                 break;
             }
             if self.doomed.around(addr(page)).is_some() {
                 if n == 0 {
-                    self.stubborn.push((page, 1));
+                    self.stubborn.push(page, 1);
                 }
                 break;
             }
@@ -165,22 +168,11 @@ impl Engine {
                     self.enqueue_again(page + done as u64, n - done, Place::Small);
                     return Ok(left);
                 }
-                _ => self.stubborn.push((page + done as u64, 1)),
+                _ => self.stubborn.push(page + done as u64, 1),
             }
             done += 1;
         }
         Ok(left)
-    }
-
-    /// What could not be evicted a while ago may be evicted now.
-    pub(super) fn retry_stubborn(&mut self, now: u64) {
-        if now < self.stubborn_ns + STUBBORN_NS {
-            return;
-        }
-        self.stubborn_ns = now;
-        for (page, n) in core::mem::take(&mut self.stubborn) {
-            self.enqueue_again(page, n as usize, Place::Main);
-        }
     }
 
     /// Whether a frame holds something, be it in the kernel's swap.
@@ -331,6 +323,9 @@ impl Engine {
         let resting = self.pool.free() + self.pool.standby() > 0;
         let leaving = self.net.queued_bytes(Lane::Bulk) > 0
             || !self.unplaced.is_empty() && !self.grants.full && self.net.any_up();
-        !self.was_up || resting || leaving || self.may_evict() && self.plan().evict > 0
+        !self.was_up
+            || resting
+            || leaving
+            || self.may_evict() && (self.plan().evict > 0 || self.stubborn.come_free(now_ns()))
     }
 }

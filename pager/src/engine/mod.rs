@@ -19,9 +19,11 @@
 //! | `alarm` | hears of forks that nobody has told of |
 //! | `kin` | what this process may have of a budget that several share |
 //! | `evict` | takes pages out of the program by moving them |
+//! | `stubborn` | tries again what could not be taken out |
 //! | `zap` | the same on kernels that cannot move pages |
 //! | `guard` | sees to it that a defect of all this does not hang the program |
 //! | `pace` | where the engine's thread runs, and whether it sleeps |
+//! | `wait` | waits for faults, answers and the clock |
 //! | `choice` | which of two ways to wait is quicker |
 //! | `thaw` | uses slabs again that are not shared any more |
 //! | `look` | what threads of the program are told of which pages there are |
@@ -67,8 +69,10 @@ pub mod room;
 mod servers;
 mod start;
 mod storm;
+mod stubborn;
 mod tcb;
 mod thaw;
+mod wait;
 mod will;
 mod zap;
 mod zapper;
@@ -80,7 +84,7 @@ pub use cede::{Ceded, cede};
 pub use look::pages_there;
 pub use start::{PAGED, PENDING, Path, Settings, UNPAGED, have_all, run};
 
-use crate::net::{Completion, Lane, Servers};
+use crate::net::{Completion, Servers};
 use crate::pages::Pages;
 use crate::pool::Pool;
 use crate::prefetch::Prefetcher;
@@ -105,6 +109,7 @@ use fault::Fault;
 use ops::Ops;
 use resting::Resting;
 use rustix::io::Errno;
+use stubborn::Stubborn;
 use tmem_wire::PAGE_SIZE;
 use zapper::Zapper;
 
@@ -161,8 +166,7 @@ struct Engine {
     queue: Resident,
     /// Runs of pages that could not be evicted: pinned, shared with a child,
     /// locked. They are tried again now and then.
-    stubborn: Vec<(u64, u32)>,
-    stubborn_ns: u64,
+    stubborn: Stubborn,
     /// Pages that must stay in the program.
     pinned: tcb::Pinned,
     /// What was asked of the engine last, when it was looked last.
@@ -392,98 +396,12 @@ impl Engine {
         self.look_at_doomed();
         self.look_for_devices();
         self.hear_alarm();
-        self.retry_stubborn(now);
+        self.forgive_stubborn(now);
         if !self.is_forking() {
             self.give_slabs_back();
             self.ask_for_slabs(now);
             self.look_at_frozen();
         }
-    }
-
-    /// Waits until there is something to do.
-    fn wait(&mut self) {
-        let now = now_ns();
-        self.waited.uffd = true;
-        self.waited.blindly = true;
-        if self.waited.for_event || self.work_left() {
-            return;
-        }
-        // Faults that wait for memory are served when some was written, which a
-        // socket tells, or when less is resident, which a look tells.
-        // A fork is not to wait for long.
-        let look = match self.faults.is_empty() && !self.is_forking() {
-            true => self.budget.patience(self.sampled.0) * 1000,
-            false => SAMPLE_NS,
-        };
-        let until = self
-            .net
-            .next_timer()
-            .unwrap_or(u64::MAX)
-            .min(self.sampled_ns + look);
-        if until <= now {
-            return;
-        }
-        self.timer.set(until, now);
-        self.sleep();
-    }
-
-    /// Waits for the userfaultfd, the sockets and the timer.
-    fn sleep(&mut self) {
-        let Waited {
-            interests,
-            readable,
-            ..
-        } = &mut self.waited;
-        readable.clear();
-        interests.clear();
-        let own = [self.uffd.raw(), self.timer.raw()];
-        interests.extend(
-            own.into_iter()
-                .chain(self.fork.alarm.raw())
-                .map(|fd| Interest {
-                    fd,
-                    serial: 0,
-                    write: false,
-                }),
-        );
-        self.net.interests(interests);
-        if self.waiter.watch(interests).is_err() {
-            return;
-        }
-        if self.net.outstanding(Lane::Demand) > 0 {
-            while self.pace.spins(now_ns()) {
-                if self.waiter.look(readable).is_err() || !readable.is_empty() {
-                    break;
-                }
-                // Somebody may need this processor, the server for one.
-                sys::thread::pause();
-            }
-        }
-        // Interrupted or not: the turn looks at what there is.
-        if readable.is_empty() && self.waiter.wait(readable).is_err() {
-            return;
-        }
-        let alarmed = self
-            .fork
-            .alarm
-            .raw()
-            .is_some_and(|fd| readable.contains(&fd));
-        let fired = readable.contains(&self.timer.raw());
-        self.waited.uffd = readable.contains(&self.uffd.raw());
-        // By the clock there may be something to do that no socket tells.
-        self.waited.blindly = fired;
-        if fired {
-            self.timer.fired();
-        }
-        if alarmed {
-            self.hear_alarm();
-        }
-    }
-
-    /// Whether the next turn has something to do that nothing will announce.
-    fn work_left(&self) -> bool {
-        let plan = self.plan();
-        plan.release > 0 || plan.reclaim > 0 || self.is_to_evict(&plan)
     }
 
     /// Pages whose only copy is remote are more, or fewer.

@@ -42,7 +42,7 @@ impl Engine {
     /// Evicts pages that lie together; how many left.
     pub(super) fn evict_by_zap(&mut self, page: u64, n: usize) -> Result<usize, Again> {
         if self.zapper().is_none() {
-            self.stubborn.push((page, n as u32));
+            self.stubborn.push(page, n as u32);
             return Ok(0);
         }
         let events = self.events;
@@ -175,7 +175,7 @@ impl Engine {
         match self.uffd.protect(start, len) {
             Err(Errno::AGAIN) => return Err(Again::Event),
             Err(_) => {
-                self.stubborn.push((first, (len / PAGE_SIZE) as u32));
+                self.stubborn.push(first, (len / PAGE_SIZE) as u32);
                 return Ok(0);
             }
             Ok(()) => {}
@@ -187,7 +187,7 @@ impl Engine {
         let Some(frames) = self.copy_out(start, len) else {
             // It cannot be read, or there is no room for it.
             let _ = self.uffd.unprotect(start, len);
-            self.stubborn.push((first, (len / PAGE_SIZE) as u32));
+            self.stubborn.push(first, (len / PAGE_SIZE) as u32);
             return Ok(0);
         };
         for (frame, number) in frames.iter().zip(first..) {
@@ -206,7 +206,7 @@ impl Engine {
             } else if self.is_present(number) {
                 self.pool.put(frame, Kind::Free, 0);
                 self.pages.update(number, |p| p.state = State::Local);
-                self.stubborn.push((number, 1));
+                self.stubborn.push(number, 1);
                 // Who writes to it before this comes by a fault.
                 let _ = self.uffd.unprotect(addr(number), PAGE_SIZE);
             } else {

@@ -1,0 +1,94 @@
+//! Waits for faults, answers and the clock.
+
+use super::{Engine, SAMPLE_NS, Waited};
+use crate::net::Lane;
+use crate::sys::wait::Interest;
+use crate::sys::{self, now_ns};
+
+impl Engine {
+    /// Waits until there is something to do.
+    pub(super) fn wait(&mut self) {
+        let now = now_ns();
+        self.waited.uffd = true;
+        self.waited.blindly = true;
+        if self.waited.for_event || self.work_left() {
+            return;
+        }
+        // Faults that wait for memory are served when some was written, which a
+        // socket tells, or when less is resident, which a look tells.
+        // A fork is not to wait for long.
+        let look = match self.faults.is_empty() && !self.is_forking() {
+            true => self.budget.patience(self.sampled.0) * 1000,
+            false => SAMPLE_NS,
+        };
+        let until = self
+            .net
+            .next_timer()
+            .unwrap_or(u64::MAX)
+            .min(self.sampled_ns + look);
+        if until <= now {
+            return;
+        }
+        self.timer.set(until, now);
+        self.sleep();
+    }
+
+    /// Waits for the userfaultfd, the sockets and the timer.
+    fn sleep(&mut self) {
+        let Waited {
+            interests,
+            readable,
+            ..
+        } = &mut self.waited;
+        readable.clear();
+        interests.clear();
+        let own = [self.uffd.raw(), self.timer.raw()];
+        interests.extend(
+            own.into_iter()
+                .chain(self.fork.alarm.raw())
+                .map(|fd| Interest {
+                    fd,
+                    serial: 0,
+                    write: false,
+                }),
+        );
+        self.net.interests(interests);
+        if self.waiter.watch(interests).is_err() {
+            return;
+        }
+        if self.net.outstanding(Lane::Demand) > 0 {
+            while self.pace.spins(now_ns()) {
+                if self.waiter.look(readable).is_err() || !readable.is_empty() {
+                    break;
+                }
+                // Somebody may need this processor, the server for one.
+                sys::thread::pause();
+            }
+        }
+        // Interrupted or not: the turn looks at what there is.
+        if readable.is_empty() && self.waiter.wait(readable).is_err() {
+            return;
+        }
+        let alarmed = self
+            .fork
+            .alarm
+            .raw()
+            .is_some_and(|fd| readable.contains(&fd));
+        let fired = readable.contains(&self.timer.raw());
+        self.waited.uffd = readable.contains(&self.uffd.raw());
+        // By the clock there may be something to do that no socket tells.
+        self.waited.blindly = fired;
+        if fired {
+            self.timer.fired();
+        }
+        if alarmed {
+            self.hear_alarm();
+        }
+    }
+
+    /// Whether the next turn has something to do that nothing will announce.
+    fn work_left(&self) -> bool {
+        let plan = self.plan();
+        plan.release > 0 || plan.reclaim > 0 || self.is_to_evict(&plan)
+    }
+}
