@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::bench::{BenchArgs, WorkloadArgs};
-use tmem_config::{Compress, Evict, Level, PagePath, Partial, ServerAddr, Size};
+use tmem_config::{Evict, Level, PagePath, Partial, ServerAddr, Size, When};
 
 /// Run programs that need more memory than the machine has.
 #[derive(clap::Parser)]
@@ -51,7 +51,11 @@ pub(crate) struct RunArgs {
     evict: Option<Evict>,
     /// Whether pages travel packed: auto (where it is quicker), always or never
     #[arg(long, value_name = "WHEN")]
-    compress: Option<Compress>,
+    compress: Option<When>,
+    /// Whether packed copies of pages are kept in local memory: auto (where that is
+    /// quicker), always or never
+    #[arg(long, value_name = "WHEN")]
+    packed_copies: Option<When>,
     /// Write figures to this file as JSON at the end
     #[arg(long, value_name = "FILE")]
     stats_file: Option<PathBuf>,
@@ -83,6 +87,7 @@ impl RunArgs {
             page_path: self.page_path,
             evict: self.evict,
             compress: self.compress,
+            copies: self.packed_copies,
             stats_file: self.stats_file.clone(),
             secret_file: self.secret_file.clone(),
             summary: self.summary.then_some(true),

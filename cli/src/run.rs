@@ -229,6 +229,7 @@ pub(crate) fn variables(
         page_path: Some(options.page_path),
         evict: Some(options.evict),
         compress: Some(options.compress),
+        copies: Some(options.copies),
         secret_file: options.secret_file.as_ref().map(absolute).transpose()?,
         ..Partial::default()
     };

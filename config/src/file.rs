@@ -9,11 +9,11 @@ use toml::de::{DeTable, DeValue};
 
 use crate::options::parse_bool;
 use crate::{
-    Compress, ConfigError, Evict, Invalid, Level, PagePath, Partial, SERVER_ALLOWED, Size,
+    ConfigError, Evict, Invalid, Level, PagePath, Partial, SERVER_ALLOWED, Size, When,
     parse_servers,
 };
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "local",
     "servers",
     "strict",
@@ -21,6 +21,7 @@ const KEYS: [&str; 11] = [
     "page-path",
     "evict",
     "compress",
+    "packed-copies",
     "stats-file",
     "secret-file",
     "summary",
@@ -86,7 +87,10 @@ fn set(
         }
         "evict" => partial.evict = Some(Evict::from_str(text(value, "needed or all")?)?),
         "compress" => {
-            partial.compress = Some(Compress::from_str(text(value, "auto, always or never")?)?);
+            partial.compress = Some(When::from_str(text(value, "auto, always or never")?)?);
+        }
+        "packed-copies" => {
+            partial.copies = Some(When::from_str(text(value, "auto, always or never")?)?);
         }
         "stats-file" => partial.stats_file = Some(path()?),
         "secret-file" => partial.secret_file = Some(path()?),
@@ -141,7 +145,7 @@ mod tests {
     #[test]
     fn every_key_is_read() {
         let text = "local = \"1.5G\"\nservers = [\"a:1\", \"tcp://b:2\"]\nstrict = true\n\
-            log = \"info\"\npage-path = \"move\"\nevict = \"all\"\ncompress = \"never\"\n\
+            log = \"info\"\npage-path = \"move\"\nevict = \"all\"\ncompress = \"never\"\npacked-copies = \"always\"\n\
             stats-file = \"s.json\"\nsecret-file = \"/key\"\nsummary = false\nper-process = true\n";
         let partial = read_text(text).unwrap();
         assert_eq!(partial.local, Some(Size::Bytes(3 << 29)));
@@ -156,7 +160,8 @@ mod tests {
         assert_eq!(partial.secret_file.as_deref(), Some(Path::new("/key")));
         assert_eq!((partial.strict, partial.summary), (Some(true), Some(false)));
         assert_eq!(partial.per_process, Some(true));
-        assert_eq!(partial.compress, Some(Compress::Never));
+        assert_eq!(partial.compress, Some(When::Never));
+        assert_eq!(partial.copies, Some(When::Always));
         assert_eq!(
             (partial.log, partial.page_path, partial.evict),
             (Some(Level::Info), Some(PagePath::Move), Some(Evict::All))

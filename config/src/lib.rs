@@ -19,7 +19,7 @@ pub use agent::{AGENT_VARIABLE, AgentAddr};
 pub use budget::{MIN_LOCAL, check_local, ram_bytes};
 pub use complaints::Complaints;
 pub use error::{ConfigError, Invalid};
-pub use options::{Compress, Evict, Level, Options, PagePath, Partial};
+pub use options::{Evict, Level, Options, PagePath, Partial, When};
 pub use random::random;
 pub use secret::read_secret;
 pub use server::{SERVER_ALLOWED, Scheme, ServerAddr, parse_servers};

@@ -45,13 +45,13 @@ pub enum Evict {
     All,
 }
 
-/// Whether pages travel packed (LZ4).
+/// When something is done that is the better way at some times only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Compress {
-    /// Where that is found to be quicker, as it is over slow networks.
+pub enum When {
+    /// Where it was found to be better.
     #[default]
     Auto,
-    /// Wherever the server can.
+    /// Wherever it can be.
     Always,
     /// Nowhere.
     Never,
@@ -81,7 +81,7 @@ macro_rules! words {
 words!(Level, "error, warn, info or debug",
     "error" => Error, "warn" => Warn, "info" => Info, "debug" => Debug);
 words!(Evict, "needed or all", "needed" => Needed, "all" => All);
-words!(Compress, "auto, always or never",
+words!(When, "auto, always or never",
     "auto" => Auto, "always" => Always, "never" => Never);
 words!(PagePath, "auto, move or copy", "auto" => Auto, "move" => Move, "copy" => Copy);
 
@@ -113,7 +113,9 @@ pub struct Options {
     /// When pages leave.
     pub evict: Evict,
     /// Whether they travel packed.
-    pub compress: Compress,
+    pub compress: When,
+    /// Whether packed copies of pages are kept in local memory.
+    pub copies: When,
     /// Where figures go as JSON at the end.
     pub stats_file: Option<PathBuf>,
     /// The file with the secret that the servers want.
@@ -140,7 +142,9 @@ pub struct Partial {
     /// See [`Options::evict`].
     pub evict: Option<Evict>,
     /// See [`Options::compress`].
-    pub compress: Option<Compress>,
+    pub compress: Option<When>,
+    /// See [`Options::copies`].
+    pub copies: Option<When>,
     /// See [`Options::stats_file`].
     pub stats_file: Option<PathBuf>,
     /// See [`Options::secret_file`].
@@ -176,7 +180,8 @@ impl Partial {
             log: variable("TMEM_LOG", raw("TMEM_LOG"), Level::from_str)?,
             page_path: variable("TMEM_PAGE_PATH", raw("TMEM_PAGE_PATH"), PagePath::from_str)?,
             evict: variable("TMEM_EVICT", raw("TMEM_EVICT"), Evict::from_str)?,
-            compress: variable("TMEM_COMPRESS", raw("TMEM_COMPRESS"), Compress::from_str)?,
+            compress: variable("TMEM_COMPRESS", raw("TMEM_COMPRESS"), When::from_str)?,
+            copies: variable("TMEM_PACKED_COPIES", raw("TMEM_COPIES"), When::from_str)?,
             stats_file: path("TMEM_STATS_FILE"),
             secret_file: path("TMEM_SECRET_FILE"),
             summary: variable("TMEM_SUMMARY", raw("TMEM_SUMMARY"), parse_bool)?,
@@ -206,6 +211,7 @@ impl Partial {
             page_path: self.page_path.or(below.page_path),
             evict: self.evict.or(below.evict),
             compress: self.compress.or(below.compress),
+            copies: self.copies.or(below.copies),
             stats_file: self.stats_file.or(below.stats_file),
             secret_file: self.secret_file.or(below.secret_file),
             summary: self.summary.or(below.summary),
@@ -238,6 +244,7 @@ impl Partial {
             page_path: self.page_path.unwrap_or_default(),
             evict: self.evict.unwrap_or_default(),
             compress: self.compress.unwrap_or_default(),
+            copies: self.copies.unwrap_or_default(),
             stats_file: self.stats_file,
             secret_file: self.secret_file,
             summary: self.summary.unwrap_or_default(),
@@ -273,6 +280,7 @@ impl Partial {
             text("TMEM_PAGE_PATH", self.page_path.map(|v| v.to_string())),
             text("TMEM_EVICT", self.evict.map(|v| v.to_string())),
             text("TMEM_COMPRESS", self.compress.map(|v| v.to_string())),
+            text("TMEM_PACKED_COPIES", self.copies.map(|v| v.to_string())),
             path("TMEM_STATS_FILE", &self.stats_file),
             path("TMEM_SECRET_FILE", &self.secret_file),
             text("TMEM_SUMMARY", self.summary.map(flag)),
@@ -332,6 +340,7 @@ mod tests {
             ("TMEM_PAGE_PATH", "copy"),
             ("TMEM_EVICT", "all"),
             ("TMEM_COMPRESS", "always"),
+            ("TMEM_PACKED_COPIES", "never"),
             ("TMEM_STATS_FILE", "/s"),
             ("TMEM_SECRET_FILE", "/k"),
             ("TMEM_SUMMARY", "0"),
@@ -364,6 +373,7 @@ mod tests {
             ("TMEM_PAGE_PATH", "fast", "auto, move or copy"),
             ("TMEM_EVICT", "never", "needed or all"),
             ("TMEM_COMPRESS", "yes", "auto, always or never"),
+            ("TMEM_PACKED_COPIES", "1", "auto, always or never"),
             ("TMEM_SUMMARY", "2", "true"),
         ] {
             let message = vars(&[(name, value)]).unwrap_err().to_string();

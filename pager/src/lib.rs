@@ -14,6 +14,7 @@ extern crate std;
 mod atomic {
     pub(crate) use core::sync::atomic::{AtomicU32, Ordering};
 }
+mod cache;
 mod digest;
 pub mod engine;
 pub mod family;
@@ -30,3 +31,6 @@ mod ranges;
 pub mod slots;
 pub mod stats;
 pub mod sys;
+mod when;
+
+pub use when::When;

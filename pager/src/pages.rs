@@ -4,6 +4,7 @@
 //! memory used here and there costs little. To find an entry takes three steps
 //! once its region is found.
 
+use crate::cache::Place;
 use crate::queue::STAMP;
 use crate::slots::Slot;
 use alloc::boxed::Box;
@@ -53,9 +54,11 @@ pub(crate) struct Page {
     pub(crate) epoch: u8,
     /// The stamp of its place in the queue, while it has one.
     pub(crate) stamp: u8,
+    /// Where a packed copy of it was put last, which may be overwritten by now.
+    pub(crate) copy: Option<Place>,
 }
 
-/// An entry as it is stored: 20 bytes for each page of 4096.
+/// An entry as it is stored: 24 bytes for each page of 4096.
 #[derive(Clone, Copy, Default)]
 #[repr(C, packed(4))]
 struct Packed {
@@ -63,9 +66,10 @@ struct Packed {
     /// Slot in the low 40 bits, then flags, state, stamp and epoch.
     bits: u64,
     frame: u32,
+    copy: u32,
 }
 
-const _: () = assert!(size_of::<Packed>() == 20);
+const _: () = assert!(size_of::<Packed>() == 24);
 const SLOT: u64 = (1 << Slot::BITS) - 1;
 const HAS_SLOT: u64 = 1 << 40;
 const QUEUED: u64 = 1 << 41;
@@ -100,6 +104,7 @@ impl Packed {
             hash: page.hash,
             bits,
             frame,
+            copy: page.copy.map_or(0, Place::get),
         }
     }
 
@@ -122,6 +127,7 @@ impl Packed {
             unsure: bits & UNSURE != 0,
             epoch: (bits >> EPOCH) as u8,
             stamp: (bits >> STAMPED) as u8 & STAMP,
+            copy: Place::new(self.copy),
         }
     }
 }
@@ -285,8 +291,8 @@ mod tests {
             Just(State::Lost),
         ];
         let slot = prop::option::of(any::<u64>().prop_map(Slot::from_bits));
-        (state, slot, any::<(u64, [bool; 5], u8, u8)>()).prop_map(
-            |(state, slot, (hash, b, epoch, stamp))| Page {
+        (state, slot, any::<(u64, [bool; 5], u8, u8, u32)>()).prop_map(
+            |(state, slot, (hash, b, epoch, stamp, copy))| Page {
                 state,
                 slot,
                 hash,
@@ -297,6 +303,7 @@ mod tests {
                 unsure: b[4],
                 epoch,
                 stamp: stamp & STAMP,
+                copy: Place::new(copy),
             },
         )
     }

@@ -146,6 +146,10 @@ counters! {
     zero_evictions,
     /// Faults on pages that still rested in the frame pool.
     standby_hits,
+    /// Faults on pages of which a packed copy was kept in local memory.
+    copy_hits,
+    /// The most memory that such copies took, in bytes.
+    copies_bytes,
     /// Faults on memory never touched or given up, answered with zeros.
     zero_fills,
     /// Pages given back to servers because the program gave them up.
@@ -200,7 +204,7 @@ impl Totals {
 }
 
 /// First word of a [`Shared`] area of this layout.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"tmstats3");
+pub const MAGIC: u64 = u64::from_le_bytes(*b"tmstats4");
 
 /// The area that processes share. All zeros but for `magic` is its start.
 #[repr(C)]

@@ -6,8 +6,7 @@ use std::net::ToSocketAddrs;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tmem_config::{
-    AgentAddr, Compress, Evict, Level, Options, PagePath, Scheme, ServerAddr, check_local,
-    ram_bytes,
+    AgentAddr, Evict, Level, Options, PagePath, Scheme, ServerAddr, When, check_local, ram_bytes,
 };
 use tmem_pager::engine::fork::Will;
 use tmem_pager::engine::{self, PENDING, Path, Settings, UNPAGED};
@@ -141,11 +140,7 @@ fn launch(options: &Options) -> Result<(), String> {
             .collect::<Result<_, _>>()?,
         net: net::Options {
             secret: secret(options)?,
-            packing: match options.compress {
-                Compress::Auto => net::Packing::Auto,
-                Compress::Always => net::Packing::Always,
-                Compress::Never => net::Packing::Never,
-            },
+            packing: when(options.compress),
             seed: u64::from(std::process::id()),
             ..net::Options::default()
         },
@@ -154,6 +149,7 @@ fn launch(options: &Options) -> Result<(), String> {
             PagePath::Move => Path::Move,
             PagePath::Copy => Path::Copy,
         },
+        copies: when(options.copies),
         evict_all: options.evict == Evict::All,
         level: options.log as u8,
         figures,
@@ -167,6 +163,14 @@ fn launch(options: &Options) -> Result<(), String> {
     // A child has its parent's already, which say the same.
     let _ = SETTINGS.set(settings.clone());
     spawn(settings)
+}
+
+fn when(when: When) -> tmem_pager::When {
+    match when {
+        When::Auto => tmem_pager::When::Auto,
+        When::Always => tmem_pager::When::Always,
+        When::Never => tmem_pager::When::Never,
+    }
 }
 
 /// What `tmem run` shares with all processes under it. A forked child has its
@@ -242,8 +246,14 @@ fn spawn(settings: Settings) -> Result<(), String> {
     let failed = |e: rustix::io::Errno| format!("the engine cannot be started: {e}");
     let mut settings = settings;
     let needed = engine::pool_bytes(settings.budget) as usize + SMALL_THINGS;
+    let (needed, times) = match space::limit() {
+        Some(_) => (needed, 1),
+        None => (
+            needed + engine::copies_bytes(settings.budget) as usize,
+            GENERATIONS,
+        ),
+    };
     if space::left() < needed {
-        let times = space::limit().map_or(GENERATIONS, |_| 1);
         space::set_aside(needed * times);
     }
     let stack = Region::stack(STACK).map_err(failed)?;

@@ -19,6 +19,8 @@ pub struct Stats {
     pub clean_evictions: u64,
     pub zero_evictions: u64,
     pub standby_hits: u64,
+    pub copy_hits: u64,
+    pub copies_bytes: u64,
     pub copied_pages: u64,
     pub self_faults: u64,
     pub lost_pages: u64,

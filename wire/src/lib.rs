@@ -16,7 +16,7 @@ mod error;
 mod header;
 mod keys;
 mod message;
-mod packed;
+pub mod packed;
 
 pub use agent::Preface;
 pub use error::{DecodeError, Status};

@@ -19,11 +19,24 @@ const WORTH: usize = 7;
 /// So many pages are looked at before it is given up.
 const TRIED: usize = 4;
 
-/// What a block of one page may need while it is made.
-const ROOM: usize = block::get_maximum_output_size(PAGE_SIZE);
+/// Bytes that the block of one page may need while it is made.
+pub const ROOM: usize = block::get_maximum_output_size(PAGE_SIZE);
 
 /// A page.
 pub type PageBytes = [u8; PAGE_SIZE];
+
+/// Packs a page into the beginning of `to`, which has [`ROOM`] bytes; how many it takes.
+/// `None` when it does not get smaller.
+pub fn pack_page(page: &PageBytes, to: &mut [u8]) -> Option<usize> {
+    block::compress_into(page, to)
+        .ok()
+        .filter(|len| *len < PAGE_SIZE)
+}
+
+/// Unpacks a page; whether the bytes were those of one. If not, it may hold anything.
+pub fn unpack_page(packed: &[u8], page: &mut PageBytes) -> bool {
+    block::decompress_into(packed, page).is_ok_and(|n| n == PAGE_SIZE)
+}
 
 /// The least and the most bytes of a packed payload of `count` pages.
 pub(crate) fn packed_len(count: u32) -> core::ops::RangeInclusive<u64> {
@@ -60,14 +73,11 @@ impl Packer {
     pub fn add(&mut self, page: &PageBytes) -> bool {
         let at = self.packed.len();
         self.packed.resize(at + ROOM, 0);
-        let len = match block::compress_into(page, &mut self.packed[at..]) {
-            // The length of a block says that it is one.
-            Ok(len) if len < PAGE_SIZE => len,
-            _ => {
-                self.packed[at..at + PAGE_SIZE].copy_from_slice(page);
-                PAGE_SIZE
-            }
-        };
+        // The length of a block says that it is one.
+        let len = pack_page(page, &mut self.packed[at..]).unwrap_or_else(|| {
+            self.packed[at..at + PAGE_SIZE].copy_from_slice(page);
+            PAGE_SIZE
+        });
         self.packed.truncate(at + len);
         self.added(len);
         self.done != TRIED || self.is_worth_it()
@@ -115,8 +125,7 @@ pub fn unpack(
             0 => room.fill(0),
             PAGE_SIZE => room.copy_from_slice(bytes),
             _ => {
-                let unpacked = block::decompress_into(bytes, &mut room);
-                if len > PAGE_SIZE || !unpacked.is_ok_and(|n| n == PAGE_SIZE) {
+                if len > PAGE_SIZE || !unpack_page(bytes, &mut room) {
                     return Err(malformed);
                 }
             }

@@ -89,7 +89,7 @@ pub fn adopt_all() -> bool {
 impl Engine {
     /// Adopts memory when it grows elsewhere, once there is pressure.
     pub(super) fn watch_growth(&mut self, resident: usize, now: u64) {
-        let outside = resident as i64 - self.pool.populated() as i64 - self.growth.known;
+        let outside = resident as i64 - self.held();
         self.growth.least = self.growth.least.min(outside);
         let asked = ASKED.load(Acquire);
         if asked != ANSWERED.load(Relaxed) {
@@ -233,6 +233,7 @@ impl Engine {
         own.extend(self.guard);
         own.extend(self.doorbell());
         own.extend(self.fork.alarm.region());
+        own.extend(self.copies.region());
         own.extend(self.bin.as_ref().map(|b| b.1));
         own.extend(self.zapper.as_ref().map(Zapper::stack));
         kept.extend(own.iter().map(|r| r.start..r.end()));

@@ -34,9 +34,11 @@ impl Engine {
         let bytes = resident * PAGE_SIZE as u64;
         let resident = Budget::counted(resident as usize, files as usize);
         self.sampled = (resident, self.held());
-        let programs = resident.saturating_sub(self.pool.populated());
+        let own = self.pool.populated() + self.copies.pages();
+        let programs = resident.saturating_sub(own);
         self.queue.set_size(programs, self.most_ahead());
         self.take_share(resident);
+        self.trim_copies();
         Figures::peak(&self.figures.peak_resident_bytes, bytes);
         self.stay_near();
         self.watch_growth(resident, now);
@@ -58,10 +60,11 @@ impl Engine {
         resident.saturating_add_signed((self.held() - held) as isize)
     }
 
-    /// Pages that the engine has put into the program and the pool, less those
-    /// that it took out.
+    /// Pages that the engine has put into the program and into memory of its own, less
+    /// those that it took out.
     pub(super) fn held(&self) -> i64 {
-        self.pool.populated() as i64 + self.growth.known
+        let own = self.pool.populated() + self.copies.pages();
+        own as i64 + self.growth.known
     }
 
     /// Keeps the balance between the program, the pool and the servers.

@@ -80,6 +80,11 @@ pub fn pool_bytes(budget: u64) -> u64 {
     (Budget::new(budget).frames() * PAGE_SIZE) as u64
 }
 
+/// Bytes of address space that packed copies may take with a budget in bytes.
+pub fn copies_bytes(budget: u64) -> u64 {
+    (crate::cache::size::most(Budget::new(budget).target) * PAGE_SIZE) as u64
+}
+
 impl Budget {
     /// The limits for a budget in bytes.
     pub(crate) fn new(bytes: u64) -> Budget {

@@ -227,10 +227,12 @@ impl Engine {
 
     fn tick(&mut self) {
         self.evictions += 1;
+        self.copies.tick();
         let step = (self.budget.target as u64 / EPOCHS).max(1);
         if self.evictions >= step {
             let back = self.figures.standby_hits.load(Relaxed);
             self.resting.look(self.budget.pool, self.evictions, back);
+            self.size_copies();
             self.evictions = 0;
             self.epoch = self.epoch.wrapping_add(1);
         }
@@ -264,9 +266,11 @@ impl Engine {
 
     /// A page on standby is on a server only from here on.
     fn give_up(&mut self, frame: u32, page: u64) {
+        let copy = self.keep_copy(frame, page);
         self.pages.update(page, |p| {
             p.state = State::Remote;
             p.ahead = false;
+            p.copy = copy;
         });
         self.pool.put(frame, Kind::Free, 0);
     }

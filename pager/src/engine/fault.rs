@@ -130,12 +130,18 @@ impl Engine {
         // What was fetched ahead is used for the first time.
         let hot = !entry.ahead || entry.hot;
         self.pages.update(fault.page, |p| p.hot = hot);
+        self.give(fault, frame)?;
+        figure.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
+    /// Puts the page that was asked for into the program.
+    pub(super) fn give(&mut self, fault: &Fault, frame: u32) -> Result<(), Again> {
         match self.install(fault.page, frame, 1).1 {
             Some(Stop::Again) => return Err(Again::Event),
             Some(stop) => self.not_installed(fault.page, stop),
             None => {}
         }
-        figure.fetch_add(1, Relaxed);
         self.served(fault.read_ns);
         self.fetch_ahead(fault);
         Ok(())

@@ -59,10 +59,11 @@ impl Engine {
             return Err(Again::Memory);
         };
         let hot = self.epoch.wrapping_sub(entry.epoch) <= HOT_AGE;
-        self.pages.update(fault.page, |p| {
-            p.wanted = true;
-            p.hot = hot;
-        });
+        self.pages.update(fault.page, |p| p.hot = hot);
+        if self.unpack_copy(fault, entry, frame) {
+            return self.give(fault, frame);
+        }
+        self.pages.update(fault.page, |p| p.wanted = true);
         let prompt = self.pace.asks(fault.read_ns);
         self.net.set_prompt(prompt);
         self.read(&[(fault.page, slot, frame)], fault.read_ns, 0);
@@ -242,7 +243,9 @@ impl Engine {
         }
         self.install_fetched(run);
         if read.asked_ns > 0 {
-            self.pace.answered(now_ns().saturating_sub(read.asked_ns));
+            let took = now_ns().saturating_sub(read.asked_ns);
+            self.pace.answered(took);
+            self.copies.seen.asked.add(took);
             self.served_one = true;
             self.served(read.asked_ns);
         }

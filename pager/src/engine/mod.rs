@@ -5,6 +5,7 @@
 //! | `start` | watches the program until its memory nears the budget, then begins |
 //! | `balance` | sees how much is resident, and evicts accordingly |
 //! | `budget` | says how much to evict, as arithmetic |
+//! | `copies` | keeps packed copies of pages that are on servers |
 //! | `resting` | says how many evicted pages stay at hand |
 //! | `adopt` | finds memory to page and registers it |
 //! | `storm` | evicts everything all the time, as a test |
@@ -48,6 +49,7 @@ mod balance;
 mod budget;
 mod cede;
 mod choice;
+mod copies;
 mod devices;
 mod event;
 mod evict;
@@ -79,7 +81,7 @@ mod zapper;
 
 pub use adopt::adopt_all;
 pub use asks::{Ask, ask};
-pub use budget::pool_bytes;
+pub use budget::{copies_bytes, pool_bytes};
 pub use cede::{Ceded, cede};
 pub use look::pages_there;
 pub use start::{PAGED, PENDING, Path, Settings, UNPAGED, have_all, run};
@@ -103,6 +105,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use budget::Budget;
+use copies::Copies;
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::Relaxed;
 use fault::Fault;
@@ -216,6 +219,7 @@ struct Engine {
     /// Counts evictions for the slow clock of [`crate::pages::Page::epoch`].
     evictions: u64,
     resting: Resting,
+    copies: Copies,
     epoch: u8,
     /// Pages whose only copy is on servers, or on the way there.
     remote: u64,

@@ -7,6 +7,7 @@ use super::ops::Ops;
 use super::resting::Resting;
 use super::servers::Grants;
 use super::{Engine, INFO};
+use crate::When;
 use crate::family::Family;
 use crate::net::{Endpoint, Options, Servers};
 use crate::pages::Pages;
@@ -59,6 +60,8 @@ pub struct Settings {
     pub net: Options,
     /// How pages travel.
     pub path: Path,
+    /// Whether packed copies of pages are kept in local memory.
+    pub copies: When,
     /// What is said: 0 errors, 1 warnings, 2 what happens, 3 everything.
     pub level: u8,
     /// Whether all pages leave all the time, whatever the budget.
@@ -292,6 +295,7 @@ impl Engine {
             sys::say::line(&format!("paging begins; pages are {how}"));
         }
         let figures = settings.figures;
+        let copies = super::copies::Copies::new(&settings)?;
         let net = Servers::new(settings.endpoints.clone(), settings.net.clone());
         let slots = Slots::new(settings.endpoints.len());
         Ok(Engine {
@@ -346,6 +350,7 @@ impl Engine {
             events: 0,
             evictions: 0,
             resting: Resting::default(),
+            copies,
             epoch: 0,
             remote: 0,
             inherited: 0,

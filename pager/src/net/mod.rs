@@ -17,9 +17,9 @@ mod server;
 mod sock;
 mod transport;
 
-pub use packing::Packing;
 pub use reason::{Code, Reason, RequestError};
 
+use crate::When;
 use crate::sys::wait::Interest;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -70,7 +70,7 @@ pub struct Options {
     /// wait is lost.
     pub stall_ms: u64,
     /// How pages travel.
-    pub packing: Packing,
+    pub packing: When,
     /// Goes into nonces beside the kernel's random numbers.
     pub seed: u64,
 }
@@ -81,7 +81,7 @@ impl Default for Options {
             secret: None,
             reconnect_ms: 5_000,
             stall_ms: 30_000,
-            packing: Packing::Auto,
+            packing: When::Auto,
             seed: 0,
         }
     }

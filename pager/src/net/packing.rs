@@ -2,17 +2,7 @@
 //! carry and more for both sides to do, and is the quicker way where the network is
 //! the slowest of the three.
 
-/// How a server's pages travel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Packing {
-    /// Packed where that was found to be quicker.
-    #[default]
-    Auto,
-    /// Packed where the server can.
-    Always,
-    /// As they are.
-    Never,
-}
+use crate::When;
 
 /// Pages that are under way at least while the rate is measured: fewer wait for the
 /// distance, not for the network's bandwidth.
@@ -35,7 +25,7 @@ const QUICK_NS: u64 = 10_000;
 /// Learns how the pages of one server travel best.
 #[derive(Debug)]
 pub(super) struct Learner {
-    packing: Packing,
+    packing: When,
     /// Whether the server can.
     able: bool,
     packed: bool,
@@ -80,7 +70,7 @@ struct Look {
 }
 
 impl Learner {
-    pub(super) fn new(packing: Packing) -> Learner {
+    pub(super) fn new(packing: When) -> Learner {
         Learner {
             packing,
             able: false,
@@ -98,7 +88,7 @@ impl Learner {
     /// A connection says whether the server can unpack.
     pub(super) fn greeted(&mut self, able: bool) {
         self.able = able;
-        self.packed = able && (self.packed || self.packing == Packing::Always);
+        self.packed = able && (self.packed || self.packing == When::Always);
     }
 
     /// Whether pages that are asked for or sent now are to be packed.
@@ -109,7 +99,7 @@ impl Learner {
     /// So many pages have come or were taken since the last look, and so many are
     /// under way still.
     pub(super) fn look(&mut self, now: u64, came: u64, under_way: usize) {
-        if !self.able || self.packing != Packing::Auto {
+        if !self.able || self.packing != When::Auto {
             return;
         }
         let since = now.saturating_sub(self.last.now);
@@ -174,7 +164,7 @@ mod tests {
     }
 
     fn learner() -> Learner {
-        let mut learner = Learner::new(Packing::Auto);
+        let mut learner = Learner::new(When::Auto);
         learner.greeted(true);
         learner
     }
@@ -224,9 +214,9 @@ mod tests {
     #[test]
     fn who_wants_it_always_or_never_has_it_so_where_the_server_can() {
         for (packing, able, is) in [
-            (Packing::Always, true, true),
-            (Packing::Always, false, false),
-            (Packing::Never, true, false),
+            (When::Always, true, true),
+            (When::Always, false, false),
+            (When::Never, true, false),
         ] {
             let mut learner = Learner::new(packing);
             learner.greeted(able);

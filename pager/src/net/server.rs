@@ -2,12 +2,13 @@
 
 use super::conn::Packed;
 use super::link::{Link, Phase};
-use super::packing::{Learner, Packing};
+use super::packing::Learner;
 use super::reason::{Reason, RequestError};
 use super::request::Request;
 use super::sock::{Ready, Sock};
 use super::transport::{Iov, Transport};
 use super::{Completion, Endpoint, Lane, Options};
+use crate::When;
 use crate::sys::wait::Interest;
 use alloc::vec::Vec;
 use tmem_wire::{
@@ -52,7 +53,7 @@ enum State {
 }
 
 impl Server {
-    pub(super) fn new(number: u16, endpoint: Endpoint, packing: Packing) -> Server {
+    pub(super) fn new(number: u16, endpoint: Endpoint, packing: When) -> Server {
         Server {
             number,
             endpoint,

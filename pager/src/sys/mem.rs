@@ -177,6 +177,15 @@ pub unsafe fn page<'a>(at: usize) -> &'a [u8; PAGE_SIZE] {
     unsafe { &*(at as *const [u8; PAGE_SIZE]) }
 }
 
+/// The same, to be changed.
+///
+/// # Safety
+/// As [`page`], and nobody else reads or writes it now.
+pub unsafe fn page_mut<'a>(at: usize) -> &'a mut [u8; PAGE_SIZE] {
+    // SAFETY: by the caller; any bytes are valid.
+    unsafe { &mut *(at as *mut [u8; PAGE_SIZE]) }
+}
+
 /// Bytes that a cache holds together.
 pub const LINE: usize = 64;
 

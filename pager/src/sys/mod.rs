@@ -1,6 +1,7 @@
 //! The kernel, in thin modules: every `unsafe` system call of the engine is
 //! here, and nothing here decides anything.
 
+pub mod area;
 pub mod fd;
 pub mod helper;
 pub mod mem;

@@ -1,0 +1,270 @@
+//! How much memory packed copies may have.
+//!
+//! A page of memory that the program does not have costs it faults; filled with packed
+//! copies it saves it several times as many questions to a server, each of which takes
+//! longer than to unpack a copy. Whether that is a gain depends on the program, on what
+//! is in its pages and on the network; so it is worked out from what has just been seen,
+//! and found out by what then happens:
+//!
+//! - Before there are copies, by a model: that pages which are elsewhere are equally
+//!   likely to be asked for next, and those that have to leave for the copies' sake as
+//!   likely as any of them.
+//! - While there are, by counting: what each copy that was used has saved, less what was
+//!   used so soon after it left that it would have stayed, had there been no copies, less
+//!   what it takes to make them.
+
+/// Nanoseconds that a fault takes beyond the question, or the copy: more where what has
+/// to leave for it does not leave while an answer is waited for.
+const ASKED_NS: u64 = 5_000;
+const FOUND_NS: u64 = 15_000;
+/// What it takes to unpack a copy, and to make one, before that was measured.
+const HIT_NS: u64 = 4_000;
+const MAKE_NS: u64 = 5_000;
+/// One time that is longer says nothing: somebody else had the processor.
+const LONGEST_NS: u64 = 200_000;
+/// A page of memory is worth so much each time that one leaves and others could have
+/// stayed, however it comes back.
+const ROOM_NS: u64 = 1_000;
+/// In eighths of what there is for the program and the copies: the most that the copies
+/// may have.
+const MOST: usize = 6;
+/// Less than one in so many of it is not worth the trouble.
+const LEAST: usize = 32;
+/// Fewer questions than this in a period say nothing.
+const FEW: u64 = 64;
+/// What is promised has to be less than so many eighths of what it costs without.
+const PROMISE: u64 = 5;
+/// Periods before it is tried again once it was no gain: twice as many each time.
+const PAUSE: u32 = 8;
+const LONGEST_PAUSE: u32 = 1024;
+/// Periods in a row in which something has to be so before it is believed.
+const PATIENCE: u32 = 3;
+
+/// The most pages of memory that copies may have, of so many for them and the program.
+pub(crate) fn most(target: usize) -> usize {
+    target / 8 * MOST
+}
+
+/// A number of times, and what they took together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Times {
+    pub(crate) n: u64,
+    pub(crate) ns: u64,
+}
+
+impl Times {
+    /// Adds one.
+    pub(crate) fn add(&mut self, ns: u64) {
+        self.n += 1;
+        self.ns += ns.min(LONGEST_NS);
+    }
+
+    fn mean(&self, before: u64) -> u64 {
+        self.ns.checked_div(self.n).unwrap_or(before)
+    }
+}
+
+/// What was seen in one period.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// Pages that left the program.
+    pub(crate) left: u64,
+    /// Pages that a server was asked for while a thread waited.
+    pub(crate) asked: Times,
+    /// Those of which there was a copy.
+    pub(crate) hits: Times,
+    /// Of these, those that had left so lately that the copies' memory would have kept
+    /// them in the program.
+    pub(crate) young: u64,
+    /// Pages that were packed, or tried.
+    pub(crate) made: Times,
+    /// Bytes that they took, headers included; a page where it was not worth it.
+    pub(crate) bytes: u64,
+}
+
+impl Seen {
+    /// Whether the program waits for most of what it gets, page by page.
+    fn waits(&self) -> bool {
+        let waited = self.asked.n + self.hits.n;
+        waited >= FEW && waited * 2 >= self.left
+    }
+}
+
+/// What there is at the end of a period, in pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Now {
+    /// What the program and the copies may have.
+    pub(crate) target: usize,
+    /// Pages on servers only.
+    pub(crate) remote: usize,
+    /// Memory of the copies, and what they may have.
+    pub(crate) has: usize,
+    pub(crate) may_have: usize,
+}
+
+/// Works out how much.
+#[derive(Debug)]
+pub(crate) struct Sizer {
+    /// Means of times in nanoseconds.
+    asked_ns: u64,
+    hit_ns: u64,
+    make_ns: u64,
+    /// Of a packed page, in bytes; 0 is not known.
+    packed: u64,
+    /// Periods to wait, and to wait the next time.
+    wait: u32,
+    pause: u32,
+    /// Periods without a gain in a row.
+    losses: u32,
+    /// Periods in a row in which the program waited for pages, while there are no
+    /// copies; while there are, in which it did not.
+    waits: u32,
+    /// What was found to be too much: no more than this until it is tried again.
+    cap: usize,
+    /// Pages that left since the copies got what they may have.
+    since: u64,
+}
+
+impl Sizer {
+    pub(crate) fn new() -> Sizer {
+        Sizer {
+            asked_ns: 0,
+            hit_ns: HIT_NS,
+            make_ns: MAKE_NS,
+            packed: 0,
+            wait: 0,
+            pause: PAUSE,
+            losses: 0,
+            waits: 0,
+            cap: usize::MAX,
+            since: 0,
+        }
+    }
+
+    /// A period has ended; how many pages of memory the copies may have from here on.
+    pub(crate) fn look(&mut self, seen: &Seen, now: &Now) -> usize {
+        self.learn(seen);
+        let most = most(now.target).min(self.cap);
+        if self.wait > 0 {
+            self.wait -= 1;
+            if self.wait == 0 {
+                self.cap = usize::MAX;
+            }
+        }
+        if now.may_have == 0 {
+            self.waits = if seen.waits() { self.waits + 1 } else { 0 };
+            return match self.waits >= PATIENCE && most > 0 {
+                true => self.begin(now, most),
+                false => 0,
+            };
+        }
+        self.waits = if seen.waits() { 0 } else { self.waits + 1 };
+        if self.waits >= PATIENCE {
+            // What comes ahead of its use needs none, and the room.
+            self.waits = 0;
+            return 0;
+        }
+        self.since += seen.left;
+        let may_have = now.may_have.min(most);
+        // Before they are full, or everything has left once, there is little to be found.
+        let full = now.has >= now.may_have;
+        if !full && self.since < (now.target + now.remote) as u64 {
+            return may_have;
+        }
+        if self.gain(seen, now) > 0 {
+            self.losses = 0;
+            if self.wait == 0 {
+                self.pause = PAUSE;
+            }
+            return self.adjust(now, most);
+        }
+        self.losses += 1;
+        match self.losses < PATIENCE {
+            true => may_have,
+            false => self.give_way(now),
+        }
+    }
+
+    /// Less may be a gain where so much is none.
+    fn give_way(&mut self, now: &Now) -> usize {
+        let half = now.may_have / 2;
+        self.cap = match half < now.target / LEAST {
+            true => 0,
+            false => half,
+        };
+        self.losses = 0;
+        self.since = 0;
+        self.wait = self.pause;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        self.cap
+    }
+
+    fn learn(&mut self, seen: &Seen) {
+        if seen.asked.n >= FEW {
+            self.asked_ns = seen.asked.mean(0);
+        }
+        self.hit_ns = seen.hits.mean(self.hit_ns);
+        self.make_ns = seen.made.mean(self.make_ns);
+        if let Some(bytes) = seen.bytes.checked_div(seen.made.n) {
+            self.packed = bytes.max(1);
+        }
+    }
+
+    /// What was gained in a period, in nanoseconds.
+    fn gain(&self, seen: &Seen, now: &Now) -> i64 {
+        let asked = self.asked_ns + ASKED_NS;
+        let saved = asked.saturating_sub(self.hit_ns + FOUND_NS) * seen.hits.n;
+        // They would have been no faults at all.
+        let late = asked * seen.young;
+        let room = seen.left * ROOM_NS * now.has as u64 / now.target.max(1) as u64;
+        saved as i64 - late as i64 - seen.made.ns as i64 - room as i64
+    }
+
+    /// By the model, what a page that is asked for costs on the average, with copies in
+    /// so many pages of memory, times the number of pages that are elsewhere.
+    fn cost(&self, target: usize, remote: usize, copies: usize) -> u64 {
+        let elsewhere = (remote + copies) as u64;
+        let copied = (copies * tmem_wire::PAGE_SIZE) as u64 / self.packed.max(1);
+        // Pages that have come back have a copy, too.
+        let all = (target + remote) as u64;
+        let held = elsewhere * copied.min(all) / all.max(1);
+        let missed = elsewhere - held;
+        let make = if missed > 0 { self.make_ns } else { 0 };
+        held * (FOUND_NS + self.hit_ns) + missed * (ASKED_NS + self.asked_ns + make)
+    }
+
+    fn begin(&mut self, now: &Now, most: usize) -> usize {
+        if self.packed == 0 || self.asked_ns == 0 {
+            return 0;
+        }
+        let without = self.cost(now.target, now.remote, 0);
+        let (copies, cost) = self.best(now.target, now.remote, most);
+        self.since = 0;
+        match cost < without / 8 * PROMISE {
+            true => copies,
+            false => 0,
+        }
+    }
+
+    /// How much would be best, by the model, and what it would cost.
+    fn best(&self, target: usize, remote: usize, most: usize) -> (usize, u64) {
+        let sizes = (0..=8).map(|n| most / 8 * n);
+        let costs = sizes.map(|copies| (copies, self.cost(target, remote, copies)));
+        costs.min_by_key(|(_, cost)| *cost).unwrap_or((0, 0))
+    }
+
+    /// The program may have come to need more of them, or fewer.
+    fn adjust(&mut self, now: &Now, most: usize) -> usize {
+        let may_have = now.may_have.min(most);
+        let without = now.remote.saturating_sub(now.has);
+        let (copies, cost) = self.best(now.target, without, most);
+        if copies > 0 && cost < self.cost(now.target, without, may_have) / 16 * 15 {
+            self.since = 0;
+            return copies;
+        }
+        may_have
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+use super::*;
+use tmem_wire::PAGE_SIZE;
+
+const TARGET: usize = 65_536;
+
+/// A program that uses its pages without any order, the first `hot` of them as often as
+/// all others together.
+struct Program {
+    all: usize,
+    hot: usize,
+    /// Bytes of a packed page, and nanoseconds until a server has answered.
+    packed: u64,
+    asked_ns: u64,
+    /// Of what it gets, one in so many is waited for.
+    one_in: u64,
+    has: usize,
+    may_have: usize,
+}
+
+impl Program {
+    const RANDOM: Program = Program {
+        all: TARGET * 2,
+        hot: 0,
+        packed: 1024,
+        asked_ns: 120_000,
+        one_in: 1,
+        has: 0,
+        may_have: 0,
+    };
+
+    /// What is seen in a period; what is missed is hot with this probability, in
+    /// thousandths, and what has just left with that one.
+    fn seen(&self) -> Seen {
+        let left = TARGET as u64 / 8;
+        let room = TARGET - self.has;
+        let cold = (self.all - room) as u64;
+        let share = |part: u64, whole: u64| (left / self.one_in) * part.min(whole) / whole.max(1);
+        let copied = self.has as u64 * PAGE_SIZE as u64 / self.packed;
+        let hits = share(copied, self.all as u64);
+        let asked = left / self.one_in - hits;
+        // Where the hot ones do not fit any more, they are what has just left.
+        let young = match room < self.hot {
+            true => hits * 9 / 10,
+            false => share((self.has as u64).min(cold), cold * 4).min(hits / 4),
+        };
+        let ns = |n: u64, each: u64| Times { n, ns: n * each };
+        let made = if self.has == 0 { asked / 32 } else { asked };
+        Seen {
+            left,
+            asked: ns(asked, self.asked_ns),
+            hits: ns(hits, 2_500),
+            young,
+            made: ns(made, 3_000),
+            bytes: made * self.packed,
+        }
+    }
+
+    /// So many periods; how many of them it had copies in.
+    fn run(&mut self, sizer: &mut Sizer, periods: usize) -> usize {
+        let mut with = 0;
+        for _ in 0..periods {
+            let now = Now {
+                target: TARGET,
+                remote: self.all - (TARGET - self.has),
+                has: self.has,
+                may_have: self.may_have,
+            };
+            self.may_have = sizer.look(&self.seen(), &now);
+            assert!(self.may_have <= most(TARGET));
+            // It fills within a few periods.
+            self.has = self.may_have.min(self.has + TARGET / 16);
+            with += usize::from(self.may_have > 0);
+        }
+        with
+    }
+}
+
+#[test]
+fn who_waits_for_a_slow_network_at_random_has_copies_and_keeps_them() {
+    let mut program = Program::RANDOM;
+    let mut sizer = Sizer::new();
+    assert!(program.run(&mut sizer, 100) > 90);
+    assert!(program.has >= TARGET / 4, "{}", program.has);
+    assert_eq!(program.run(&mut sizer, 1000), 1000);
+}
+
+#[test]
+fn a_quick_network_pages_that_do_not_get_smaller_and_streams_have_none() {
+    for mut program in [
+        Program {
+            asked_ns: 10_000,
+            ..Program::RANDOM
+        },
+        Program {
+            packed: 4096,
+            ..Program::RANDOM
+        },
+        Program {
+            one_in: 16,
+            ..Program::RANDOM
+        },
+    ] {
+        assert_eq!(program.run(&mut Sizer::new(), 1000), 0);
+    }
+}
+
+#[test]
+fn where_the_room_is_needed_less_is_tried_and_then_hardly_ever() {
+    // Whatever is taken from it, it misses.
+    let mut program = Program {
+        hot: TARGET,
+        ..Program::RANDOM
+    };
+    let mut sizer = Sizer::new();
+    let with = program.run(&mut sizer, 4000);
+    assert!(with > 0 && with < 1000, "{with}");
+}
+
+#[test]
+fn copies_go_when_the_program_begins_to_stream() {
+    let mut program = Program::RANDOM;
+    let mut sizer = Sizer::new();
+    program.run(&mut sizer, 100);
+    program.one_in = 16;
+    program.run(&mut sizer, PATIENCE as usize);
+    assert_eq!(program.may_have, 0);
+}
+
+#[test]
+fn nothing_seen_is_nothing_learnt() {
+    let mut sizer = Sizer::new();
+    for target in [0, 1, 7, TARGET] {
+        let now = Now {
+            target,
+            ..Now::default()
+        };
+        assert_eq!(sizer.look(&Seen::default(), &now), 0);
+    }
+}

@@ -1,0 +1,146 @@
+use super::*;
+use proptest::prelude::*;
+use std::collections::HashMap;
+
+/// A page that gets smaller the fewer `kinds` of words there are.
+fn page(seed: u64, kinds: u64) -> PageBytes {
+    let mut state = seed;
+    let mut page = [0; PAGE_SIZE];
+    for word in page.as_chunks_mut::<8>().0 {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
+        let value = (state >> 33) % kinds;
+        *word = value.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
+    }
+    page
+}
+
+fn digest(page: &PageBytes) -> u64 {
+    crate::digest::of(page, None)
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// A page leaves, with contents of so many kinds of words, changed or not.
+    Leave { page: u64, seed: u64, kinds: u64 },
+    /// It is asked for.
+    Ask { page: u64 },
+    /// There may be so many segments.
+    Resize { segments: usize },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        20 => (1u64..400, 0u64..3, 1u64..200)
+            .prop_map(|(page, seed, kinds)| Step::Leave { page, seed, kinds }),
+        20 => (1u64..400).prop_map(|page| Step::Ask { page }),
+        1 => (0usize..6).prop_map(|segments| Step::Resize { segments }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn what_is_found_is_the_page_as_it_left_last(
+        steps in proptest::collection::vec(step(), 0..600),
+    ) {
+        crate::digest::draw_key();
+        let mut cache = Cache::new(5 * BYTES).unwrap();
+        cache.set_pages(3 * SEGMENT);
+        let mut pages: HashMap<u64, (PageBytes, Option<Place>)> = HashMap::new();
+        for (now, step) in (0u32..).zip(steps) {
+            match step {
+                Step::Leave { page: number, seed, kinds } => {
+                    let bytes = page(seed, kinds);
+                    let before = pages.get(&number).and_then(|p| p.1);
+                    let at = cache
+                        .renew(before, number, digest(&bytes), now)
+                        .or_else(|| cache.put(number, digest(&bytes), now, &bytes).map(|p| p.0));
+                    pages.insert(number, (bytes, at));
+                    if let Some(at) = at {
+                        let mut got = [0; PAGE_SIZE];
+                        let found = cache.unpack(Some(at), number, digest(&bytes), &mut got);
+                        prop_assert_eq!(found, Some(Found { when: now }));
+                    }
+                }
+                Step::Ask { page: number } => {
+                    let Some((bytes, at)) = pages.get(&number) else { continue };
+                    let mut got = [0; PAGE_SIZE];
+                    if cache.unpack(*at, number, digest(bytes), &mut got).is_some() {
+                        prop_assert!(got == *bytes);
+                    }
+                    // Nor is it taken for another, or for what it is not any more.
+                    prop_assert!(cache.unpack(*at, number + 1, digest(bytes), &mut got).is_none());
+                    prop_assert!(cache.unpack(*at, number, !digest(bytes), &mut got).is_none());
+                }
+                Step::Resize { segments } => cache.set_pages(segments * SEGMENT),
+            }
+            prop_assert!(cache.pages() <= cache.may_have());
+        }
+    }
+}
+
+#[test]
+fn what_leaves_again_stays_and_what_does_not_makes_room() {
+    crate::digest::draw_key();
+    let mut cache = Cache::new(4 * BYTES).unwrap();
+    cache.set_pages(4 * SEGMENT);
+    let kept = page(1, 5);
+    let (mut at, _) = cache.put(1, digest(&kept), 0, &kept).unwrap();
+    let mut got = [0; PAGE_SIZE];
+    for number in 2..5000u64 {
+        let bytes = page(number, 60);
+        assert!(cache.put(number, digest(&bytes), 0, &bytes).is_some());
+        at = cache
+            .renew(Some(at), 1, digest(&kept), number as u32)
+            .unwrap();
+    }
+    let found = cache.unpack(Some(at), 1, digest(&kept), &mut got);
+    assert_eq!(found, Some(Found { when: 4999 }));
+    assert!(got == kept);
+    assert_eq!(cache.pages(), 4 * SEGMENT);
+}
+
+#[test]
+fn what_is_damaged_is_not_taken_for_the_page() {
+    crate::digest::draw_key();
+    let mut cache = Cache::new(BYTES).unwrap();
+    cache.set_pages(SEGMENT);
+    let bytes = page(1, 20);
+    let (at, len) = cache.put(7, digest(&bytes), 0, &bytes).unwrap();
+    let mut got = [0; PAGE_SIZE];
+    for i in (0..HEADER + len).filter(|i| !(16..20).contains(i)) {
+        let byte = &mut cache.area.as_mut().unwrap().bytes_mut(i, 1)[0];
+        *byte ^= 0x20;
+        // Some of a match's bytes may be found in two places.
+        if cache
+            .unpack(Some(at), 7, digest(&bytes), &mut got)
+            .is_some()
+        {
+            assert!(i >= HEADER && got == bytes, "byte {i}");
+        }
+        cache.area.as_mut().unwrap().bytes_mut(i, 1)[0] ^= 0x20;
+    }
+    assert!(
+        cache
+            .unpack(Some(at), 7, digest(&bytes), &mut got)
+            .is_some()
+    );
+}
+
+#[test]
+fn places_that_never_were_are_not_looked_at() {
+    let cache = Cache::new(2 * BYTES).unwrap();
+    let mut got = [0; PAGE_SIZE];
+    for at in [1, 2, u32::MAX] {
+        assert!(cache.unpack(Place::new(at), 0, 0, &mut got).is_none());
+    }
+    assert!(Cache::new(0).unwrap().put(1, 2, 3, &got).is_none());
+}
+
+#[test]
+fn noise_is_not_kept() {
+    let mut cache = Cache::new(BYTES).unwrap();
+    cache.set_pages(SEGMENT);
+    assert!(cache.put(1, 0, 0, &page(1, u64::MAX)).is_none());
+}

@@ -1,0 +1,172 @@
+//! Keeps packed copies of pages that are on servers, in a part of the local budget, and
+//! serves faults from there.
+
+use super::budget::copies_bytes;
+use super::fault::Fault;
+use super::{Engine, Figures, Settings};
+use crate::When;
+use crate::cache::size::{self, Now, Seen, Sizer};
+use crate::cache::{Cache, Place};
+use crate::pages::{Page, State};
+use crate::pool::Kind;
+use crate::sys::mem::{self, Region};
+use crate::sys::{now_ns, space};
+use alloc::boxed::Box;
+use core::sync::atomic::Ordering::Relaxed;
+use rustix::io::Errno;
+use tmem_wire::{PAGE_SIZE, packed};
+
+/// While there are no copies, one page in so many that leave is packed, to see what
+/// copies would take.
+const TRIED: u32 = 32;
+
+/// The copies, and what is known of their use.
+pub(super) struct Copies {
+    cache: Cache,
+    sizer: Sizer,
+    when: When,
+    /// What was seen in this period.
+    pub(super) seen: Seen,
+    /// Pages that left in all.
+    left: u32,
+    /// Where pages are packed on trial.
+    trial: Box<[u8; packed::ROOM]>,
+    trials: u32,
+}
+
+impl Copies {
+    pub(super) fn new(settings: &Settings) -> Result<Copies, Errno> {
+        let none = settings.when_copies() == When::Never;
+        let bytes = if none {
+            0
+        } else {
+            copies_bytes(settings.budget)
+        };
+        Ok(Copies {
+            cache: Cache::new(bytes as usize)?,
+            sizer: Sizer::new(),
+            when: settings.when_copies(),
+            seen: Seen::default(),
+            left: 0,
+            trial: Box::new([0; packed::ROOM]),
+            trials: 0,
+        })
+    }
+
+    /// Where they lie.
+    pub(super) fn region(&self) -> Option<Region> {
+        self.cache.region()
+    }
+
+    /// Pages of memory that they take.
+    pub(super) fn pages(&self) -> usize {
+        self.cache.pages()
+    }
+
+    /// A page has left the program.
+    pub(super) fn tick(&mut self) {
+        self.left = self.left.wrapping_add(1);
+        self.seen.left += 1;
+    }
+
+    /// Packs a page, and forgets what comes of it.
+    fn try_one(&mut self, bytes: &packed::PageBytes) {
+        self.trials = (self.trials + 1) % TRIED;
+        if self.trials == 0 && self.when == When::Auto && self.cache.largest() > 0 {
+            let begin = now_ns();
+            let len = packed::pack_page(bytes, &mut self.trial[..]);
+            self.made(begin, len);
+        }
+    }
+
+    fn made(&mut self, begin: u64, len: Option<usize>) {
+        self.seen.made.add(now_ns().saturating_sub(begin));
+        self.seen.bytes += len.unwrap_or(PAGE_SIZE) as u64;
+    }
+}
+
+impl Settings {
+    /// Where address space is limited it is the program's.
+    fn when_copies(&self) -> When {
+        match space::limit().is_some() {
+            true => When::Never,
+            false => self.copies,
+        }
+    }
+}
+
+impl Engine {
+    /// The page in a frame is about to be on a server only: where there is a copy of it.
+    ///
+    /// What comes in a stream is fetched ahead of its use, and needs none.
+    pub(super) fn keep_copy(&mut self, frame: u32, page: u64) -> Option<Place> {
+        let entry = self.pages.get(page);
+        let streams = self.pace.streams() && self.copies.when != When::Always;
+        if streams || entry.ahead {
+            return entry.copy;
+        }
+        let copies = &mut self.copies;
+        // SAFETY: a frame on standby, which nobody writes to.
+        let bytes = unsafe { mem::page(self.pool.addr(frame)) };
+        if copies.cache.may_have() == 0 {
+            copies.try_one(bytes);
+            return None;
+        }
+        if let Some(copy) = copies
+            .cache
+            .renew(entry.copy, page, entry.hash, copies.left)
+        {
+            return Some(copy);
+        }
+        let begin = now_ns();
+        let put = copies.cache.put(page, entry.hash, copies.left, bytes);
+        copies.made(begin, put.map(|(_, len)| len));
+        let bytes = copies.pages() * PAGE_SIZE;
+        Figures::peak(&self.figures.copies_bytes, bytes as u64);
+        put.map(|(copy, _)| copy)
+    }
+
+    /// If there is a copy of the page that was asked for, the frame has it then.
+    pub(super) fn unpack_copy(&mut self, fault: &Fault, entry: &Page, frame: u32) -> bool {
+        let copies = &mut self.copies;
+        // SAFETY: the frame was just taken and is nobody else's.
+        let to = unsafe { mem::page_mut(self.pool.addr(frame)) };
+        let found = copies.cache.unpack(entry.copy, fault.page, entry.hash, to);
+        let Some(found) = found else { return false };
+        let age = copies.left.wrapping_sub(found.when) as usize;
+        copies.seen.young += u64::from(age < copies.cache.pages());
+        copies.seen.hits.add(now_ns().saturating_sub(fault.read_ns));
+        self.figures.copy_hits.fetch_add(1, Relaxed);
+        self.pages
+            .update(fault.page, |p| p.state = State::Pooled(frame));
+        self.pool.put(frame, Kind::Standby, fault.page);
+        true
+    }
+
+    /// Has as many copies as were found to be good for the program.
+    pub(super) fn size_copies(&mut self) {
+        let seen = core::mem::take(&mut self.copies.seen);
+        let target = self.budget.target;
+        let cache = &mut self.copies.cache;
+        let now = Now {
+            target,
+            remote: self.remote as usize,
+            has: cache.pages(),
+            may_have: cache.may_have(),
+        };
+        let pages = match self.copies.when {
+            When::Auto => self.copies.sizer.look(&seen, &now),
+            When::Always => size::most(target),
+            When::Never => 0,
+        };
+        cache.set_pages(pages);
+    }
+
+    /// Not more than there may be of what this process may have.
+    pub(super) fn trim_copies(&mut self) {
+        let most = size::most(self.budget.target);
+        if self.copies.cache.may_have() > most {
+            self.copies.cache.set_pages(most);
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Memory of one owner, as bytes.
+
+use super::mem::{self, Region};
+use core::slice;
+use rustix::io::Errno;
+
+/// A mapping that nobody else reads or writes.
+#[derive(Debug)]
+pub struct Area(Region);
+
+impl Area {
+    /// Maps `len` bytes, which are zeros, and have no memory yet.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn new(len: usize) -> Result<Area, Errno> {
+        Region::new(len).map(Area)
+    }
+
+    /// Where it lies.
+    pub fn region(&self) -> Region {
+        self.0
+    }
+
+    /// `len` bytes from `start` on.
+    ///
+    /// # Panics
+    /// If they do not lie within.
+    pub fn bytes(&self, start: usize, len: usize) -> &[u8] {
+        self.check(start, len);
+        // SAFETY: within a mapping that is never unmapped and that this value owns, whose
+        // borrow keeps it from being changed.
+        unsafe { slice::from_raw_parts((self.0.start + start) as *const u8, len) }
+    }
+
+    /// The same, to be changed.
+    ///
+    /// # Panics
+    /// As [`Area::bytes`].
+    pub fn bytes_mut(&mut self, start: usize, len: usize) -> &mut [u8] {
+        self.check(start, len);
+        // SAFETY: as above; the borrow is the only one.
+        unsafe { slice::from_raw_parts_mut((self.0.start + start) as *mut u8, len) }
+    }
+
+    /// Has the kernel put memory there. Where it cannot do so at once it does when the
+    /// pages are touched.
+    pub fn populate(&mut self, start: usize, len: usize) {
+        self.check(start, len);
+        let _ = mem::unshare(self.0.start + start, len);
+    }
+
+    /// Gives the memory of whole pages back to the kernel: they are zeros.
+    pub fn give_back(&mut self, start: usize, len: usize) {
+        self.check(start, len);
+        if self.0.discard(self.0.start + start, len).is_err() {
+            self.bytes_mut(start, len).fill(0);
+        }
+    }
+
+    fn check(&self, start: usize, len: usize) {
+        let fits = start.checked_add(len).is_some_and(|end| end <= self.0.len);
+        assert!(fits, "{len} bytes at {start} of {}", self.0.len);
+    }
+}
