@@ -238,6 +238,24 @@ fn heaps_that_grow_bit_by_bit_do_not_outrun_their_budget() {
 }
 
 #[test]
+fn packed_copies_are_of_the_pages_that_left() {
+    let run = Run::new(program("records")).args(["64", "40000"]);
+    let native = run.run().ok();
+    let copies = |when, setting| {
+        let run = run.clone().env("TMEM_PACKED_COPIES", when);
+        let paged = at_budget(&run, &native, setting, 24 * MIB);
+        let figures = paged.figures();
+        assert!(figures.copies_bytes <= 18 * MIB, "{figures:?}");
+        (figures.copy_hits, figures.copies_bytes)
+    };
+    assert_eq!(copies("never", Setting::PLAIN), (0, 0));
+    for setting in [Setting::PLAIN, Setting::COPY, Setting::PLAIN.all_leave()] {
+        let (hits, bytes) = copies("always", setting);
+        assert!(hits > 1000 && bytes > 0, "{hits} hits, {bytes} bytes");
+    }
+}
+
+#[test]
 fn places_that_a_program_has_given_up_are_left_to_it() {
     for setting in [Setting::PLAIN, Setting::COPY] {
         compare("holes", &["64"], setting, 24);

@@ -85,29 +85,6 @@ fn pages_that_travel_packed_come_back_as_they_were() {
     assert!(packed("always", Setting::COPY) > 1000);
 }
 
-/// Over loopback no copies are kept by themselves.
-#[test]
-fn packed_copies_are_of_the_pages_that_left() {
-    let inputs = Inputs::default();
-    let text = fs::read_to_string(script("joins.sql")).expect("the script is there");
-    let sql = inputs.file("joins.sql", &text.replace(":n", "70000"));
-    let sqlite = software::find("sqlite3", "sqlite3");
-    let run = Run::new(sqlite).args(["-bail", ":memory:"]).stdin(&sql);
-    let native = run.run().ok();
-    let copies = |when, setting| {
-        let run = run.clone().env("TMEM_PACKED_COPIES", when);
-        let paged = at_budget(&run, &native, setting, 20 << 20);
-        let figures = paged.figures();
-        assert!(figures.copies_bytes <= 20 << 20, "{figures:?}");
-        (figures.copy_hits, figures.copies_bytes)
-    };
-    assert_eq!(copies("never", Setting::PLAIN), (0, 0));
-    for setting in [Setting::PLAIN, Setting::COPY, Setting::PLAIN.all_leave()] {
-        let (hits, bytes) = copies("always", setting);
-        assert!(hits > 1000 && bytes > 0, "{hits} hits, {bytes} bytes");
-    }
-}
-
 #[test]
 fn xz_packs() {
     let inputs = Inputs::default();
