@@ -7,6 +7,7 @@ FIGURES = {
     "fetched_pages": "fetched",
     "prefetched_pages": "prefetched",
     "standby_hits": "standby hits",
+    "copy_hits": "copies",
     "evicted_pages": "evicted",
 }
 MIB = 1 << 20

@@ -181,7 +181,11 @@ impl Partial {
             page_path: variable("TMEM_PAGE_PATH", raw("TMEM_PAGE_PATH"), PagePath::from_str)?,
             evict: variable("TMEM_EVICT", raw("TMEM_EVICT"), Evict::from_str)?,
             compress: variable("TMEM_COMPRESS", raw("TMEM_COMPRESS"), When::from_str)?,
-            copies: variable("TMEM_PACKED_COPIES", raw("TMEM_PACKED_COPIES"), When::from_str)?,
+            copies: variable(
+                "TMEM_PACKED_COPIES",
+                raw("TMEM_PACKED_COPIES"),
+                When::from_str,
+            )?,
             stats_file: path("TMEM_STATS_FILE"),
             secret_file: path("TMEM_SECRET_FILE"),
             summary: variable("TMEM_SUMMARY", raw("TMEM_SUMMARY"), parse_bool)?,

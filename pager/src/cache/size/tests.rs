@@ -3,10 +3,10 @@ use tmem_wire::PAGE_SIZE;
 
 const TARGET: usize = 65_536;
 
-/// A program that uses its pages without any order, the first `hot` of them as often as
-/// all others together.
+/// A program that uses its pages without any order.
 struct Program {
     all: usize,
+    /// Pages that it cannot do without.
     hot: usize,
     /// Bytes of a packed page, and nanoseconds until a server has answered.
     packed: u64,
@@ -28,8 +28,7 @@ impl Program {
         may_have: 0,
     };
 
-    /// What is seen in a period; what is missed is hot with this probability, in
-    /// thousandths, and what has just left with that one.
+    /// What is seen in a period.
     fn seen(&self) -> Seen {
         let left = TARGET as u64 / 8;
         let room = TARGET - self.has;
