@@ -17,7 +17,6 @@ use crate::sys::mem::Region;
 use alloc::collections::VecDeque;
 use core::num::NonZeroU32;
 use record::{HEADER, Record};
-use rustix::io::Errno;
 use tmem_wire::PAGE_SIZE;
 use tmem_wire::{PageBytes, packed};
 
@@ -60,18 +59,12 @@ pub(crate) struct Found {
 }
 
 impl Cache {
-    /// A cache that may have up to `bytes`, and has nothing yet.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub(crate) fn new(bytes: usize) -> Result<Cache, Errno> {
+    /// A cache that may have up to `bytes`, and has nothing yet, not even address space:
+    /// where the kernel counts that against what there is, most programs need none.
+    pub(crate) fn new(bytes: usize) -> Cache {
         let segments = (bytes / BYTES).min((u32::MAX as usize - 1) / (BYTES / UNIT));
-        let area = match segments {
-            0 => None,
-            _ => Some(Area::new(segments * BYTES)?),
-        };
-        Ok(Cache {
-            area,
+        Cache {
+            area: None,
             order: VecDeque::new(),
             spare: alloc::vec::Vec::new(),
             fresh: 0,
@@ -79,7 +72,7 @@ impl Cache {
             begins: 0,
             at: BYTES,
             most: 0,
-        })
+        }
     }
 
     /// Where it lies.
@@ -100,6 +93,12 @@ impl Cache {
     /// Pages of memory that it may have from here on. What is too much is given up at
     /// once, the oldest first.
     pub(crate) fn set_pages(&mut self, pages: usize) {
+        if pages >= SEGMENT && self.area.is_none() {
+            self.area = Area::set_aside(self.begun.len() * BYTES).ok();
+        }
+        if self.area.is_none() {
+            return;
+        }
         self.most = (pages / SEGMENT).min(self.begun.len());
         while self.order.len() > self.most {
             self.drop_oldest();

@@ -14,6 +14,12 @@ fn page(seed: u64, kinds: u64) -> PageBytes {
     page
 }
 
+/// A cache of so many bytes.
+fn cache_of(bytes: usize) -> Cache {
+    crate::sys::space::set_aside(bytes + (1 << 20));
+    Cache::new(bytes)
+}
+
 fn digest(page: &PageBytes) -> u64 {
     crate::digest::of(page, None)
 }
@@ -45,7 +51,7 @@ proptest! {
         steps in proptest::collection::vec(step(), 0..600),
     ) {
         crate::digest::draw_key();
-        let mut cache = Cache::new(5 * BYTES).unwrap();
+        let mut cache = cache_of(5 * BYTES);
         cache.set_pages(3 * SEGMENT);
         let mut pages: HashMap<u64, (PageBytes, Option<Place>)> = HashMap::new();
         for (now, step) in (0u32..).zip(steps) {
@@ -83,7 +89,7 @@ proptest! {
 #[test]
 fn what_leaves_again_stays_and_what_does_not_makes_room() {
     crate::digest::draw_key();
-    let mut cache = Cache::new(4 * BYTES).unwrap();
+    let mut cache = cache_of(4 * BYTES);
     cache.set_pages(4 * SEGMENT);
     let kept = page(1, 5);
     let (mut at, _) = cache.put(1, digest(&kept), 0, &kept).unwrap();
@@ -104,7 +110,7 @@ fn what_leaves_again_stays_and_what_does_not_makes_room() {
 #[test]
 fn what_is_damaged_is_not_taken_for_the_page() {
     crate::digest::draw_key();
-    let mut cache = Cache::new(BYTES).unwrap();
+    let mut cache = cache_of(BYTES);
     cache.set_pages(SEGMENT);
     let bytes = page(1, 20);
     let (at, len) = cache.put(7, digest(&bytes), 0, &bytes).unwrap();
@@ -130,17 +136,17 @@ fn what_is_damaged_is_not_taken_for_the_page() {
 
 #[test]
 fn places_that_never_were_are_not_looked_at() {
-    let cache = Cache::new(2 * BYTES).unwrap();
+    let cache = cache_of(2 * BYTES);
     let mut got = [0; PAGE_SIZE];
     for at in [1, 2, u32::MAX] {
         assert!(cache.unpack(Place::new(at), 0, 0, &mut got).is_none());
     }
-    assert!(Cache::new(0).unwrap().put(1, 2, 3, &got).is_none());
+    assert!(cache_of(0).put(1, 2, 3, &got).is_none());
 }
 
 #[test]
 fn noise_is_not_kept() {
-    let mut cache = Cache::new(BYTES).unwrap();
+    let mut cache = cache_of(BYTES);
     cache.set_pages(SEGMENT);
     assert!(cache.put(1, 0, 0, &page(1, u64::MAX)).is_none());
 }

@@ -13,7 +13,6 @@ use crate::sys::mem::{self, Region};
 use crate::sys::{now_ns, space};
 use alloc::boxed::Box;
 use core::sync::atomic::Ordering::Relaxed;
-use rustix::io::Errno;
 use tmem_wire::{PAGE_SIZE, packed};
 
 /// While there are no copies, one page in so many that leave is packed, to see what
@@ -35,22 +34,22 @@ pub(super) struct Copies {
 }
 
 impl Copies {
-    pub(super) fn new(settings: &Settings) -> Result<Copies, Errno> {
+    pub(super) fn new(settings: &Settings) -> Copies {
         let none = settings.when_copies() == When::Never;
         let bytes = if none {
             0
         } else {
             copies_bytes(settings.budget)
         };
-        Ok(Copies {
-            cache: Cache::new(bytes as usize)?,
+        Copies {
+            cache: Cache::new(bytes as usize),
             sizer: Sizer::new(),
             when: settings.when_copies(),
             seen: Seen::default(),
             left: 0,
             trial: Box::new([0; packed::ROOM]),
             trials: 0,
-        })
+        }
     }
 
     /// Where they lie.

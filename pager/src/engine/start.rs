@@ -295,7 +295,7 @@ impl Engine {
             sys::say::line(&format!("paging begins; pages are {how}"));
         }
         let figures = settings.figures;
-        let copies = super::copies::Copies::new(&settings)?;
+        let copies = super::copies::Copies::new(&settings);
         let net = Servers::new(settings.endpoints.clone(), settings.net.clone());
         let slots = Slots::new(settings.endpoints.len());
         Ok(Engine {

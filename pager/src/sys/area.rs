@@ -1,6 +1,7 @@
 //! Memory of one owner, as bytes.
 
 use super::mem::{self, Region};
+use super::space;
 use core::slice;
 use rustix::io::Errno;
 
@@ -9,12 +10,16 @@ use rustix::io::Errno;
 pub struct Area(Region);
 
 impl Area {
-    /// Maps `len` bytes, which are zeros, and have no memory yet.
+    /// Maps `len` bytes, which are zeros, and have no memory yet, in what was set aside
+    /// for the engine, and nowhere else.
     ///
     /// # Errors
-    /// The kernel's.
-    pub fn new(len: usize) -> Result<Area, Errno> {
-        Region::new(len).map(Area)
+    /// The kernel's; `NOMEM` when nothing is left of that.
+    pub fn set_aside(len: usize) -> Result<Area, Errno> {
+        match space::left() >= len {
+            true => Region::new(len).map(Area),
+            false => Err(Errno::NOMEM),
+        }
     }
 
     /// Where it lies.
