@@ -15,10 +15,10 @@ pub(crate) mod size;
 use crate::sys::area::Area;
 use crate::sys::mem::Region;
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 use core::num::NonZeroU32;
 use record::{HEADER, Record};
-use tmem_wire::PAGE_SIZE;
-use tmem_wire::{PageBytes, packed};
+use tmem_wire::{PAGE_SIZE, PageBytes, packed};
 
 /// Pages of a segment.
 pub(crate) const SEGMENT: usize = 64;
@@ -40,22 +40,15 @@ pub(crate) struct Cache {
     /// Segments in use, by when they were begun; the last is being filled.
     order: VecDeque<u32>,
     /// Those that were used once and are not any more, and the first that never was.
-    spare: alloc::vec::Vec<u32>,
+    spare: Vec<u32>,
     fresh: u32,
     /// When each was begun, by a count of those.
-    begun: alloc::vec::Vec<u32>,
+    begun: Vec<u32>,
     begins: u32,
     /// Where the next copy goes in the last one.
     at: usize,
     /// Segments that there may be.
     most: usize,
-}
-
-/// A copy that was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Found {
-    /// When it came, or its page left the program last: as [`Cache::put`] was told.
-    pub(crate) when: u32,
 }
 
 impl Cache {
@@ -66,7 +59,7 @@ impl Cache {
         Cache {
             area: None,
             order: VecDeque::new(),
-            spare: alloc::vec::Vec::new(),
+            spare: Vec::new(),
             fresh: 0,
             begun: alloc::vec![0; segments],
             begins: 0,
@@ -156,7 +149,7 @@ impl Cache {
 
     fn wrote(&mut self, start: usize, len: usize) -> Option<Place> {
         self.at += (HEADER + len).next_multiple_of(UNIT);
-        place_at(start)
+        Place::new((start / UNIT) as u32 + 1)
     }
 
     /// Keeps a copy of a page, by its number and digest; `when` is now. `None` when it is
@@ -222,23 +215,20 @@ impl Cache {
         self.wrote(to, record.len)
     }
 
-    /// Unpacks the copy of a page, if there is one. If not, `page` may hold anything.
+    /// Unpacks the copy of a page, if there is one; when it came, or its page left last, as
+    /// [`Cache::put`] was told. If there is none, `to` may hold anything.
     pub(crate) fn unpack(
         &self,
         at: Option<Place>,
         page: u64,
         digest: u64,
         to: &mut PageBytes,
-    ) -> Option<Found> {
+    ) -> Option<u32> {
         let (start, record) = self.find(at, page, digest)?;
         let bytes = self.area.as_ref()?.bytes(start + HEADER, record.len);
         let is_whole = packed::unpack_page(bytes, to) && crate::digest::of(to, None) == digest;
-        is_whole.then_some(Found { when: record.when })
+        is_whole.then_some(record.when)
     }
-}
-
-fn place_at(start: usize) -> Option<Place> {
-    Place::new((start / UNIT) as u32 + 1)
 }
 
 #[cfg(test)]

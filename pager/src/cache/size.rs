@@ -176,7 +176,7 @@ impl Sizer {
             if self.wait == 0 {
                 self.pause = PAUSE;
             }
-            return self.adjust(now, most);
+            return self.adjust(now, may_have, most);
         }
         self.losses += 1;
         match self.losses < PATIENCE {
@@ -254,8 +254,7 @@ impl Sizer {
     }
 
     /// The program may have come to need more of them, or fewer.
-    fn adjust(&mut self, now: &Now, most: usize) -> usize {
-        let may_have = now.may_have.min(most);
+    fn adjust(&mut self, now: &Now, may_have: usize, most: usize) -> usize {
         let without = now.remote.saturating_sub(now.has);
         let (copies, cost) = self.best(now.target, without, most);
         if copies > 0 && cost < self.cost(now.target, without, may_have) / 16 * 15 {

@@ -66,7 +66,7 @@ proptest! {
                     if let Some(at) = at {
                         let mut got = [0; PAGE_SIZE];
                         let found = cache.unpack(Some(at), number, digest(&bytes), &mut got);
-                        prop_assert_eq!(found, Some(Found { when: now }));
+                        prop_assert_eq!(found, Some(now));
                     }
                 }
                 Step::Ask { page: number } => {
@@ -102,7 +102,7 @@ fn what_leaves_again_stays_and_what_does_not_makes_room() {
             .unwrap();
     }
     let found = cache.unpack(Some(at), 1, digest(&kept), &mut got);
-    assert_eq!(found, Some(Found { when: 4999 }));
+    assert_eq!(found, Some(4999));
     assert!(got == kept);
     assert_eq!(cache.pages(), 4 * SEGMENT);
 }

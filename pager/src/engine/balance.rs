@@ -93,13 +93,18 @@ impl Engine {
 
     /// What there is to do, by the budget.
     pub(super) fn plan(&self) -> Plan {
+        // Most programs have none, and need no look at the clock.
+        let due = match self.stubborn.is_empty() {
+            true => 0,
+            false => self.stubborn.due(now_ns()),
+        };
         self.budget.plan(&Now {
             resident: self.resident(),
             pool: self.resting.frames(self.budget.pool),
             populated: self.pool.populated(),
             free: self.pool.free(),
             standby: self.pool.standby(),
-            evictable: self.queue.pages() as usize + self.stubborn.due(now_ns()),
+            evictable: self.queue.pages() as usize + due,
             intake: self.intake.rate,
             waiting: self.net.outstanding(Lane::Demand) > 0,
             patient: if self.pace.is_crowd() { BLOCK } else { 0 },

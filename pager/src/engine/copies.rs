@@ -35,16 +35,15 @@ pub(super) struct Copies {
 
 impl Copies {
     pub(super) fn new(settings: &Settings) -> Copies {
-        let none = settings.when_copies() == When::Never;
-        let bytes = if none {
-            0
-        } else {
-            copies_bytes(settings.budget)
+        let when = settings.when_copies();
+        let bytes = match when {
+            When::Never => 0,
+            _ => copies_bytes(settings.budget),
         };
         Copies {
             cache: Cache::new(bytes as usize),
             sizer: Sizer::new(),
-            when: settings.when_copies(),
+            when,
             seen: Seen::default(),
             left: 0,
             trial: Box::new([0; packed::ROOM]),
@@ -131,8 +130,8 @@ impl Engine {
         // SAFETY: the frame was just taken and is nobody else's.
         let to = unsafe { mem::page_mut(self.pool.addr(frame)) };
         let found = copies.cache.unpack(entry.copy, fault.page, entry.hash, to);
-        let Some(found) = found else { return false };
-        let age = copies.left.wrapping_sub(found.when) as usize;
+        let Some(when) = found else { return false };
+        let age = copies.left.wrapping_sub(when) as usize;
         copies.seen.young += u64::from(age < copies.cache.pages());
         copies.seen.hits.add(now_ns().saturating_sub(fault.read_ns));
         self.figures.copy_hits.fetch_add(1, Relaxed);

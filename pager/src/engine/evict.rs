@@ -51,29 +51,36 @@ impl Engine {
             };
             looks = looks.saturating_sub(run.n as usize);
             let (mut at, end) = (run.first, run.end());
-            while at < end {
-                let len = self.evictable(at, end, Some(run.stamp));
-                if len == 0 {
-                    at += 1;
-                    continue;
-                }
-                let moved = match self.evict_run(at, len) {
-                    Ok(moved) => moved,
-                    Err(why) => {
-                        self.waited.for_event |= why == Again::Event;
-                        self.enqueue_again(at, (end - at) as usize, Place::Main);
-                        return;
-                    }
-                };
-                got += moved;
-                at += len as u64;
+            if let Err(why) = self.evict_all_of(&mut at, end, Some(run.stamp), &mut got) {
+                self.waited.for_event |= why == Again::Event;
+                self.enqueue_again(at, (end - at) as usize, Place::Main);
+                return;
             }
         }
     }
 
+    /// Evicts what can be tried of the pages from `at` on, before `end`, and adds to `got`
+    /// how many left. Where it has to stop, `at` is the first that is to be tried again.
+    pub(super) fn evict_all_of(
+        &mut self,
+        at: &mut u64,
+        end: u64,
+        stamp: Option<u8>,
+        got: &mut usize,
+    ) -> Result<(), Again> {
+        while *at < end {
+            let len = self.evictable(*at, end, stamp);
+            if len > 0 {
+                *got += self.evict_run(*at, len)?;
+            }
+            *at += len.max(1) as u64;
+        }
+        Ok(())
+    }
+
     /// How many pages from `at` on, before `end`, that were queued at `stamp`, if that
     /// is known, can be tried together.
-    pub(super) fn evictable(&mut self, at: u64, end: u64, stamp: Option<u8>) -> usize {
+    fn evictable(&mut self, at: u64, end: u64, stamp: Option<u8>) -> usize {
         // What is registered and not adopted would be missed by a fork.
         let Some(adopted) = self.adopted.around(addr(at)) else {
             self.pages.update(at, |p| p.queued = false);

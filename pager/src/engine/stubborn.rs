@@ -54,6 +54,11 @@ impl Stubborn {
         Some((first, taken))
     }
 
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pages == 0
+    }
+
     /// Pages that can be tried now.
     pub(super) fn due(&self, now: u64) -> usize {
         match now >= self.next_ns {
@@ -94,21 +99,9 @@ impl Engine {
             };
             tried += n as usize;
             let (mut at, end) = (first, first + u64::from(n));
-            while at < end {
-                let len = self.evictable(at, end, None);
-                if len == 0 {
-                    at += 1;
-                    continue;
-                }
-                match self.evict_run(at, len) {
-                    Ok(moved) => left += moved,
-                    Err(why) => {
-                        self.stubborn.push(at, (end - at) as u32);
-                        result = Err(why);
-                        break;
-                    }
-                }
-                at += len as u64;
+            result = self.evict_all_of(&mut at, end, None, &mut left);
+            if result.is_err() {
+                self.stubborn.push(at, (end - at) as u32);
             }
         }
         if tried > 0 {
