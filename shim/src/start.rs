@@ -9,7 +9,7 @@ use tmem_config::{
     AgentAddr, Evict, Level, Options, PagePath, Scheme, ServerAddr, When, check_local, ram_bytes,
 };
 use tmem_pager::engine::fork::Will;
-use tmem_pager::engine::{self, PENDING, Path, Settings, UNPAGED};
+use tmem_pager::engine::{self, PAGED, PENDING, Path, Settings, UNPAGED};
 use tmem_pager::net;
 use tmem_pager::stats::{Shared, Slot};
 use tmem_pager::sys::mem::Region;
@@ -270,7 +270,13 @@ fn spawn(settings: Settings) -> Result<(), String> {
     // argument is its own, and so is the stack. Signals are blocked.
     let started = unsafe { thread::spawn(stack, enter, arg.cast()) };
     thread::set_mask(mask);
-    started.map(drop).map_err(failed)
+    started.map_err(failed)?;
+    // A thread that has not run yet has asked for no processor: on a busy machine the
+    // program would have filled a hundred megabytes before it is seen.
+    while OUTCOME.load(Ordering::Acquire) == PENDING {
+        thread::sleep_unless(&OUTCOME, PENDING);
+    }
+    Ok(())
 }
 
 unsafe extern "C" fn enter(arg: *mut u8) -> ! {
@@ -283,12 +289,13 @@ unsafe extern "C" fn enter(arg: *mut u8) -> ! {
 
 /// Waits until it is known whether the program can be paged.
 fn wait() {
-    while OUTCOME.load(Ordering::Acquire) == PENDING {
-        thread::sleep_unless(&OUTCOME, PENDING);
-    }
-    if OUTCOME.load(Ordering::Acquire) == UNPAGED {
-        // SAFETY: ends the process; nothing of the program has run.
-        unsafe { libc::_exit(NOT_STARTED) };
+    loop {
+        match OUTCOME.load(Ordering::Acquire) {
+            PAGED => return,
+            // SAFETY: ends the process; nothing of the program has run.
+            UNPAGED => unsafe { libc::_exit(NOT_STARTED) },
+            other => thread::sleep_unless(&OUTCOME, other),
+        }
     }
 }
 

@@ -27,6 +27,14 @@ fn inside_a_cgroup(args: &[&str], budget: u64, path: PagePath) {
 }
 
 #[test]
+fn nothing_goes_before_the_engine_until_it_has_memory_to_serve() {
+    let server = MemServer::roomy();
+    let run = Run::new(program("watched")).args(["64"]);
+    let paged = run.local(24 * MIB).servers([server.address()]).run().ok();
+    assert_eq!(paged.stdout(), "watched\n");
+}
+
+#[test]
 fn a_gibibyte_filled_as_fast_as_can_be_is_not_killed_for_memory() {
     inside_a_cgroup(&["1024", "fast", "1", "1"], 256 * MIB, PagePath::Auto);
 }

@@ -130,6 +130,11 @@ impl Engine {
     /// `every`, also what would not be worth it.
     pub(super) fn adopt(&mut self, every: bool) {
         super::room::wait_for_word();
+        if self.adopted.is_empty() {
+            // From here on the engine gives way to threads of the program that change
+            // memory, as it cannot where it goes before all else.
+            thread::hurry();
+        }
         self.find(every);
         self.tell_of_room();
     }

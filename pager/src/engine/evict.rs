@@ -28,7 +28,14 @@ impl Engine {
     pub(super) fn evict(&mut self, want: usize) {
         self.look_at_doomed();
         self.follow_asks();
-        let mut got = match self.evict_stubborn(want) {
+        let is_waited_for = self.net.outstanding(Lane::Demand) > 0 || !self.faults.is_empty();
+        let turn = if is_waited_for {
+            WAITED_FOR_NS
+        } else {
+            TURN_NS
+        };
+        let until = now_ns() + turn;
+        let mut got = match self.evict_stubborn(want, until) {
             Ok(got) => got,
             Err(why) => {
                 self.waited.for_event |= why == Again::Event;
@@ -38,13 +45,6 @@ impl Engine {
         // What cannot be evicted now goes to the queue's end; it is not to be
         // looked at over and over.
         let mut looks = want * 4 + BLOCK;
-        let is_waited_for = self.net.outstanding(Lane::Demand) > 0 || !self.faults.is_empty();
-        let turn = if is_waited_for {
-            WAITED_FOR_NS
-        } else {
-            TURN_NS
-        };
-        let until = now_ns() + turn;
         while got < want && looks > 0 && now_ns() < until {
             let Some(run) = self.queue.pop() else {
                 return;

@@ -48,6 +48,8 @@ pub const PENDING: u32 = 0;
 pub const PAGED: u32 = 1;
 /// The program cannot be paged, and was told why.
 pub const UNPAGED: u32 = 2;
+/// The engine watches the program, and will page it when there is need.
+pub(super) const WATCHED: u32 = 3;
 
 /// What the engine is told at its start.
 #[derive(Clone)]
@@ -81,7 +83,8 @@ pub struct Settings {
     /// What a process that was forked from one with evicted pages has to begin
     /// with.
     pub inherit: Option<&'static super::fork::Will>,
-    /// Becomes [`PAGED`] or [`UNPAGED`].
+    /// Changes when the engine watches the program, but where it inherits, and becomes
+    /// [`PAGED`] or [`UNPAGED`].
     pub outcome: &'static AtomicU32,
 }
 
@@ -174,13 +177,18 @@ fn begin(settings: &Settings) -> String {
 }
 
 fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
+    if settings.inherit.is_none() {
+        // What a child inherits takes a while, and its parent is not to wait
+        // for that. Nothing holds a program back that fills memory while this thread
+        // waits for a processor.
+        thread::hurry_most();
+        settings.outcome.store(WATCHED, Ordering::Release);
+        thread::wake_sleeper(settings.outcome);
+    }
     let mut proc =
         Proc::open().map_err(|e| format!("/proc cannot be read (error {})", e.raw_os_error()))?;
     let mut kin = super::kin::Kin::default();
     if settings.inherit.is_none() {
-        // What a child inherits takes a while, and its parent is not to wait
-        // for that.
-        thread::hurry();
         watch(settings, &mut proc, &mut kin);
     }
     let uffd = open(settings)?;

@@ -7,6 +7,7 @@
 //! they may have come free, and less and less often while they have not.
 
 use super::{Again, Engine};
+use crate::pool::BLOCK;
 use crate::queue::Place;
 use crate::sys::now_ns;
 use alloc::collections::VecDeque;
@@ -87,14 +88,14 @@ impl Stubborn {
 
 impl Engine {
     /// Takes up to `want` pages out of the program that could not be taken out
-    /// before, if it is time to try; how many left.
-    pub(super) fn evict_stubborn(&mut self, want: usize) -> Result<usize, Again> {
+    /// before, if it is time to try, and stops `until` then; how many left.
+    pub(super) fn evict_stubborn(&mut self, want: usize, until: u64) -> Result<usize, Again> {
         let now = now_ns();
         let most = self.stubborn.due(now).min(want);
         let (mut tried, mut left) = (0, 0);
         let mut result = Ok(());
-        while tried < most && result.is_ok() {
-            let Some((first, n)) = self.stubborn.pop(most - tried) else {
+        while tried < most && result.is_ok() && (tried == 0 || now_ns() < until) {
+            let Some((first, n)) = self.stubborn.pop(BLOCK.min(most - tried)) else {
                 break;
             };
             tried += n as usize;

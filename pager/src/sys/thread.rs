@@ -400,7 +400,7 @@ pub fn put_on(tid: u32, set: &Cpus) {
 }
 
 #[repr(C)]
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct SchedAttr {
     size: u32,
     policy: u32,
@@ -412,21 +412,46 @@ struct SchedAttr {
     period: u64,
 }
 
+/// Slices of a thread that is to run soon (Linux 6.12).
+const SLICE_NS: u64 = 100_000;
+const SCHED_RR: u32 = 2;
+const RESET_ON_FORK: u64 = 1;
+
+fn schedule(attr: SchedAttr) -> bool {
+    let attr = SchedAttr {
+        size: size_of::<SchedAttr>() as u32,
+        ..attr
+    };
+    // SAFETY: sched_setattr(0, &attr, 0), whose argument says its size.
+    unsafe { super::mem::syscall3(314, 0, &raw const attr as usize, 0) == 0 }
+}
+
 /// Has the calling thread run soon after it is woken, as far as this user may
-/// ask for that: a higher weight, and short slices (Linux 6.12).
+/// ask for that: a higher weight, and short slices.
 pub fn hurry() {
-    const SLICE_NS: u64 = 100_000;
-    for nice in [-20, 0] {
-        let attr = SchedAttr {
-            size: size_of::<SchedAttr>() as u32,
+    [-20, 0].into_iter().any(|nice| {
+        schedule(SchedAttr {
             nice,
             runtime: SLICE_NS,
             ..SchedAttr::default()
-        };
-        // SAFETY: sched_setattr(0, &attr, 0), whose argument says its size.
-        let r = unsafe { super::mem::syscall3(314, 0, &raw const attr as usize, 0) };
-        if r == 0 {
-            return;
-        }
+        })
+    });
+}
+
+/// Has the calling thread run at once when it is woken, before all threads that are
+/// not real-time ones, if this user may ask for that; else as [`hurry`]. For a thread
+/// that sleeps nearly all the time: [`pause`] gives way to no other then.
+///
+/// A weight counts within a group of processes. On a busy machine the group of a
+/// session may wait for a processor for a tenth of a second, with all that is in it.
+pub fn hurry_most() {
+    let first = schedule(SchedAttr {
+        policy: SCHED_RR,
+        flags: RESET_ON_FORK,
+        priority: 1,
+        ..SchedAttr::default()
+    });
+    if !first {
+        hurry();
     }
 }
