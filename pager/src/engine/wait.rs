@@ -1,18 +1,43 @@
 //! Waits for faults, answers and the clock.
 
-use super::{Engine, SAMPLE_NS, Waited};
+use super::{Engine, SAMPLE_NS, SLOW_NS, Waited};
 use crate::net::Lane;
 use crate::sys::wait::Interest;
 use crate::sys::{self, now_ns};
 
 impl Engine {
     /// Waits until there is something to do.
+    ///
+    /// While nothing is adopted that is only to look how much there is by the clock, some
+    /// hundreds of times a second of a program that nearly fills its budget: those looks
+    /// touch as little as can be.
     pub(super) fn wait(&mut self) {
+        while self.has_slept() && self.is_only_to_look() {
+            super::guard::turn();
+            self.sample(now_ns());
+        }
+    }
+
+    /// Whether the clock alone has woken the engine, and the program needs nothing.
+    fn is_only_to_look(&self) -> bool {
+        let now = now_ns();
+        self.adopted.is_empty()
+            && self.was_up
+            && self.waited.readable == [self.timer.raw()]
+            && self.faults.is_empty()
+            && !self.is_over()
+            && !self.is_forking()
+            && now < self.slow_ns + SLOW_NS
+            && self.net.next_timer().is_none_or(|at| now < at)
+    }
+
+    /// Waits once; whether it had to.
+    fn has_slept(&mut self) -> bool {
         let now = now_ns();
         self.waited.uffd = true;
         self.waited.blindly = true;
         if self.waited.for_event || self.work_left() {
-            return;
+            return false;
         }
         // Faults that wait for memory are served when some was written, which a
         // socket tells, or when less is resident, which a look tells.
@@ -27,10 +52,11 @@ impl Engine {
             .unwrap_or(u64::MAX)
             .min(self.sampled_ns + look);
         if until <= now {
-            return;
+            return false;
         }
         self.timer.set(until, now);
         self.sleep();
+        true
     }
 
     /// Waits for the userfaultfd, the sockets and the timer.

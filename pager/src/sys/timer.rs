@@ -55,11 +55,9 @@ impl Timer {
         }
     }
 
-    /// It has fired; it can be waited for again once it is set.
+    /// It has fired. It is to be set before it is waited for again; nobody reads how
+    /// often it did, as to set it forgets that.
     pub fn fired(&mut self) {
-        let mut count = [0u8; 8];
-        // It may have been set anew since; then there is nothing to read.
-        let _ = rustix::io::read(self.fd.as_fd(), &mut count);
         self.at = 0;
     }
 
