@@ -417,9 +417,12 @@ const SLICE_NS: u64 = 100_000;
 const SCHED_RR: u32 = 2;
 const RESET_ON_FORK: u64 = 1;
 
+/// What this thread starts is scheduled as usual. Only a user with more rights may take
+/// that back, so it is asked for each time: else who may only give up a priority could not.
 fn schedule(attr: SchedAttr) -> bool {
     let attr = SchedAttr {
         size: size_of::<SchedAttr>() as u32,
+        flags: RESET_ON_FORK,
         ..attr
     };
     // SAFETY: sched_setattr(0, &attr, 0), whose argument says its size.
@@ -427,9 +430,12 @@ fn schedule(attr: SchedAttr) -> bool {
 }
 
 /// Has the calling thread run soon after it is woken, as far as this user may
-/// ask for that: a higher weight, and short slices.
+/// ask for that: a higher weight, and short slices. It is no real-time thread any more.
 pub fn hurry() {
-    [-20, 0].into_iter().any(|nice| {
+    // The last is what it has, which nobody is refused. The kernel tells 20 less that.
+    // SAFETY: getpriority(PRIO_PROCESS, 0).
+    let own = 20 - unsafe { super::mem::syscall3(140, 0, 0, 0) } as i32;
+    [-20, 0, own].into_iter().any(|nice| {
         schedule(SchedAttr {
             nice,
             runtime: SLICE_NS,
@@ -447,7 +453,6 @@ pub fn hurry() {
 pub fn hurry_most() {
     let first = schedule(SchedAttr {
         policy: SCHED_RR,
-        flags: RESET_ON_FORK,
         priority: 1,
         ..SchedAttr::default()
     });
