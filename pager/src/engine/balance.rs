@@ -33,6 +33,7 @@ impl Engine {
         };
         let bytes = resident * PAGE_SIZE as u64;
         let resident = Budget::counted(resident as usize, files as usize);
+        let grows = resident > self.sampled.0;
         self.sampled = (resident, self.held());
         let own = self.pool.populated() + self.copies.pages();
         let programs = resident.saturating_sub(own);
@@ -40,7 +41,7 @@ impl Engine {
         self.take_share(resident);
         self.trim_copies();
         Figures::peak(&self.figures.peak_resident_bytes, bytes);
-        self.stay_near();
+        self.stay_near(grows);
         self.watch_growth(resident, now);
     }
 

@@ -75,9 +75,12 @@ impl Crowd {
 }
 
 impl Pace {
-    pub(super) fn new() -> Pace {
+    /// Of an engine that was started with the processors `all`, and is on `cpu` if it
+    /// keeps to one.
+    pub(super) fn new(all: thread::Cpus, cpu: Option<u32>) -> Pace {
         Pace {
-            all: thread::cpus(),
+            all,
+            cpu,
             ..Pace::default()
         }
     }
@@ -164,16 +167,26 @@ impl Engine {
     /// so when it is a virtual one; the program's does not sleep. And where more is
     /// resident than may be, what the engine does there is time that the program
     /// does not have to outrun it.
-    pub(super) fn stay_near(&mut self) {
+    ///
+    /// Until some is adopted nothing else holds the program back, and it may be moved
+    /// away from here between any two looks.
+    pub(super) fn stay_near(&mut self, grows: bool) {
         let faults = self.figures.faults.load(Relaxed);
         let quiet = core::mem::replace(&mut self.pace.sampled_faults, faults) == faults;
         self.pace.samples += 1;
         let over = self.is_over();
-        let due = over || self.remote == 0 && self.pace.samples.is_multiple_of(SAMPLES);
+        let unheld = grows && self.adopted.is_empty();
+        let seldom = self.remote == 0 && self.pace.samples.is_multiple_of(SAMPLES);
+        let due = over || unheld || seldom;
         if quiet && due {
-            let cpu = self.proc.cpu_of(thread::leader());
-            self.pace.run_on(cpu);
+            self.go_near();
         }
+    }
+
+    /// Keeps to the processor that the program's first thread is on.
+    pub(super) fn go_near(&mut self) {
+        let cpu = self.proc.cpu_of(thread::leader());
+        self.pace.run_on(cpu);
     }
 }
 

@@ -4,6 +4,7 @@ use super::adopt::Growth;
 use super::budget::Budget;
 use super::kin::Kin;
 use super::ops::Ops;
+use super::pace::Pace;
 use super::resting::Resting;
 use super::servers::Grants;
 use super::{Engine, INFO};
@@ -188,16 +189,19 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
     let mut proc =
         Proc::open().map_err(|e| format!("/proc cannot be read (error {})", e.raw_os_error()))?;
     let mut kin = super::kin::Kin::default();
-    if settings.inherit.is_none() {
-        watch(settings, &mut proc, &mut kin);
-    }
+    let all = thread::cpus();
+    let cpu = match settings.inherit {
+        None => watch(settings, &mut proc, &mut kin),
+        Some(_) => None,
+    };
+    let pace = Pace::new(all, cpu);
     let uffd = open(settings)?;
     if settings.endpoints.is_empty() {
         return Err(String::from("no memory server named: set TMEM_SERVERS"));
     }
     let no_memory =
         |e: rustix::io::Errno| format!("no memory for paging (error {})", e.raw_os_error());
-    let mut engine = Engine::new(settings.clone(), proc, uffd, kin).map_err(no_memory)?;
+    let mut engine = Engine::new(settings.clone(), proc, uffd, kin, pace).map_err(no_memory)?;
     // Before the program goes on, which may fork at once.
     engine.hang_doorbell().map_err(no_memory)?;
     if let Some(will) = settings.inherit {
@@ -209,10 +213,11 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
 }
 
 /// Returns when it is time to see to the servers: a quarter of the budget is used,
-/// or the program has lived for a moment and nobody has seen to them.
-fn watch(settings: &Settings, proc: &mut Proc, kin: &mut Kin) {
+/// or the program has lived for a moment and nobody has seen to them. The processor
+/// that this thread keeps to by then, if it does.
+fn watch(settings: &Settings, proc: &mut Proc, kin: &mut Kin) -> Option<u32> {
     let start = now_ns();
-    let all = thread::cpus();
+    let mut kept = None;
     let mut looked = start;
     loop {
         if now_ns() - looked > LEFT_NS {
@@ -228,8 +233,7 @@ fn watch(settings: &Settings, proc: &mut Proc, kin: &mut Kin) {
         let early = !settings.checked && now_ns() - start > SETTLED_NS;
         let wanted = early || WANTED_NOW.load(Ordering::Acquire);
         if settings.strict || settings.evict_all || wanted || resident > early_pages {
-            thread::run_on(&all);
-            return;
+            return kept;
         }
         let early_budget = Budget {
             pressure: early_pages,
@@ -244,6 +248,7 @@ fn watch(settings: &Settings, proc: &mut Proc, kin: &mut Kin) {
         {
             // See `pace`: where the program runs, a timer is heard at once.
             thread::run_on(&thread::Cpus::one(cpu));
+            kept = Some(cpu);
         }
         thread::sleep_us(pause);
     }
@@ -280,6 +285,7 @@ impl Engine {
         proc: Proc,
         uffd: Uffd,
         kin: Kin,
+        pace: Pace,
     ) -> Result<Engine, rustix::io::Errno> {
         if settings.inherit.is_none() {
             crate::digest::draw_key();
@@ -341,7 +347,7 @@ impl Engine {
             done: Vec::new(),
             faults: VecDeque::new(),
             prefetch: Prefetcher::new(),
-            pace: super::pace::Pace::new(),
+            pace,
             fills: super::fill::Fills::default(),
             unplaced: VecDeque::new(),
             grants: Grants::new(),

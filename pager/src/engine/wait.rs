@@ -54,6 +54,11 @@ impl Engine {
         if until <= now {
             return false;
         }
+        if !self.was_up {
+            // What it takes to begin takes so long that the kernel finds the program
+            // another processor.
+            self.go_near();
+        }
         self.timer.set(until, now);
         self.sleep();
         true
