@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::floors::Floors;
 use crate::histogram::Histogram;
 use crate::outcome::Outcome;
+use crate::pattern::Pattern;
 
 /// The whole.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -109,18 +110,20 @@ pub struct PatternRow {
 
 impl PatternRow {
     /// Compares with what the machine could do. In order: the time of a byte
-    /// beside that of a byte of the plain stream. At random: the time of an
-    /// access beyond the native one, by the share of accesses whose page is
-    /// not local, beside a round trip and a bare fault. Both are 1 at best;
-    /// pages that wait to be sent and are used again can make it less.
-    pub fn floor(&mut self, floors: &Floors, native_ns: f64, in_order: bool, even: bool) {
+    /// beside that of a byte of a plain stream of as many bytes, one way or both. At
+    /// random: the time of an access beyond the native one, by the share of accesses
+    /// whose page is not local, beside a round trip and a bare fault. Both are 1 where
+    /// the pager adds nothing; what is local from one scan to the next, and pages that
+    /// wait to be sent and are used again, make it less.
+    pub fn floor(&mut self, floors: &Floors, native_ns: f64, pattern: Pattern) {
         let absent = 1.0 - self.local_percent.unwrap_or(100.0) / 100.0;
         if absent <= 0.0 {
             return;
         }
-        if in_order {
-            self.to_floor = Some(floors.best_gb_per_s() / self.run.outcome.gb_per_s());
-        } else if even {
+        if pattern.in_order() {
+            let best = floors.best_gb_per_s(pattern.writes());
+            self.to_floor = Some(best / self.run.outcome.gb_per_s());
+        } else if pattern.even() {
             let miss = (self.ns_per_access - native_ns).max(0.0) / absent;
             self.to_floor = Some(miss / floors.miss_ns());
         }
@@ -281,18 +284,21 @@ mod tests {
                 mean_ns: 1000.0,
                 ..Times::default()
             },
-            stream_gb_per_s: 8.0,
+            stream_once_gb_per_s: 8.0,
+            stream_both_gb_per_s: 6.0,
             server_is_local: true,
             ..Floors::default()
         };
         let mut random = row(Some(75.0), 550.0);
-        random.floor(&floors, 100.0, false, true);
+        random.floor(&floors, 100.0, Pattern::RandomRead);
         assert_eq!(random.to_floor, Some(2.0));
         let mut ordered = row(Some(75.0), 1024.0);
-        ordered.floor(&floors, 100.0, true, false);
+        ordered.floor(&floors, 100.0, Pattern::SeqRead);
         assert_eq!(ordered.to_floor, Some(2.0));
+        ordered.floor(&floors, 100.0, Pattern::SeqRmw);
+        assert_eq!(ordered.to_floor, Some(1.5));
         let mut fits = row(Some(100.0), 1024.0);
-        fits.floor(&floors, 100.0, true, false);
+        fits.floor(&floors, 100.0, Pattern::SeqRead);
         assert_eq!(fits.to_floor, None);
     }
 

@@ -31,6 +31,8 @@ pub fn floors(floors: &Floors) -> Table {
     times("bare fault, one processor", &floors.fault_one_cpu);
     for (name, value) in [
         ("TCP stream, 512 KiB", floors.stream_gb_per_s),
+        ("TCP stream, each byte once", floors.stream_once_gb_per_s),
+        ("the same both ways, each", floors.stream_both_gb_per_s),
         ("server: READs of 512 KiB", floors.server_stream_gb_per_s),
         ("filling fresh memory", floors.fill_gb_per_s),
     ] {

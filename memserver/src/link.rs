@@ -77,6 +77,9 @@ impl Link {
         link.option(libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, 10)?;
         link.option(libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, 5)?;
         link.option(libc::IPPROTO_TCP, libc::TCP_KEEPCNT, 4)?;
+        if is_local {
+            link.spare_loopback();
+        }
         Ok(link)
     }
 
@@ -242,11 +245,21 @@ impl Link {
         Ok(fd.revents)
     }
 
+    /// There is no network to share with a client on this machine, and no rate to find
+    /// out: of all kinds of congestion control what does least serves best.
+    fn spare_loopback(&self) {
+        // It works without.
+        let _ = self.set(libc::IPPROTO_TCP, libc::TCP_CONGESTION, b"reno");
+    }
+
     fn option(&self, level: i32, name: i32, value: i32) -> io::Result<()> {
-        let size = size_of::<i32>() as libc::socklen_t;
-        let value = (&raw const value).cast();
-        // SAFETY: the value is an int, as the size says.
-        retry(|| unsafe { libc::setsockopt(self.fd(), level, name, value, size) as isize })?;
+        self.set(level, name, &value.to_ne_bytes())
+    }
+
+    fn set(&self, level: i32, name: i32, value: &[u8]) -> io::Result<()> {
+        let (at, size) = (value.as_ptr().cast(), value.len() as libc::socklen_t);
+        // SAFETY: so many bytes are read.
+        retry(|| unsafe { libc::setsockopt(self.fd(), level, name, at, size) as isize })?;
         Ok(())
     }
 

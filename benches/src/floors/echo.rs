@@ -2,12 +2,13 @@
 //! does nothing else.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tmem_wire::{HEADER_LEN, PAGE_SIZE};
 
+use super::stream::pair;
 use super::{CHUNK, Times};
 use crate::Error;
 use crate::histogram::Histogram;
@@ -26,15 +27,7 @@ struct Echo {
 impl Echo {
     fn new(answer: usize) -> Result<Echo, Error> {
         let failed = Error::io("an echo on this machine");
-        let start = || {
-            let listener = TcpListener::bind("127.0.0.1:0")?;
-            let stream = TcpStream::connect(listener.local_addr()?)?;
-            let (other, _) = listener.accept()?;
-            stream.set_nodelay(true)?;
-            other.set_nodelay(true)?;
-            Ok((stream, other))
-        };
-        let (stream, other) = start().map_err(failed)?;
+        let (stream, other) = pair().map_err(failed)?;
         Ok(Echo {
             stream,
             buffer: vec![0; answer],

@@ -4,6 +4,7 @@ mod client;
 mod echo;
 mod fault;
 mod fill;
+mod stream;
 mod threads;
 
 pub use client::Server;
@@ -57,10 +58,15 @@ pub struct Floors {
     pub fault: Times,
     /// The same with both threads on one processor.
     pub fault_one_cpu: Times,
-    /// Chunks of 512 KiB between two threads by TCP on this machine, in 10^9
-    /// bytes per second.
+    /// Chunks of 512 KiB between two threads by TCP on this machine, the same bytes over
+    /// and over, in 10^9 bytes per second.
     pub stream_gb_per_s: f64,
-    /// The same, read from the memory server.
+    /// A stream between two threads of as many bytes as a workload has, each used
+    /// once, in 10^9 bytes per second.
+    pub stream_once_gb_per_s: f64,
+    /// The same each way at the same time, in 10^9 bytes per second and way.
+    pub stream_both_gb_per_s: f64,
+    /// Chunks of 512 KiB, the same ones over and over, read from the memory server.
     pub server_stream_gb_per_s: f64,
     /// Fresh memory filled, in 10^9 bytes per second.
     pub fill_gb_per_s: f64,
@@ -81,20 +87,22 @@ impl Floors {
         trip + self.fault.mean_ns.min(self.fault_one_cpu.mean_ns)
     }
 
-    /// The bandwidth that reading in order could have at the best, in 10^9
-    /// bytes per second.
-    pub fn best_gb_per_s(&self) -> f64 {
-        match self.server_is_local {
-            true => self.stream_gb_per_s,
-            false => self.server_stream_gb_per_s,
+    /// The bandwidth that using memory in order could have if all of it had to come
+    /// from the server, and, where it is changed, to go there again; in 10^9 bytes per
+    /// second.
+    pub fn best_gb_per_s(&self, is_changed: bool) -> f64 {
+        match (self.server_is_local, is_changed) {
+            (true, false) => self.stream_once_gb_per_s,
+            (true, true) => self.stream_both_gb_per_s,
+            (false, _) => self.server_stream_gb_per_s,
         }
     }
 
-    /// Measures all of them, each for about `time`.
+    /// Measures all of them for workloads of `bytes`, each for about `time`.
     ///
     /// # Errors
     /// When a measurement cannot be made.
-    pub fn measure(server: &Server, time: Duration) -> Result<Floors, Error> {
+    pub fn measure(server: &Server, bytes: usize, time: Duration) -> Result<Floors, Error> {
         let mut client = server.connect()?;
         let (echo, fault) = (echo::trips(time)?, fault::faults(time)?);
         let one_cpu = OneCpu::pin();
@@ -108,6 +116,8 @@ impl Floors {
             fault,
             fault_one_cpu,
             stream_gb_per_s: echo::stream(time)?,
+            stream_once_gb_per_s: stream::once(bytes, time)?,
+            stream_both_gb_per_s: stream::both_ways(bytes, time)?,
             server_stream_gb_per_s: client.stream(time)?,
             fill_gb_per_s: fill::fill(time),
             server_is_local: client.is_local(),
@@ -150,13 +160,15 @@ mod tests {
             fault: times(7.0),
             fault_one_cpu: times(9.0),
             server_read: times(1000.0),
-            stream_gb_per_s: 3.0,
+            stream_once_gb_per_s: 3.0,
+            stream_both_gb_per_s: 2.5,
             server_stream_gb_per_s: 2.0,
             server_is_local: true,
             ..Floors::default()
         };
-        assert_eq!((floors.miss_ns(), floors.best_gb_per_s()), (27.0, 3.0));
+        let best = |floors: &Floors| [false, true].map(|changed| floors.best_gb_per_s(changed));
+        assert_eq!((floors.miss_ns(), best(&floors)), (27.0, [3.0, 2.5]));
         floors.server_is_local = false;
-        assert_eq!((floors.miss_ns(), floors.best_gb_per_s()), (1007.0, 2.0));
+        assert_eq!((floors.miss_ns(), best(&floors)), (1007.0, [2.0, 2.0]));
     }
 }

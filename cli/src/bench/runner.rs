@@ -83,8 +83,8 @@ impl Runner {
         self.embedded.is_some()
     }
 
-    /// What measures the floors beside the first server.
-    pub(super) fn floors(&self, time: std::time::Duration) -> Option<Work> {
+    /// What measures the floors of workloads of `bytes` beside the first server.
+    pub(super) fn floors(&self, bytes: u64, time: std::time::Duration) -> Option<Work> {
         let server = self.options.servers.first()?;
         Some(Work::Floors {
             // An IPv6 address needs its brackets.
@@ -93,6 +93,7 @@ impl Runner {
                 false => format!("{}:{}", server.host, server.port),
             },
             secret_file: self.options.secret_file.clone(),
+            bytes,
             time,
         })
     }

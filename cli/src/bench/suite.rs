@@ -206,7 +206,7 @@ impl Suite {
 
     fn floors(&mut self) -> Result<(), Stop> {
         progress("floors");
-        let Some(work) = self.runner.floors(self.amount.floor) else {
+        let Some(work) = self.runner.floors(self.bytes, self.amount.floor) else {
             return Ok(());
         };
         let floors: Floors = self.runner.native(&work)?;
@@ -231,7 +231,7 @@ impl Suite {
                 let mut row = row(*pattern, Some(*share), run);
                 row.slowdown = Some(row.ns_per_access / native_ns);
                 if let Some(floors) = &self.report.floors {
-                    row.floor(floors, native_ns, pattern.in_order(), pattern.even());
+                    row.floor(floors, native_ns, *pattern);
                 }
                 self.report.patterns.push(row);
             }
@@ -263,7 +263,7 @@ impl Suite {
         self.report.fill = Some(FillRow {
             native_gb_per_s: native.gb_per_s(),
             gb_per_s,
-            to_floor: floors.map(|f| f.best_gb_per_s() / gb_per_s),
+            to_floor: floors.map(|f| f.best_gb_per_s(false) / gb_per_s),
             run,
         });
         match tables::fill(&self.report) {

@@ -23,6 +23,7 @@ pub(super) enum Work {
     Floors {
         address: String,
         secret_file: Option<PathBuf>,
+        bytes: u64,
         time: Duration,
     },
     /// Faults of several threads with a pager that does nothing else; the answer is
@@ -101,6 +102,7 @@ pub(super) fn run(work: &Work) -> Result<String, String> {
         Work::Floors {
             address,
             secret_file,
+            bytes,
             time,
         } => {
             let secret = secret_file.as_deref().map(read_secret).transpose();
@@ -108,7 +110,7 @@ pub(super) fn run(work: &Work) -> Result<String, String> {
                 address: address.clone(),
                 secret: secret.map_err(|e| text(&e))?,
             };
-            let floors = Floors::measure(&server, *time).map_err(|e| text(&e))?;
+            let floors = Floors::measure(&server, *bytes as usize, *time).map_err(|e| text(&e))?;
             serde_json::to_string(&floors)
         }
         Work::BareFaults { threads, time } => {

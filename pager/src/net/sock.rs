@@ -2,6 +2,7 @@
 
 use super::transport::{Iov, Transport};
 use crate::sys::fd::Fd;
+use crate::sys::tcp;
 use crate::sys::wait::Interest;
 use core::net::SocketAddr;
 use core::sync::atomic::AtomicU64;
@@ -70,7 +71,9 @@ impl Sock {
 
     /// How the attempt to connect ended, once the socket is writable.
     pub(super) fn connected(&self) -> Result<(), Errno> {
-        sockopt::socket_error(self.fd())?
+        sockopt::socket_error(self.fd())??;
+        tcp::spare_loopback(self.fd());
+        Ok(())
     }
 
     /// The descriptor's number.

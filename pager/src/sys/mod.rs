@@ -8,6 +8,7 @@ pub mod mem;
 pub mod proc;
 pub mod say;
 pub mod space;
+pub mod tcp;
 pub mod thread;
 pub mod timer;
 pub mod uffd;
