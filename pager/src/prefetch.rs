@@ -3,6 +3,7 @@
 
 mod stream;
 mod sweep;
+mod trail;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -11,6 +12,7 @@ use sweep::Sweeps;
 use tmem_wire::PAGE_SIZE;
 
 pub(crate) use stream::LARGEST;
+pub(crate) use trail::{Trail, WORD};
 
 /// Streams followed per thread, and how many of them need no stride yet.
 const STREAMS: usize = 8;

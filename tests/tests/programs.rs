@@ -232,6 +232,19 @@ fn objects_that_lie_about_in_the_order_of_their_making_are_fetched_ahead() {
 }
 
 #[test]
+fn what_an_array_of_pointers_leads_to_is_fetched_ahead() {
+    for setting in [Setting::PLAIN, Setting::COPY] {
+        let paged = compare("pointers", &["64"], setting, 24);
+        let figures = paged.figures();
+        assert!(
+            figures.prefetched_pages * 2 > figures.fetched_pages,
+            "{}",
+            paged.describe()
+        );
+    }
+}
+
+#[test]
 fn heaps_that_grow_bit_by_bit_do_not_outrun_their_budget() {
     compare("heap", &["512"], Setting::PLAIN, 128);
     compare("heap", &["512", "4"], Setting::PLAIN, 128);

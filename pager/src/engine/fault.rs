@@ -76,6 +76,7 @@ impl Engine {
                     p.ahead = false;
                 });
                 self.fetch_ahead(fault);
+                self.follow_trails(fault, false);
             }
             State::Lost => self.poison(fault)?,
         }
@@ -144,6 +145,7 @@ impl Engine {
         }
         self.served(fault.read_ns);
         self.fetch_ahead(fault);
+        self.follow_trails(fault, false);
         Ok(())
     }
 

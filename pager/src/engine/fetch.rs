@@ -69,6 +69,7 @@ impl Engine {
         self.read(&[(fault.page, slot, frame)], fault.read_ns, 0);
         self.net.set_prompt(false);
         self.fetch_ahead(fault);
+        self.follow_trails(fault, true);
         Ok(())
     }
 
@@ -84,6 +85,7 @@ impl Engine {
         if count < i64::from(window.count) {
             self.prefetch.cut(fault.tid, window, count as u32);
         }
+        self.note_read(fault.tid, window, count as u32);
         let mut pages: Vec<(i64, u64)> = (0..count)
             .filter_map(|i| Some((i, window.page(i)?)))
             .filter(|(_, page)| {
@@ -99,9 +101,15 @@ impl Engine {
         if window.stride < 0 {
             pages.chunks_mut(READ_AHEAD).for_each(<[_]>::reverse);
         }
+        let pages: Vec<u64> = pages.into_iter().map(|p| p.1).collect();
+        self.fetch_pages(&pages, marker);
+    }
+
+    /// Fetches pages ahead, and leaves the one that is the marker out of the program.
+    pub(super) fn fetch_pages(&mut self, pages: &[u64], marker: u64) {
         let mut run: Vec<(u64, Slot)> = Vec::new();
         let mut resting = Run::default();
-        for (_, page) in pages {
+        for &page in pages {
             // Frames may have been reclaimed on the way here.
             let entry = self.pages.get(page);
             match (entry.state, entry.slot) {

@@ -74,6 +74,7 @@ mod storm;
 mod stubborn;
 mod tcb;
 mod thaw;
+mod trail;
 mod wait;
 mod will;
 mod zap;
@@ -194,6 +195,7 @@ struct Engine {
     done: Vec<Completion>,
     faults: VecDeque<Fault>,
     prefetch: Prefetcher,
+    trails: trail::Trails,
     fills: fill::Fills,
     pace: pace::Pace,
     /// Evicted frames that have no slot yet, or no write under way.

@@ -347,6 +347,7 @@ impl Engine {
             done: Vec::new(),
             faults: VecDeque::new(),
             prefetch: Prefetcher::new(),
+            trails: super::trail::Trails::default(),
             pace,
             fills: super::fill::Fills::default(),
             unplaced: VecDeque::new(),

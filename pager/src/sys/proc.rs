@@ -335,6 +335,16 @@ impl Proc {
             _ => Err(Errno::IO),
         }
     }
+
+    /// Reads words of the program's memory from `src` on without touching it, up to
+    /// the first that is not there; how many.
+    pub fn words(&self, src: usize, words: &mut [u64]) -> usize {
+        let len = size_of_val(words);
+        // SAFETY: words are bytes, of any value.
+        let bytes = unsafe { core::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), len) };
+        let read = rustix::io::pread::<_, &mut [u8]>(&self.mem, bytes, src as u64);
+        read.unwrap_or(0) / size_of::<u64>()
+    }
 }
 
 /// The wait status that the process's first thread has left with, if it has, and

@@ -1,0 +1,240 @@
+//! Fetches ahead what the pointers of an array lead to that a thread goes through.
+
+use super::Engine;
+use super::fault::Fault;
+use crate::pages::State;
+use crate::prefetch::{Trail, WORD, Window};
+use alloc::vec::Vec;
+use core::ops::Range;
+use tmem_wire::PAGE_SIZE;
+
+/// Arrays that are followed at a time.
+const TRAILS: usize = 4;
+/// Misses that nothing let expect before it is looked where they come from; twice as
+/// many each time that nothing is found, or what is found leads nowhere.
+const FEWEST: u32 = 32;
+const MOST: u32 = 2048;
+/// Windows of pages in which it is looked, and the fewest pages of one.
+const READS: usize = 16;
+const FEWEST_PAGES: u32 = 8;
+/// Pages read at a time, and how often altogether.
+const PIECE: usize = 4;
+const PIECES: usize = 32;
+/// Of an array of pointers at least one word in so many is one.
+const FEW: usize = 20;
+/// Pointers looked at for one batch.
+const LOOKED_AT: usize = 512;
+const WORDS: usize = PAGE_SIZE / WORD as usize;
+
+/// Arrays of pointers that are followed.
+#[derive(Debug)]
+pub(super) struct Trails {
+    /// Most recent first.
+    trails: Vec<Trail>,
+    /// Misses since it was looked last, and how many there have to be.
+    misses: u32,
+    patience: u32,
+    /// Where they are read to.
+    words: Vec<u64>,
+    /// Where threads read in order of late; most recent first.
+    reads: Vec<InOrder>,
+}
+
+/// Pages that were fetched ahead of a thread that reads in order.
+#[derive(Clone, Copy, Debug)]
+struct InOrder {
+    tid: u32,
+    first: u64,
+    pages: u64,
+    down: bool,
+}
+
+impl InOrder {
+    /// The first page of each piece of it, in the order in which they are read.
+    fn pieces(self) -> impl Iterator<Item = u64> {
+        (0..self.pages.div_ceil(PIECE as u64)).filter_map(move |i| match self.down {
+            true => (self.first + 1).checked_sub((i + 1) * PIECE as u64),
+            false => Some(self.first + i * PIECE as u64),
+        })
+    }
+}
+
+impl Default for Trails {
+    fn default() -> Trails {
+        Trails {
+            trails: Vec::with_capacity(TRAILS),
+            misses: 0,
+            patience: FEWEST,
+            words: alloc::vec![0; PIECE * WORDS],
+            reads: Vec::with_capacity(READS),
+        }
+    }
+}
+
+impl Engine {
+    /// A thread waits for a page, or has come to one that was fetched ahead: sees whether
+    /// a pointer of an array has led it there.
+    pub(super) fn follow_trails(&mut self, fault: &Fault, missed: bool) {
+        let trails = &mut self.trails;
+        let is_here = |t: &Trail| t.tid == fault.tid && t.has(fault.page);
+        if let Some(at) = trails.trails.iter().position(is_here) {
+            trails.trails[..=at].rotate_right(1);
+            trails.patience = FEWEST;
+            self.fetch_trail();
+            return;
+        }
+        if !missed || fault.tid == 0 || fault.window().count > 0 {
+            return;
+        }
+        self.wake_trails(fault.tid);
+        let trails = &mut self.trails;
+        let of_this = trails.trails.iter_mut().filter(|t| t.tid == fault.tid);
+        of_this.for_each(Trail::missed);
+        trails.misses += 1;
+        if trails.misses < trails.patience {
+            return;
+        }
+        trails.misses = 0;
+        trails.patience = (trails.patience * 2).min(MOST);
+        let found = self.find_trail(fault);
+        if let Some(trail) = found {
+            self.trails.patience = FEWEST;
+            self.trails.trails.truncate(TRAILS - 1);
+            self.trails.trails.insert(0, trail);
+            self.fetch_trail();
+        }
+    }
+
+    /// Looks for the pointer that has led to a fault where its thread reads in order.
+    fn find_trail(&mut self, fault: &Fault) -> Option<Trail> {
+        let mut words = core::mem::take(&mut self.trails.words);
+        let found = self.search(fault, &mut words);
+        self.trails.words = words;
+        found
+    }
+
+    fn search(&mut self, fault: &Fault, words: &mut [u64]) -> Option<Trail> {
+        let adopted = &self.adopted;
+        let is_pointer = |word: u64| adopted.around(word as usize).is_some();
+        let mut pieces = 0;
+        let mut found = None;
+        // Those that were noted last are likely to be read now.
+        self.trails.reads.retain_mut(|read| {
+            if found.is_some() || pieces >= PIECES || read.tid != fault.tid {
+                return true;
+            }
+            let (mut seen, mut pointers) = (0, 0);
+            for page in read.pieces() {
+                let start = super::fault::addr(page);
+                let within = |r: Range<usize>| start + size_of_val(words) <= r.end;
+                if !adopted.around(start).is_some_and(within) {
+                    continue;
+                }
+                pieces += 1;
+                let there = self.proc.words(start, words);
+                let words = &words[..there];
+                seen += there;
+                pointers += words.iter().filter(|word| is_pointer(**word)).count();
+                if pointers < seen / FEW {
+                    return false;
+                }
+                let (tid, at) = (fault.tid, fault.at);
+                found = Trail::find(tid, words, start as u64, at, read.down, is_pointer);
+                if found.is_some() {
+                    break;
+                }
+            }
+            true
+        });
+        found
+    }
+
+    /// Pages of a window are fetched: there thread `tid` reads in order.
+    pub(super) fn note_read(&mut self, tid: u32, window: Window, count: u32) {
+        if window.stride.unsigned_abs() != PAGE_SIZE as u64 || count < FEWEST_PAGES {
+            return;
+        }
+        let reads = &mut self.trails.reads;
+        reads.truncate(READS - 1);
+        reads.insert(
+            0,
+            InOrder {
+                tid,
+                first: window.start / PAGE_SIZE as u64,
+                pages: u64::from(count),
+                down: window.stride < 0,
+            },
+        );
+    }
+
+    /// Sees whether arrays that a thread goes through can be read again.
+    fn wake_trails(&mut self, tid: u32) {
+        for at in 0..self.trails.trails.len() {
+            let trail = &mut self.trails.trails[at];
+            if trail.tid == tid && trail.rests() {
+                self.trails.trails[..=at].rotate_right(1);
+                if !self.fetch_trail() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Fetches what the next pointers of the first array lead to; whether it is still one.
+    fn fetch_trail(&mut self) -> bool {
+        let Some(mut trail) = self.trails.trails.first().cloned() else {
+            return false;
+        };
+        let want = trail.next_size().min(self.most_ahead());
+        let mut pages: Vec<u64> = Vec::with_capacity(want + 1);
+        let (mut looked_at, mut others) = (0, 0);
+        let mut absent = None;
+        let mut words = core::mem::take(&mut self.trails.words);
+        while pages.len() < want && looked_at < LOOKED_AT {
+            let page = trail.next / PAGE_SIZE as u64;
+            if !self.read_words(page, &mut words[..WORDS]) {
+                absent = Some(page);
+                break;
+            }
+            while pages.len() < want && trail.next / PAGE_SIZE as u64 == page {
+                let word = words[(trail.next % PAGE_SIZE as u64 / WORD) as usize];
+                let to = word / PAGE_SIZE as u64;
+                looked_at += 1;
+                if self.adopted.around(word as usize).is_none() {
+                    others += 1;
+                } else if self.is_elsewhere(to) && !pages.contains(&to) {
+                    pages.push(to);
+                }
+                let Some(next) = trail.next.checked_add_signed(trail.step) else {
+                    break;
+                };
+                trail.next = next;
+            }
+        }
+        self.trails.words = words;
+        trail.set(&pages);
+        let goes_on = others * 2 <= looked_at && trail.is_patient();
+        if !goes_on {
+            // That was no array, or its end.
+            self.trails.trails.remove(0);
+            return false;
+        }
+        self.trails.trails[0] = trail;
+        let marker = pages.first().copied().unwrap_or(0);
+        pages.extend(absent.filter(|page| self.is_elsewhere(*page)));
+        self.fetch_pages(&pages, marker);
+        true
+    }
+
+    /// Reads the words of pages of the program, if they are there.
+    fn read_words(&self, page: u64, words: &mut [u64]) -> bool {
+        let start = super::fault::addr(page);
+        let ends_within = |r: core::ops::Range<usize>| start + size_of_val(words) <= r.end;
+        self.adopted.around(start).is_some_and(ends_within)
+            && self.proc.words(start, words) == words.len()
+    }
+
+    fn is_elsewhere(&self, page: u64) -> bool {
+        matches!(self.pages.get(page).state, State::Remote | State::Pooled(_))
+    }
+}

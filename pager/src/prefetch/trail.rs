@@ -1,0 +1,195 @@
+//! Arrays of pointers that a thread goes through, with what they lead to.
+//!
+//! What a sort compares, or an interpreter iterates over, lies where it was made, in no
+//! order; the pointers to it lie in an array that is read in order. Of a page that was
+//! missed it can be told which word of the array led there, and the words that follow tell
+//! which pages are wanted next. (Prefetching by content: Cooksey, Jourdan and Grunwald,
+//! "A stateless, content-directed data prefetching mechanism", ASPLOS 2002; here it is
+//! started only from a word that was followed.)
+
+use alloc::vec::Vec;
+
+/// An object begins no more than so many bytes before the byte of it that is touched.
+const NEAR: u64 = 64;
+/// The most words from one pointer to the next.
+const WIDEST: usize = 16;
+/// So many pointers at a step make an array of them, and lead to at least so many pages.
+const POINTERS: usize = 4;
+const PAGES: usize = 3;
+/// Pages of the first batch that is fetched, and the fewest and the most of any.
+const FIRST: usize = 8;
+const SMALLEST: usize = 2;
+const LARGEST: usize = 64;
+/// Batches in a row without pages, after which an array is not followed any more.
+const PATIENCE: usize = 256;
+
+const PAGE: u64 = super::PAGE as u64;
+/// Bytes of a word.
+pub(crate) const WORD: u64 = 8;
+
+/// An array on the way.
+#[derive(Clone, Debug)]
+pub(crate) struct Trail {
+    /// The thread that goes through it.
+    pub(crate) tid: u32,
+    /// Bytes from one pointer to the next; negative for one that goes down.
+    pub(crate) step: i64,
+    /// Where the first pointer is that was not looked at yet.
+    pub(crate) next: u64,
+    /// Pages of a batch, and pages that the thread has missed since.
+    size: usize,
+    misses: usize,
+    /// Batches in a row that had no pages.
+    empty: usize,
+    /// The last batch.
+    pages: Vec<u64>,
+}
+
+impl Trail {
+    /// One that thread `tid` follows upwards or downwards, if a word of `words`, which lie
+    /// at address `start`, has led it to `at`.
+    pub(crate) fn find(
+        tid: u32,
+        words: &[u64],
+        start: u64,
+        at: u64,
+        down: bool,
+        is_pointer: impl Fn(u64) -> bool,
+    ) -> Option<Trail> {
+        let leads = |word: &u64| at.checked_sub(*word).is_some_and(|by| by < NEAR);
+        let here = words.iter().position(leads)?;
+        let step = step(words, here, is_pointer)? as i64 * WORD as i64;
+        let step = if down { -step } else { step };
+        let next = (start + here as u64 * WORD).checked_add_signed(step)?;
+        Some(Trail {
+            tid,
+            step,
+            next,
+            size: FIRST / 2,
+            misses: 0,
+            empty: 0,
+            pages: Vec::new(),
+        })
+    }
+
+    /// Whether a page is one of the last batch: the thread has come there.
+    pub(crate) fn has(&self, page: u64) -> bool {
+        self.pages.contains(&page)
+    }
+
+    /// Whether there is no last batch: the next pointers could not be read, or led to
+    /// nothing that is elsewhere.
+    pub(crate) fn rests(&self) -> bool {
+        self.pages.is_empty()
+    }
+
+    /// The thread has missed a page that nothing let expect.
+    pub(crate) fn missed(&mut self) {
+        self.misses += 1;
+    }
+
+    /// How many pages the next batch has at most: more each time, but fewer where the
+    /// thread misses pages all the same.
+    pub(crate) fn next_size(&mut self) -> usize {
+        let spares = self.misses <= self.size / 2;
+        self.size = match spares {
+            true => (self.size * 2).min(LARGEST),
+            false => (self.size / 2).max(SMALLEST),
+        };
+        self.misses = 0;
+        self.size
+    }
+
+    /// Whether its next batch is still waited for: it was empty a few times at the most.
+    pub(crate) fn is_patient(&self) -> bool {
+        self.empty < PATIENCE
+    }
+
+    /// The next batch.
+    pub(crate) fn set(&mut self, pages: &[u64]) {
+        self.empty = if pages.is_empty() { self.empty + 1 } else { 0 };
+        self.pages.clear();
+        self.pages.extend_from_slice(pages);
+    }
+}
+
+/// The fewest words from one pointer to the next in an array that has one at `here`.
+fn step(words: &[u64], here: usize, is_pointer: impl Fn(u64) -> bool) -> Option<usize> {
+    (1..=WIDEST).find(|step| {
+        let after = words[here..].iter().step_by(*step).take(POINTERS + 1);
+        let before = words[..=here].iter().rev().step_by(*step);
+        let all: Vec<u64> = after.chain(before.take(POINTERS + 1)).copied().collect();
+        // The one in the middle is there twice.
+        let mut pages: Vec<u64> = all.iter().map(|word| word / PAGE).collect();
+        pages.sort_unstable();
+        pages.dedup();
+        all.len() >= POINTERS + 2
+            && pages.len() >= PAGES
+            && all.iter().all(|word| is_pointer(*word))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    const HEAP: u64 = 0x7f00_0000_0000;
+
+    fn in_heap(word: u64) -> bool {
+        (HEAP..HEAP + (1 << 30)).contains(&word)
+    }
+
+    /// Records of `width` words whose first is a pointer to page `i * 7 % 1009`.
+    fn records(width: usize, n: usize) -> Vec<u64> {
+        let mut words = vec![3; width * n];
+        for (i, record) in words.chunks_mut(width).enumerate() {
+            record[0] = HEAP + (i as u64 * 7 % 1009) * PAGE + 100;
+        }
+        words
+    }
+
+    #[test]
+    fn the_word_that_led_to_a_place_is_found_and_how_far_apart_pointers_are() {
+        for width in [1, 3, 4, 16] {
+            let words = records(width, 64);
+            let at = words[20 * width] + 17;
+            for (down, beyond) in [(false, 21), (true, 19)] {
+                let trail = Trail::find(7, &words, 0x1000, at, down, in_heap).unwrap();
+                assert_eq!(trail.step.unsigned_abs(), width as u64 * WORD);
+                assert_eq!(trail.next, 0x1000 + beyond * width as u64 * WORD);
+                assert!(trail.rests());
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_and_pointers_to_one_page_are_no_array_of_pointers() {
+        let words = records(4, 64);
+        assert!(Trail::find(7, &words, 0, HEAP + 5, false, in_heap).is_none());
+        // Nothing but the one word is a pointer.
+        let mut words = vec![3; 64];
+        words[9] = HEAP + 100;
+        assert!(Trail::find(7, &words, 0, HEAP + 100, false, in_heap).is_none());
+        words.fill(HEAP + 100);
+        assert!(Trail::find(7, &words, 0, HEAP + 100, false, in_heap).is_none());
+        // Farther apart than any.
+        let words = records(WIDEST + 1, 64);
+        assert!(Trail::find(7, &words, 0, words[0], false, in_heap).is_none());
+        assert!(Trail::find(7, &[], 0, HEAP, false, in_heap).is_none());
+    }
+
+    #[test]
+    fn batches_grow_and_tell_which_pages_are_theirs() {
+        let words = records(1, 64);
+        let mut trail = Trail::find(7, &words, 0, words[0], false, in_heap).unwrap();
+        let sizes: Vec<_> = (0..5).map(|_| trail.next_size()).collect();
+        assert_eq!(sizes, [8, 16, 32, 64, 64]);
+        (0..33).for_each(|_| trail.missed());
+        assert_eq!([trail.next_size(), trail.next_size()], [32, 64]);
+        trail.set(&[4, 9]);
+        assert!(trail.has(9) && !trail.has(5) && !trail.rests());
+        trail.set(&[5]);
+        assert!(trail.has(5) && !trail.has(9));
+    }
+}

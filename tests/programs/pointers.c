@@ -1,0 +1,45 @@
+/* pointers MIB: goes through an array of records, each of which points to a text that lies
+ * anywhere, as a sort does; some pages of it at a time, whose records it counts first. */
+#include "common.h"
+
+#define TEXT 512
+#define SOME (64 * PAGE / sizeof(struct record))
+
+struct record {
+    char *text;
+    unsigned long length, number, seen;
+};
+
+/* Noise below n. */
+static unsigned long next_place(unsigned long i, unsigned long n)
+{
+    i = (i ^ i >> 31) * 0x7fb5d329728ea185ul;
+    i = (i ^ i >> 27) * 0x81dadef4bc2dd44dul;
+    return (i ^ i >> 33) % n;
+}
+
+int main(int argc, char **argv)
+{
+    unsigned long bytes = argument(argc, argv, 1, 64) * MIB, n = bytes / TEXT;
+    char *texts = map_anonymous(bytes);
+    struct record *records = map_anonymous(n * sizeof *records);
+    for (unsigned long i = 0; i < n; i++)
+        memset(texts + i * TEXT, 'a' + i % 26, TEXT);
+    for (unsigned long i = 0; i < n; i++) {
+        unsigned long place = next_place(i, n);
+        records[i] = (struct record){texts + place * TEXT, 1 + i % 100, place, 0};
+    }
+    unsigned long sum = 0;
+    for (unsigned long from = 0; from < n; from += SOME) {
+        unsigned long to = from + SOME < n ? from + SOME : n;
+        for (unsigned long i = from; i < to; i++)
+            sum += records[i].length;
+        for (unsigned long i = from; i < to; i++) {
+            CHECK(records[i].number == next_place(i, n));
+            CHECK(records[i].text[0] == (char)('a' + records[i].number % 26));
+            sum += records[i].text[records[i].length];
+        }
+    }
+    printf("%lu\n", sum);
+    return 0;
+}
