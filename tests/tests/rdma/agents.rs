@@ -80,9 +80,12 @@ fn runs_of_pages_are_one_work_each_few_are_signaled_and_the_server_does_nothing(
     over_rdma();
     let server = MemServer::roomy();
     let (agent, said) = agent();
-    let run = c_program("fill", &["48", "seq", "1", "1"]);
+    // Strict, so that it does not begin before its engine has a server, and there for long
+    // enough to be paged: in an emulated machine it could be over before that.
+    let run = c_program("fill", &["48", "seq", "1", "4"]);
     let native = run.run().ok();
     let run = run.preload().env("TMEM_LOCAL", "32M");
+    let run = run.env("TMEM_STRICT", "1");
     let run = run.env("TMEM_SERVERS", format!("rdma://{}", server.address()));
     let paged = run.env(AGENT_VARIABLE, agent.addr().to_string()).run().ok();
     assert_eq!(paged.digest(), native.digest());
