@@ -30,7 +30,9 @@ pub(super) fn pair() -> std::io::Result<(TcpStream, TcpStream)> {
 pub(super) fn once(bytes: usize, time: Duration) -> Result<f64, Error> {
     let (left, right) = pair().map_err(Error::io("a connection on this machine"))?;
     let (from, mut to) = (memory(bytes, 1), memory(bytes, 0));
-    rounds(bytes, time, || run([(&left, &from)], [(&right, &mut to)]))
+    rounds(from.len(), time, || {
+        run([(&left, &from)], [(&right, &mut to)])
+    })
 }
 
 /// As many bytes each way at the same time, in 10^9 bytes per second and way.
@@ -38,7 +40,7 @@ pub(super) fn both_ways(bytes: usize, time: Duration) -> Result<f64, Error> {
     let (left, right) = pair().map_err(Error::io("a connection on this machine"))?;
     let (from, mut to) = (memory(bytes, 1), memory(bytes, 0));
     let (back, mut there) = (memory(bytes, 2), memory(bytes, 0));
-    rounds(bytes, time, || {
+    rounds(from.len(), time, || {
         run(
             [(&left, &from), (&right, &back)],
             [(&right, &mut to), (&left, &mut there)],
@@ -53,7 +55,7 @@ fn memory(bytes: usize, value: u8) -> Vec<u8> {
     memory
 }
 
-/// Repeats a round, which moves as many bytes as there is memory.
+/// Repeats a round, which moves so many `bytes`.
 fn rounds(
     bytes: usize,
     time: Duration,
@@ -65,7 +67,7 @@ fn rounds(
     let mut moved = 0;
     while moved == 0 || start.elapsed() < time {
         round().map_err(Error::io("a stream on this machine"))?;
-        moved += bytes.clamp(CHUNK, MOST);
+        moved += bytes;
     }
     Ok(moved as f64 / start.elapsed().as_nanos() as f64)
 }

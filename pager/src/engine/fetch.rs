@@ -88,12 +88,7 @@ impl Engine {
         self.note_read(fault.tid, window, count as u32);
         let mut pages: Vec<(i64, u64)> = (0..count)
             .filter_map(|i| Some((i, window.page(i)?)))
-            .filter(|(_, page)| {
-                matches!(
-                    self.pages.get(*page).state,
-                    State::Remote | State::Pooled(_)
-                )
-            })
+            .filter(|(_, page)| self.is_elsewhere(*page))
             .collect();
         let late = |p: &&(i64, u64)| p.0 >= count * 3 / 4;
         let marker = pages.iter().find(late).or(pages.last()).map_or(0, |p| p.1);

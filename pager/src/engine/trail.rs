@@ -1,9 +1,11 @@
 //! Fetches ahead what the pointers of an array lead to that a thread goes through.
 
 use super::Engine;
-use super::fault::Fault;
+use super::fault::{Fault, addr};
 use crate::pages::State;
 use crate::prefetch::{Trail, WORD, Window};
+use crate::ranges::Ranges;
+use crate::sys::proc::Proc;
 use alloc::vec::Vec;
 use core::ops::Range;
 use tmem_wire::PAGE_SIZE;
@@ -11,13 +13,13 @@ use tmem_wire::PAGE_SIZE;
 /// Arrays that are followed at a time.
 const TRAILS: usize = 4;
 /// Misses that nothing let expect before it is looked where they come from; twice as
-/// many each time that nothing is found, or what is found leads nowhere.
+/// many each time that nothing is found.
 const FEWEST: u32 = 32;
 const MOST: u32 = 2048;
 /// Windows of pages in which it is looked, and the fewest pages of one.
 const READS: usize = 16;
 const FEWEST_PAGES: u32 = 8;
-/// Pages read at a time, and how often altogether.
+/// Pages read at a time, and how often before no further window is begun.
 const PIECE: usize = 4;
 const PIECES: usize = 32;
 /// Of an array of pointers at least one word in so many is one.
@@ -119,27 +121,22 @@ impl Engine {
         let mut pieces = 0;
         let mut found = None;
         // Those that were noted last are likely to be read now.
-        self.trails.reads.retain_mut(|read| {
-            if found.is_some() || pieces >= PIECES || read.tid != fault.tid {
+        self.trails.reads.retain(|in_order| {
+            if found.is_some() || pieces >= PIECES || in_order.tid != fault.tid {
                 return true;
             }
             let (mut seen, mut pointers) = (0, 0);
-            for page in read.pieces() {
-                let start = super::fault::addr(page);
-                let within = |r: Range<usize>| start + size_of_val(words) <= r.end;
-                if !adopted.around(start).is_some_and(within) {
-                    continue;
-                }
+            for page in in_order.pieces() {
                 pieces += 1;
-                let there = self.proc.words(start, words);
+                let there = read(adopted, &self.proc, page, words);
                 let words = &words[..there];
                 seen += there;
                 pointers += words.iter().filter(|word| is_pointer(**word)).count();
                 if pointers < seen / FEW {
                     return false;
                 }
-                let (tid, at) = (fault.tid, fault.at);
-                found = Trail::find(tid, words, start as u64, at, read.down, is_pointer);
+                let (tid, at, start) = (fault.tid, fault.at, addr(page) as u64);
+                found = Trail::find(tid, words, start, at, in_order.down, is_pointer);
                 if found.is_some() {
                     break;
                 }
@@ -182,9 +179,10 @@ impl Engine {
 
     /// Fetches what the next pointers of the first array lead to; whether it is still one.
     fn fetch_trail(&mut self) -> bool {
-        let Some(mut trail) = self.trails.trails.first().cloned() else {
+        if self.trails.trails.is_empty() {
             return false;
-        };
+        }
+        let mut trail = self.trails.trails.remove(0);
         let want = trail.next_size().min(self.most_ahead());
         let mut pages: Vec<u64> = Vec::with_capacity(want + 1);
         let (mut looked_at, mut others) = (0, 0);
@@ -192,7 +190,7 @@ impl Engine {
         let mut words = core::mem::take(&mut self.trails.words);
         while pages.len() < want && looked_at < LOOKED_AT {
             let page = trail.next / PAGE_SIZE as u64;
-            if !self.read_words(page, &mut words[..WORDS]) {
+            if read(&self.adopted, &self.proc, page, &mut words[..WORDS]) < WORDS {
                 absent = Some(page);
                 break;
             }
@@ -216,25 +214,28 @@ impl Engine {
         let goes_on = others * 2 <= looked_at && trail.is_patient();
         if !goes_on {
             // That was no array, or its end.
-            self.trails.trails.remove(0);
             return false;
         }
-        self.trails.trails[0] = trail;
+        self.trails.trails.insert(0, trail);
         let marker = pages.first().copied().unwrap_or(0);
         pages.extend(absent.filter(|page| self.is_elsewhere(*page)));
         self.fetch_pages(&pages, marker);
         true
     }
 
-    /// Reads the words of pages of the program, if they are there.
-    fn read_words(&self, page: u64, words: &mut [u64]) -> bool {
-        let start = super::fault::addr(page);
-        let ends_within = |r: core::ops::Range<usize>| start + size_of_val(words) <= r.end;
-        self.adopted.around(start).is_some_and(ends_within)
-            && self.proc.words(start, words) == words.len()
-    }
-
-    fn is_elsewhere(&self, page: u64) -> bool {
+    /// Whether a page is not in the program, and can be fetched.
+    pub(super) fn is_elsewhere(&self, page: u64) -> bool {
         matches!(self.pages.get(page).state, State::Remote | State::Pooled(_))
+    }
+}
+
+/// Reads words of adopted memory from `page` on, up to the first that is not there; how
+/// many.
+fn read(adopted: &Ranges, proc: &Proc, page: u64, words: &mut [u64]) -> usize {
+    let start = addr(page);
+    let within = |r: Range<usize>| start + size_of_val(words) <= r.end;
+    match adopted.around(start).is_some_and(within) {
+        true => proc.words(start, words),
+        false => 0,
     }
 }
