@@ -1,6 +1,7 @@
 //! Finds sequential and strided streams in the faults of each thread, and dense regions
 //! that it goes through in no order, and says what to fetch ahead.
 
+mod lead;
 mod stream;
 mod sweep;
 mod trail;
@@ -11,6 +12,7 @@ use stream::{Stream, TRUST};
 use sweep::Sweeps;
 use tmem_wire::PAGE_SIZE;
 
+pub(crate) use lead::Leads;
 pub(crate) use stream::LARGEST;
 pub(crate) use trail::{Trail, WORD};
 

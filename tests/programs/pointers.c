@@ -1,9 +1,9 @@
-/* pointers MIB: goes through an array of records, each of which points to a text that lies
- * anywhere, as a sort does; some pages of it at a time, whose records it counts first. */
+/* pointers MIB [PAGES]: goes through an array of records, each of which points to a text
+ * that lies anywhere, as a sort does; so many pages of it at a time, whose records it counts
+ * first, or none at all. */
 #include "common.h"
 
 #define TEXT 512
-#define SOME (64 * PAGE / sizeof(struct record))
 
 struct record {
     char *text;
@@ -21,6 +21,8 @@ static unsigned long next_place(unsigned long i, unsigned long n)
 int main(int argc, char **argv)
 {
     unsigned long bytes = argument(argc, argv, 1, 64) * MIB, n = bytes / TEXT;
+    unsigned long counted = argument(argc, argv, 2, 64) * PAGE / sizeof(struct record);
+    unsigned long some = counted ? counted : n;
     char *texts = map_anonymous(bytes);
     struct record *records = map_anonymous(n * sizeof *records);
     for (unsigned long i = 0; i < n; i++)
@@ -30,9 +32,9 @@ int main(int argc, char **argv)
         records[i] = (struct record){texts + place * TEXT, 1 + i % 100, place, 0};
     }
     unsigned long sum = 0;
-    for (unsigned long from = 0; from < n; from += SOME) {
-        unsigned long to = from + SOME < n ? from + SOME : n;
-        for (unsigned long i = from; i < to; i++)
+    for (unsigned long from = 0; from < n; from += some) {
+        unsigned long to = from + some < n ? from + some : n;
+        for (unsigned long i = from; counted && i < to; i++)
             sum += records[i].length;
         for (unsigned long i = from; i < to; i++) {
             CHECK(records[i].number == next_place(i, n));

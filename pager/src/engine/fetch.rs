@@ -229,6 +229,9 @@ impl Engine {
                 self.lose(page, frame);
                 continue;
             }
+            if read.asked_ns > 0 {
+                self.note_lead(page, bytes);
+            }
             self.pages.update(page, |p| p.state = State::Pooled(frame));
             if entry.slot.is_some() {
                 self.pool.put(frame, Kind::Standby, page);

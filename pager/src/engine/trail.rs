@@ -3,15 +3,16 @@
 use super::Engine;
 use super::fault::{Fault, addr};
 use crate::pages::State;
-use crate::prefetch::{Trail, WORD, Window};
+use crate::prefetch::{Leads, Trail, WORD, Window};
 use crate::ranges::Ranges;
 use crate::sys::proc::Proc;
 use alloc::vec::Vec;
 use core::ops::Range;
 use tmem_wire::PAGE_SIZE;
 
-/// Arrays that are followed at a time.
-const TRAILS: usize = 4;
+/// Arrays that are followed at a time, and those of one thread.
+const TRAILS: usize = 16;
+const OF_THREAD: usize = 4;
 /// Misses that nothing let expect before it is looked where they come from; twice as
 /// many each time that nothing is found.
 const FEWEST: u32 = 32;
@@ -19,13 +20,15 @@ const MOST: u32 = 2048;
 /// Windows of pages in which it is looked, and the fewest pages of one.
 const READS: usize = 16;
 const FEWEST_PAGES: u32 = 8;
-/// Pages read at a time, and how often before no further window is begun.
+/// Pages read at a time, and how often at the most: a thread waits meanwhile.
 const PIECE: usize = 4;
-const PIECES: usize = 32;
+const PIECES: usize = 64;
 /// Of an array of pointers at least one word in so many is one.
 const FEW: usize = 20;
 /// Pointers looked at for one batch.
 const LOOKED_AT: usize = 512;
+/// No address is as high.
+const BYTES: u64 = 1 << 57;
 const WORDS: usize = PAGE_SIZE / WORD as usize;
 
 /// Arrays of pointers that are followed.
@@ -40,6 +43,8 @@ pub(super) struct Trails {
     words: Vec<u64>,
     /// Where threads read in order of late; most recent first.
     reads: Vec<InOrder>,
+    /// Pages full of pointers that threads had to wait for.
+    leads: Leads,
 }
 
 /// Pages that were fetched ahead of a thread that reads in order.
@@ -69,7 +74,22 @@ impl Default for Trails {
             patience: FEWEST,
             words: alloc::vec![0; PIECE * WORDS],
             reads: Vec::with_capacity(READS),
+            leads: Leads::default(),
         }
+    }
+}
+
+impl Trails {
+    /// An array that was found takes the place of one that was not come to for longest.
+    fn add(&mut self, trail: Trail) {
+        let of_thread = |t: &Trail| t.tid == trail.tid;
+        if self.trails.iter().filter(|t| of_thread(t)).count() == OF_THREAD
+            && let Some(last) = self.trails.iter().rposition(of_thread)
+        {
+            self.trails.remove(last);
+        }
+        self.trails.truncate(TRAILS - 1);
+        self.trails.insert(0, trail);
     }
 }
 
@@ -82,6 +102,7 @@ impl Engine {
         if let Some(at) = trails.trails.iter().position(is_here) {
             trails.trails[..=at].rotate_right(1);
             trails.patience = FEWEST;
+            trails.leads.succeeded();
             self.fetch_trail();
             return;
         }
@@ -91,20 +112,27 @@ impl Engine {
         self.wake_trails(fault.tid);
         let trails = &mut self.trails;
         let of_this = trails.trails.iter_mut().filter(|t| t.tid == fault.tid);
-        of_this.for_each(Trail::missed);
+        of_this.for_each(|t| t.missed(fault.at));
         trails.misses += 1;
-        if trails.misses < trails.patience {
-            return;
+        let adopted = &self.adopted;
+        let is_pointer = |word: u64| is_in(adopted, word);
+        let mut found = trails.leads.missed(fault.tid, fault.at, is_pointer);
+        if found.is_none() && trails.misses >= trails.patience {
+            trails.misses = 0;
+            trails.patience = (trails.patience * 2).min(MOST);
+            found = self.find_trail(fault);
         }
-        trails.misses = 0;
-        trails.patience = (trails.patience * 2).min(MOST);
-        let found = self.find_trail(fault);
         if let Some(trail) = found {
-            self.trails.patience = FEWEST;
-            self.trails.trails.truncate(TRAILS - 1);
-            self.trails.trails.insert(0, trail);
+            self.trails.add(trail);
             self.fetch_trail();
         }
+    }
+
+    /// A thread waits for a page that has come, with these bytes.
+    pub(super) fn note_lead(&mut self, page: u64, bytes: &[u8]) {
+        let is_pointer = |word: u64| is_in(&self.adopted, word);
+        let start = addr(page) as u64;
+        self.trails.leads.note(start, bytes, is_pointer);
     }
 
     /// Looks for the pointer that has led to a fault where its thread reads in order.
@@ -117,7 +145,7 @@ impl Engine {
 
     fn search(&mut self, fault: &Fault, words: &mut [u64]) -> Option<Trail> {
         let adopted = &self.adopted;
-        let is_pointer = |word: u64| adopted.around(word as usize).is_some();
+        let is_pointer = |word: u64| is_in(adopted, word);
         let mut pieces = 0;
         let mut found = None;
         // Those that were noted last are likely to be read now.
@@ -126,7 +154,7 @@ impl Engine {
                 return true;
             }
             let (mut seen, mut pointers) = (0, 0);
-            for page in in_order.pieces() {
+            for page in in_order.pieces().take(PIECES - pieces) {
                 pieces += 1;
                 let there = read(adopted, &self.proc, page, words);
                 let words = &words[..there];
@@ -196,12 +224,13 @@ impl Engine {
             }
             while pages.len() < want && trail.next / PAGE_SIZE as u64 == page {
                 let word = words[(trail.next % PAGE_SIZE as u64 / WORD) as usize];
-                let to = word / PAGE_SIZE as u64;
                 looked_at += 1;
-                if self.adopted.around(word as usize).is_none() {
+                if !is_in(&self.adopted, word) {
                     others += 1;
-                } else if self.is_elsewhere(to) && !pages.contains(&to) {
-                    pages.push(to);
+                } else {
+                    let its = trail.lead(word).filter(|to| self.is_elsewhere(*to));
+                    let new: Vec<u64> = its.filter(|to| !pages.contains(to)).collect();
+                    pages.extend(new);
                 }
                 let Some(next) = trail.next.checked_add_signed(trail.step) else {
                     break;
@@ -227,6 +256,12 @@ impl Engine {
     pub(super) fn is_elsewhere(&self, page: u64) -> bool {
         matches!(self.pages.get(page).state, State::Remote | State::Pooled(_))
     }
+}
+
+/// Whether a word may be a pointer into adopted memory.
+fn is_in(adopted: &Ranges, word: u64) -> bool {
+    // Most numbers and texts are told from one at once.
+    word >> 16 != 0 && word < BYTES && adopted.around(word as usize).is_some()
 }
 
 /// Reads words of adopted memory from `page` on, up to the first that is not there; how

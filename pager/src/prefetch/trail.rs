@@ -7,7 +7,9 @@
 //! "A stateless, content-directed data prefetching mechanism", ASPLOS 2002; here it is
 //! started only from a word that was followed.)
 
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 
 /// An object begins no more than so many bytes before the byte of it that is touched.
 const NEAR: u64 = 64;
@@ -15,11 +17,13 @@ const NEAR: u64 = 64;
 const WIDEST: usize = 16;
 /// So many pointers at a step make an array of them, and lead to at least so many pages.
 const POINTERS: usize = 4;
-const PAGES: usize = 3;
+pub(super) const PAGES: usize = 3;
 /// Pages of the first batch that is fetched, and the fewest and the most of any.
 const FIRST: usize = 8;
 const SMALLEST: usize = 2;
 const LARGEST: usize = 64;
+/// Pointers that are remembered.
+const RECENT: usize = 2 * LARGEST;
 /// Batches in a row without pages, after which an array is not followed any more.
 const PATIENCE: usize = 256;
 
@@ -43,6 +47,12 @@ pub(crate) struct Trail {
     empty: usize,
     /// The last batch.
     pages: Vec<u64>,
+    /// Pointers that were looked at last, the oldest first.
+    recent: VecDeque<u64>,
+    /// So many bytes from where a pointer leads are used, as far as that is known, and
+    /// where a miss gave cause to think so once.
+    reach: u64,
+    hint: u64,
 }
 
 impl Trail {
@@ -56,8 +66,19 @@ impl Trail {
         down: bool,
         is_pointer: impl Fn(u64) -> bool,
     ) -> Option<Trail> {
-        let leads = |word: &u64| at.checked_sub(*word).is_some_and(|by| by < NEAR);
-        let here = words.iter().position(leads)?;
+        let here = leads(words, at)?;
+        Trail::at(tid, words, start, here, down, is_pointer)
+    }
+
+    /// The same, where that word is known: it is number `here`.
+    pub(super) fn at(
+        tid: u32,
+        words: &[u64],
+        start: u64,
+        here: usize,
+        down: bool,
+        is_pointer: impl Fn(u64) -> bool,
+    ) -> Option<Trail> {
         let step = step(words, here, is_pointer)? as i64 * WORD as i64;
         let step = if down { -step } else { step };
         let next = (start + here as u64 * WORD).checked_add_signed(step)?;
@@ -69,6 +90,9 @@ impl Trail {
             misses: 0,
             empty: 0,
             pages: Vec::new(),
+            recent: VecDeque::with_capacity(RECENT),
+            reach: 0,
+            hint: 0,
         })
     }
 
@@ -83,9 +107,27 @@ impl Trail {
         self.pages.is_empty()
     }
 
-    /// The thread has missed a page that nothing let expect.
-    pub(crate) fn missed(&mut self) {
+    /// The thread has missed what is at `at`, which nothing let expect: it may belong to
+    /// what a pointer led to that ends in the page behind.
+    pub(crate) fn missed(&mut self, at: u64) {
         self.misses += 1;
+        let beyond = |word: &u64| word / PAGE + 1 == at / PAGE && at - word < PAGE;
+        if let Some(word) = self.recent.iter().copied().find(beyond) {
+            let reach = at - word;
+            if self.hint > 0 {
+                self.reach = self.reach.max(reach).max(self.hint);
+            }
+            self.hint = reach;
+        }
+    }
+
+    /// The pages of what a pointer leads to, which is looked at now.
+    pub(crate) fn lead(&mut self, word: u64) -> RangeInclusive<u64> {
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(word);
+        word / PAGE..=(word + self.reach) / PAGE
     }
 
     /// How many pages the next batch has at most: more each time, but fewer where the
@@ -113,6 +155,20 @@ impl Trail {
     }
 }
 
+/// The first word that points to what lies at an address.
+pub(super) fn leads(words: &[u64], at: u64) -> Option<usize> {
+    let leads = |word: &u64| at.checked_sub(*word).is_some_and(|by| by < NEAR);
+    words.iter().position(leads)
+}
+
+/// To how many pages pointers lead.
+pub(super) fn spread(pointers: &[u64]) -> usize {
+    let mut pages: Vec<u64> = pointers.iter().map(|word| word / PAGE).collect();
+    pages.sort_unstable();
+    pages.dedup();
+    pages.len()
+}
+
 /// The fewest words from one pointer to the next in an array that has one at `here`.
 fn step(words: &[u64], here: usize, is_pointer: impl Fn(u64) -> bool) -> Option<usize> {
     (1..=WIDEST).find(|step| {
@@ -120,11 +176,8 @@ fn step(words: &[u64], here: usize, is_pointer: impl Fn(u64) -> bool) -> Option<
         let before = words[..=here].iter().rev().step_by(*step);
         let all: Vec<u64> = after.chain(before.take(POINTERS + 1)).copied().collect();
         // The one in the middle is there twice.
-        let mut pages: Vec<u64> = all.iter().map(|word| word / PAGE).collect();
-        pages.sort_unstable();
-        pages.dedup();
         all.len() >= POINTERS + 2
-            && pages.len() >= PAGES
+            && spread(&all) >= PAGES
             && all.iter().all(|word| is_pointer(*word))
     })
 }
@@ -185,11 +238,28 @@ mod tests {
         let mut trail = Trail::find(7, &words, 0, words[0], false, in_heap).unwrap();
         let sizes: Vec<_> = (0..5).map(|_| trail.next_size()).collect();
         assert_eq!(sizes, [8, 16, 32, 64, 64]);
-        (0..33).for_each(|_| trail.missed());
+        (0..33).for_each(|_| trail.missed(0));
         assert_eq!([trail.next_size(), trail.next_size()], [32, 64]);
         trail.set(&[4, 9]);
         assert!(trail.has(9) && !trail.has(5) && !trail.rests());
         trail.set(&[5]);
         assert!(trail.has(5) && !trail.has(9));
+    }
+
+    #[test]
+    fn what_ends_in_the_page_behind_is_fetched_whole_once_it_was_missed_twice() {
+        let words = records(1, 64);
+        let mut trail = Trail::find(7, &words, 0, words[0], false, in_heap).unwrap();
+        let word = |page: u64| HEAP + page * PAGE + 3500;
+        let pages = |first: u64, n: u64| HEAP / PAGE + first..=HEAP / PAGE + first + n;
+        assert_eq!(trail.lead(word(1)), pages(1, 0));
+        trail.missed(word(1) + 700);
+        // A page that is farther, and one that the pointer is in.
+        trail.missed(word(2) + 700);
+        trail.missed(word(1) + 100);
+        assert_eq!(trail.lead(word(5)), pages(5, 0));
+        trail.missed(word(5) + 650);
+        assert_eq!(trail.lead(word(9)), pages(9, 1));
+        assert_eq!(trail.lead(word(9) - 200), pages(9, 0));
     }
 }
