@@ -1,6 +1,7 @@
 //! Finds sequential and strided streams in the faults of each thread, and dense regions
 //! that it goes through in no order, and says what to fetch ahead.
 
+mod crossing;
 mod lead;
 mod stream;
 mod sweep;
@@ -12,6 +13,7 @@ use stream::{Stream, TRUST};
 use sweep::Sweeps;
 use tmem_wire::PAGE_SIZE;
 
+pub(crate) use crossing::Crossings;
 pub(crate) use lead::Leads;
 pub(crate) use stream::LARGEST;
 pub(crate) use trail::{Trail, WORD};

@@ -69,8 +69,22 @@ impl Engine {
         self.read(&[(fault.page, slot, frame)], fault.read_ns, 0);
         self.net.set_prompt(false);
         self.fetch_ahead(fault);
+        self.fetch_behind(fault);
         self.follow_trails(fault, true);
         Ok(())
+    }
+
+    /// Fetches the page behind one that was missed in no order, if what was missed is
+    /// likely to end there.
+    fn fetch_behind(&mut self, fault: &Fault) {
+        let next = fault.page + 1;
+        if fault.window().count == 0
+            && self
+                .crossings
+                .missed(fault.tid, fault.at, self.is_elsewhere(next))
+        {
+            self.fetch_pages(&[next], 0);
+        }
     }
 
     /// Fetches what a thread will want next, and leaves one page of it out of

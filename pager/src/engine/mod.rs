@@ -90,7 +90,7 @@ pub use start::{PAGED, PENDING, Path, Settings, UNPAGED, have_all, run};
 use crate::net::{Completion, Servers};
 use crate::pages::Pages;
 use crate::pool::Pool;
-use crate::prefetch::Prefetcher;
+use crate::prefetch::{Crossings, Prefetcher};
 use crate::queue::Resident;
 use crate::ranges::Ranges;
 use crate::slots::Slots;
@@ -195,6 +195,7 @@ struct Engine {
     done: Vec<Completion>,
     faults: VecDeque<Fault>,
     prefetch: Prefetcher,
+    crossings: Crossings,
     trails: trail::Trails,
     fills: fill::Fills,
     pace: pace::Pace,

@@ -13,7 +13,7 @@ use crate::family::Family;
 use crate::net::{Endpoint, Options, Servers};
 use crate::pages::Pages;
 use crate::pool::Pool;
-use crate::prefetch::Prefetcher;
+use crate::prefetch::{Crossings, Prefetcher};
 use crate::queue::Resident;
 use crate::ranges::Ranges;
 use crate::slots::Slots;
@@ -347,6 +347,7 @@ impl Engine {
             done: Vec::new(),
             faults: VecDeque::new(),
             prefetch: Prefetcher::new(),
+            crossings: Crossings::default(),
             trails: super::trail::Trails::default(),
             pace,
             fills: super::fill::Fills::default(),
