@@ -108,6 +108,7 @@ impl Packed {
         }
     }
 
+    #[inline(always)]
     fn unpack(self) -> Page {
         let (bits, frame) = (self.bits, self.frame);
         Page {
@@ -165,6 +166,9 @@ impl Pages {
     }
 
     /// The entry of a page, that of an unknown page when there is none.
+    ///
+    /// Inlined, so that only what the caller looks at is unpacked.
+    #[inline(always)]
     pub(crate) fn get(&self, page: u64) -> Page {
         let block = self.block(page);
         block.map_or_else(Page::default, |b| b[(page % BLOCK) as usize].unpack())
