@@ -95,6 +95,18 @@ impl Histogram {
         rest
     }
 
+    /// The quickest of the events, so large a share (0 to 1) of them.
+    pub fn quickest(&self, share: f64) -> Histogram {
+        let mut left = (self.total as f64 * share.clamp(0.0, 1.0)) as u64;
+        let mut some = Histogram::default();
+        for (at, count) in self.points() {
+            let count = count.min(left);
+            some.add(at, count);
+            left -= count;
+        }
+        some
+    }
+
     /// For each time that occurred the share (0 to 1) of events within it, in
     /// ascending order.
     pub fn shares(&self) -> Vec<(f64, f64)> {
@@ -163,5 +175,17 @@ mod tests {
         assert!(text.starts_with("[[3,2],"), "{text}");
         let back: Histogram = serde_json::from_str(&text).unwrap();
         assert_eq!(back, histogram);
+    }
+
+    #[test]
+    fn the_quickest_are_those_with_the_lowest_times() {
+        let mut times = Histogram::default();
+        (0..6).for_each(|_| times.record(100));
+        (0..4).for_each(|_| times.record(8192));
+        let quickest = times.quickest(0.8);
+        assert_eq!((quickest.total(), quickest.quantile(0.99)), (8, 8192.0));
+        assert_eq!(times.quickest(0.6).quantile(0.99), 100.0);
+        assert_eq!(times.quickest(2.0), times);
+        assert_eq!(times.quickest(0.0).total(), 0);
     }
 }

@@ -134,7 +134,7 @@ impl PatternRow {
 /// next to no other access is as slow.
 pub const ABSENT_NS: u64 = 2048;
 
-/// Times of single accesses at 50 % local, in nanoseconds.
+/// Times of single accesses at 50 % local, or a little less than all, in nanoseconds.
 #[derive(Clone, Debug, Serialize)]
 pub struct LatencyRow {
     /// What was done.
@@ -155,8 +155,8 @@ pub struct LatencyRow {
     pub absent_p99_ns: f64,
     /// The mean of these.
     pub absent_mean_ns: f64,
-    /// The mean of these beside a round trip and a bare fault; of random
-    /// places only.
+    /// The mean of these beside a round trip and a bare fault, or beside a bare
+    /// fault alone where there was no round trip; of random places only.
     pub to_floor: Option<f64>,
     /// What the process told, and its pager.
     pub run: Paged,
@@ -165,8 +165,21 @@ pub struct LatencyRow {
 impl LatencyRow {
     /// From the times of a run; `floor_ns` where it is known.
     pub fn new(kind: &'static str, run: Paged, floor_ns: Option<f64>) -> LatencyRow {
+        LatencyRow::with(kind, run, floor_ns, 1.0)
+    }
+
+    /// Those alone that found their page absent and resting in the pool: of all that
+    /// found it absent the quickest, as many as the pager counted.
+    pub fn standby_hits(run: Paged, floor_ns: Option<f64>) -> LatencyRow {
+        let pager = run.outcome.pager.unwrap_or_default();
+        let share = pager.standby_hits as f64 / pager.faults.max(1) as f64;
+        LatencyRow::with("standby hit", run, floor_ns, share)
+    }
+
+    /// Of what found its page absent the quickest `share` counts.
+    fn with(kind: &'static str, run: Paged, floor_ns: Option<f64>, share: f64) -> LatencyRow {
         let all = run.outcome.latency.clone().unwrap_or_default();
-        let absent: Histogram = all.from(ABSENT_NS);
+        let absent: Histogram = all.from(ABSENT_NS).quickest(share);
         let mean = absent.mean();
         LatencyRow {
             kind,
@@ -318,6 +331,30 @@ mod tests {
         assert_eq!((row.count, row.absent_share), (100, 0.4));
         assert_eq!((row.p99_ns, row.absent_p50_ns), (8192.0, 8192.0));
         assert_eq!(row.to_floor, Some(2.0));
+    }
+
+    #[test]
+    fn standby_hits_are_told_from_misses() {
+        let mut latency = Histogram::default();
+        (0..40).for_each(|_| latency.record(100));
+        (0..45).for_each(|_| latency.record(4096));
+        (0..15).for_each(|_| latency.record(16384));
+        let pager = crate::outcome::Pager {
+            faults: 60,
+            standby_hits: 45,
+            ..Default::default()
+        };
+        let run = Paged {
+            outcome: Outcome {
+                latency: Some(latency),
+                pager: Some(pager),
+                ..Outcome::default()
+            },
+            whole: Whole::default(),
+        };
+        let row = LatencyRow::standby_hits(run, Some(2048.0));
+        assert_eq!((row.count, row.absent_share), (100, 0.45));
+        assert_eq!((row.absent_p99_ns, row.to_floor), (4096.0, Some(2.0)));
     }
 
     #[test]

@@ -107,7 +107,10 @@ pub fn latency(rows: &[LatencyRow]) -> Table {
         "zero",
         "pager CPU",
     ];
-    let mut table = Table::new("Single accesses at 50 % local", &heads);
+    let mut table = Table::new(
+        "Single accesses at 50 % local; standby hits at 97 %",
+        &heads,
+    );
     for row in rows {
         let pager = row.run.outcome.pager.unwrap_or_default();
         let absent = [row.absent_p50_ns, row.absent_p99_ns, row.absent_mean_ns].map(time);

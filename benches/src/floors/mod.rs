@@ -84,7 +84,13 @@ impl Floors {
             true => self.echo.mean_ns.min(self.echo_one_cpu.mean_ns),
             false => self.server_read.mean_ns,
         };
-        trip + self.fault.mean_ns.min(self.fault_one_cpu.mean_ns)
+        trip + self.fault_ns()
+    }
+
+    /// The least that a page costs which need not be fetched: a bare fault, on one
+    /// processor or two, whichever is quicker.
+    pub fn fault_ns(&self) -> f64 {
+        self.fault.mean_ns.min(self.fault_one_cpu.mean_ns)
     }
 
     /// The bandwidth that using memory in order could have if all of it had to come

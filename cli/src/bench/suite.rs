@@ -21,6 +21,8 @@ use super::work::{Pace, Work};
 
 /// The share at which latencies and threads are looked at, in percent.
 const HALF: f64 = 50.0;
+/// The share at which most absent pages still rest in the pool, in percent.
+const NEARLY_ALL: f64 = 97.0;
 
 /// How much is done.
 struct Amount {
@@ -250,6 +252,11 @@ impl Suite {
             let row = LatencyRow::new(pattern.name(), run, floor);
             self.report.latency.push(row);
         }
+        let work = self.pattern(Pattern::RandomRead, self.amount.pace, true);
+        let run = self.paged("random-read", &work, NEARLY_ALL)?;
+        let bare = floors.as_ref().map(Floors::fault_ns);
+        let row = LatencyRow::standby_hits(run, bare);
+        self.report.latency.push(row);
         let bytes = self.bytes;
         let run = self.paged("zero-fill", &Work::Touch { bytes }, HALF)?;
         // Whoever waits here waits for room, which no floor is one for.
