@@ -117,7 +117,13 @@ fn latencies_threads_and_costs_are_measured() {
     );
     let rows = json["latency"].as_array().expect("rows");
     let kinds: Vec<_> = rows.iter().filter_map(|row| row["kind"].as_str()).collect();
-    let wanted = ["random-read", "random-write", "seq-read", "zero-fill"];
+    let wanted = [
+        "random-read",
+        "random-write",
+        "seq-read",
+        "standby hit",
+        "zero-fill",
+    ];
     assert_eq!(kinds, wanted);
     for row in rows {
         let [p50, p99, p999] =
