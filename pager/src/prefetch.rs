@@ -27,7 +27,7 @@ const PAGE: i64 = PAGE_SIZE as i64;
 const THREADS: usize = 64;
 
 /// No address space has more bytes; within it the arithmetic cannot overflow.
-const BYTES: u64 = 1 << 57;
+pub(crate) const BYTES: u64 = 1 << 57;
 
 /// Pages to fetch: those of the addresses `start`, `start + stride` and so on,
 /// `count` of them.

@@ -3,7 +3,7 @@
 use super::Engine;
 use super::fault::{Fault, addr};
 use crate::pages::State;
-use crate::prefetch::{Leads, Trail, WORD, Window};
+use crate::prefetch::{BYTES, Leads, Trail, WORD, Window};
 use crate::ranges::Ranges;
 use crate::sys::proc::Proc;
 use alloc::vec::Vec;
@@ -27,8 +27,6 @@ const PIECES: usize = 64;
 const FEW: usize = 20;
 /// Pointers looked at for one batch.
 const LOOKED_AT: usize = 512;
-/// No address is as high.
-const BYTES: u64 = 1 << 57;
 const WORDS: usize = PAGE_SIZE / WORD as usize;
 
 /// Arrays of pointers that are followed.
@@ -228,9 +226,11 @@ impl Engine {
                 if !is_in(&self.adopted, word) {
                     others += 1;
                 } else {
-                    let its = trail.lead(word).filter(|to| self.is_elsewhere(*to));
-                    let new: Vec<u64> = its.filter(|to| !pages.contains(to)).collect();
-                    pages.extend(new);
+                    for to in trail.lead(word) {
+                        if self.is_elsewhere(to) && !pages.contains(&to) {
+                            pages.push(to);
+                        }
+                    }
                 }
                 let Some(next) = trail.next.checked_add_signed(trail.step) else {
                     break;
