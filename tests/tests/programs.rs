@@ -249,6 +249,20 @@ fn what_an_array_of_pointers_leads_to_is_fetched_ahead() {
     }
 }
 
+/// Where the array's next page is both what a pointer leads to and what is to be read next.
+#[test]
+fn a_page_that_is_expected_for_two_reasons_is_fetched_once() {
+    for setting in [Setting::PLAIN, Setting::COPY] {
+        let paged = compare("pointers", &["64", "0", "1"], setting, 24);
+        let figures = paged.figures();
+        assert!(
+            figures.prefetched_pages * 2 > figures.fetched_pages,
+            "{}",
+            paged.describe()
+        );
+    }
+}
+
 #[test]
 fn heaps_that_grow_bit_by_bit_do_not_outrun_their_budget() {
     compare("heap", &["512"], Setting::PLAIN, 128);

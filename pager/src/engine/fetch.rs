@@ -131,14 +131,24 @@ impl Engine {
                     }
                     if !resting.add(page, frame) {
                         self.install_resting(&mut resting);
-                        resting.add(page, frame);
+                        // What is named twice was among these.
+                        if self.pages.get(page).state == entry.state {
+                            resting.add(page, frame);
+                        }
                     }
                 }
                 (State::Remote, Some(slot)) => {
                     self.install_resting(&mut resting);
                     let follows = run.last().is_none_or(|(_, last)| last.is_before(slot));
-                    if (!follows || run.len() >= READ_AHEAD) && !self.read_ahead(&mut run, marker) {
-                        break;
+                    if !follows || run.len() >= READ_AHEAD {
+                        if !self.read_ahead(&mut run, marker) {
+                            break;
+                        }
+                        // What is named twice was among these, and is not to be read into
+                        // two frames.
+                        if self.pages.get(page).state != State::Remote {
+                            continue;
+                        }
                     }
                     run.push((page, slot));
                 }

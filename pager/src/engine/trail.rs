@@ -247,7 +247,9 @@ impl Engine {
         }
         self.trails.trails.insert(0, trail);
         let marker = pages.first().copied().unwrap_or(0);
-        pages.extend(absent.filter(|page| self.is_elsewhere(*page)));
+        // The array may lead to itself.
+        let more = absent.filter(|page| self.is_elsewhere(*page) && !pages.contains(page));
+        pages.extend(more);
         self.fetch_pages(&pages, marker);
         true
     }
