@@ -9,22 +9,22 @@
 //! - Before there are copies, by a model: that pages which are elsewhere are equally
 //!   likely to be asked for next, and those that have to leave for the copies' sake as
 //!   likely as any of them.
-//! - While there are, by counting: what each copy that was used has saved, less what was
-//!   used so soon after it left that it would have stayed, had there been no copies, less
-//!   what it takes to make them.
+//! - While there are, by what everything takes: the pages that were waited for, less
+//!   those that came back so soon after they left that they would have stayed, had there
+//!   been no copies, would each have taken as long as when there were none. If all that
+//!   the process did and waited for took less, that is the gain.
 
 /// Nanoseconds that a fault takes beyond the question, or the copy: more where what has
 /// to leave for it does not leave while an answer is waited for.
+/// The latter is told as a multiple of what it takes to unpack the copy, for both are the
+/// work of the same processor, be it quick or slow.
 const ASKED_NS: u64 = 5_000;
-const FOUND_NS: u64 = 15_000;
+const FOUND: u64 = 6;
 /// What it takes to unpack a copy, and to make one, before that was measured.
 const HIT_NS: u64 = 4_000;
 const MAKE_NS: u64 = 5_000;
 /// One time that is longer says nothing: somebody else had the processor.
 const LONGEST_NS: u64 = 200_000;
-/// A page of memory is worth so much each time that one leaves and others could have
-/// stayed, however it comes back.
-const ROOM_NS: u64 = 1_000;
 /// In eighths of what there is for the program and the copies: the most that the copies
 /// may have.
 const MOST: usize = 6;
@@ -34,15 +34,33 @@ const LEAST: usize = 32;
 const FEW: u64 = 64;
 /// What is promised has to be less than so many eighths of what it costs without.
 const PROMISE: u64 = 5;
-/// Periods before it is tried again once it was no gain: twice as many each time.
-const PAUSE: u32 = 8;
+/// Periods before it is tried again once it was no gain, which takes some twenty to find
+/// out: twice as many each time.
+const PAUSE: u32 = 64;
 const LONGEST_PAUSE: u32 = 1024;
+/// While there are copies, a question that took less than expected counts for one in so
+/// many.
+const SLOWLY: u64 = 8;
 /// Periods in a row in which something has to be so before it is believed.
 const PATIENCE: u32 = 3;
 
 /// The most pages of memory that copies may have, of so many for them and the program.
 pub(crate) fn most(target: usize) -> usize {
     target / 8 * MOST
+}
+
+/// How many pages leave, of `elsewhere` of which each is as likely to, until `room`
+/// different ones have: a page that comes back and leaves again is counted each time.
+pub(crate) fn leave_until(room: usize, elsewhere: usize) -> usize {
+    let (room, elsewhere) = (room as u64, elsewhere.max(2 * room).max(1) as u64);
+    // Of the series of -ln(1 - room / elsewhere), what counts where that is up to a half.
+    let mut power = room;
+    let mut sum = 0;
+    for n in 1..=6 {
+        sum += power / n;
+        power = power * room / elsewhere;
+    }
+    sum as usize
 }
 
 /// A number of times, and what they took together.
@@ -80,13 +98,20 @@ pub(crate) struct Seen {
     pub(crate) made: Times,
     /// Bytes that they took, headers included; a page where it was not worth it.
     pub(crate) bytes: u64,
+    /// Nanoseconds of processor time of the whole process, and of waiting asleep for a
+    /// server; 0 is not known.
+    pub(crate) busy_ns: u64,
 }
 
 impl Seen {
+    /// Pages that were waited for.
+    fn waited(&self) -> u64 {
+        self.asked.n + self.hits.n
+    }
+
     /// Whether the program waits for most of what it gets, page by page.
     fn waits(&self) -> bool {
-        let waited = self.asked.n + self.hits.n;
-        waited >= FEW && waited * 2 >= self.left
+        self.waited() >= FEW && self.waited() * 2 >= self.left
     }
 }
 
@@ -109,6 +134,8 @@ pub(crate) struct Sizer {
     asked_ns: u64,
     hit_ns: u64,
     make_ns: u64,
+    /// All that it took for each page that was waited for, while there were no copies.
+    without_ns: u64,
     /// Of a packed page, in bytes; 0 is not known.
     packed: u64,
     /// Periods to wait, and to wait the next time.
@@ -131,6 +158,7 @@ impl Sizer {
             asked_ns: 0,
             hit_ns: HIT_NS,
             make_ns: MAKE_NS,
+            without_ns: 0,
             packed: 0,
             wait: 0,
             pause: PAUSE,
@@ -143,7 +171,7 @@ impl Sizer {
 
     /// A period has ended; how many pages of memory the copies may have from here on.
     pub(crate) fn look(&mut self, seen: &Seen, now: &Now) -> usize {
-        self.learn(seen);
+        self.learn(seen, now.may_have > 0);
         let most = most(now.target).min(self.cap);
         if self.wait > 0 {
             self.wait -= 1;
@@ -171,7 +199,7 @@ impl Sizer {
         if !full && self.since < (now.target + now.remote) as u64 {
             return may_have;
         }
-        if self.gain(seen, now) > 0 {
+        if self.gain(seen) > 0 {
             self.losses = 0;
             if self.wait == 0 {
                 self.pause = PAUSE;
@@ -199,9 +227,22 @@ impl Sizer {
         self.cap
     }
 
-    fn learn(&mut self, seen: &Seen) {
+    fn learn(&mut self, seen: &Seen, has_copies: bool) {
         if seen.asked.n >= FEW {
-            self.asked_ns = seen.asked.mean(0);
+            let asked = seen.asked.mean(0);
+            self.asked_ns = match has_copies {
+                false => asked,
+                // The few that are left to ask for take longer each than all would, for
+                // they find everybody asleep.
+                true => self.asked_ns - self.asked_ns.saturating_sub(asked) / SLOWLY,
+            };
+        }
+        if !has_copies && seen.waits() && seen.busy_ns > 0 {
+            let each = seen.busy_ns / seen.waited();
+            self.without_ns = match self.without_ns {
+                0 => each,
+                before => (before * 3 + each) / 4,
+            };
         }
         self.hit_ns = seen.hits.mean(self.hit_ns);
         self.make_ns = seen.made.mean(self.make_ns);
@@ -211,13 +252,9 @@ impl Sizer {
     }
 
     /// What was gained in a period, in nanoseconds.
-    fn gain(&self, seen: &Seen, now: &Now) -> i64 {
-        let asked = self.asked_ns + ASKED_NS;
-        let saved = asked.saturating_sub(self.hit_ns + FOUND_NS) * seen.hits.n;
-        // They would have been no faults at all.
-        let late = asked * seen.young;
-        let room = seen.left * ROOM_NS * now.has as u64 / now.target.max(1) as u64;
-        saved as i64 - late as i64 - seen.made.ns as i64 - room as i64
+    fn gain(&self, seen: &Seen) -> i64 {
+        let would = seen.waited().saturating_sub(seen.young);
+        (self.without_ns * would) as i64 - seen.busy_ns as i64
     }
 
     /// By the model, what a page that is asked for costs on the average, with copies in
@@ -230,11 +267,11 @@ impl Sizer {
         let held = elsewhere * copied.min(all) / all.max(1);
         let missed = elsewhere - held;
         let make = if missed > 0 { self.make_ns } else { 0 };
-        held * (FOUND_NS + self.hit_ns) + missed * (ASKED_NS + self.asked_ns + make)
+        held * self.hit_ns * (1 + FOUND) + missed * (ASKED_NS + self.asked_ns + make)
     }
 
     fn begin(&mut self, now: &Now, most: usize) -> usize {
-        if self.packed == 0 || self.asked_ns == 0 {
+        if self.packed == 0 || self.asked_ns == 0 || self.without_ns == 0 {
             return 0;
         }
         let without = self.cost(now.target, now.remote, 0);

@@ -10,7 +10,7 @@ use crate::cache::{Cache, Place};
 use crate::pages::{Page, State};
 use crate::pool::Kind;
 use crate::sys::mem::{self, Region};
-use crate::sys::{now_ns, space};
+use crate::sys::{now_ns, process_cpu_ns, space};
 use alloc::boxed::Box;
 use core::sync::atomic::Ordering::Relaxed;
 use tmem_wire::{PAGE_SIZE, packed};
@@ -31,6 +31,8 @@ pub(super) struct Copies {
     /// Where pages are packed on trial.
     trial: Box<[u8; packed::ROOM]>,
     trials: u32,
+    /// What was used of processor time and of time asleep when it was looked last.
+    busy_ns: u64,
 }
 
 impl Copies {
@@ -48,6 +50,7 @@ impl Copies {
             left: 0,
             trial: Box::new([0; packed::ROOM]),
             trials: 0,
+            busy_ns: 0,
         }
     }
 
@@ -132,7 +135,8 @@ impl Engine {
         let found = copies.cache.unpack(entry.copy, fault.page, entry.hash, to);
         let Some(when) = found else { return false };
         let age = copies.left.wrapping_sub(when) as usize;
-        copies.seen.young += u64::from(age < copies.cache.pages());
+        let stays = size::leave_until(copies.cache.pages(), self.remote as usize);
+        copies.seen.young += u64::from(age < stays);
         copies.seen.hits.add(now_ns().saturating_sub(fault.read_ns));
         self.figures.copy_hits.fetch_add(1, Relaxed);
         self.pages
@@ -143,7 +147,12 @@ impl Engine {
 
     /// Has as many copies as were found to be good for the program.
     pub(super) fn size_copies(&mut self) {
-        let seen = core::mem::take(&mut self.copies.seen);
+        let mut seen = core::mem::take(&mut self.copies.seen);
+        let busy = process_cpu_ns() + self.pace.asleep_ns();
+        match core::mem::replace(&mut self.copies.busy_ns, busy) {
+            0 => {}
+            before => seen.busy_ns = busy.saturating_sub(before),
+        }
         let target = self.budget.target;
         let cache = &mut self.copies.cache;
         let now = Now {

@@ -48,6 +48,8 @@ pub(super) struct Pace {
     waiting: Option<Waiting>,
     /// When the last demand read was sent.
     asked_ns: u64,
+    /// How long was waited asleep for all of them.
+    asleep_ns: u64,
     /// Faults there were at the last sample, and samples since a look.
     sampled_faults: u64,
     samples: u32,
@@ -96,8 +98,16 @@ impl Pace {
     /// A demand read took so long.
     pub(super) fn answered(&mut self, ns: u64) {
         if let Some(how) = self.waiting.take() {
+            if how == Waiting::Asleep {
+                self.asleep_ns += ns;
+            }
             self.choice.took(how, ns);
         }
+    }
+
+    /// Nanoseconds that answers were waited for asleep, in all.
+    pub(super) fn asleep_ns(&self) -> u64 {
+        self.asleep_ns
     }
 
     /// Whether several threads ask for pages, which then run on several processors.
