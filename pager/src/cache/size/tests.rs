@@ -190,7 +190,6 @@ fn copies_go_where_more_is_saved_without_them() {
         },
         bytes: 1_000 * 1_400,
         busy_ns: asked * each + hits * 29_000,
-        ..Seen::default()
     };
     for (each, stay) in [(35_000, false), (120_000, true)] {
         let mut sizer = Sizer::new();
