@@ -91,11 +91,15 @@ impl Walk {
     ) -> Result<Span, Error> {
         let first = self.next;
         let start = Instant::now();
-        while self.next - first < limits.accesses && start.elapsed() < limits.time {
+        // Some at least, however long it takes until this thread runs.
+        loop {
             let end = (self.next + BATCH).min(first + limits.accesses);
             while self.next < end {
                 access(self, self.next)?;
                 self.next += 1;
+            }
+            if self.next - first >= limits.accesses || start.elapsed() >= limits.time {
+                break;
             }
         }
         let accesses = self.next - first;
@@ -189,13 +193,17 @@ pub fn read_with_threads(
             seed + ((thread as u64) << 32),
         );
         let mut n = 0;
-        while n < limits.accesses && start.elapsed() < limits.time {
+        // As above: to start a thread may take longer than all that is measured.
+        loop {
             for _ in 0..BATCH {
                 let (page, at) = order.place(n);
                 if memory.page(page)[at] != word(page, at) {
                     return Err(Error::Corrupt { page });
                 }
                 n += 1;
+            }
+            if n >= limits.accesses || start.elapsed() >= limits.time {
+                break;
             }
         }
         Ok(n)
@@ -260,6 +268,18 @@ mod tests {
                 "{pattern}"
             );
         }
+    }
+
+    #[test]
+    fn something_is_measured_however_little_time_there_is() {
+        let none = Limits {
+            time: Duration::ZERO,
+            ..SOON
+        };
+        let memory = Memory::filled(16 * PAGE);
+        assert!(read_with_threads(&memory, 3, none, 1).unwrap().accesses > 0);
+        let mut walk = Walk::new(Pattern::Zipf, 16 * PAGE);
+        assert!(walk.go(none).unwrap().accesses > 0);
     }
 
     #[test]
