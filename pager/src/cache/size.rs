@@ -14,11 +14,11 @@
 //!   been no copies, would each have taken as long as when there were none. If all that
 //!   the process did and waited for took less, that is the gain.
 
-/// Nanoseconds that a fault takes beyond the question, or the copy: more where what has
-/// to leave for it does not leave while an answer is waited for.
-/// The latter is told as a multiple of what it takes to unpack the copy, for both are the
-/// work of the same processor, be it quick or slow.
+/// Nanoseconds that a fault takes beyond the question.
 const ASKED_NS: u64 = 5_000;
+/// Times as long as to unpack a copy takes the fault beyond it, which is the work of the
+/// same processor, be it quick or slow. It is more than beyond a question, for what has to
+/// leave does not leave while an answer is waited for.
 const FOUND: u64 = 6;
 /// What it takes to unpack a copy, and to make one, before that was measured.
 const HIT_NS: u64 = 4_000;
@@ -49,16 +49,21 @@ pub(crate) fn most(target: usize) -> usize {
     target / 8 * MOST
 }
 
+/// Shares are told in so many bits.
+const SHIFT: u32 = 16;
+
 /// How many pages leave, of `elsewhere` of which each is as likely to, until `room`
 /// different ones have: a page that comes back and leaves again is counted each time.
 pub(crate) fn leave_until(room: usize, elsewhere: usize) -> usize {
     let (room, elsewhere) = (room as u64, elsewhere.max(2 * room).max(1) as u64);
-    // Of the series of -ln(1 - room / elsewhere), what counts where that is up to a half.
+    // Of the series of -ln(1 - room / elsewhere), what counts where that is up to a half;
+    // of which a fault waits for one division.
+    let share = (room << SHIFT) / elsewhere;
     let mut power = room;
     let mut sum = 0;
     for n in 1..=6 {
         sum += power / n;
-        power = power * room / elsewhere;
+        power = (power * share) >> SHIFT;
     }
     sum as usize
 }

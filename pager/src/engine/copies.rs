@@ -148,11 +148,6 @@ impl Engine {
     /// Has as many copies as were found to be good for the program.
     pub(super) fn size_copies(&mut self) {
         let mut seen = core::mem::take(&mut self.copies.seen);
-        let busy = process_cpu_ns() + self.pace.asleep_ns();
-        match core::mem::replace(&mut self.copies.busy_ns, busy) {
-            0 => {}
-            before => seen.busy_ns = busy.saturating_sub(before),
-        }
         let target = self.budget.target;
         let cache = &mut self.copies.cache;
         let now = Now {
@@ -162,7 +157,14 @@ impl Engine {
             may_have: cache.may_have(),
         };
         let pages = match self.copies.when {
-            When::Auto => self.copies.sizer.look(&seen, &now),
+            When::Auto => {
+                let busy = process_cpu_ns() + self.pace.asleep_ns();
+                let before = core::mem::replace(&mut self.copies.busy_ns, busy);
+                if before > 0 {
+                    seen.busy_ns = busy.saturating_sub(before);
+                }
+                self.copies.sizer.look(&seen, &now)
+            }
             When::Always => size::most(target),
             When::Never => 0,
         };

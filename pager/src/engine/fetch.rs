@@ -114,7 +114,8 @@ impl Engine {
         self.fetch_pages(&pages, marker);
     }
 
-    /// Fetches pages ahead, and leaves the one that is the marker out of the program.
+    /// Fetches pages ahead, each once, and leaves the one that is the marker out of the
+    /// program.
     pub(super) fn fetch_pages(&mut self, pages: &[u64], marker: u64) {
         let mut run: Vec<(u64, Slot)> = Vec::new();
         let mut resting = Run::default();
@@ -140,17 +141,15 @@ impl Engine {
                 (State::Remote, Some(slot)) => {
                     self.install_resting(&mut resting);
                     let follows = run.last().is_none_or(|(_, last)| last.is_before(slot));
-                    if !follows || run.len() >= READ_AHEAD {
-                        if !self.read_ahead(&mut run, marker) {
-                            break;
-                        }
-                        // What is named twice was among these, and is not to be read into
-                        // two frames.
-                        if self.pages.get(page).state != State::Remote {
-                            continue;
-                        }
+                    let sends = !follows || run.len() >= READ_AHEAD;
+                    if sends && !self.read_ahead(&mut run, marker) {
+                        break;
                     }
-                    run.push((page, slot));
+                    // What is named twice was among these, and is not to be read into two
+                    // frames.
+                    if !sends || self.pages.get(page).state == State::Remote {
+                        run.push((page, slot));
+                    }
                 }
                 _ => {}
             }

@@ -247,9 +247,8 @@ impl Engine {
         }
         self.trails.trails.insert(0, trail);
         let marker = pages.first().copied().unwrap_or(0);
-        // The array may lead to itself.
-        let more = absent.filter(|page| self.is_elsewhere(*page) && !pages.contains(page));
-        pages.extend(more);
+        // The array may lead to itself, so that it is named twice.
+        pages.extend(absent.filter(|page| self.is_elsewhere(*page)));
         self.fetch_pages(&pages, marker);
         true
     }

@@ -18,19 +18,21 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// Nanoseconds of the monotonic clock.
 pub fn now_ns() -> u64 {
-    let t = clock_gettime(ClockId::Monotonic);
-    // The monotonic clock is never negative.
-    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
+    clock_ns(ClockId::Monotonic)
 }
 
 /// Nanoseconds of processor time that the process has used, by all of its threads.
 pub fn process_cpu_ns() -> u64 {
-    let t = clock_gettime(ClockId::ProcessCPUTime);
-    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
+    clock_ns(ClockId::ProcessCPUTime)
 }
 
 /// Nanoseconds of processor time that the calling thread has used.
 pub fn thread_cpu_ns() -> u64 {
-    let t = clock_gettime(ClockId::ThreadCPUTime);
+    clock_ns(ClockId::ThreadCPUTime)
+}
+
+/// Of a clock that is never negative.
+fn clock_ns(clock: ClockId) -> u64 {
+    let t = clock_gettime(clock);
     t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
 }
