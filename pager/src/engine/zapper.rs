@@ -49,6 +49,8 @@ struct Job {
     zap: AtomicU32,
     start: AtomicUsize,
     len: AtomicUsize,
+    /// The process whose memory it is.
+    owner: AtomicU32,
 }
 
 /// Who zaps at present.
@@ -89,6 +91,7 @@ impl Zapper {
             zap: AtomicU32::new(0),
             start: AtomicUsize::new(0),
             len: AtomicUsize::new(0),
+            owner: AtomicU32::new(0),
         };
         Ok(Zapper {
             job: Box::leak(Box::new(job)),
@@ -151,6 +154,8 @@ impl Zapper {
     fn start(&mut self) -> Result<(), Errno> {
         let arg = core::ptr::from_ref(self.job).cast_mut().cast();
         self.cpu = None;
+        let owner = rustix::process::getpid().as_raw_nonzero().get() as u32;
+        self.job.owner.store(owner, Relaxed);
         if self.is_told_of_processes {
             // SAFETY: the entry never returns and uses no thread-local storage; the job
             // lives for ever, and nobody else is on the stack: who was there before has
@@ -299,10 +304,11 @@ fn work(job: &Job, idle_us: u64) {
 }
 
 unsafe extern "C" fn zap_as_process(arg: *mut u8) -> ! {
-    helper::begin();
-    thread::hurry();
     // SAFETY: what `Zapper::start` gave.
-    work(unsafe { &*arg.cast::<Job>() }, IDLE_US);
+    let job = unsafe { &*arg.cast::<Job>() };
+    helper::begin(job.owner.load(Relaxed));
+    thread::hurry();
+    work(job, IDLE_US);
     thread::exit()
 }
 

@@ -59,11 +59,22 @@ fn wait(pid: Pid, how: WaitOptions) -> bool {
     )
 }
 
-/// Called first by the process itself: it ends with the thread that has started it,
-/// and no signal to the program's process group reaches it.
-pub fn begin() {
+/// Whether process `parent` is still there, of which the calling one is a child; also
+/// where that cannot be told, since it is of another namespace of processes.
+fn is_child_of(parent: u32) -> bool {
+    let now = rustix::process::getppid();
+    now.is_none_or(|pid| pid.as_raw_nonzero().get() as u32 == parent)
+}
+
+/// Called first by the process itself, which process `parent` has started: it ends with
+/// the thread that has, and no signal to the program's process group reaches it.
+pub fn begin(parent: u32) {
     // Each is refused in no process like this one.
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    // Who has ended before sends no signal any more.
+    if !is_child_of(parent) {
+        thread::exit();
+    }
     // Not a session: the kernel may share processors out among those (autogroup), and
     // who waits for this process, and gives way, does so within its own.
     let _ = rustix::process::setpgid(None, None);
