@@ -9,7 +9,7 @@
 //! Of another process the kernel says what it waits for only where it may be inspected.
 //! Where it may not (`PR_SET_DUMPABLE`) it is a thread after all.
 
-use crate::sys::helper::{self, Helper};
+use crate::sys::helper::{self, Helper, Starter};
 use crate::sys::mem::{self, Region};
 use crate::sys::proc::Waits;
 use crate::sys::{now_ns, thread};
@@ -49,8 +49,9 @@ struct Job {
     zap: AtomicU32,
     start: AtomicUsize,
     len: AtomicUsize,
-    /// The process whose memory it is.
-    owner: AtomicU32,
+    /// Of which process, and which of its threads it was that started who zaps.
+    process: AtomicU32,
+    thread: AtomicU32,
 }
 
 /// Who zaps at present.
@@ -59,6 +60,20 @@ enum Who {
     Nobody,
     Process(Helper),
     Thread(u32),
+}
+
+impl Job {
+    fn set_starter(&self, starter: Starter) {
+        self.process.store(starter.process, Relaxed);
+        self.thread.store(starter.thread, Relaxed);
+    }
+
+    fn starter(&self) -> Starter {
+        Starter {
+            process: self.process.load(Relaxed),
+            thread: self.thread.load(Relaxed),
+        }
+    }
 }
 
 /// The process or thread that zaps, and the zap under way.
@@ -91,7 +106,8 @@ impl Zapper {
             zap: AtomicU32::new(0),
             start: AtomicUsize::new(0),
             len: AtomicUsize::new(0),
-            owner: AtomicU32::new(0),
+            process: AtomicU32::new(0),
+            thread: AtomicU32::new(0),
         };
         Ok(Zapper {
             job: Box::leak(Box::new(job)),
@@ -154,8 +170,7 @@ impl Zapper {
     fn start(&mut self) -> Result<(), Errno> {
         let arg = core::ptr::from_ref(self.job).cast_mut().cast();
         self.cpu = None;
-        let owner = rustix::process::getpid().as_raw_nonzero().get() as u32;
-        self.job.owner.store(owner, Relaxed);
+        self.job.set_starter(Starter::this());
         if self.is_told_of_processes {
             // SAFETY: the entry never returns and uses no thread-local storage; the job
             // lives for ever, and nobody else is on the stack: who was there before has
@@ -274,18 +289,17 @@ impl Zapper {
 }
 
 /// How the process or thread works: it does what it is asked to, and ends where that
-/// is nothing for `idle_us` microseconds.
-fn work(job: &Job, idle_us: u64) {
+/// is nothing for `idle_us` microseconds, or where after such a time nobody is there any
+/// more who could ask.
+fn work(job: &Job, idle_us: u64, is_left: impl Fn() -> bool) {
     loop {
         match job.state.load(Acquire) {
             ASKED => {}
             GONE => return,
             other => {
-                if thread::sleep_some(&job.state, other, idle_us)
-                    && job
-                        .state
-                        .compare_exchange(IDLE, GONE, AcqRel, Acquire)
-                        .is_ok()
+                let state = &job.state;
+                if thread::sleep_some(state, other, idle_us)
+                    && (is_left() || state.compare_exchange(IDLE, GONE, AcqRel, Acquire).is_ok())
                 {
                     return;
                 }
@@ -306,9 +320,10 @@ fn work(job: &Job, idle_us: u64) {
 unsafe extern "C" fn zap_as_process(arg: *mut u8) -> ! {
     // SAFETY: what `Zapper::start` gave.
     let job = unsafe { &*arg.cast::<Job>() };
-    helper::begin(job.owner.load(Relaxed));
+    let starter = job.starter();
+    helper::begin(starter);
     thread::hurry();
-    work(job, IDLE_US);
+    work(job, IDLE_US, || starter.is_gone());
     thread::exit()
 }
 
@@ -318,7 +333,7 @@ unsafe extern "C" fn zap_as_thread(arg: *mut u8) -> ! {
     let job = unsafe { &*arg.cast::<Job>() };
     loop {
         // It does not come to an end while the engine asks this thread.
-        work(job, u64::MAX >> 1);
+        work(job, u64::MAX >> 1, || false);
     }
 }
 

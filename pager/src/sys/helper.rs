@@ -59,20 +59,42 @@ fn wait(pid: Pid, how: WaitOptions) -> bool {
     )
 }
 
-/// Whether process `parent` is still there, of which the calling one is a child; also
-/// where that cannot be told, since it is of another namespace of processes.
-fn is_child_of(parent: u32) -> bool {
-    let now = rustix::process::getppid();
-    now.is_none_or(|pid| pid.as_raw_nonzero().get() as u32 == parent)
+/// The thread that starts such a process.
+#[derive(Clone, Copy, Debug)]
+pub struct Starter {
+    /// Its process.
+    pub process: u32,
+    /// Its number.
+    pub thread: u32,
 }
 
-/// Called first by the process itself, which process `parent` has started: it ends with
-/// the thread that has, and no signal to the program's process group reaches it.
-pub fn begin(parent: u32) {
+impl Starter {
+    /// The calling thread.
+    pub fn this() -> Starter {
+        Starter {
+            process: thread::leader(),
+            thread: thread::id(),
+        }
+    }
+
+    /// Whether it has ended, of which the calling process is a child. It ends with its
+    /// process, and at an `execve` without it.
+    pub fn is_gone(self) -> bool {
+        // Exact, but says nothing of an `execve`, nor of a parent that is of another
+        // namespace of processes.
+        let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get() as u32);
+        parent.is_some_and(|parent| parent != self.process)
+            || !thread::is_there(self.process, self.thread)
+    }
+}
+
+/// Called first by the process itself: it ends with the thread that has started it, and
+/// no signal to the program's process group reaches it.
+pub fn begin(starter: Starter) {
     // Each is refused in no process like this one.
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     // Who has ended before sends no signal any more.
-    if !is_child_of(parent) {
+    if starter.is_gone() {
         thread::exit();
     }
     // Not a session: the kernel may share processors out among those (autogroup), and
@@ -80,3 +102,6 @@ pub fn begin(parent: u32) {
     let _ = rustix::process::setpgid(None, None);
     let _ = rustix::thread::set_name(c"tmem-zap");
 }
+
+#[cfg(test)]
+mod tests;

@@ -338,6 +338,13 @@ pub fn kill_process() -> ! {
     }
 }
 
+/// Whether thread `tid` of a process is there.
+pub fn is_there(process: u32, tid: u32) -> bool {
+    const ESRCH: isize = -3;
+    // SAFETY: tgkill(process, tid, no signal) touches no memory.
+    unsafe { super::mem::syscall3(234, process as usize, tid as usize, 0) != ESRCH }
+}
+
 /// Whether a process has ended. One of which that cannot be told has not.
 pub fn is_gone(pid: u32) -> bool {
     let Some(pid) = rustix::process::Pid::from_raw(pid as i32) else {
