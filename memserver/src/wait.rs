@@ -15,6 +15,16 @@ use std::time::{Duration, Instant};
 
 /// How long to stay awake without a request.
 const PATIENCE: Duration = Duration::from_micros(100);
+/// How long where requests come one after the other: even the longer pauses between them
+/// are over by then, and one who sleeps through them costs the client more than all that
+/// it does for a page itself.
+const LONG_PATIENCE: Duration = Duration::from_millis(2);
+/// Requests come one after the other where so much passes between them on the average.
+const SOON: Duration = Duration::from_micros(500);
+/// A pause counts as so much at the most, or else one long one would count for too many.
+const LONGEST: Duration = Duration::from_millis(4);
+/// The last one is one in so many of the average.
+const WEIGHT: u32 = 8;
 
 /// Threads that wait awake.
 static AWAKE: AtomicUsize = AtomicUsize::new(0);
@@ -57,9 +67,34 @@ pub(crate) fn give_way() -> usize {
     AT_ONCE
 }
 
+/// What passes between requests.
+#[derive(Debug, Default)]
+struct Pauses {
+    last: Option<Instant>,
+    average: Duration,
+}
+
+impl Pauses {
+    /// How long to stay awake for the next request, where the one before has been served
+    /// by `now`.
+    fn patience(&mut self, now: Instant) -> Duration {
+        let pause = self
+            .last
+            .replace(now)
+            .map_or(LONGEST, |last| now.duration_since(last).min(LONGEST));
+        self.average = self.average - self.average / WEIGHT + pause / WEIGHT;
+        if self.average < SOON {
+            LONG_PATIENCE
+        } else {
+            PATIENCE
+        }
+    }
+}
+
 /// Waits for one client.
 #[derive(Default)]
 pub(crate) struct Wait {
+    pauses: Pauses,
     /// The processors that this thread may run on, once it keeps away from one
     /// of them.
     home: Option<libc::cpu_set_t>,
@@ -82,7 +117,8 @@ impl Wait {
         } else if let Some(_awake) = Awake::begin() {
             self.step_aside(link);
             let start = Instant::now();
-            while start.elapsed() < PATIENCE {
+            let patience = self.pauses.patience(start);
+            while start.elapsed() < patience {
                 // SAFETY: by the caller.
                 if let Some(n) = unsafe { link.receive(pieces, false)? } {
                     return Ok(n);
@@ -140,4 +176,31 @@ fn affinity() -> Option<libc::cpu_set_t> {
 fn set_affinity(set: &libc::cpu_set_t) -> bool {
     // SAFETY: a set as long as said.
     unsafe { libc::sched_setaffinity(0, size_of_val(set), set) == 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How patient one is after so many requests with `pause_us` between them.
+    fn after(pauses: &mut Pauses, now: &mut Instant, n: u32, pause_us: u64) -> Duration {
+        (0..n).fold(Duration::ZERO, |_, _| {
+            *now += Duration::from_micros(pause_us);
+            pauses.patience(*now)
+        })
+    }
+
+    #[test]
+    fn one_is_patient_while_requests_come_one_after_the_other() {
+        let (mut pauses, mut now) = (Pauses::default(), Instant::now());
+        assert_eq!(after(&mut pauses, &mut now, 1, 0), PATIENCE);
+        assert_eq!(after(&mut pauses, &mut now, 30, 50), LONG_PATIENCE);
+        // A pause among them changes nothing, many do.
+        assert_eq!(after(&mut pauses, &mut now, 1, 1500), LONG_PATIENCE);
+        assert_eq!(after(&mut pauses, &mut now, 30, 1500), PATIENCE);
+        assert_eq!(after(&mut pauses, &mut now, 30, 50), LONG_PATIENCE);
+        // A long one ends it, and does not count for ever.
+        assert_eq!(after(&mut pauses, &mut now, 1, 60_000_000), PATIENCE);
+        assert_eq!(after(&mut pauses, &mut now, 20, 50), LONG_PATIENCE);
+    }
 }

@@ -19,7 +19,7 @@ const STABLE_LOOK_NS: u64 = 8_000_000;
 /// Fewer pages for each fault than this, and the program is one that waits.
 const STREAMING: u64 = 8;
 /// With less than one fault in so long it waits for little.
-const OFTEN_NS: u64 = 200_000;
+const OFTEN_NS: u64 = 2_000_000;
 
 /// Of so many faults, one in so many that comes from another thread than the one
 /// before it tells that several threads ask for pages.
