@@ -11,7 +11,7 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::cell::UnsafeCell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use tmem_pager::sys::mem::Region;
+use tmem_pager::sys::mem::{self, Region};
 use tmem_pager::sys::{space, thread};
 
 /// Bytes that are reserved for the engine, if the system lets; memory is taken
@@ -27,6 +27,10 @@ const SHARE: u64 = 1 << 6;
 /// A forked child leaves out so large a share of it: what its parent may have
 /// been taking at that moment.
 const MARGIN: usize = 1 << 12;
+/// What is freed of this size is given back to the kernel: such blocks are few, and come
+/// in crowds now and then, as pages do that wait packed to be sent. What they leave would
+/// be missing from the program's budget for ever.
+const LARGE: usize = 16 << 10;
 /// Bytes taken from the reserve at a time.
 const STEP: usize = 1 << 16;
 
@@ -265,6 +269,11 @@ unsafe impl GlobalAlloc for Heap {
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
         let half = self.half();
         if half.reserve.owns(at as usize) {
+            if layout.size() >= LARGE {
+                // SAFETY: by the caller: it is a block of this heap, whose pages nobody
+                // else has anything in, and which nobody reads any more.
+                unsafe { mem::give_back(at as usize, layout.size()) };
+            }
             // SAFETY: by the caller; it is of this heap.
             half.with(|heap| unsafe { heap.free(at, layout.size(), layout.align()) });
         }
@@ -284,6 +293,46 @@ unsafe impl GlobalAlloc for Heap {
                 std::ptr::copy_nonoverlapping(at, new, layout.size().min(size));
             }
             new
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Pages from `at` on that have memory.
+    fn resident(at: *mut u8, pages: usize) -> usize {
+        let first = at.addr().next_multiple_of(4096);
+        let mut there = vec![0u8; pages];
+        // SAFETY: a byte for each page, all of which are mapped.
+        let asked = unsafe { libc::mincore(first as *mut _, pages * 4096, there.as_mut_ptr()) };
+        assert_eq!(asked, 0);
+        there.iter().filter(|byte| **byte & 1 != 0).count()
+    }
+
+    #[test]
+    fn memory_of_large_blocks_is_given_back_and_that_of_their_neighbours_kept() {
+        let heap = Heap::new();
+        let layout = |size| Layout::from_size_align(size, 8).unwrap();
+        // SAFETY: each block is used within its size until it is freed.
+        unsafe {
+            let before = heap.alloc(layout(100));
+            let block = heap.alloc(layout(64 * 4096));
+            let after = heap.alloc(layout(100));
+            before.write_bytes(1, 100);
+            block.write_bytes(2, 64 * 4096);
+            after.write_bytes(3, 100);
+            assert_eq!(resident(block, 63), 63);
+            heap.dealloc(block, layout(64 * 4096));
+            assert!(resident(block, 63) <= 1, "{}", resident(block, 63));
+            assert!((0..100).all(|i| *before.add(i) == 1 && *after.add(i) == 3));
+            // It is had again, and can be used.
+            let again = heap.alloc_zeroed(layout(32 * 4096));
+            assert!((0..32 * 4096).all(|i| *again.add(i) == 0));
+            for (at, size) in [(before, 100), (after, 100), (again, 32 * 4096)] {
+                heap.dealloc(at, layout(size));
+            }
         }
     }
 }

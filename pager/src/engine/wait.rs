@@ -61,6 +61,7 @@ impl Engine {
         }
         self.timer.set(until, now);
         self.sleep();
+        self.net.waited(now_ns().saturating_sub(now));
         true
     }
 

@@ -405,6 +405,11 @@ impl Servers {
         self.send(now_ns, out);
     }
 
+    /// The caller has waited so long for the sockets, with nothing else to do.
+    pub fn waited(&mut self, ns: u64) {
+        self.servers.iter_mut().for_each(|s| s.waited(ns));
+    }
+
     /// When to call [`Servers::drive`] even if no socket is ready.
     pub fn next_timer(&self) -> Option<u64> {
         if !self.early.is_empty() {

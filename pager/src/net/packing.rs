@@ -40,6 +40,8 @@ pub(super) struct Learner {
     /// measurements and of the one before.
     quickest: [u64; 2],
     last: Look,
+    /// Nanoseconds that were waited for servers since the last look.
+    waited_ns: u64,
 }
 
 /// Pages that came, and the time that they took.
@@ -82,6 +84,7 @@ impl Learner {
             stretch: Sum::default(),
             quickest: [u64::MAX; 2],
             last: Look::default(),
+            waited_ns: 0,
         }
     }
 
@@ -96,6 +99,11 @@ impl Learner {
         self.packed
     }
 
+    /// So long there was nothing else to do than to wait for servers.
+    pub(super) fn waited(&mut self, ns: u64) {
+        self.waited_ns += ns;
+    }
+
     /// So many pages have come or were taken since the last look, and so many are
     /// under way still.
     pub(super) fn look(&mut self, now: u64, came: u64, under_way: usize) {
@@ -103,6 +111,7 @@ impl Learner {
             return;
         }
         let since = now.saturating_sub(self.last.now);
+        let waited = core::mem::take(&mut self.waited_ns);
         let busy = core::mem::replace(&mut self.last.busy, under_way >= BUSY);
         self.last.now = now;
         if self.unsettled > 0 {
@@ -113,7 +122,8 @@ impl Learner {
             self.stretch = Sum::default();
             return;
         }
-        if let Some(ns) = self.stretch.add(came, since, STRETCH)
+        // What was there long before it was looked says nothing of the network.
+        if let Some(ns) = self.stretch.add(came, waited, STRETCH)
             && !self.packed
         {
             self.quickest[0] = self.quickest[0].min(ns);
@@ -138,7 +148,7 @@ impl Learner {
         if self.measurements == 0 {
             self.quickest = [u64::MAX, self.quickest[0]];
         }
-        self.packed = (quicker != trial) && (quicker || !quick);
+        self.packed = quicker != trial && !quick;
     }
 }
 
@@ -158,6 +168,7 @@ mod tests {
                 wire
             };
             now += 8 * takes;
+            learner.waited(8 * takes);
             learner.look(now, 8, 64);
         }
         packed as f64 / pages as f64
@@ -200,6 +211,16 @@ mod tests {
             run(&mut learner, 2_000, 9_000, 512);
             assert_eq!(run(&mut learner, 30_000, 9_000, 8192), 0.0);
         }
+    }
+
+    #[test]
+    fn who_is_seldom_there_to_wait_does_not_take_a_quick_one_for_a_slow_one() {
+        let mut learner = learner();
+        for i in 0..1 << 16 {
+            learner.waited(8_000);
+            learner.look(i * 400_000, 8, 64);
+        }
+        assert_eq!(learner.takes[1], 0);
     }
 
     #[test]

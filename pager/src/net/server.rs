@@ -113,6 +113,11 @@ impl Server {
         self.resuming == [true; 2]
     }
 
+    /// So long there was nothing else to do than to wait for servers.
+    pub(super) fn waited(&mut self, ns: u64) {
+        self.packing.waited(ns);
+    }
+
     /// Whether pages that are asked for or sent now are to be packed.
     pub(super) fn packs(&self) -> bool {
         self.packing.is_packed()

@@ -144,6 +144,21 @@ pub fn zap(start: usize, len: usize) -> Result<(), Errno> {
     unsafe { rustix::mm::madvise(start as *mut _, len, Advice::LinuxDontNeed) }
 }
 
+/// Gives the memory of whole pages within `len` bytes from `start` on back to the kernel;
+/// they read as zeros then.
+///
+/// # Safety
+/// They are private memory, and nobody wants what is in them.
+pub unsafe fn give_back(start: usize, len: usize) {
+    let first = start.next_multiple_of(PAGE_SIZE);
+    let end = (start + len) / PAGE_SIZE * PAGE_SIZE;
+    if first < end {
+        // Locked memory stays, which is as well.
+        // SAFETY: by the caller.
+        let _ = unsafe { rustix::mm::madvise(first as *mut _, end - first, Advice::LinuxDontNeed) };
+    }
+}
+
 /// Whether forked processes get a copy of memory of the program.
 ///
 /// # Errors
