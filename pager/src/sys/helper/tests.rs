@@ -9,7 +9,7 @@ use rustix::fd::{AsRawFd, OwnedFd};
 struct Shared {
     /// The process goes on once this is not 0.
     go: AtomicU32,
-    starter: [AtomicU32; 2],
+    starter: Starter,
     /// What the process writes to when it has begun all the same.
     pipe: i32,
 }
@@ -20,8 +20,7 @@ unsafe extern "C" fn begin_late(arg: *mut u8) -> ! {
     while shared.go.load(Acquire) == 0 {
         thread::sleep_unless(&shared.go, 0);
     }
-    let [process, thread] = [0, 1].map(|i| shared.starter[i].load(Acquire));
-    begin(Starter { process, thread });
+    begin(shared.starter);
     // SAFETY: write(pipe, one byte).
     unsafe { crate::sys::mem::syscall3(1, shared.pipe as usize, arg.addr(), 1) };
     thread::exit()
@@ -30,10 +29,9 @@ unsafe extern "C" fn begin_late(arg: *mut u8) -> ! {
 /// A process that has not begun yet, and the end of the pipe that it may write to.
 fn start() -> (&'static Shared, Helper, OwnedFd) {
     let (from, to) = rustix::pipe::pipe().unwrap();
-    let starter = Starter::this();
     let shared = Box::leak(Box::new(Shared {
         go: AtomicU32::new(0),
-        starter: [starter.process, starter.thread].map(AtomicU32::new),
+        starter: Starter::this(),
         pipe: to.as_raw_fd(),
     }));
     let arg = core::ptr::from_ref(shared).cast_mut().cast();
@@ -68,7 +66,7 @@ fn one_whose_starter_is_there_begins() {
 fn one_that_begins_after_its_starter_has_ended_ends_as_well() {
     // A thread that ends and leaves its process, as an engine's does at an `execve`.
     let (shared, helper, from) = std::thread::spawn(start).join().unwrap();
-    let [process, thread] = [0, 1].map(|i| shared.starter[i].load(Acquire));
+    let Starter { process, thread } = shared.starter;
     // To be joined comes somewhat before that.
     while thread::is_there(process, thread) {
         thread::pause();
