@@ -11,7 +11,7 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::cell::UnsafeCell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use tmem_pager::sys::mem::{self, Region};
+use tmem_pager::sys::mem::Region;
 use tmem_pager::sys::{space, thread};
 
 /// Bytes that are reserved for the engine, if the system lets; memory is taken
@@ -27,10 +27,6 @@ const SHARE: u64 = 1 << 6;
 /// A forked child leaves out so large a share of it: what its parent may have
 /// been taking at that moment.
 const MARGIN: usize = 1 << 12;
-/// What the engine frees of this size is given back to the kernel: such blocks are few, and come
-/// in crowds now and then, as pages do that wait packed to be sent. What they leave would
-/// be missing from the program's budget for ever.
-const LARGE: usize = 16 << 10;
 /// Bytes taken from the reserve at a time.
 const STEP: usize = 1 << 16;
 
@@ -175,18 +171,14 @@ struct Half {
     locked: AtomicBool,
     inner: UnsafeCell<Dlmalloc<Source>>,
     reserve: &'static Reserve,
-    /// Whether large blocks go back to the kernel. A thread of the program may not be free
-    /// to make system calls.
-    gives_back: bool,
 }
 
 // SAFETY: `inner` is used with the lock held only.
 unsafe impl Sync for Half {}
 
 impl Half {
-    const fn new(reserve: &'static Reserve, gives_back: bool) -> Half {
+    const fn new(reserve: &'static Reserve) -> Half {
         Half {
-            gives_back,
             locked: AtomicBool::new(false),
             inner: UnsafeCell::new(Dlmalloc::new_with_allocator(Source(reserve))),
             reserve,
@@ -202,21 +194,6 @@ impl Half {
         let result = f(unsafe { &mut *self.inner.get() });
         self.locked.store(false, Ordering::Release);
         result
-    }
-
-    /// # Safety
-    /// As [`GlobalAlloc::dealloc`]; what is not of this half, or was inherited, stays.
-    unsafe fn free(&self, at: *mut u8, layout: Layout) {
-        if !self.reserve.owns(at as usize) {
-            return;
-        }
-        if self.gives_back && layout.size() >= LARGE {
-            // SAFETY: by the caller: it is a block of this heap, whose pages nobody
-            // else has anything in, and which nobody reads any more.
-            unsafe { mem::give_back(at as usize, layout.size()) };
-        }
-        // SAFETY: by the caller; it is of this heap.
-        self.with(|heap| unsafe { heap.free(at, layout.size(), layout.align()) });
     }
 
     /// # Safety
@@ -242,8 +219,8 @@ pub(crate) struct Heap {
 impl Heap {
     pub(crate) const fn new() -> Heap {
         Heap {
-            program: Half::new(&RESERVES[0], false),
-            engine: Half::new(&RESERVES[1], true),
+            program: Half::new(&RESERVES[0]),
+            engine: Half::new(&RESERVES[1]),
         }
     }
 
@@ -286,8 +263,11 @@ unsafe impl GlobalAlloc for Heap {
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: by the caller.
-        unsafe { self.half().free(at, layout) };
+        let half = self.half();
+        if half.reserve.owns(at as usize) {
+            // SAFETY: by the caller; it is of this heap.
+            half.with(|heap| unsafe { heap.free(at, layout.size(), layout.align()) });
+        }
     }
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
@@ -304,58 +284,6 @@ unsafe impl GlobalAlloc for Heap {
                 std::ptr::copy_nonoverlapping(at, new, layout.size().min(size));
             }
             new
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Pages from `at` on that have memory.
-    fn resident(at: *mut u8, pages: usize) -> usize {
-        let first = at.addr().next_multiple_of(4096);
-        let mut there = vec![0u8; pages];
-        // SAFETY: a byte for each page, all of which are mapped.
-        let asked = unsafe { libc::mincore(first as *mut _, pages * 4096, there.as_mut_ptr()) };
-        assert_eq!(asked, 0);
-        there.iter().filter(|byte| **byte & 1 != 0).count()
-    }
-
-    #[test]
-    fn memory_of_large_blocks_is_given_back_and_that_of_their_neighbours_kept() {
-        let heap = Heap::new().engine;
-        let layout = |size| Layout::from_size_align(size, 8).unwrap();
-        // SAFETY: each block is used within its size until it is freed.
-        unsafe {
-            let before = heap.with(|h| h.malloc(100, 8));
-            let block = heap.with(|h| h.malloc(64 * 4096, 8));
-            let after = heap.with(|h| h.malloc(100, 8));
-            before.write_bytes(1, 100);
-            block.write_bytes(2, 64 * 4096);
-            after.write_bytes(3, 100);
-            assert_eq!(resident(block, 63), 63);
-            heap.free(block, layout(64 * 4096));
-            assert!(resident(block, 63) <= 1, "{}", resident(block, 63));
-            assert!((0..100).all(|i| *before.add(i) == 1 && *after.add(i) == 3));
-            // It is had again, and can be used.
-            let again = heap.with(|h| h.calloc(32 * 4096, 8));
-            assert!((0..32 * 4096).all(|i| *again.add(i) == 0));
-            for (at, size) in [(before, 100), (after, 100), (again, 32 * 4096)] {
-                heap.free(at, layout(size));
-            }
-        }
-    }
-
-    #[test]
-    fn a_thread_of_the_program_makes_no_system_call_to_free_a_large_block() {
-        let heap = Heap::new().program;
-        // SAFETY: the block is used within its size until it is freed.
-        unsafe {
-            let block = heap.with(|h| h.malloc(64 * 4096, 8));
-            block.write_bytes(2, 64 * 4096);
-            heap.free(block, Layout::from_size_align(64 * 4096, 8).unwrap());
-            assert_eq!(resident(block, 63), 63);
         }
     }
 }

@@ -308,7 +308,7 @@ impl Servers {
     /// Gives slabs back.
     pub fn release(&mut self, server: u16, slabs: &[u32]) {
         for list in slabs.chunks(MAX_LIST) {
-            let payload = Payload::Bytes(encode_slab_list(list));
+            let payload = Payload::Bytes(encode_slab_list(list).into());
             self.push(
                 server,
                 Request {

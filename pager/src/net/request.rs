@@ -2,6 +2,7 @@
 
 use super::Lane;
 use super::transport::Iov;
+use crate::sys::mem;
 use alloc::vec::Vec;
 use tmem_wire::{HEADER_LEN, Header, Op, PAGE_SIZE, Packer, PageBytes};
 
@@ -16,7 +17,26 @@ pub(super) enum Payload {
     /// Several pieces of page frames.
     Many(Vec<Iov>),
     /// Bytes of its own.
-    Bytes(Vec<u8>),
+    Bytes(Bytes),
+}
+
+/// Bytes whose memory goes back to the kernel: megabytes of pages may wait packed at one
+/// time, and none at all later, and what the heap kept of it would be missing from the
+/// program's budget for ever.
+#[derive(Debug)]
+pub(super) struct Bytes(Vec<u8>);
+
+impl From<Vec<u8>> for Bytes {
+    fn from(bytes: Vec<u8>) -> Bytes {
+        Bytes(bytes)
+    }
+}
+
+impl Drop for Bytes {
+    fn drop(&mut self) {
+        // SAFETY: the vector's own memory, of which nobody reads anything any more.
+        unsafe { mem::give_back(self.0.as_ptr().addr(), self.0.capacity()) };
+    }
 }
 
 impl Payload {
@@ -60,7 +80,8 @@ impl Payload {
             })
         };
         let all = self.with(each);
-        packer.finish().filter(|_| all).map(Payload::Bytes)
+        let bytes = packer.finish().filter(|_| all)?;
+        Some(Payload::Bytes(bytes.into()))
     }
 
     /// How many bytes.
@@ -96,8 +117,8 @@ impl Payload {
             Payload::One(piece) => f(core::slice::from_ref(piece)),
             Payload::Many(pieces) => f(pieces),
             Payload::Bytes(bytes) => f(&[Iov {
-                base: bytes.as_ptr() as usize,
-                len: bytes.len(),
+                base: bytes.0.as_ptr() as usize,
+                len: bytes.0.len(),
             }]),
         }
     }
@@ -192,5 +213,36 @@ impl Request {
             && self.slab == other.slab
             && u64::from(self.page) < end(other)
             && u64::from(other.page) < end(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::proc::Proc;
+
+    /// Pages from `at` on that have memory.
+    fn resident(at: usize, pages: usize) -> usize {
+        let mut runs = Vec::new();
+        let proc = Proc::open().unwrap();
+        proc.occupied(at, at + pages * PAGE_SIZE, &mut runs)
+            .unwrap();
+        runs.iter().map(|run| run.end - run.start).sum::<usize>() / PAGE_SIZE
+    }
+
+    #[test]
+    fn memory_of_packed_pages_is_given_back_and_that_of_its_neighbours_kept() {
+        // Of a size that the heap keeps when it is freed.
+        const PAGES: usize = 24;
+        let before = alloc::boxed::Box::new([1u8; 100]);
+        let payload = Payload::Bytes(alloc::vec![2u8; PAGES * PAGE_SIZE].into());
+        let after = alloc::boxed::Box::new([3u8; 100]);
+        let mut pieces = Vec::new();
+        payload.push_to(0, &mut pieces);
+        let first = pieces[0].base.next_multiple_of(PAGE_SIZE);
+        assert_eq!(resident(first, PAGES - 1), PAGES - 1);
+        drop(payload);
+        assert!(resident(first, PAGES - 1) <= 1);
+        assert!(before.iter().all(|b| *b == 1) && after.iter().all(|b| *b == 3));
     }
 }
