@@ -26,7 +26,7 @@ const CASES: &[(&str, &[&str])] = &[
     ("locked", &["16"]),
     ("protections", &["16"]),
     ("faults", &["16"]),
-    ("barrier", &["16", "2"]),
+    ("barrier", &["16", "8"]),
     ("guarded", &["24"]),
     ("resident", &["24"]),
     ("inspected", &["24"]),
