@@ -89,9 +89,9 @@ pub fn all(costs: &Costs) -> Vec<Entry> {
         name: TMEM.to_owned(),
         sees: Sees::Faults,
         make: Box::new(|t, n| {
-            // The pool is an eighth.
+            // A 32nd rests.
             let rank = Queues::new(n, t.limit, Shape::engine(n));
-            Box::new(Paged::new(n, t.limit, Share::Percent(12), rank))
+            Box::new(Paged::new(n, t.limit, Share::Percent(3), rank))
         }),
     });
     let balanced = |aim| Share::Balanced {

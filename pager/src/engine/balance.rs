@@ -92,6 +92,11 @@ impl Engine {
         self.tell_of_room();
     }
 
+    /// How many frames with memory there are to be in the pool.
+    pub(super) fn resting_frames(&self) -> usize {
+        self.resting.frames(self.budget.pool)
+    }
+
     /// What there is to do, by the budget.
     pub(super) fn plan(&self) -> Plan {
         // Most programs have none, and need no look at the clock.
@@ -101,7 +106,7 @@ impl Engine {
         };
         self.budget.plan(&Now {
             resident: self.resident(),
-            pool: self.resting.frames(self.budget.pool),
+            pool: self.resting_frames(),
             populated: self.pool.populated(),
             free: self.pool.free(),
             standby: self.pool.standby(),

@@ -1,6 +1,7 @@
 //! Takes pages out of the program.
 
 use super::fault::{addr, sure};
+use super::resting::Seen;
 use super::{Again, Engine};
 use crate::digest;
 use crate::net::Lane;
@@ -237,8 +238,11 @@ impl Engine {
         self.copies.tick();
         let step = (self.budget.target as u64 / EPOCHS).max(1);
         if self.evictions >= step {
-            let back = self.figures.standby_hits.load(Relaxed);
-            self.resting.look(self.budget.pool, self.evictions, back);
+            let seen = Seen {
+                back: self.figures.standby_hits.load(Relaxed),
+                faults: self.figures.faults.load(Relaxed),
+            };
+            self.resting.look(self.budget.pool, self.evictions, seen);
             self.size_copies();
             self.evictions = 0;
             self.epoch = self.epoch.wrapping_add(1);

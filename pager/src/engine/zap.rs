@@ -235,7 +235,7 @@ impl Engine {
             let want = (len - done) / PAGE_SIZE;
             // Free frames serve as well as holes once the pool is as large as
             // it is to be.
-            let run = if self.pool.populated() < self.resting.frames(self.budget.pool) {
+            let run = if self.pool.populated() < self.resting_frames() {
                 self.pool.take_holes(want)
             } else {
                 self.pool.take_free(want)
