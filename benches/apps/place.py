@@ -45,14 +45,15 @@ class Place:
         self.prefix = list(prefix)
 
     def start(self, argv, stdin=None, stdout=os.devnull):
-        return Child(self.prefix + [str(word) for word in argv], self.folder, stdin, stdout)
+        line = [str(word) for word in [*self.prefix, *argv]]
+        return Child(Path(argv[0]).name, line, self.folder, stdin, stdout)
 
 
 class Child:
     """A started program; it is killed if its block is left before it ended."""
 
-    def __init__(self, argv, folder, stdin, stdout):
-        self.name = Path(argv[0]).name
+    def __init__(self, name, argv, folder, stdin, stdout):
+        self.name = name
         self.errors = folder / "errors"
         with open(stdin or os.devnull, "rb") as source, open(stdout, "wb") as sink:
             with open(self.errors, "wb") as errors:
@@ -110,16 +111,29 @@ def run_native(program, folder):
     return {"seconds": seconds, "peak_bytes": peak, "digest": digest}
 
 
+def attempt(program, place):
+    """The same in a place where it may fail: it has no digest then, and why."""
+    begin = time.monotonic()
+    try:
+        seconds, _, digest = program.run(place)
+    except (Failed, OSError) as failure:
+        return {"seconds": time.monotonic() - begin, "digest": None, "failure": str(failure)}
+    return {"seconds": seconds, "digest": digest}
+
+
 def run_paged(program, folder, binaries, server, budget):
-    """The same under tmem. A program that fails has no digest, and why."""
+    """The same under tmem, with the figures of its pager."""
     figures = folder / "figures"
     figures.unlink(missing_ok=True)
     tmem = [binaries / "tmem", "run", "--strict", "--local", budget, "--server", server.address]
-    tmem = [str(word) for word in [*tmem, "--stats-file", figures, "--"]]
-    begin = time.monotonic()
-    try:
-        seconds, _, digest = program.run(Place(folder, tmem))
-    except (Failed, OSError) as failure:
-        passed = time.monotonic() - begin
-        return {"seconds": passed, "digest": None, "failure": str(failure), "figures": {}}
-    return {"seconds": seconds, "digest": digest, "figures": json.loads(figures.read_text())}
+    run = attempt(program, Place(folder, [*tmem, "--stats-file", figures, "--"]))
+    done = "failure" not in run
+    return run | {"figures": json.loads(figures.read_text()) if done else {}}
+
+
+def run_swapped(program, folder, swap, budget):
+    """The same without tmem, with so much memory and swap."""
+    with swap.group(budget) as prefix:
+        before = swap.bytes_read()
+        run = attempt(program, Place(folder, prefix))
+        return run | {"figures": {"fetched_bytes": swap.bytes_read() - before}}

@@ -11,9 +11,10 @@ FIGURES = {
     "evicted_pages": "evicted",
 }
 MIB = 1 << 20
+PAGE = 4096
 
 
-def medians(native, paged):
+def medians(native, paged, swapped):
     """One program's results: those of the native runs, and of each share."""
     reference = native[0]["digest"]
     seconds = median_low(run["seconds"] for run in native)
@@ -22,24 +23,33 @@ def medians(native, paged):
         "native_peak_bytes": max(run["peak_bytes"] for run in native),
         "repeatable": all(run["digest"] == reference for run in native),
         "shares": [],
+        "swap": [],
     }
     for (percent, budget), runs in paged.items():
-        took = median_low(run["seconds"] for run in runs)
-        share = {
-            "percent": percent,
-            "budget_bytes": budget,
-            "seconds": took,
-            "slowdown": took / seconds,
-            "identical": all(run["digest"] == reference for run in runs),
-            "failures": [run["failure"] for run in runs if "failure" in run],
-        }
+        share = share_of(percent, budget, runs, seconds, reference)
         done = [run for run in runs if run["figures"]]
         for name in FIGURES:
             share[name] = median_low(run["figures"][name] for run in done) if done else 0
         cpu = [run["figures"]["pager_cpu_ns"] / 1e9 / run["seconds"] for run in done]
         share["pager_cpu_percent"] = 100 * median_low(cpu) if cpu else 0
         result["shares"].append(share)
+    for (percent, budget), runs in swapped.items():
+        share = share_of(percent, budget, runs, seconds, reference)
+        read = median_low(run["figures"]["fetched_bytes"] for run in runs)
+        result["swap"].append(share | {"fetched_pages": read // PAGE})
     return result
+
+
+def share_of(percent, budget, runs, native_seconds, reference):
+    took = median_low(run["seconds"] for run in runs)
+    return {
+        "percent": percent,
+        "budget_bytes": budget,
+        "seconds": took,
+        "slowdown": took / native_seconds,
+        "identical": all(run["digest"] == reference for run in runs),
+        "failures": [run["failure"] for run in runs if "failure" in run],
+    }
 
 
 def is_sound(result):
@@ -59,19 +69,30 @@ def rows(name, result):
     verdict = "" if result["repeatable"] else "**not repeatable**"
     yield [name, local, f"{result['native_seconds']:.2f} s", "", *empty, verdict]
     for share in result["shares"]:
-        if share["failures"]:
-            verdict = "**failed**"
-        else:
-            verdict = "same" if share["identical"] else "**differs**"
         yield [
             name,
-            f"{share['percent']} %, {share['budget_bytes'] / MIB:.0f} MiB",
-            f"{share['seconds']:.2f} s",
-            f"{share['slowdown']:.2f}x",
+            *times(share),
             *(str(share[figure]) for figure in FIGURES),
             f"{share['pager_cpu_percent']:.0f} %",
-            verdict,
+            verdict_of(share),
         ]
+    for share in result["swap"]:
+        local, *rest = times(share)
+        fetched = [str(share.get(figure, "")) for figure in FIGURES]
+        yield [name, f"zram, {local}", *rest, *fetched, "", verdict_of(share)]
+
+
+def times(share):
+    """How much there was, and how long it took."""
+    yield f"{share['percent']} %, {share['budget_bytes'] / MIB:.0f} MiB"
+    yield f"{share['seconds']:.2f} s"
+    yield f"{share['slowdown']:.2f}x"
+
+
+def verdict_of(share):
+    if share["failures"]:
+        return "**failed**"
+    return "same" if share["identical"] else "**differs**"
 
 
 def table(results):
