@@ -131,13 +131,14 @@ impl Engine {
         // What was fetched ahead is used for the first time.
         let hot = !entry.ahead || entry.hot;
         self.pages.update(fault.page, |p| p.hot = hot);
-        self.give(fault, frame)?;
+        self.give(fault, frame, false)?;
         figure.fetch_add(1, Relaxed);
         Ok(())
     }
 
-    /// Puts the page that was asked for into the program.
-    pub(super) fn give(&mut self, fault: &Fault, frame: u32) -> Result<(), Again> {
+    /// Puts the page that was asked for into the program, which was not in memory before
+    /// if it was missed.
+    pub(super) fn give(&mut self, fault: &Fault, frame: u32, missed: bool) -> Result<(), Again> {
         match self.install(fault.page, frame, 1).1 {
             Some(Stop::Again) => return Err(Again::Event),
             Some(stop) => self.not_installed(fault.page, stop),
@@ -145,7 +146,7 @@ impl Engine {
         }
         self.served(fault.read_ns);
         self.fetch_ahead(fault);
-        self.follow_trails(fault, false);
+        self.follow_trails(fault, missed);
         Ok(())
     }
 

@@ -61,7 +61,10 @@ impl Engine {
         let hot = self.epoch.wrapping_sub(entry.epoch) <= HOT_AGE;
         self.pages.update(fault.page, |p| p.hot = hot);
         if self.unpack_copy(fault, entry, frame) {
-            return self.give(fault, frame);
+            // SAFETY: a frame on standby, which nobody writes to.
+            let bytes = unsafe { mem::page(self.pool.addr(frame)) };
+            self.note_lead(fault.page, bytes);
+            return self.give(fault, frame, true);
         }
         self.pages.update(fault.page, |p| p.wanted = true);
         let prompt = self.pace.asks(fault.read_ns);
