@@ -249,6 +249,23 @@ fn what_an_array_of_pointers_leads_to_is_fetched_ahead() {
     }
 }
 
+#[test]
+fn packed_copies_do_not_hide_an_array_of_pointers() {
+    let run = Run::new(program("pointers")).args(["64", "0"]);
+    let native = run.run().ok();
+    let run = run.env("TMEM_PACKED_COPIES", "always");
+    for setting in [Setting::PLAIN, Setting::COPY] {
+        let paged = at_budget(&run, &native, setting, 24 * MIB);
+        let figures = paged.figures();
+        assert!(figures.copies_bytes > 0, "{}", paged.describe());
+        assert!(
+            figures.prefetched_pages * 2 > figures.evicted_pages,
+            "{}",
+            paged.describe()
+        );
+    }
+}
+
 /// Where the array's next page is both what a pointer leads to and what is to be read next.
 #[test]
 fn a_page_that_is_expected_for_two_reasons_is_fetched_once() {
