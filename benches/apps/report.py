@@ -41,12 +41,14 @@ def medians(native, paged, swapped):
 
 
 def share_of(percent, budget, runs, native_seconds, reference):
-    took = median_low(run["seconds"] for run in runs)
+    # How long it took to fail says nothing.
+    done = [run["seconds"] for run in runs if "failure" not in run]
+    took = median_low(done) if done else None
     return {
         "percent": percent,
         "budget_bytes": budget,
         "seconds": took,
-        "slowdown": took / native_seconds,
+        "slowdown": took / native_seconds if done else None,
         "identical": all(run["digest"] == reference for run in runs),
         "failures": [run["failure"] for run in runs if "failure" in run],
     }
@@ -85,13 +87,14 @@ def rows(name, result):
 def times(share):
     """How much there was, and how long it took."""
     yield f"{share['percent']} %, {share['budget_bytes'] / MIB:.0f} MiB"
-    yield f"{share['seconds']:.2f} s"
-    yield f"{share['slowdown']:.2f}x"
+    done = share["seconds"] is not None
+    yield f"{share['seconds']:.2f} s" if done else ""
+    yield f"{share['slowdown']:.2f}x" if done else ""
 
 
 def verdict_of(share):
     if share["failures"]:
-        return "**failed**"
+        return f"**failed** {len(share['failures'])} times"
     return "same" if share["identical"] else "**differs**"
 
 
