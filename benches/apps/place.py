@@ -127,8 +127,7 @@ def run_paged(program, folder, binaries, server, budget):
     figures.unlink(missing_ok=True)
     tmem = [binaries / "tmem", "run", "--strict", "--local", budget, "--server", server.address]
     run = attempt(program, Place(folder, [*tmem, "--stats-file", figures, "--"]))
-    done = "failure" not in run
-    return run | {"figures": json.loads(figures.read_text()) if done else {}}
+    return run if "failure" in run else run | {"figures": json.loads(figures.read_text())}
 
 
 def run_swapped(program, folder, swap, budget):
@@ -136,4 +135,4 @@ def run_swapped(program, folder, swap, budget):
     with swap.group(budget) as prefix:
         before = swap.bytes_read()
         run = attempt(program, Place(folder, prefix))
-        return run | {"figures": {"fetched_bytes": swap.bytes_read() - before}}
+        return run | {"read_bytes": swap.bytes_read() - before}

@@ -26,25 +26,25 @@ def medians(native, paged, swapped):
         "swap": [],
     }
     for (percent, budget), runs in paged.items():
-        share = share_of(percent, budget, runs, seconds, reference)
-        done = [run for run in runs if run["figures"]]
+        share, done = share_of(percent, budget, runs, seconds, reference)
         for name in FIGURES:
             share[name] = median_low(run["figures"][name] for run in done) if done else 0
         cpu = [run["figures"]["pager_cpu_ns"] / 1e9 / run["seconds"] for run in done]
         share["pager_cpu_percent"] = 100 * median_low(cpu) if cpu else 0
         result["shares"].append(share)
     for (percent, budget), runs in swapped.items():
-        share = share_of(percent, budget, runs, seconds, reference)
-        read = median_low(run["figures"]["fetched_bytes"] for run in runs)
-        result["swap"].append(share | {"fetched_pages": read // PAGE})
+        share, done = share_of(percent, budget, runs, seconds, reference)
+        if done:
+            share["fetched_pages"] = median_low(run["read_bytes"] for run in done) // PAGE
+        result["swap"].append(share)
     return result
 
 
 def share_of(percent, budget, runs, native_seconds, reference):
-    # How long it took to fail says nothing.
-    done = [run["seconds"] for run in runs if "failure" not in run]
-    took = median_low(done) if done else None
-    return {
+    """What there is of any place, and the runs that came to their end: of others no figure counts."""
+    done = [run for run in runs if "failure" not in run]
+    took = median_low(run["seconds"] for run in done) if done else None
+    share = {
         "percent": percent,
         "budget_bytes": budget,
         "seconds": took,
@@ -52,10 +52,14 @@ def share_of(percent, budget, runs, native_seconds, reference):
         "identical": all(run["digest"] == reference for run in runs),
         "failures": [run["failure"] for run in runs if "failure" in run],
     }
+    return share, done
 
 
 def is_sound(result):
-    return result["repeatable"] and all(share["identical"] for share in result["shares"])
+    paged = all(share["identical"] for share in result["shares"])
+    # What was killed there is no failure of tmem's.
+    swapped = all(share["identical"] or share["failures"] for share in result["swap"])
+    return result["repeatable"] and paged and swapped
 
 
 def heads():
