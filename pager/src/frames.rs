@@ -4,14 +4,15 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// Frames per block; the longest run.
-pub(crate) const BLOCK: usize = 64;
+/// Frames per block; the longest run. A move costs as much as some 40 pages of it
+/// before it moves any, most of it for other processors to forget addresses.
+pub(crate) const BLOCK: usize = 128;
 
 /// A set of frame numbers that gives out runs within a block, and single
 /// frames from blocks that are broken already.
 #[derive(Clone, Debug)]
 pub(crate) struct FrameSet {
-    words: Vec<u64>,
+    words: Vec<u128>,
     whole: Vec<u32>,
     broken: Vec<u32>,
     /// Whether a block stands in `whole` (bit 0) or `broken` (bit 1): each
@@ -51,10 +52,10 @@ impl FrameSet {
 
     fn list(&mut self, block: usize) {
         let word = self.words[block];
-        if word == u64::MAX && self.listed[block] & IN_WHOLE == 0 {
+        if word == u128::MAX && self.listed[block] & IN_WHOLE == 0 {
             self.listed[block] |= IN_WHOLE;
             self.whole.push(block as u32);
-        } else if word != 0 && word != u64::MAX && self.listed[block] & IN_BROKEN == 0 {
+        } else if word != 0 && word != u128::MAX && self.listed[block] & IN_BROKEN == 0 {
             self.listed[block] |= IN_BROKEN;
             self.broken.push(block as u32);
         }
@@ -77,7 +78,7 @@ impl FrameSet {
             .min((BLOCK - first) as u32) as usize;
         let n = run.min(want);
         let mask = if n == BLOCK {
-            u64::MAX
+            u128::MAX
         } else {
             ((1 << n) - 1) << first
         };
@@ -90,7 +91,7 @@ impl FrameSet {
     fn whole(&mut self) -> Option<usize> {
         while let Some(&block) = self.whole.last() {
             let block = block as usize;
-            if self.words[block] == u64::MAX {
+            if self.words[block] == u128::MAX {
                 return Some(block);
             }
             self.whole.pop();
@@ -103,7 +104,7 @@ impl FrameSet {
     fn broken(&mut self) -> Option<usize> {
         while let Some(&block) = self.broken.last() {
             let block = block as usize;
-            if self.words[block] != 0 && self.words[block] != u64::MAX {
+            if self.words[block] != 0 && self.words[block] != u128::MAX {
                 return Some(block);
             }
             self.broken.pop();
@@ -122,13 +123,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn gives_out_each_frame_once_and_never_loses_one(ops in proptest::collection::vec(0usize..200, 1..400)) {
+        fn gives_out_each_frame_once_and_never_loses_one(ops in proptest::collection::vec(0usize..4 * BLOCK, 1..400)) {
             let mut set = FrameSet::new(4);
-            let mut inside: BTreeSet<u32> = (0..256).collect();
+            let all = 0..4 * BLOCK as u32;
+            let mut inside: BTreeSet<u32> = all.clone().collect();
             let mut outside: Vec<u32> = Vec::new();
-            (0..256).for_each(|f| set.put(f));
+            all.for_each(|f| set.put(f));
             for op in ops {
-                if op < 100 {
+                if op < 2 * BLOCK {
                     match set.take(op) {
                         Some((first, n)) => {
                             prop_assert!(n >= 1 && n <= op.max(1));
@@ -153,8 +155,8 @@ mod tests {
     #[test]
     fn a_run_comes_from_a_whole_block_and_single_frames_from_broken_ones() {
         let mut set = FrameSet::new(2);
-        (0..70).for_each(|f| set.put(f));
-        assert_eq!(set.take(1), Some((64, 1)));
-        assert_eq!(set.take(64), Some((0, 64)));
+        (0..BLOCK as u32 + 6).for_each(|f| set.put(f));
+        assert_eq!(set.take(1), Some((BLOCK as u32, 1)));
+        assert_eq!(set.take(BLOCK), Some((0, BLOCK)));
     }
 }

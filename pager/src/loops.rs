@@ -20,7 +20,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 
 /// Pages per block: who takes note of pages does so by these.
-const BLOCK: u64 = crate::frames::BLOCK as u64;
+pub(crate) const BLOCK: usize = 64;
 /// Blocks per region of the table.
 const REGION: u64 = 1024;
 
@@ -53,6 +53,11 @@ impl Candidate {
     }
 }
 
+/// Pages from this one to the end of its block.
+pub(crate) fn within_block(page: u64) -> usize {
+    BLOCK - (page % BLOCK as u64) as usize
+}
+
 /// What is known of loops.
 #[derive(Debug, Default)]
 pub(crate) struct Loops {
@@ -82,7 +87,7 @@ impl Loops {
     /// worth keeping.
     pub(crate) fn arrived(&mut self, first: u64, n: usize, run: usize, total: u64) -> bool {
         let total = u32::try_from(total).unwrap_or(u32::MAX);
-        let block = first / BLOCK;
+        let block = first / BLOCK as u64;
         self.now = self.now.wrapping_add(n as u32);
         let now = self.now;
         if self.canary.is_some_and(|c| c.block == block) {
@@ -115,7 +120,7 @@ impl Loops {
     pub(crate) fn filled(&mut self, first: u64, n: usize, total: u64) {
         self.now = self.now.wrapping_add(n as u32);
         let at = self.now.max(1);
-        let visit = self.visit(first / BLOCK);
+        let visit = self.visit(first / BLOCK as u64);
         let is_new = visit.at == 0;
         *visit = Visit { at, period: 0 };
         if is_new {
@@ -169,7 +174,7 @@ impl Loops {
 
     /// Page `first` and those behind it are let go.
     pub(crate) fn let_go(&mut self, first: u64) {
-        let (block, at) = (first / BLOCK, self.now);
+        let (block, at) = (first / BLOCK as u64, self.now);
         let period = self.visit(block).period;
         let patience = period.saturating_add(period / 2);
         self.canary = Some(Canary {
@@ -183,7 +188,7 @@ impl Loops {
 
 #[cfg(test)]
 mod tests {
-    use super::super::queue::{Place, Resident};
+    use super::super::queue::{Place, Resident, Run};
     use std::collections::BTreeSet;
     use std::vec::Vec;
 
@@ -214,11 +219,17 @@ mod tests {
             self.missed += 1;
             while self.there.len() >= self.room {
                 let run = self.queue.pop().unwrap();
-                self.there.remove(&(run.first / 64));
+                self.leaves(run);
             }
             let place = self.queue.place(block * 64, 64, 64);
             self.queue.push(block * 64, 64, place);
             self.there.insert(block);
+        }
+
+        fn leaves(&mut self, run: Run) {
+            for block in run.first / 64..run.end() / 64 {
+                self.there.remove(&block);
+            }
         }
 
         /// How much of it missed.
@@ -330,7 +341,7 @@ mod tests {
         for block in &hot {
             while p.there.len() >= p.room {
                 let run = p.queue.pop().unwrap();
-                p.there.remove(&(run.first / 64));
+                p.leaves(run);
             }
             p.queue.push(block * 64, 64, Place::Main);
             p.there.insert(*block);

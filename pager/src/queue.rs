@@ -125,8 +125,8 @@ impl Resident {
         self.pages().min(self.resident)
     }
 
-    /// Where `n` pages from `first` on, of one run of 64, that came as part of a run
-    /// of `run` pages and are not known to be hot, belong.
+    /// Where `n` pages from `first` on, of one block of `loops`, that came as part of a
+    /// run of `run` pages and are not known to be hot, belong.
     pub(crate) fn place(&mut self, first: u64, n: usize, run: usize) -> Place {
         let total = self.total();
         let keep = self.loops.arrived(first, n, run, total);
@@ -138,7 +138,7 @@ impl Resident {
         }
     }
 
-    /// Takes note of `n` pages of zeros, of one run of 64, from `first` on.
+    /// Takes note of `n` pages of zeros, of one block of `loops`, from `first` on.
     pub(crate) fn filled(&mut self, first: u64, n: usize) {
         self.loops.filled(first, n, self.total());
     }
@@ -229,26 +229,28 @@ mod tests {
     #[test]
     fn a_scan_leaves_by_the_small_queue_and_the_hot_pages_stay() {
         let mut q = Resident::new();
-        q.push(0, 64, Place::Main);
-        q.push(1000, 640, Place::Small);
+        q.push(0, MAX_RUN, Place::Main);
+        q.push(1000, 10 * MAX_RUN, Place::Small);
         for i in 0..9 {
-            assert_eq!(range(q.pop()), Some((1000 + i * 64, 64)));
+            let first = 1000 + i * u64::from(MAX_RUN);
+            assert_eq!(range(q.pop()), Some((first, MAX_RUN)));
         }
-        assert_eq!(q.pages(), 128);
+        assert_eq!(q.pages(), 2 * u64::from(MAX_RUN));
     }
 
     #[test]
     fn neighbours_that_come_one_by_one_leave_as_a_run() {
         let mut q = Resident::new();
-        for page in 0..70 {
+        let run = u64::from(MAX_RUN);
+        for page in 0..run + 6 {
             q.push(page, 1, Place::Small);
         }
-        assert_eq!(range(q.pop()), Some((0, 64)));
-        assert_eq!(range(q.pop()), Some((64, 6)));
-        for page in (128..160).rev() {
+        assert_eq!(range(q.pop()), Some((0, MAX_RUN)));
+        assert_eq!(range(q.pop()), Some((run, 6)));
+        for page in (1000..1032).rev() {
             q.push(page, 1, Place::Small);
         }
-        assert_eq!(range(q.pop()), Some((128, 32)));
+        assert_eq!(range(q.pop()), Some((1000, 32)));
         assert_eq!(q.pop(), None);
     }
 
@@ -256,7 +258,7 @@ mod tests {
     fn a_page_that_comes_anew_is_known_from_the_one_before() {
         let mut q = Resident::new();
         let old = q.push(5, 1, Place::Small);
-        for page in 100..164 {
+        for page in (100..).take(MAX_RUN as usize) {
             q.push(page, 1, Place::Small);
         }
         let new = q.push(5, 1, Place::Small);

@@ -178,7 +178,7 @@ mod tests {
         fn plans_can_be_carried_out_and_lead_to_the_target(
             resident in 4000usize..100_000, program in 0usize..60_000, free in 0usize..5000,
             standby in 0usize..5000, writing in 0usize..3000, intake in 0usize..1000,
-            young in proptest::bool::ANY, patient in 0usize..64, pool in 512usize..8192,
+            young in proptest::bool::ANY, patient in 0usize..=crate::pool::BLOCK, pool in 512usize..8192,
         ) {
             let b = Budget::new(256 << 20);
             let mut now = Now {

@@ -1,8 +1,9 @@
 //! Serves faults.
 
 use super::{Again, ERROR, Engine};
+use crate::loops::{BLOCK, within_block};
 use crate::pages::{Page, State};
-use crate::pool::{BLOCK, Kind};
+use crate::pool::Kind;
 use crate::prefetch::Window;
 use crate::queue::Place;
 use crate::sys::uffd::Transfer;
@@ -35,11 +36,6 @@ impl Fault {
     pub(super) fn window(&self) -> Window {
         self.ahead.unwrap_or(Window::NONE)
     }
-}
-
-/// Pages from this one to the end of its block.
-fn within_block(page: u64) -> usize {
-    BLOCK - (page % BLOCK as u64) as usize
 }
 
 /// Why pages could not be put into the program.
@@ -242,7 +238,7 @@ impl Engine {
         let mut place = Place::Small;
         for i in 0..n {
             let (number, f) = (page + i as u64, frame + i as u32);
-            if i == 0 || number % BLOCK as u64 == 0 {
+            if i == 0 || within_block(number) == BLOCK {
                 let block = (n - i).min(within_block(number));
                 place = self.queue.place(number, block, n);
             }
@@ -360,7 +356,7 @@ impl Engine {
         // Nothing was there, so nothing old is there still.
         self.doomed.remove(addr(page)..addr(page + n as u64));
         for number in page..page + n as u64 {
-            if number == page || number % BLOCK as u64 == 0 {
+            if number == page || within_block(number) == BLOCK {
                 let left = (page + n as u64 - number) as usize;
                 self.queue.filled(number, left.min(within_block(number)));
             }

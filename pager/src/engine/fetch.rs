@@ -15,8 +15,8 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 
 /// The most pages of one read ahead: the first can be used while the others
-/// are still on their way.
-const READ_AHEAD: usize = 64;
+/// are still on their way, and those of one are put into the program by one move.
+const READ_AHEAD: usize = crate::pool::BLOCK;
 
 /// No more than a share of one in so many of what the program has in memory, and may
 /// leave it, is fetched ahead at a time.
