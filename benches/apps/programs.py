@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from place import TREE, digest_of
-from store import Store
+from store import Benchmark, Clients, Pipelined, Store, use
 
 HERE = Path(__file__).resolve().parent
 # Debian's: a version manager's has no numpy.
@@ -49,19 +49,30 @@ class Quicksort(Plain):
 
 
 class Redis:
-    """Paged is the server; timed are the answers to a client."""
+    """Paged is the server; timed are the answers to its clients."""
 
     packages = ["redis-server"]
+    clients = Pipelined
 
     def __init__(self, folder, size):
         self.socket = folder / "socket"
         self.store = Store(size)
+        self.reading = self.clients(self.store)
 
     def run(self, place):
         argv = ["redis-server", "--port", "0", "--unixsocket", self.socket]
         with place.start([*argv, "--save", "", "--appendonly", "no"]) as child:
-            seconds, digest = self.store.use(str(self.socket))
+            seconds, digest = use(self.store, self.reading, str(self.socket))
             return seconds, child.peak(), digest
+
+
+class RedisOfMany(Redis):
+    clients = Clients
+
+
+class RedisBenchmark(Redis):
+    packages = ["redis-server", "redis-tools"]
+    clients = Benchmark
 
 
 class KMeans(Plain):
@@ -118,6 +129,8 @@ class Sort(Plain):
 PROGRAMS = {
     "quicksort": Quicksort,
     "redis": Redis,
+    "redis-clients": RedisOfMany,
+    "redis-benchmark": RedisBenchmark,
     "kmeans": KMeans,
     "pagerank": PageRank,
     "pool": Pool,

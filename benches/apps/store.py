@@ -1,12 +1,16 @@
-"""A client of redis: fills it, then reads as many read it, few values often and most rarely."""
+"""Clients of redis: they fill it, then read as many read it, few values often and most rarely."""
 
 import hashlib
 import itertools
 import random
+import select
 import socket
+import subprocess
 import time
 
 BATCH = 128  # requests sent before their answers are read
+CLIENTS = 50
+SAMPLED = 64  # of so many values one is looked at after redis-benchmark
 EXPONENT = 0.99  # of Zipf's law
 BYTES = 1250  # what a value takes in redis, on the average
 GETS = 2  # for each value
@@ -29,42 +33,123 @@ class Store:
 
     def __init__(self, size):
         rng = random.Random(17)
-        count = max(size // BYTES, BATCH)
+        self.count = count = max(size // BYTES, BATCH)
         self.noise = rng.randbytes(1 << 16)
         # Where a value is cut out of the noise, and its length.
         self.cuts = [(rng.randrange(1 << 15), rng.randrange(500, 1500)) for _ in range(count)]
         order = list(range(count))
         rng.shuffle(order)
         weights = itertools.accumulate((rank + 1) ** -EXPONENT for rank in range(count))
-        chosen = rng.choices(order, cum_weights=list(weights), k=GETS * count)
-        # Made before anything is timed: the client is to be the quicker one.
-        self.gets = []
-        for at in range(0, len(chosen), BATCH):
-            some = chosen[at : at + BATCH]
-            requests = b"".join(command(b"GET", b"key:%012d" % i) for i in some)
-            self.gets.append((requests, sum(len(bulk(self.value(i))) for i in some)))
+        self.chosen = rng.choices(order, cum_weights=list(weights), k=GETS * count)
 
     def value(self, i):
         start, length = self.cuts[i]
         return b"%012d" % i + self.noise[start : start + length]
 
-    def use(self, path):
-        """Fills the redis at this socket and reads: seconds, and a digest of the answers."""
-        connection = connect(path)
-        digest = hashlib.sha256()
-        begin = time.monotonic()
-        for at in range(0, len(self.cuts), BATCH):
-            some = range(at, min(at + BATCH, len(self.cuts)))
+    def gets(self, size):
+        """The requests, so many sent at once, and the bytes of their answers."""
+        for at in range(0, len(self.chosen), size):
+            some = self.chosen[at : at + size]
+            requests = b"".join(command(b"GET", b"key:%012d" % i) for i in some)
+            yield requests, sum(len(bulk(self.value(i))) for i in some)
+
+    def fill(self, connection, digest):
+        for at in range(0, self.count, BATCH):
+            some = range(at, min(at + BATCH, self.count))
             sets = (command(b"SET", b"key:%012d" % i, self.value(i)) for i in some)
             connection.sendall(b"".join(sets))
             digest.update(receive(connection, len(some) * len(b"+OK\r\n")))
+
+
+class Pipelined:
+    """One connection, with many requests under way."""
+
+    def __init__(self, store):
+        # Made before anything is timed: the client is to be the quicker one.
+        self.gets = list(store.gets(BATCH))
+
+    def read(self, path, digest):
+        connection = connect(path)
         for requests, length in self.gets:
             connection.sendall(requests)
             digest.update(receive(connection, length))
-        seconds = time.monotonic() - begin
-        connection.sendall(command(b"SHUTDOWN", b"NOSAVE"))
         connection.close()
-        return seconds, digest.hexdigest()
+
+
+class Clients:
+    """Many connections with one request under way each, as of memtier_benchmark."""
+
+    def __init__(self, store):
+        self.store = store
+        self.requests = [(command(b"GET", b"key:%012d" % i), i) for i in store.chosen]
+
+    def read(self, path, digest):
+        connections = {}
+        ready = select.epoll()
+        left = iter(self.requests)
+        for connection in (connect(path) for _ in range(CLIENTS)):
+            connections[connection.fileno()] = connection
+            ready.register(connection, select.EPOLLIN)
+        under_way = {}
+        for number, connection in connections.items():
+            self.ask(connection, number, left, under_way)
+        while under_way:
+            if not (heard := ready.poll(PATIENCE)):
+                raise OSError("redis does not answer")
+            for number, _ in heard:
+                wanted, got = under_way[number]
+                got += connections[number].recv(len(wanted) - len(got)) or end()
+                if len(got) == len(wanted):
+                    if got != wanted:
+                        raise OSError("redis gave back another value")
+                    self.ask(connections[number], number, left, under_way)
+        # Which connection is answered when differs from run to run.
+        digest.update(b"%d" % len(self.requests))
+        for connection in connections.values():
+            connection.close()
+
+    def ask(self, connection, number, left, under_way):
+        under_way.pop(number, None)
+        for request, i in left:
+            under_way[number] = bulk(self.store.value(i)), bytearray()
+            connection.sendall(request)
+            return
+
+
+class Benchmark:
+    """GETs of keys at random, by redis-benchmark; then some of the values are looked at."""
+
+    def __init__(self, store):
+        self.store = store
+
+    def read(self, path, digest):
+        count = self.store.count
+        line = ["redis-benchmark", "-s", path, "-t", "get", "-r", count, "-n", GETS * count]
+        done = subprocess.run([str(word) for word in line], capture_output=True, text=True)
+        if done.returncode != 0:
+            raise OSError(f"redis-benchmark: {done.stderr or done.stdout}")
+        connection = connect(path)
+        for i in range(0, count, SAMPLED):
+            connection.sendall(command(b"GET", b"key:%012d" % i))
+            digest.update(receive(connection, len(bulk(self.store.value(i)))))
+        connection.close()
+
+
+def use(store, clients, path):
+    """Fills the redis at this socket and has clients read: seconds, and a digest of the answers."""
+    connection = connect(path)
+    digest = hashlib.sha256()
+    begin = time.monotonic()
+    store.fill(connection, digest)
+    clients.read(path, digest)
+    seconds = time.monotonic() - begin
+    connection.sendall(command(b"SHUTDOWN", b"NOSAVE"))
+    connection.close()
+    return seconds, digest.hexdigest()
+
+
+def end():
+    raise OSError("redis ended early")
 
 
 def connect(path):
@@ -90,6 +175,6 @@ def receive(connection, length):
     while got < length:
         more = connection.recv_into(view[got:])
         if more == 0:
-            raise OSError("redis ended early")
+            end()
         got += more
     return data
