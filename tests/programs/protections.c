@@ -1,4 +1,4 @@
-/* protections MIB: ranges become read-only or inaccessible and come back; a
+/* protections MIB [ROUNDS]: ranges become read-only or inaccessible and come back; a
  * touch that is not allowed still is SIGSEGV, one that is still sees its data. */
 #include "common.h"
 #include <setjmp.h>
@@ -27,12 +27,9 @@ static int refused(volatile uint64_t *at, int write)
     return 0;
 }
 
-int main(int argc, char **argv)
+static void change(char *base, unsigned long pages)
 {
-    unsigned long pages = argument(argc, argv, 1, 64) * MIB / PAGE, quarter = pages / 4;
-    char *base = map_anonymous(pages * PAGE);
-    struct sigaction action = { .sa_sigaction = on_segv, .sa_flags = SA_SIGINFO };
-    CHECK(!sigaction(SIGSEGV, &action, NULL));
+    unsigned long quarter = pages / 4;
     for (unsigned long i = 0; i < quarter * 2; i++)
         fill_page(base + i * PAGE, i + 1);
     char *readable = base, *hidden = base + quarter * PAGE;
@@ -56,6 +53,17 @@ int main(int argc, char **argv)
     }
     for (unsigned long i = 0; i < pages; i++)
         check_page(base + i * PAGE, i + 2, "end", i);
+}
+
+int main(int argc, char **argv)
+{
+    unsigned long pages = argument(argc, argv, 1, 64) * MIB / PAGE;
+    unsigned long rounds = argument(argc, argv, 2, 1);
+    char *base = map_anonymous(pages * PAGE);
+    struct sigaction action = { .sa_sigaction = on_segv, .sa_flags = SA_SIGINFO };
+    CHECK(!sigaction(SIGSEGV, &action, NULL));
+    for (unsigned long round = 0; round < rounds; round++)
+        change(base, pages);
     printf("%lu refusals\n", segvs);
     return 0;
 }
