@@ -71,7 +71,7 @@ class RedisOfMany(Redis):
 
 
 class RedisBenchmark(Redis):
-    packages = ["redis-server", "redis-tools"]
+    packages = [*Redis.packages, "redis-tools"]
     clients = Benchmark
 
 

@@ -10,7 +10,7 @@ import time
 
 BATCH = 128  # requests sent before their answers are read
 CLIENTS = 50
-SAMPLED = 64  # of so many values one is looked at after redis-benchmark
+SAMPLED = 64  # of so many values one is looked at when all are done
 EXPONENT = 0.99  # of Zipf's law
 BYTES = 1250  # what a value takes in redis, on the average
 GETS = 2  # for each value
@@ -26,6 +26,10 @@ def command(*words):
 
 def bulk(word):
     return b"$%d\r\n%s\r\n" % (len(word), word)
+
+
+def get(i):
+    return command(b"GET", b"key:%012d" % i)
 
 
 class Store:
@@ -46,13 +50,6 @@ class Store:
         start, length = self.cuts[i]
         return b"%012d" % i + self.noise[start : start + length]
 
-    def gets(self, size):
-        """The requests, so many sent at once, and the bytes of their answers."""
-        for at in range(0, len(self.chosen), size):
-            some = self.chosen[at : at + size]
-            requests = b"".join(command(b"GET", b"key:%012d" % i) for i in some)
-            yield requests, sum(len(bulk(self.value(i))) for i in some)
-
     def fill(self, connection, digest):
         for at in range(0, self.count, BATCH):
             some = range(at, min(at + BATCH, self.count))
@@ -60,13 +57,22 @@ class Store:
             connection.sendall(b"".join(sets))
             digest.update(receive(connection, len(some) * len(b"+OK\r\n")))
 
+    def sample(self, connection, digest):
+        for i in range(0, self.count, SAMPLED):
+            connection.sendall(get(i))
+            digest.update(receive(connection, len(bulk(self.value(i)))))
+
 
 class Pipelined:
     """One connection, with many requests under way."""
 
     def __init__(self, store):
         # Made before anything is timed: the client is to be the quicker one.
-        self.gets = list(store.gets(BATCH))
+        self.gets = []
+        for at in range(0, len(store.chosen), BATCH):
+            some = store.chosen[at : at + BATCH]
+            length = sum(len(bulk(store.value(i))) for i in some)
+            self.gets.append((b"".join(get(i) for i in some), length))
 
     def read(self, path, digest):
         connection = connect(path)
@@ -81,7 +87,7 @@ class Clients:
 
     def __init__(self, store):
         self.store = store
-        self.requests = [(command(b"GET", b"key:%012d" % i), i) for i in store.chosen]
+        self.requests = [(get(i), i) for i in store.chosen]
 
     def read(self, path, digest):
         connections = {}
@@ -117,22 +123,17 @@ class Clients:
 
 
 class Benchmark:
-    """GETs of keys at random, by redis-benchmark; then some of the values are looked at."""
+    """GETs of keys at random, by redis-benchmark, which does not say what it got."""
 
     def __init__(self, store):
-        self.store = store
+        self.count = store.count
 
     def read(self, path, digest):
-        count = self.store.count
-        line = ["redis-benchmark", "-s", path, "-t", "get", "-r", count, "-n", GETS * count]
+        line = ["redis-benchmark", "-s", path, "-t", "get"]
+        line += ["-r", self.count, "-n", GETS * self.count]
         done = subprocess.run([str(word) for word in line], capture_output=True, text=True)
         if done.returncode != 0:
             raise OSError(f"redis-benchmark: {done.stderr or done.stdout}")
-        connection = connect(path)
-        for i in range(0, count, SAMPLED):
-            connection.sendall(command(b"GET", b"key:%012d" % i))
-            digest.update(receive(connection, len(bulk(self.store.value(i)))))
-        connection.close()
 
 
 def use(store, clients, path):
@@ -143,6 +144,7 @@ def use(store, clients, path):
     store.fill(connection, digest)
     clients.read(path, digest)
     seconds = time.monotonic() - begin
+    store.sample(connection, digest)
     connection.sendall(command(b"SHUTDOWN", b"NOSAVE"))
     connection.close()
     return seconds, digest.hexdigest()

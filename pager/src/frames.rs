@@ -4,8 +4,8 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// Frames per block; the longest run. A move costs as much as some 40 pages of it
-/// before it moves any, most of it for other processors to forget addresses.
+/// Frames per block; the longest run. Where another thread of the program runs, a move of
+/// so many takes as long to have its processor forget addresses as to move them.
 pub(crate) const BLOCK: usize = 128;
 
 /// A set of frame numbers that gives out runs within a block, and single

@@ -20,7 +20,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 
 /// Pages per block: who takes note of pages does so by these.
-pub(crate) const BLOCK: usize = 64;
+pub(crate) const BLOCK: u64 = 64;
 /// Blocks per region of the table.
 const REGION: u64 = 1024;
 
@@ -55,7 +55,7 @@ impl Candidate {
 
 /// Pages from this one to the end of its block.
 pub(crate) fn within_block(page: u64) -> usize {
-    BLOCK - (page % BLOCK as u64) as usize
+    (BLOCK - page % BLOCK) as usize
 }
 
 /// What is known of loops.
@@ -87,7 +87,7 @@ impl Loops {
     /// worth keeping.
     pub(crate) fn arrived(&mut self, first: u64, n: usize, run: usize, total: u64) -> bool {
         let total = u32::try_from(total).unwrap_or(u32::MAX);
-        let block = first / BLOCK as u64;
+        let block = first / BLOCK;
         self.now = self.now.wrapping_add(n as u32);
         let now = self.now;
         if self.canary.is_some_and(|c| c.block == block) {
@@ -120,7 +120,7 @@ impl Loops {
     pub(crate) fn filled(&mut self, first: u64, n: usize, total: u64) {
         self.now = self.now.wrapping_add(n as u32);
         let at = self.now.max(1);
-        let visit = self.visit(first / BLOCK as u64);
+        let visit = self.visit(first / BLOCK);
         let is_new = visit.at == 0;
         *visit = Visit { at, period: 0 };
         if is_new {
@@ -174,7 +174,7 @@ impl Loops {
 
     /// Page `first` and those behind it are let go.
     pub(crate) fn let_go(&mut self, first: u64) {
-        let (block, at) = (first / BLOCK as u64, self.now);
+        let (block, at) = (first / BLOCK, self.now);
         let period = self.visit(block).period;
         let patience = period.saturating_add(period / 2);
         self.canary = Some(Canary {

@@ -238,7 +238,7 @@ impl Engine {
         let mut place = Place::Small;
         for i in 0..n {
             let (number, f) = (page + i as u64, frame + i as u32);
-            if i == 0 || within_block(number) == BLOCK {
+            if i == 0 || number % BLOCK == 0 {
                 let block = (n - i).min(within_block(number));
                 place = self.queue.place(number, block, n);
             }
@@ -356,7 +356,7 @@ impl Engine {
         // Nothing was there, so nothing old is there still.
         self.doomed.remove(addr(page)..addr(page + n as u64));
         for number in page..page + n as u64 {
-            if number == page || within_block(number) == BLOCK {
+            if number == page || number % BLOCK == 0 {
                 let left = (page + n as u64 - number) as usize;
                 self.queue.filled(number, left.min(within_block(number)));
             }
