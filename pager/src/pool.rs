@@ -11,9 +11,14 @@
 //! | `Unplaced` | yes | an evicted page that waits for a slot |
 //! | `Fetching` | maybe | a page on its way from a server |
 //! | `Leaving` | yes | a copy of a page that still is in the program, too |
+//! | `Spent` | yes | nothing of value, and never to be written: its memory goes back to the kernel |
 //!
 //! Moving a page into the program makes its frame a hole, moving one out fills
 //! a hole: frames circulate, and nothing is allocated or freed on the way.
+//!
+//! The memory of a *lent* frame may also be shown by a pipe or a socket, which holds a
+//! reference that a move does not see (`engine/lending.rs`). What would be `Free` is
+//! `Spent` there.
 
 pub(crate) use crate::frames::BLOCK;
 use crate::frames::FrameSet;
@@ -33,6 +38,7 @@ pub(crate) enum Kind {
     Unplaced,
     Fetching,
     Leaving,
+    Spent,
 }
 
 /// No frame.
@@ -43,6 +49,8 @@ struct Frame {
     /// The page that it is for; 0 when that is not wanted any more.
     page: u64,
     kind: Kind,
+    /// The kernel may show its memory to others.
+    lent: bool,
     /// Neighbours in the order of standby.
     older: u32,
     newer: u32,
@@ -54,6 +62,7 @@ pub(crate) struct Pool {
     frames: Vec<Frame>,
     holes: FrameSet,
     free: FrameSet,
+    spent: FrameSet,
     oldest: u32,
     newest: u32,
     standby: usize,
@@ -72,6 +81,7 @@ impl Pool {
         let empty = Frame {
             page: 0,
             kind: Kind::Hole,
+            lent: false,
             older: NONE,
             newer: NONE,
         };
@@ -80,6 +90,7 @@ impl Pool {
             frames: alloc::vec![empty; blocks * BLOCK],
             holes,
             free: FrameSet::new(blocks),
+            spent: FrameSet::new(blocks),
             oldest: NONE,
             newest: NONE,
             standby: 0,
@@ -105,6 +116,11 @@ impl Pool {
     /// Frames with memory and nothing in it.
     pub(crate) fn free(&self) -> usize {
         self.free.len()
+    }
+
+    /// Frames whose memory is to go back to the kernel.
+    pub(crate) fn spent(&self) -> usize {
+        self.spent.len()
     }
 
     /// How many free frames were taken in all.
@@ -149,23 +165,59 @@ impl Pool {
         Some(run)
     }
 
-    /// A frame that was taken holds `page` as `kind`; or changes its kind.
+    /// Takes up to `want` neighbouring spent frames, for [`Pool::put_moved`].
+    pub(crate) fn take_spent(&mut self, want: usize) -> Option<(u32, usize)> {
+        self.spent.take(want)
+    }
+
+    /// The memory of a frame may be shown by the kernel to others, until the frame is a
+    /// hole again.
+    pub(crate) fn set_lent(&mut self, frame: u32) {
+        self.frames[frame as usize].lent = true;
+    }
+
+    /// All memory of the pool may be shown to others. Frames that a request reads into
+    /// are excepted: they are written already.
+    pub(crate) fn set_all_lent(&mut self) {
+        while let Some((frame, n)) = self.free.take(BLOCK) {
+            for frame in frame..frame + n as u32 {
+                self.set_lent(frame);
+                self.put(frame, Kind::Free, 0);
+            }
+        }
+        for frame in &mut self.frames {
+            frame.lent |= !matches!(frame.kind, Kind::Hole | Kind::Fetching);
+        }
+    }
+
+    /// A frame that was taken holds `page` as `kind`; or changes its kind. A lent frame
+    /// that would be free is spent.
     pub(crate) fn put(&mut self, frame: u32, kind: Kind, page: u64) {
         if self.frames[frame as usize].kind == Kind::Standby {
             self.unlink(frame);
         }
+        let lent = self.frames[frame as usize].lent;
+        let kind = if kind == Kind::Free && lent {
+            Kind::Spent
+        } else {
+            kind
+        };
         self.frames[frame as usize].kind = kind;
         self.frames[frame as usize].page = page;
         match kind {
-            Kind::Hole => self.holes.put(frame),
+            Kind::Hole => {
+                self.frames[frame as usize].lent = false;
+                self.holes.put(frame);
+            }
             Kind::Free => self.free.put(frame),
+            Kind::Spent => self.spent.put(frame),
             Kind::Standby => self.link(frame),
             _ => {}
         }
     }
 
     /// Of `n` frames that were taken, the first `moved` have given their memory
-    /// away; the others are free.
+    /// away; the others are free, or spent, as before.
     pub(crate) fn put_moved(&mut self, frame: u32, n: usize, moved: usize) {
         for i in 0..n as u32 {
             let kind = if (i as usize) < moved {
@@ -237,8 +289,35 @@ mod tests {
         pool.put(first + 3, Kind::Standby, 103);
         assert_eq!(pool.oldest(), Some((first + 3, 103)));
         assert_eq!((pool.free(), pool.standby(), pool.populated()), (2, 1, 3));
+        assert_eq!(pool.spent(), 0);
         pool.put(first, Kind::Standby, 100);
         let all: std::vec::Vec<_> = pool.newest_first().collect();
         assert_eq!(all, [(first, 100), (first + 3, 103)]);
+    }
+
+    #[test]
+    fn a_lent_frame_is_never_free_before_its_memory_was_given_back() {
+        let mut pool = Pool::new(64).unwrap();
+        let (first, _) = pool.take_holes(3).unwrap();
+        pool.put(first, Kind::Standby, 7);
+        pool.set_lent(first);
+        pool.put(first + 1, Kind::Fetching, 8);
+        pool.put(first + 2, Kind::Free, 0);
+        pool.put(first, Kind::Free, 0);
+        assert_eq!((pool.free(), pool.spent(), pool.populated()), (1, 1, 3));
+        pool.set_all_lent();
+        assert_eq!((pool.free(), pool.spent()), (0, 2));
+        assert!(pool.take_free(1).is_none());
+        // What was being read into was written by then.
+        pool.put(first + 1, Kind::Free, 0);
+        assert_eq!((pool.free(), pool.spent()), (1, 2));
+        while let Some((frame, n)) = pool.take_spent(1) {
+            pool.put_moved(frame, n, n);
+        }
+        assert_eq!((pool.spent(), pool.populated()), (0, 1));
+        // With other memory the frame is like any other.
+        let (again, _) = pool.take_holes(1).unwrap();
+        pool.put(again, Kind::Free, 0);
+        assert_eq!(pool.free(), 2);
     }
 }

@@ -249,6 +249,7 @@ unsafe extern "C" fn syscall(
         }
         _ => b,
     };
+    crate::lend::before(number, b, c);
     if number == libc::SYS_mincore {
         // SAFETY: by the caller.
         return unsafe { crate::look::mincore(a as *mut c_void, b, c as *mut u8).into() };

@@ -10,6 +10,7 @@
 //! | `large` | allocations larger than the machine's memory |
 //! | `filter` | filters of system calls, which are not for the engine |
 //! | `direct` | direct input, on kernels that cannot move pages |
+//! | `lend` | calls that lend pages to a pipe or a socket |
 //! | `limits` | limits of the address space and of data, of which tmem is no part |
 //! | `look` | `mincore`, which counts what is elsewhere |
 //! | `own` | userfaultfds of the program's own |
@@ -17,7 +18,7 @@
 //! | `robust` | robust mutexes, whose pages must stay |
 //! | `unmap` | what unmaps or empties memory, which must not meet a zap |
 //!
-//! Nothing here runs while a program is paged but the last nine; the engine runs in a
+//! Nothing here runs while a program is paged but the last ten; the engine runs in a
 //! thread of its own, without the C library.
 
 mod direct;
@@ -27,6 +28,7 @@ mod fork;
 mod heap;
 mod keep;
 mod large;
+mod lend;
 mod limits;
 mod look;
 mod own;

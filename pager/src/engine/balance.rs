@@ -70,6 +70,7 @@ impl Engine {
 
     /// Keeps the balance between the program, the pool and the servers.
     pub(super) fn maintain(&mut self) {
+        self.release_spent();
         let mut plan = self.plan();
         self.storm(&mut plan);
         if plan.reclaim > 0 {
@@ -78,6 +79,7 @@ impl Engine {
         if plan.release > 0 {
             self.release(plan.release);
         }
+        self.release_spent();
         if self.copying {
             apart::hold(plan.evict > 0 && self.resident() > self.budget.target);
         }

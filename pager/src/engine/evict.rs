@@ -127,6 +127,10 @@ impl Engine {
             mem::prefetch(from);
             let t = sure(self.uffd.move_to_holes(&self.proc, to, from, len));
             let moved = t.done / PAGE_SIZE;
+            // Only after the move: what was lent before it has been told of by now.
+            if super::lending::has_lent() {
+                (0..moved as u32).for_each(|i| self.pool.set_lent(frame + i));
+            }
             for i in 0..moved {
                 let next = (i + 1 < moved).then(|| to + (i + 1) * PAGE_SIZE);
                 self.settle(page + (done + i) as u64, frame + i as u32, next);
@@ -293,26 +297,42 @@ impl Engine {
             let Some((frame, got)) = self.pool.take_free(left) else {
                 return;
             };
-            let start = self.pool.addr(frame);
-            let len = got * PAGE_SIZE;
-            let gone = match &self.bin {
-                Some((uffd, bin)) => {
-                    let t = sure(uffd.move_present(&self.proc, bin.start, start, len, true, false));
-                    // Its pages are nobody's; what stays is given up later.
-                    let _ = bin.discard(bin.start, bin.len);
-                    t.done / PAGE_SIZE
-                }
-                None => match self.pool.region().discard(start, len) {
-                    Ok(()) => got,
-                    Err(_) => 0,
-                },
-            };
-            self.pool.put_moved(frame, got, gone);
+            let gone = self.give_back(frame, got);
             if gone == 0 {
                 return;
             }
             left -= gone.min(left);
         }
+    }
+
+    /// Gives the memory of all spent frames back to the kernel, which keeps what it still
+    /// shows to others.
+    pub(super) fn release_spent(&mut self) {
+        while let Some((frame, got)) = self.pool.take_spent(BLOCK) {
+            if self.give_back(frame, got) == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Gives the memory of frames that were taken back to the kernel; of how many.
+    fn give_back(&mut self, frame: u32, n: usize) -> usize {
+        let start = self.pool.addr(frame);
+        let len = n * PAGE_SIZE;
+        let gone = match &self.bin {
+            Some((uffd, bin)) => {
+                let t = sure(uffd.move_present(&self.proc, bin.start, start, len, true, false));
+                // Its pages are nobody's; what stays is given up later.
+                let _ = bin.discard(bin.start, bin.len);
+                t.done / PAGE_SIZE
+            }
+            None => match self.pool.region().discard(start, len) {
+                Ok(()) => n,
+                Err(_) => 0,
+            },
+        };
+        self.pool.put_moved(frame, n, gone);
+        gone
     }
 
     /// Whether pages may leave: there is, or will soon be, room for them.
@@ -335,7 +355,7 @@ impl Engine {
     /// written, or is about to leave. A thread waits for that; were it to wait
     /// for anything else, it could wait for ever.
     pub(super) fn can_shrink(&self) -> bool {
-        let resting = self.pool.free() + self.pool.standby() > 0;
+        let resting = self.pool.free() + self.pool.spent() + self.pool.standby() > 0;
         let leaving = self.net.queued_bytes(Lane::Bulk) > 0
             || !self.unplaced.is_empty() && !self.grants.full && self.net.any_up();
         !self.was_up

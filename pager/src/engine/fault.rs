@@ -410,6 +410,7 @@ impl Engine {
         let missing = want.saturating_sub(self.pool.free());
         if missing > room {
             self.reclaim(missing - room);
+            self.release_spent();
         }
         if let Some(run) = self.pool.take_free(want) {
             return Some(run);

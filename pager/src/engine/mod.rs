@@ -20,6 +20,7 @@
 //! | `alarm` | hears of forks that nobody has told of |
 //! | `kin` | what this process may have of a budget that several share |
 //! | `evict` | takes pages out of the program by moving them |
+//! | `lending` | sees whether the kernel may show pages to others after they have left |
 //! | `stubborn` | tries again what could not be taken out |
 //! | `zap` | the same on kernels that cannot move pages |
 //! | `guard` | sees to it that a defect of all this does not hang the program |
@@ -60,6 +61,7 @@ pub mod fork;
 mod guard;
 mod inherit;
 mod kin;
+pub mod lending;
 mod look;
 mod moves;
 mod ops;

@@ -458,12 +458,14 @@ pub fn hurry() {
 /// A weight counts within a group of processes. On a busy machine the group of a
 /// session may wait for a processor for a tenth of a second, with all that is in it.
 pub fn hurry_most() {
-    let first = schedule(SchedAttr {
+    // Before all else: what a thread has had too much of its processor is kept while it is a
+    // real-time one, as a time of the virtual clock of its weight at the beginning. Were that
+    // weight less than the one it has when it stops being one, a tenth of a millisecond would
+    // have it wait for ten.
+    hurry();
+    schedule(SchedAttr {
         policy: SCHED_RR,
         priority: 1,
         ..SchedAttr::default()
     });
-    if !first {
-        hurry();
-    }
 }

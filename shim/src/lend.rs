@@ -1,0 +1,86 @@
+//! Calls that lend pages of the program to a pipe or a socket; see
+//! `tmem_pager::engine::lending`, which is told of each before it is made.
+
+use crate::large::next;
+use libc::{c_int, c_long, c_uint, c_void, iovec, size_t, socklen_t, ssize_t};
+use std::sync::atomic::AtomicUsize;
+use tmem_pager::engine::lending;
+
+type Vmsplice = unsafe extern "C" fn(c_int, *const iovec, size_t, c_uint) -> ssize_t;
+type Setsockopt = unsafe extern "C" fn(c_int, c_int, c_int, *const c_void, socklen_t) -> c_int;
+
+/// Tells the engine where a system call can lend pages, or makes something that can.
+pub(crate) fn before(number: c_long, b: usize, c: usize) {
+    let lends = match number {
+        // A ring reads its requests from memory: what they ask for cannot be seen.
+        libc::SYS_vmsplice | libc::SYS_io_uring_setup => true,
+        libc::SYS_setsockopt => is_zero_copy(b as c_int, c as c_int),
+        _ => false,
+    };
+    if lends {
+        lending::begin();
+    }
+}
+
+/// Without this option a socket copies what it sends, whatever `MSG_ZEROCOPY` asks for.
+fn is_zero_copy(level: c_int, option: c_int) -> bool {
+    (level, option) == (libc::SOL_SOCKET, libc::SO_ZEROCOPY)
+}
+
+unsafe extern "C" fn raw_vmsplice(
+    pipe: c_int,
+    parts: *const iovec,
+    count: size_t,
+    flags: c_uint,
+) -> ssize_t {
+    // SAFETY: by the caller.
+    unsafe { libc::syscall(libc::SYS_vmsplice, pipe, parts, count, flags) as ssize_t }
+}
+
+/// `vmsplice(2)`.
+///
+/// # Safety
+/// As for the C library's.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn vmsplice(
+    pipe: c_int,
+    parts: *const iovec,
+    count: size_t,
+    flags: c_uint,
+) -> ssize_t {
+    static REAL: AtomicUsize = AtomicUsize::new(0);
+    let real = next(&REAL, c"vmsplice", raw_vmsplice as *const () as usize);
+    before(libc::SYS_vmsplice, 0, 0);
+    // SAFETY: it is vmsplice, with what the caller gave.
+    unsafe { std::mem::transmute::<usize, Vmsplice>(real)(pipe, parts, count, flags) }
+}
+
+unsafe extern "C" fn raw_setsockopt(
+    socket: c_int,
+    level: c_int,
+    option: c_int,
+    value: *const c_void,
+    len: socklen_t,
+) -> c_int {
+    // SAFETY: by the caller.
+    unsafe { libc::syscall(libc::SYS_setsockopt, socket, level, option, value, len) as c_int }
+}
+
+/// `setsockopt(2)`.
+///
+/// # Safety
+/// As for the C library's.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn setsockopt(
+    socket: c_int,
+    level: c_int,
+    option: c_int,
+    value: *const c_void,
+    len: socklen_t,
+) -> c_int {
+    static REAL: AtomicUsize = AtomicUsize::new(0);
+    let real = next(&REAL, c"setsockopt", raw_setsockopt as *const () as usize);
+    before(libc::SYS_setsockopt, level as usize, option as usize);
+    // SAFETY: it is setsockopt, with what the caller gave.
+    unsafe { std::mem::transmute::<usize, Setsockopt>(real)(socket, level, option, value, len) }
+}
