@@ -28,6 +28,7 @@ mod pool;
 pub mod prefetch;
 mod queue;
 mod ranges;
+mod raw_calls;
 pub mod slots;
 pub mod stats;
 pub mod sys;

@@ -29,6 +29,9 @@ impl Engine {
     pub(super) fn evict(&mut self, want: usize) {
         self.look_at_doomed();
         self.follow_asks();
+        if self.lenders.are_unknown() {
+            self.look_for_code();
+        }
         let is_waited_for = self.net.outstanding(Lane::Demand) > 0 || !self.faults.is_empty();
         let turn = if is_waited_for {
             WAITED_FOR_NS
@@ -128,7 +131,7 @@ impl Engine {
             let t = sure(self.uffd.move_to_holes(&self.proc, to, from, len));
             let moved = t.done / PAGE_SIZE;
             // Only after the move: what was lent before it has been told of by now.
-            if super::lending::has_lent() {
+            if self.has_lent() {
                 (0..moved as u32).for_each(|i| self.pool.set_lent(frame + i));
             }
             for i in 0..moved {

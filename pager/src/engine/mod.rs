@@ -162,6 +162,7 @@ struct Engine {
     /// Pages cannot be moved here.
     copying: bool,
     devices: devices::Devices,
+    lenders: lending::Lenders,
     /// Started when it is needed.
     zapper: Option<Zapper>,
     /// A thread that changes the address space was waited for in vain. It may
@@ -287,6 +288,7 @@ impl Engine {
             self.sample(now);
         }
         self.maintain();
+        self.search_code();
         if !self.faults.is_empty() {
             // There may be memory for them now.
             self.serve_faults();
@@ -404,6 +406,7 @@ impl Engine {
         self.tidy_queue();
         self.look_at_doomed();
         self.look_for_devices();
+        self.look_for_code();
         self.hear_alarm();
         self.forgive_stubborn(now);
         if !self.is_forking() {

@@ -323,6 +323,7 @@ impl Engine {
             guard: None,
             copying,
             devices: super::devices::Devices::default(),
+            lenders: super::lending::Lenders::default(),
             zapper: None,
             crowded: false,
             pages: Pages::default(),

@@ -1,0 +1,165 @@
+//! Tells which system calls machine code makes by instructions of its own, without the C
+//! library.
+//!
+//! Each `syscall` instruction contains the bytes 0F 05, so a search for them misses none.
+//! Most places where they stand are no instruction but a part of one: what begins where is
+//! known once the function is decoded from its start, and where functions start is in the
+//! unwind tables that compilers write for each (`.eh_frame_hdr`). Then the number of the
+//! call is looked for: a constant that is moved into `rax`, perhaps through other registers.
+//!
+//! What is not certain counts as a call that lends pages. The code is read in order, not
+//! along its jumps: a constant that only a jump brings to the instruction is seen where it
+//! is moved within the same function. Data between two functions is no code, unless there is
+//! so much that a compiler without unwind tables, such as Go's, may have put it there.
+
+mod flow;
+#[cfg(test)]
+mod tests;
+
+use alloc::vec;
+use core::ops::Range;
+use flow::{function_may_lend, is_code};
+
+/// `syscall`; `sysenter` and `int 0x80`, which make the calls of 32-bit programs.
+const PATTERNS: [[u8; 2]; 3] = [[0x0f, 0x05], [0x0f, 0x34], [0xcd, 0x80]];
+/// The longest function that is decoded, in bytes.
+const LONGEST: u64 = 1 << 18;
+/// So many bytes of data, read as code, contain one that no program can execute.
+const SAMPLE: u64 = 256;
+
+/// Memory in which code lies.
+pub(crate) trait Memory {
+    /// Fills `out` with what is at `at`; whether all of it could be read.
+    fn read(&self, at: u64, out: &mut [u8]) -> bool;
+}
+
+fn array<const N: usize>(memory: &impl Memory, at: u64) -> Option<[u8; N]> {
+    let mut out = [0; N];
+    memory.read(at, &mut out).then_some(out)
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+}
+
+/// An address that stands at `at` of `bytes` as a signed distance from `from`.
+fn relative(bytes: &[u8], at: usize, from: u64) -> Option<u64> {
+    let distance = u32_at(bytes, at)?.cast_signed();
+    Some(from.wrapping_add_signed(i64::from(distance)))
+}
+
+/// Where the functions of an object lie: its `.eh_frame_hdr`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Functions {
+    header: u64,
+    count: u64,
+}
+
+/// What lies at an address.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    Function(Range<u64>),
+    /// Bytes between two functions, or beside the last one.
+    Between(Range<u64>),
+}
+
+impl Functions {
+    /// Those of the object whose ELF header is at `base`; `None` where it has no table of
+    /// the usual form.
+    pub(crate) fn of(memory: &impl Memory, base: u64) -> Option<Functions> {
+        const LOAD: u32 = 1;
+        const EH_FRAME: u32 = 0x6474_e550;
+        const HEADER: usize = 56;
+        let elf: [u8; 64] = array(memory, base)?;
+        let size = usize::from(u16::from_le_bytes([elf[54], elf[55]]));
+        let count = usize::from(u16::from_le_bytes([elf[56], elf[57]]));
+        if elf[..4] != *b"\x7fELF" || size != HEADER {
+            return None;
+        }
+        let mut headers = vec![0; HEADER * count];
+        if !memory.read(base.wrapping_add(u64_at(&elf, 32)?), &mut headers) {
+            return None;
+        }
+        let of_kind = |kind| {
+            let mut all = headers.chunks_exact(HEADER);
+            all.find(|h| u32_at(h, 0) == Some(kind))
+        };
+        let bias = base.wrapping_sub(u64_at(of_kind(LOAD)?, 16)? & !0xfff);
+        let header = bias.wrapping_add(u64_at(of_kind(EH_FRAME)?, 16)?);
+        let table: [u8; 12] = array(memory, header)?;
+        // Version 1; pointers of four bytes: from themselves, absolute, from the table.
+        let usual = table[..4] == [1, 0x1b, 0x03, 0x3b];
+        let count = u64::from(u32_at(&table, 8)?);
+        (usual && count > 0).then_some(Functions { header, count })
+    }
+
+    /// The start of the function `index`, and its entry in `.eh_frame`.
+    fn entry(&self, memory: &impl Memory, index: u64) -> Option<(u64, u64)> {
+        let entry: [u8; 8] = array(memory, self.header + 12 + index * 8)?;
+        let start = relative(&entry, 0, self.header)?;
+        Some((start, relative(&entry, 4, self.header)?))
+    }
+
+    fn place(&self, memory: &impl Memory, at: u64) -> Option<Place> {
+        let (mut low, mut high) = (0, self.count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.entry(memory, middle)?.0 <= at {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        let next = if low < self.count {
+            self.entry(memory, low)?.0
+        } else {
+            u64::MAX
+        };
+        if low == 0 {
+            return Some(Place::Between(0..next));
+        }
+        let (start, entry) = self.entry(memory, low - 1)?;
+        let description: [u8; 16] = array(memory, entry)?;
+        if relative(&description, 8, entry + 8)? != start {
+            return None;
+        }
+        let end = start + u64::from(u32_at(&description, 12)?);
+        Some(if at < end {
+            Place::Function(start..end)
+        } else {
+            Place::Between(end..next)
+        })
+    }
+}
+
+/// Addresses in `code`, which lies at `start`, where a system call instruction may be.
+pub(crate) fn candidates(code: &[u8], start: u64) -> impl Iterator<Item = u64> + '_ {
+    let is_call = |pair: &[u8]| PATTERNS.iter().any(|pattern| pattern == pair);
+    let pairs = code.windows(2).enumerate();
+    pairs.filter_map(move |(at, pair)| is_call(pair).then_some(start + at as u64))
+}
+
+/// Whether what lies at `at`, one of the [`candidates`] in `mapping`, may lend pages.
+pub(crate) fn may_lend(
+    memory: &impl Memory,
+    functions: Option<&Functions>,
+    mapping: &Range<u64>,
+    at: u64,
+) -> bool {
+    match functions.and_then(|functions| functions.place(memory, at)) {
+        Some(Place::Function(range)) if range.end - range.start <= LONGEST => {
+            let mut code = vec![0; (range.end - range.start) as usize];
+            !memory.read(range.start, &mut code) || function_may_lend(&code, range.start, at)
+        }
+        Some(Place::Between(gap)) => {
+            let end = gap.end.min(mapping.end).min(at + SAMPLE);
+            let mut code = vec![0; (end - at) as usize];
+            !memory.read(at, &mut code) || is_code(&code)
+        }
+        _ => true,
+    }
+}

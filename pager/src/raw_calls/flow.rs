@@ -1,0 +1,223 @@
+//! Decodes a function and follows constants through its registers, to tell the numbers of the
+//! system calls that it makes.
+
+use alloc::vec;
+use alloc::vec::Vec;
+use iced_x86::{
+    Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
+    OpKind, Register, UsedRegister,
+};
+
+/// Calls that lend pages, or make what can lend some: `setsockopt`, `vmsplice`,
+/// `io_uring_setup`.
+const LENDING: [u32; 3] = [54, 278, 425];
+/// Registers that a function may change.
+const CHANGED_BY_CALLS: [Register; 9] = [
+    Register::RAX,
+    Register::RCX,
+    Register::RDX,
+    Register::RSI,
+    Register::RDI,
+    Register::R8,
+    Register::R9,
+    Register::R10,
+    Register::R11,
+];
+
+/// Whether bytes without an unwind table are code: constants that look like a call soon
+/// look like what no program can execute.
+pub(super) fn is_code(bytes: &[u8]) -> bool {
+    let mut decoder = Decoder::new(64, bytes, DecoderOptions::NONE);
+    let mut left = bytes.len();
+    decoder.iter().all(|instruction| {
+        left -= instruction.len();
+        // The last one may be cut off.
+        left == 0 || !(instruction.is_invalid() || instruction.is_privileged())
+    })
+}
+
+/// Whether a function that begins at `start` may lend pages by an instruction at `at`.
+pub(super) fn function_may_lend(code: &[u8], start: u64, at: u64) -> bool {
+    let decoder = Decoder::with_ip(64, code, start, DecoderOptions::NONE);
+    let code: Vec<Instruction> = decoder.into_iter().collect();
+    let Ok(call) = code.binary_search_by_key(&at, Instruction::ip) else {
+        // A part of another instruction, unless data stands in the code, or it is jumped into.
+        return !code.iter().all(|i| is_sound(&code, i));
+    };
+    match code[call].mnemonic() {
+        Mnemonic::Syscall => {}
+        Mnemonic::Sysenter | Mnemonic::Int => return true,
+        _ => return false,
+    }
+    let number =
+        Flow::through(&code).and_then(|flow| flow.before[call].as_ref()?.of(Register::RAX));
+    number.is_none_or(|number| LENDING.contains(&number))
+}
+
+/// Whether an instruction is one, and jumps, if it does, to another of this code.
+fn is_sound(code: &[Instruction], instruction: &Instruction) -> bool {
+    !instruction.is_invalid() && jumps_to(code, instruction).is_ok()
+}
+
+/// The place in `code` that an instruction jumps to, where that is told and within the
+/// function.
+///
+/// # Errors
+/// There is no instruction.
+fn jumps_to(code: &[Instruction], instruction: &Instruction) -> Result<Option<usize>, usize> {
+    let jumps = matches!(
+        instruction.flow_control(),
+        FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch
+    );
+    let end = code.last().map_or(0, Instruction::next_ip);
+    let target = instruction.near_branch_target();
+    if !jumps || !(code[0].ip()..end).contains(&target) {
+        return Ok(None);
+    }
+    code.binary_search_by_key(&target, Instruction::ip)
+        .map(Some)
+}
+
+/// What registers hold before each instruction of a function, whichever way was taken there;
+/// `None` where no way is known.
+struct Flow {
+    before: Vec<Option<Constants>>,
+    /// Instructions whose `before` has changed.
+    changed: Vec<usize>,
+}
+
+impl Flow {
+    /// Follows all ways through `code`; `None` where they cannot be told.
+    fn through(code: &[Instruction]) -> Option<Flow> {
+        let mut flow = Flow {
+            before: vec![None; code.len()],
+            changed: Vec::new(),
+        };
+        let mut factory = InstructionInfoFactory::new();
+        for entry in 0..code.len() {
+            // What no way leads to is reached by tables of jumps or of exceptions; what
+            // only fills a gap is not executed.
+            let is_entry = entry == 0 || flow.before[entry].is_none() && !fills(&code[entry]);
+            if is_entry {
+                flow.arrive(entry, &Constants::default());
+            }
+            while let Some(at) = flow.changed.pop() {
+                let instruction = &code[at];
+                if instruction.is_invalid() {
+                    return None;
+                }
+                let Some(mut constants) = flow.before[at] else {
+                    continue;
+                };
+                constants.follow(instruction, factory.info(instruction).used_registers());
+                if let Some(target) = jumps_to(code, instruction).ok()? {
+                    flow.arrive(target, &constants);
+                }
+                let goes_on = !matches!(
+                    instruction.flow_control(),
+                    FlowControl::UnconditionalBranch
+                        | FlowControl::IndirectBranch
+                        | FlowControl::Return
+                        | FlowControl::Exception
+                );
+                if goes_on && at + 1 < code.len() {
+                    flow.arrive(at + 1, &constants);
+                }
+            }
+        }
+        Some(flow)
+    }
+
+    /// One way to `at` comes with these constants.
+    fn arrive(&mut self, at: usize, constants: &Constants) {
+        let before = &mut self.before[at];
+        let merged = before.as_ref().map_or(*constants, |b| b.in_both(constants));
+        if *before != Some(merged) {
+            *before = Some(merged);
+            self.changed.push(at);
+        }
+    }
+}
+
+/// Whether an instruction only fills a gap.
+fn fills(instruction: &Instruction) -> bool {
+    matches!(instruction.mnemonic(), Mnemonic::Nop | Mnemonic::Int3)
+}
+
+/// Constants in registers: the lower 32 bits, since the kernel looks at no more of a number.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Constants {
+    known: [Option<u32>; 16],
+    /// The constant that was pushed last.
+    pushed: Option<u32>,
+}
+
+impl Constants {
+    fn of(&self, register: Register) -> Option<u32> {
+        *self.known.get(general(register)?)?
+    }
+
+    fn set(&mut self, register: Register, value: Option<u32>) {
+        if let Some(place) = general(register).and_then(|at| self.known.get_mut(at)) {
+            *place = value;
+        }
+    }
+
+    fn in_both(&self, other: &Constants) -> Constants {
+        let both = |a: Option<u32>, b| a.filter(|_| a == b);
+        Constants {
+            known: core::array::from_fn(|i| both(self.known[i], other.known[i])),
+            pushed: both(self.pushed, other.pushed),
+        }
+    }
+
+    /// Follows an instruction that uses the registers `used`.
+    fn follow(&mut self, instruction: &Instruction, used: &[UsedRegister]) {
+        let value = self.moved(instruction);
+        if instruction.mnemonic() == Mnemonic::Call {
+            CHANGED_BY_CALLS.iter().for_each(|r| self.set(*r, None));
+        }
+        for used in used {
+            if !matches!(used.access(), OpAccess::Read | OpAccess::CondRead) {
+                self.set(used.register(), None);
+            }
+        }
+        if value.is_some() {
+            self.set(instruction.op0_register(), value);
+        }
+        match instruction.mnemonic() {
+            Mnemonic::Push => self.pushed = immediate(instruction, 0),
+            Mnemonic::Pop | Mnemonic::Call => self.pushed = None,
+            _ => {}
+        }
+    }
+
+    /// The constant that an instruction moves into its first operand, a register.
+    fn moved(&self, instruction: &Instruction) -> Option<u32> {
+        if instruction.op0_kind() != OpKind::Register || instruction.op0_register().size() < 4 {
+            return None;
+        }
+        let from = (instruction.op1_kind() == OpKind::Register).then(|| instruction.op1_register());
+        match (instruction.mnemonic(), from) {
+            (Mnemonic::Mov, Some(from)) => self.of(from),
+            (Mnemonic::Mov, None) => immediate(instruction, 1),
+            (Mnemonic::Xor, Some(from)) => (from == instruction.op0_register()).then_some(0),
+            (Mnemonic::Pop, _) => self.pushed,
+            _ => None,
+        }
+    }
+}
+
+/// The lower 32 bits of the operand `index`, if it is a constant.
+fn immediate(instruction: &Instruction, index: u32) -> Option<u32> {
+    instruction
+        .try_immediate(index)
+        .ok()
+        .map(|value| value as u32)
+}
+
+/// The number of the general register that `register` is, or is a part of.
+fn general(register: Register) -> Option<usize> {
+    let full = register.full_register();
+    full.is_gpr64().then(|| full.number())
+}
