@@ -48,6 +48,16 @@ fn threads_wait_for_each_other() {
 }
 
 #[test]
+fn pages_that_a_pipe_or_a_socket_shows_keep_their_contents() {
+    check(&["lent"]);
+}
+
+#[test]
+fn pages_that_were_lent_past_the_c_library_keep_their_contents() {
+    check(&["lent_raw"]);
+}
+
+#[test]
 fn signals_are_handled_on_stacks_that_are_elsewhere() {
     check(&["signals"]);
 }
