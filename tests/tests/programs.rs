@@ -160,6 +160,21 @@ fn buffers_that_the_kernel_knows_by_their_pages_are_the_programs() {
 }
 
 #[test]
+fn pages_that_a_ring_sends_keep_their_contents() {
+    // An emulated machine's kernel may not be able to move pages; where they are copied,
+    // a program with a ring is not paged.
+    if scale::is_emulated() {
+        return;
+    }
+    for name in ["lent", "lent_raw"] {
+        let run = Run::new(program(name)).args(["24", "ring"]);
+        let native = run.run().ok();
+        at_budget(&run, &native, Setting::PLAIN, 16 * MIB);
+        at_budget(&run, &native, Setting::PLAIN.all_leave(), 64 * MIB);
+    }
+}
+
+#[test]
 fn other_programs_start_as_usual() {
     compare("spawns", &["64"], Setting::PLAIN, 20);
 }
