@@ -218,7 +218,7 @@ mod tests {
             }
             self.missed += 1;
             while self.there.len() >= self.room {
-                let run = self.queue.pop().unwrap();
+                let (run, _) = self.queue.pop().unwrap();
                 self.leaves(run);
             }
             let place = self.queue.place(block * 64, 64, 64);
@@ -340,7 +340,7 @@ mod tests {
         let hot: Vec<u64> = (5000..5100).collect();
         for block in &hot {
             while p.there.len() >= p.room {
-                let run = p.queue.pop().unwrap();
+                let (run, _) = p.queue.pop().unwrap();
                 p.leaves(run);
             }
             p.queue.push(block * 64, 64, Place::Main);

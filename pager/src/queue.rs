@@ -153,7 +153,14 @@ impl Resident {
         stamp
     }
 
-    /// Puts back what was taken out.
+    /// Puts a run that was popped back to where it was: it leaves next.
+    pub(crate) fn put_back(&mut self, run: Run, place: Place) {
+        let queue = self.queue(place);
+        queue.pages += u64::from(run.n);
+        queue.runs.push_front(run);
+    }
+
+    /// Puts back what was taken out, at the end.
     pub(crate) fn push_run(&mut self, run: Run, place: Place) {
         let queue = self.queue(place);
         let mut first = run.first;
@@ -164,15 +171,15 @@ impl Resident {
         }
     }
 
-    /// The run to evict next. Pages of it may have left by other ways.
-    pub(crate) fn pop(&mut self) -> Option<Run> {
+    /// The run to evict next, and from where. Pages of it may have left by other ways.
+    pub(crate) fn pop(&mut self) -> Option<(Run, Place)> {
         let total = self.total();
         if !self.loops.goes_round() && self.kept.pages > 0 {
             return self.pop_from(&[Place::Kept]);
         }
         if self.kept.pages * 2 > total && self.loops.wants_canary() {
             let canary = self.pop_from(&[Place::Kept])?;
-            self.loops.let_go(canary.first);
+            self.loops.let_go(canary.0.first);
             return Some(canary);
         }
         let least = match self.kept.pages {
@@ -186,8 +193,9 @@ impl Resident {
         }
     }
 
-    fn pop_from(&mut self, places: &[Place]) -> Option<Run> {
-        places.iter().find_map(|place| self.queue(*place).pop())
+    fn pop_from(&mut self, places: &[Place]) -> Option<(Run, Place)> {
+        let mut places = places.iter();
+        places.find_map(|place| Some((self.queue(*place).pop()?, *place)))
     }
 
     fn queue(&mut self, place: Place) -> &mut Fifo {
@@ -222,8 +230,24 @@ impl Resident {
 mod tests {
     use super::*;
 
-    fn range(run: Option<Run>) -> Option<(u64, u32)> {
-        run.map(|r| (r.first, r.n))
+    fn range(popped: Option<(Run, Place)>) -> Option<(u64, u32)> {
+        popped.map(|(r, _)| (r.first, r.n))
+    }
+
+    #[test]
+    fn what_could_not_leave_yet_leaves_next_and_is_no_hotter() {
+        let mut q = Resident::new();
+        q.push(0, MAX_RUN, Place::Main);
+        q.push(1000, 10 * MAX_RUN, Place::Small);
+        let (run, place) = q.pop().unwrap();
+        let rest = Run {
+            first: run.first + 100,
+            n: run.n - 100,
+            ..run
+        };
+        q.put_back(rest, place);
+        assert_eq!(q.pages(), 11 * u64::from(MAX_RUN) - 100);
+        assert_eq!(q.pop(), Some((rest, Place::Small)));
     }
 
     #[test]
@@ -264,8 +288,8 @@ mod tests {
         let new = q.push(5, 1, Place::Small);
         assert_ne!(old, new);
         let stamps: Vec<_> = std::iter::from_fn(|| q.pop())
-            .filter(|r| r.first == 5)
-            .map(|r| r.stamp)
+            .filter(|(r, _)| r.first == 5)
+            .map(|(r, _)| r.stamp)
             .collect();
         assert_eq!(stamps, [old, new]);
     }

@@ -144,10 +144,11 @@ impl Engine {
             let zeros = self.zeros(run.start, run.end);
             any |= !zeros.is_empty();
             for run in zeros.iter() {
+                let mut left = 0;
                 // What cannot be taken out now stays.
-                let left = self.evict_run(page(run.start), run.len() / PAGE_SIZE);
+                let _ = self.evict_run(page(run.start), run.len() / PAGE_SIZE, &mut left);
                 // Others are to have room to leave.
-                self.release(left.unwrap_or(0));
+                self.release(left);
             }
         }
         EVICTED.store(self.remote > 0, Relaxed);

@@ -7,7 +7,7 @@ use crate::digest;
 use crate::net::Lane;
 use crate::pages::State;
 use crate::pool::{BLOCK, Kind};
-use crate::queue::Place;
+use crate::queue::{Place, Run};
 use crate::sys::{mem, now_ns};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
@@ -50,14 +50,19 @@ impl Engine {
         // looked at over and over.
         let mut looks = want * 4 + BLOCK;
         while got < want && looks > 0 && now_ns() < until {
-            let Some(run) = self.queue.pop() else {
+            let Some((run, place)) = self.queue.pop() else {
                 return;
             };
             looks = looks.saturating_sub(run.n as usize);
             let (mut at, end) = (run.first, run.end());
             if let Err(why) = self.evict_all_of(&mut at, end, Some(run.stamp), &mut got) {
                 self.waited.for_event |= why == Again::Event;
-                self.enqueue_again(at, (end - at) as usize, Place::Main);
+                let rest = Run {
+                    first: at,
+                    n: (end - at) as u32,
+                    ..run
+                };
+                self.queue.put_back(rest, place);
                 return;
             }
         }
@@ -75,7 +80,7 @@ impl Engine {
         while *at < end {
             let len = self.evictable(*at, end, stamp);
             if len > 0 {
-                *got += self.evict_run(*at, len)?;
+                self.evict_run(*at, len, got)?;
             }
             *at += len.max(1) as u64;
         }
@@ -109,12 +114,14 @@ impl Engine {
         n
     }
 
-    /// Evicts pages that lie together; how many left.
-    pub(super) fn evict_run(&mut self, page: u64, n: usize) -> Result<usize, Again> {
+    /// Evicts pages that lie together, and adds to `left` how many left, also where it has
+    /// to stop before the end.
+    pub(super) fn evict_run(&mut self, page: u64, n: usize, left: &mut usize) -> Result<(), Again> {
         if self.copying {
-            return self.evict_by_zap(page, n);
+            *left += self.evict_by_zap(page, n)?;
+            return Ok(());
         }
-        let (mut done, mut left) = (0, 0);
+        let mut done = 0;
         // The kernel moves what lies in one mapping.
         let mut most = n;
         let mut unshared = !super::fork::has_been() && self.settings.inherit.is_none();
@@ -138,7 +145,7 @@ impl Engine {
                 let next = (i + 1 < moved).then(|| to + (i + 1) * PAGE_SIZE);
                 self.settle(page + (done + i) as u64, frame + i as u32, next);
             }
-            left += moved;
+            *left += moved;
             (moved as u32..got as u32).for_each(|i| self.pool.put(frame + i, Kind::Hole, 0));
             done += moved;
             if moved > 0 || t.stopped.is_none() {
@@ -161,12 +168,12 @@ impl Engine {
                     let first = page + done as u64;
                     let alike = self.within_one_mapping(first, n - done)?;
                     let events = self.events;
-                    left += self.evict_by_zap(first, alike)?;
+                    *left += self.evict_by_zap(first, alike)?;
                     done += alike;
                     if self.events != events {
                         // What is mapped there now may be something else.
                         self.enqueue_again(page + done as u64, n - done, Place::Small);
-                        return Ok(left);
+                        return Ok(());
                     }
                     most = n;
                     continue;
@@ -181,13 +188,13 @@ impl Engine {
                     }
                     // What is mapped there now may be something else.
                     self.enqueue_again(page + done as u64, n - done, Place::Small);
-                    return Ok(left);
+                    return Ok(());
                 }
                 _ => self.stubborn.push(page + done as u64, 1),
             }
             done += 1;
         }
-        Ok(left)
+        Ok(())
     }
 
     /// Whether a frame holds something, be it in the kernel's swap.
