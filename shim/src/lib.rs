@@ -9,10 +9,14 @@
 //! | `fork` | what becomes of a forked child |
 //! | `large` | allocations larger than the machine's memory |
 //! | `filter` | filters of system calls, which are not for the engine |
+//! | `errno` | the calling thread's `errno` |
 //! | `direct` | direct input, on kernels that cannot move pages |
 //! | `limits` | limits of the address space and of data, of which tmem is no part |
 //! | `look` | `mincore`, which counts what is elsewhere |
 //! | `own` | userfaultfds of the program's own |
+//! | `memory` | the memory functions that compiled code calls, apart from the program's |
+//! | `next` | what is called without this library, and how calls are passed on |
+//! | `symbols` | looks symbols up without the dynamic linker |
 //! | `remap` | `mremap` of memory that is adopted in part |
 //! | `robust` | robust mutexes, whose pages must stay |
 //! | `unmap` | what unmaps or empties memory, which must not meet a zap |
@@ -21,6 +25,7 @@
 //! thread of its own, without the C library.
 
 mod direct;
+mod errno;
 mod figures;
 mod filter;
 mod fork;
@@ -29,11 +34,14 @@ mod keep;
 mod large;
 mod limits;
 mod look;
+mod memory;
+mod next;
 mod own;
 mod remap;
 mod rings;
 mod robust;
 mod start;
+mod symbols;
 mod unmap;
 
 #[global_allocator]

@@ -1,6 +1,6 @@
 //! Reads the options and starts the engine, before the program's `main`.
 
-use crate::{figures, fork, keep};
+use crate::{figures, fork, keep, next};
 use std::ffi::{OsStr, OsString};
 use std::net::ToSocketAddrs;
 use std::sync::OnceLock;
@@ -37,6 +37,7 @@ static OUTCOME: AtomicU32 = AtomicU32::new(PENDING);
 static AT_START: extern "C" fn() = begin;
 
 extern "C" fn begin() {
+    next::find_all();
     // A program that was started without a budget is none of our business.
     if std::env::var_os("TMEM_LOCAL").is_none() && std::env::var_os("TMEM_CONFIG").is_none() {
         return;
@@ -63,6 +64,7 @@ fn refuse(text: &str, strict: bool) {
         unsafe { libc::_exit(NOT_STARTED) };
     }
     say(&format!("{text}; the program runs without paging"));
+    next::activate(false);
 }
 
 fn options() -> Result<Option<Options>, String> {
@@ -130,7 +132,6 @@ fn launch(options: &Options) -> Result<(), String> {
     }
     let shared = shared_memory();
     let figures = figures_of(options, shared, budget);
-    fork::prepare(options);
     let settings = Settings {
         budget,
         endpoints: options
@@ -162,6 +163,8 @@ fn launch(options: &Options) -> Result<(), String> {
     };
     // A child has its parent's already, which say the same.
     let _ = SETTINGS.set(settings.clone());
+    fork::prepare(options);
+    next::activate(true);
     spawn(settings)
 }
 
