@@ -16,6 +16,7 @@
 //! | `own` | userfaultfds of the program's own |
 //! | `memory` | the memory functions that compiled code calls, apart from the program's |
 //! | `next` | what is called without this library, and how calls are passed on |
+//! | `obstacle` | programs that cannot be paged |
 //! | `symbols` | looks symbols up without the dynamic linker |
 //! | `remap` | `mremap` of memory that is adopted in part |
 //! | `robust` | robust mutexes, whose pages must stay |
@@ -36,6 +37,7 @@ mod limits;
 mod look;
 mod memory;
 mod next;
+mod obstacle;
 mod own;
 mod remap;
 mod rings;

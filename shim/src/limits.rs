@@ -7,8 +7,8 @@
 
 use crate::next::{Function, interpose, next};
 use libc::{c_int, c_uint, pid_t, rlimit};
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use tmem_pager::sys::space;
 
 /// What tmem maps beside its heaps and the space for its engine: this library, small things.

@@ -18,7 +18,11 @@ interpose! {
 ///
 /// # Safety
 /// As for the C library's.
-pub(crate) unsafe extern "C" fn own_mincore(at: *mut c_void, len: size_t, vec: *mut c_uchar) -> c_int {
+pub(crate) unsafe extern "C" fn own_mincore(
+    at: *mut c_void,
+    len: size_t,
+    vec: *mut c_uchar,
+) -> c_int {
     let args = [at as usize, len, vec as usize, 0, 0, 0];
     // SAFETY: by the caller.
     let result = unsafe { raw_syscall(libc::SYS_mincore, args) };

@@ -302,7 +302,7 @@ fn auxv(words: &mut [usize; AUXV / size_of::<usize>()]) -> usize {
     usize::try_from(got).unwrap_or(0).min(AUXV)
 }
 
-/// Finds a function in any library that is loaded by now, also one that was loaded late and
+/// Finds a function or variable in any library that is loaded by now, also one that was loaded late and
 /// for itself. It waits while another thread loads a library.
 pub(crate) fn find_late(name: &'static [u8]) -> Option<usize> {
     let mut late = Late { name, found: None };

@@ -1,6 +1,6 @@
 //! Reads the options and starts the engine, before the program's `main`.
 
-use crate::{figures, fork, keep, next};
+use crate::{figures, fork, keep, next, obstacle};
 use std::ffi::{OsStr, OsString};
 use std::net::ToSocketAddrs;
 use std::sync::OnceLock;
@@ -43,7 +43,10 @@ extern "C" fn begin() {
         return;
     }
     match options() {
-        Ok(Some(options)) => start(&options),
+        Ok(Some(options)) => match obstacle::find() {
+            None => start(&options),
+            Some(why) => refuse(&format!("cannot page this program: {why}"), options.strict),
+        },
         Ok(None) => {}
         Err(text) => {
             // The options are not to be had, but this one may be.

@@ -267,9 +267,10 @@ impl Object {
                 return None;
             }
             let version = |at: usize| *(at as *const u16).wrapping_add(index);
-            let is_default = self.versions.map(version).is_none_or(|v| {
-                v & !HIDDEN_VERSION < FIRST_VERSION || v & HIDDEN_VERSION == 0
-            });
+            let is_default = self
+                .versions
+                .map(version)
+                .is_none_or(|v| v & !HIDDEN_VERSION < FIRST_VERSION || v & HIDDEN_VERSION == 0);
             is_default.then_some(symbol)
         }
     }
