@@ -10,6 +10,7 @@
 //! | `large` | allocations larger than the machine's memory |
 //! | `filter` | filters of system calls, which are not for the engine |
 //! | `errno` | the calling thread's `errno` |
+//! | `bind` | has this library call the C library itself |
 //! | `direct` | direct input, on kernels that cannot move pages |
 //! | `limits` | limits of the address space and of data, of which tmem is no part |
 //! | `look` | `mincore`, which counts what is elsewhere |
@@ -25,6 +26,7 @@
 //! Nothing here runs while a program is paged but the last nine; the engine runs in a
 //! thread of its own, without the C library.
 
+mod bind;
 mod direct;
 mod errno;
 mod figures;

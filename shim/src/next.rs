@@ -229,8 +229,24 @@ pub(crate) fn find_all() {
     FOUND.store(true, Release);
 }
 
+/// This library and the C library.
+///
+/// # Safety
+/// No other thread loads or unloads a library meanwhile.
+pub(crate) unsafe fn libraries() -> Option<(Object, Object)> {
+    let first = first_map()?;
+    // SAFETY: by the caller; the list is the dynamic linker's.
+    unsafe {
+        let own = (*LinkMap::find(first, own_dynamic())?).object()?;
+        let libc = LinkMap::all(first)
+            .filter_map(|map| (*map).object())
+            .find(|object| object.find(b"gnu_get_libc_version").is_some())?;
+        Some((own, libc))
+    }
+}
+
 /// Where this library's own dynamic section is.
-fn own_dynamic() -> usize {
+pub(crate) fn own_dynamic() -> usize {
     let at: usize;
     // SAFETY: takes an address, which the linker knows.
     unsafe {

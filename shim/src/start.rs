@@ -1,6 +1,6 @@
 //! Reads the options and starts the engine, before the program's `main`.
 
-use crate::{figures, fork, keep, next, obstacle};
+use crate::{bind, figures, fork, keep, next, obstacle};
 use std::ffi::{OsStr, OsString};
 use std::net::ToSocketAddrs;
 use std::sync::OnceLock;
@@ -38,6 +38,7 @@ static AT_START: extern "C" fn() = begin;
 
 extern "C" fn begin() {
     next::find_all();
+    bind::to_the_c_library();
     // A program that was started without a budget is none of our business.
     if std::env::var_os("TMEM_LOCAL").is_none() && std::env::var_os("TMEM_CONFIG").is_none() {
         return;

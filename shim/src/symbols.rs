@@ -4,6 +4,7 @@
 //! libraries bring (System V ABI, chapter 5, and the GNU extensions to it), calls nothing and
 //! allocates nothing, and works before this library is relocated.
 
+use core::ffi::{CStr, c_char};
 use libc::{Elf64_Ehdr, Elf64_Phdr, Elf64_Sym};
 
 const DT_NULL: u64 = 0;
@@ -37,46 +38,51 @@ pub(crate) struct LinkMap {
 }
 
 impl LinkMap {
-    /// The entry of the library whose dynamic section is at `dynamic`.
+    /// The entries from `at` on.
     ///
     /// # Safety
     /// `at` is null or an entry of the list, which does not change meanwhile.
-    pub(crate) unsafe fn find(mut at: *const LinkMap, dynamic: usize) -> Option<*const LinkMap> {
-        while !at.is_null() {
+    pub(crate) unsafe fn all(at: *const LinkMap) -> impl Iterator<Item = *const LinkMap> {
+        let mut at = at;
+        std::iter::from_fn(move || {
+            let this = at;
             // SAFETY: by the caller.
-            let map = unsafe { &*at };
-            if map.dynamic == dynamic {
-                return Some(at);
-            }
-            at = map.next;
-        }
-        None
+            at = unsafe { this.as_ref() }?.next;
+            Some(this)
+        })
+    }
+
+    /// The entry of the library whose dynamic section is at `dynamic`.
+    ///
+    /// # Safety
+    /// As [`LinkMap::all`].
+    pub(crate) unsafe fn find(at: *const LinkMap, dynamic: usize) -> Option<*const LinkMap> {
+        // SAFETY: by the caller.
+        unsafe { LinkMap::all(at).find(|map| (**map).dynamic == dynamic) }
+    }
+
+    /// The symbols of the library.
+    ///
+    /// # Safety
+    /// As [`LinkMap::all`]; it stays loaded as long as the value is used.
+    pub(crate) unsafe fn object(&self) -> Option<Object> {
+        // SAFETY: by the caller.
+        unsafe { Object::of_dynamic(self.base, self.dynamic) }
     }
 
     /// The address of the first function or variable of that name from `at` on, except in
     /// the library whose dynamic section is at `except`.
     ///
     /// # Safety
-    /// As [`LinkMap::find`]; the libraries are relocated.
-    pub(crate) unsafe fn lookup(
-        mut at: *const LinkMap,
-        name: &[u8],
-        except: usize,
-    ) -> Option<usize> {
-        while !at.is_null() {
-            // SAFETY: by the caller.
-            unsafe {
-                let map = &*at;
-                if map.dynamic != except
-                    && let Some(found) = Object::of_dynamic(map.base, map.dynamic)
-                        .and_then(|object| object.find(name))
-                {
-                    return Some(found);
-                }
-                at = map.next;
-            }
+    /// As [`LinkMap::all`]; the libraries are relocated.
+    pub(crate) unsafe fn lookup(at: *const LinkMap, name: &[u8], except: usize) -> Option<usize> {
+        // SAFETY: by the caller.
+        unsafe {
+            LinkMap::all(at)
+                .filter(|map| (**map).dynamic != except)
+                .filter_map(|map| (*map).object())
+                .find_map(|object| object.find(name))
         }
-        None
     }
 }
 
@@ -166,6 +172,39 @@ impl Object {
         unsafe {
             let headers = (base + (*file).e_phoff as usize) as *const Elf64_Phdr;
             Object::of_headers(base, headers, (*file).e_phnum.into())
+        }
+    }
+
+    /// What is added to the addresses in its file.
+    pub(crate) fn base(&self) -> usize {
+        self.base
+    }
+
+    /// Whether an address lies within it. The file of a library begins at address 0.
+    pub(crate) fn contains(&self, at: usize) -> bool {
+        let file = self.base as *const Elf64_Ehdr;
+        // SAFETY: the library is loaded, by `of_dynamic`: its file begins there, and has so
+        // many program headers.
+        let headers = unsafe {
+            let first = (self.base + (*file).e_phoff as usize) as *const Elf64_Phdr;
+            std::slice::from_raw_parts(first, (*file).e_phnum.into())
+        };
+        headers.iter().any(|header| {
+            let start = self.base + header.p_vaddr as usize;
+            header.p_type == libc::PT_LOAD && (start..start + header.p_memsz as usize).contains(&at)
+        })
+    }
+
+    /// The name of the symbol of that index.
+    ///
+    /// # Safety
+    /// As [`Object::of_dynamic`]; there is such a symbol.
+    pub(crate) unsafe fn name(&self, index: usize) -> &[u8] {
+        // SAFETY: by the caller; a name ends with a zero.
+        unsafe {
+            let symbol = &*(self.symbols as *const Elf64_Sym).wrapping_add(index);
+            let text = (self.strings + symbol.st_name as usize) as *const c_char;
+            CStr::from_ptr(text).to_bytes()
         }
     }
 
