@@ -114,7 +114,8 @@ unsafe extern "C" fn own_prlimit(
     // SAFETY: by the caller.
     let asked = unsafe { new.as_ref() };
     let few = |l: &rlimit| resource == libc::RLIMIT_NOFILE && l.rlim_cur < FEW;
-    if this && asked.is_some_and(few) && crate::start::pool_bytes().is_some() {
+    let engines = this && crate::start::is_own_process();
+    if engines && asked.is_some_and(few) && crate::start::pool_bytes().is_some() {
         tmem_pager::engine::have_all();
     }
     let Some(raised) = raised(resource).filter(|_| this) else {
@@ -148,8 +149,11 @@ unsafe extern "C" fn own_prlimit(
             if real(0, resource, &raw const set, std::ptr::null_mut()) != 0 {
                 return -1;
             }
-            raised[0].note(asked.rlim_cur, set.rlim_cur);
-            raised[1].note(asked.rlim_max, set.rlim_max);
+            // A child of `vfork` has limits of its own, but the memory of its parent.
+            if crate::start::is_own_process() {
+                raised[0].note(asked.rlim_cur, set.rlim_cur);
+                raised[1].note(asked.rlim_max, set.rlim_max);
+            }
         }
         if let Some(old) = old.as_mut() {
             *old = told;

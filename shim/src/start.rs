@@ -76,8 +76,18 @@ fn options() -> Result<Option<Options>, String> {
     Ok(options.local.is_some().then_some(options))
 }
 
+/// The process that is paged.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
+
+/// Whether this is the process that is paged. One that has been made by `vfork` runs in its
+/// memory until it executes something.
+pub(crate) fn is_own_process() -> bool {
+    PROCESS.load(Ordering::Relaxed) == std::process::id()
+}
+
 /// Starts the engine; again in a forked child that has all of its memory.
 pub(crate) fn start(options: &Options) {
+    PROCESS.store(std::process::id(), Ordering::Relaxed);
     OUTCOME.store(PENDING, Ordering::Release);
     match launch(options) {
         Ok(()) if options.strict && !is_checked() => wait(),
@@ -90,6 +100,7 @@ pub(crate) fn start(options: &Options) {
 /// when it is paged. Until then nothing of the program's may be touched, nor
 /// what the C library keeps on its heap.
 pub(crate) fn start_child(options: &Options, will: &'static Will) {
+    PROCESS.store(std::process::id(), Ordering::Relaxed);
     OUTCOME.store(PENDING, Ordering::Release);
     let Some(parents) = SETTINGS.get() else {
         fork::cannot_go_on("a fork that was not prepared");
