@@ -12,9 +12,9 @@
 //! calls it, takes locks and may call `free`, which is one of them.
 //!
 //! The first call may come before the library is relocated, from a function that chooses
-//! another one (`STT_GNU_IFUNC`) in a library that was loaded after it. So nothing that such
-//! a call passes through uses what relocation brings: a function of another library, or an
-//! address in static data.
+//! another one (`STT_GNU_IFUNC`) in a library that was loaded after it. Then the library
+//! relocates itself as far as it can ([`relocate`]), and what such a call passes through uses
+//! no function of another library.
 
 use crate::fork::raw_syscall;
 use crate::symbols::{LinkMap, Object};
@@ -73,8 +73,7 @@ functions! {
     IoListUnlock = "_IO_list_unlock",
 }
 
-/// The names, each with a zero behind it, in the order of [`Function`]. Bytes need no
-/// relocation.
+/// The names, each with a zero behind it, in the order of [`Function`].
 static NAMES: [u8; TEXT.len()] = {
     let mut names = [0; TEXT.len()];
     let mut at = 0;
@@ -148,6 +147,10 @@ pub(crate) unsafe extern "C" fn find_and_jump() {
         "push rcx",
         "push r8",
         "push r9",
+        "cmp qword ptr [rip + _r_debug@GOTPCREL], 0",
+        "jne 2f",
+        "call {relocate}",
+        "2:",
         "mov rdi, r11",
         "call {find}",
         "mov r11, rax",
@@ -159,7 +162,58 @@ pub(crate) unsafe extern "C" fn find_and_jump() {
         "pop rdi",
         "pop rax",
         "jmp r11",
+        relocate = sym relocate,
         find = sym find,
+    )
+}
+
+/// Fills in the addresses of this library's own functions and data where the dynamic linker
+/// has not done so yet, by which compiled code calls them. It fills in the same again later.
+/// Changes `rax`, `rcx`, `rdx`, `rsi`, `r8` and `r9` only.
+#[unsafe(naked)]
+unsafe extern "C" fn relocate() {
+    const DT_RELA: u64 = 7;
+    const DT_RELACOUNT: u64 = 0x6fff_fff9;
+    naked_asm!(
+        "lea rax, [rip + __ehdr_start]",
+        "lea rcx, [rip + _DYNAMIC]",
+        "xor esi, esi",
+        "xor edx, edx",
+        // rsi: the table; rdx: how many of its entries are for addresses of the library's
+        // own, which come first.
+        "2:",
+        "mov r8, [rcx]",
+        "mov r9, [rcx + 8]",
+        "add rcx, 16",
+        "test r8, r8",
+        "jz 4f",
+        "cmp r8, {rela}",
+        "cmove rsi, r9",
+        "cmp r8, {count}",
+        "cmove rdx, r9",
+        "jmp 2b",
+        "4:",
+        "test rsi, rsi",
+        "jz 7f",
+        // The dynamic linker may have made an address of the offset already.
+        "cmp rsi, rax",
+        "jae 5f",
+        "add rsi, rax",
+        // Each entry: where, what for, and what is to be added to the base.
+        "5:",
+        "test rdx, rdx",
+        "jz 7f",
+        "mov r8, [rsi]",
+        "mov r9, [rsi + 16]",
+        "add r9, rax",
+        "mov [rax + r8], r9",
+        "add rsi, 24",
+        "dec rdx",
+        "jmp 5b",
+        "7:",
+        "ret",
+        rela = const DT_RELA,
+        count = const DT_RELACOUNT,
     )
 }
 
@@ -348,4 +402,25 @@ unsafe extern "C" fn look(
         object.and_then(|o| o.find(late.name))
     };
     late.found.is_some().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dynamic_linkers_list_is_found_without_its_help() {
+        assert!(r_debug().is_some());
+        assert_eq!(r_debug_of_the_kernel(), r_debug());
+    }
+
+    #[test]
+    fn functions_are_found_by_their_names() {
+        assert_eq!(NAMES.iter().filter(|b| **b == 0).count(), COUNT);
+        // SAFETY: a C string.
+        let known = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"__libc_malloc".as_ptr()) };
+        assert_eq!(next(Function::LibcMalloc), known as usize);
+        assert_eq!(find_late(b"__libc_malloc"), Some(known as usize));
+        assert_eq!(find_late(b"no_function_has_this_name"), None);
+    }
 }

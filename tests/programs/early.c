@@ -1,13 +1,13 @@
 /* early: says what its library has called before `main`. */
 #include "common.h"
 
-int chosen(void);
+int of_choice(void);
 int of_constructor(void);
 
 int main(void)
 {
-    if (chosen() || of_constructor())
-        fail("early calls: %d, %d", chosen(), of_constructor());
+    if (of_choice() || of_constructor())
+        fail("early calls: %d, %d", of_choice(), of_constructor());
     puts("right");
     return 0;
 }

@@ -50,7 +50,14 @@ static int (*choose(void))(void)
     return call_all() ? not_right : right;
 }
 
-int chosen(void) __attribute__((ifunc("choose")));
+/* Nobody else sees it, so that it is chosen when this library is relocated: before libraries
+ * that were named before it, as those are that are preloaded. */
+__attribute__((visibility("hidden"))) int chosen(void) __attribute__((ifunc("choose")));
+
+int of_choice(void)
+{
+    return chosen();
+}
 
 static int at_start = -1;
 
