@@ -1,5 +1,6 @@
 //! Finding a program, and whether a library can be preloaded into it.
 
+use std::env;
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
 use std::io::Read;
@@ -7,7 +8,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::elf::{self, Kind};
+use tmem_config::looks_for_leaks;
+
+use crate::elf::{self, Kind, Names};
 
 /// Why a program cannot be started, with the exit status that shells use.
 pub(crate) enum Missing {
@@ -23,7 +26,7 @@ pub(crate) fn find(name: &OsStr, path: Option<&OsStr>) -> Result<PathBuf, Missin
         return usable(PathBuf::from(name));
     }
     let mut outcome = Missing::NotFound;
-    for folder in std::env::split_paths(path.unwrap_or(OsStr::new("/bin:/usr/bin"))) {
+    for folder in env::split_paths(path.unwrap_or(OsStr::new("/bin:/usr/bin"))) {
         match usable(folder.join(name)) {
             Ok(found) => return Ok(found),
             Err(Missing::NotExecutable) => outcome = Missing::NotExecutable,
@@ -47,6 +50,9 @@ fn usable(path: PathBuf) -> Result<PathBuf, Missing> {
 
 /// Why nothing can be preloaded into the program at `path`, if so.
 pub(crate) fn obstacle(path: &Path) -> Option<String> {
+    if path.file_name().is_some_and(|name| name == "valgrind") {
+        return Some("valgrind knows no thread but the program's".to_owned());
+    }
     let mut path = path.to_owned();
     // As many interpreters of interpreters as the kernel follows.
     for _ in 0..5 {
@@ -63,11 +69,52 @@ pub(crate) fn obstacle(path: &Path) -> Option<String> {
             Kind::Foreign => {
                 return Some(format!("{} is for another architecture", path.display()));
             }
-            Kind::Dynamic => return privileged(&path),
+            Kind::Dynamic(interpreter) => {
+                return foreign_library(&path, &interpreter)
+                    .or_else(|| privileged(&path))
+                    .or_else(|| looking_for_leaks(&path));
+            }
             Kind::Unknown => return None,
         }
     }
     None
+}
+
+/// The shim is for programs of glibc.
+fn foreign_library(path: &Path, interpreter: &str) -> Option<String> {
+    let interpreter = Path::new(interpreter);
+    let name = interpreter
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
+    // By any other name it may still be that of glibc, which has versions of its own.
+    let is_glibc = name.starts_with("ld-linux")
+        || fs::read(interpreter).is_ok_and(|file| {
+            let mark = b"GLIBC_PRIVATE";
+            file.windows(mark.len()).any(|window| window == mark)
+        });
+    let library = match name.starts_with("ld-musl") {
+        true => "musl".to_owned(),
+        false => format!("the C library of {}", interpreter.display()),
+    };
+    (!is_glibc).then(|| format!("{} is linked with {library}, not glibc", path.display()))
+}
+
+/// What every program has that may look for leaks.
+const LEAK_RUNTIMES: [&str; 2] = ["__asan_init", "__lsan_init"];
+
+/// A sanitizer that looks for leaks stops every thread of the process for that, the
+/// engine's too, and then touches what it has evicted.
+fn looking_for_leaks(path: &Path) -> Option<String> {
+    let names = Names::of(&File::open(path).ok()?);
+    let may_look = LEAK_RUNTIMES.iter().any(|name| names.has(name));
+    (may_look && looks_for_leaks(|name| env::var_os(name))).then(|| {
+        format!(
+            "the sanitizer of {} looks for leaks, for which it stops every thread; \
+             ASAN_OPTIONS=detect_leaks=0 has it look for errors only",
+            path.display()
+        )
+    })
 }
 
 /// The dynamic linker ignores preloads by path in programs that gain rights.

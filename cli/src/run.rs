@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tmem_config::{
-    AGENT_VARIABLE, Level, Options, Partial, Scheme, ServerAddr, Size, check_local, ram_bytes,
-    read_secret,
+    AGENT_VARIABLE, Level, Options, Partial, Scheme, ServerAddr, Size, behind_others, check_local,
+    ram_bytes, read_secret,
 };
 use tmem_pager::stats::Totals;
 use tmem_rdma::Agent;
@@ -236,6 +236,7 @@ pub(crate) fn variables(
     let mut vars = effective.to_env();
     vars.push(("TMEM_STATS_SHM", figures.path().into()));
     vars.push(("LD_PRELOAD", library::preload(&ways.library)));
+    vars.push(behind_others(|name| env::var_os(name)));
     if let Some(agent) = &ways.agent {
         vars.push((AGENT_VARIABLE, agent.addr().to_string().into()));
     }

@@ -2,7 +2,8 @@
 //!
 //! Each place gives a [`Partial`]; [`Partial::or`] lays one over another (flag
 //! over environment over file) and [`Partial::finish`] fills in defaults. And what
-//! else the programs of tmem share: secrets, random bytes, how often to complain.
+//! else the programs of tmem share: secrets, random bytes, how often to complain,
+//! what sanitizers are asked for.
 
 mod agent;
 mod budget;
@@ -11,6 +12,7 @@ mod error;
 mod file;
 mod options;
 mod random;
+mod sanitizer;
 mod secret;
 mod server;
 mod size;
@@ -21,6 +23,7 @@ pub use complaints::Complaints;
 pub use error::{ConfigError, Invalid};
 pub use options::{Evict, Level, Options, PagePath, Partial, When};
 pub use random::random;
+pub use sanitizer::{behind_others, looks_for_leaks};
 pub use secret::read_secret;
 pub use server::{SERVER_ALLOWED, Scheme, ServerAddr, parse_servers};
 pub use size::{SIZE_ALLOWED, Size, parse_size};

@@ -1,10 +1,12 @@
 //! Direct input (`O_DIRECT`) on kernels that cannot move pages; see
-//! `tmem_pager::engine::apart`. Elsewhere these calls are passed on.
+//! `tmem_pager::engine::apart`. Elsewhere, and of all other files, these calls are passed on
+//! without a frame of this library on the stack: a thread may be cancelled in them.
 
-use crate::large::next;
+use crate::fork::raw_syscall;
+use crate::next::{Function, interpose, next};
+use core::arch::naked_asm;
 use libc::{c_int, c_void, iovec, off_t, size_t, ssize_t};
-use std::sync::atomic::AtomicUsize;
-use tmem_pager::engine::apart::{Direct, is_needed};
+use tmem_pager::engine::apart::{COPYING, Direct};
 
 /// Bytes that are read at a time: while they are, nothing is evicted.
 const PIECE: usize = 1 << 20;
@@ -14,23 +16,96 @@ type Pread = unsafe extern "C" fn(c_int, *mut c_void, size_t, off_t) -> ssize_t;
 type Readv = unsafe extern "C" fn(c_int, *const iovec, c_int) -> ssize_t;
 type Preadv = unsafe extern "C" fn(c_int, *const iovec, c_int, off_t) -> ssize_t;
 
-static READ: AtomicUsize = AtomicUsize::new(0);
-static PREAD: AtomicUsize = AtomicUsize::new(0);
-static READV: AtomicUsize = AtomicUsize::new(0);
-static PREADV: AtomicUsize = AtomicUsize::new(0);
+unsafe extern "C" {
+    fn pthread_testcancel();
+    fn pthread_setcancelstate(state: c_int, old: *mut c_int) -> c_int;
+}
+
+interpose! {
+    /// `read(2)`.
+    read => Read, read_if_direct, COPYING;
+    /// `pread(2)`.
+    pread => Pread, pread_if_direct, COPYING;
+    /// `pread64(2)`, which is the same on machines of 64 bits.
+    pread64 => Pread64, pread_if_direct, COPYING;
+    /// `readv(2)`.
+    readv => Readv, readv_if_direct, COPYING;
+    /// `preadv(2)`.
+    preadv => Preadv, preadv_if_direct, COPYING;
+    /// `preadv64(2)`, which is the same on machines of 64 bits.
+    preadv64 => Preadv64, preadv_if_direct, COPYING;
+}
+
+/// Defines a function that goes on with `own` where the descriptor is read directly, and
+/// else jumps to the next function.
+macro_rules! if_direct {
+    ($($name:ident => $function:ident, $own:path;)*) => {$(
+        #[unsafe(naked)]
+        unsafe extern "C" fn $name() {
+            naked_asm!(
+                ".cfi_startproc",
+                "push rdi",
+                "push rsi",
+                "push rdx",
+                "push rcx",
+                "sub rsp, 8",
+                ".cfi_adjust_cfa_offset 40",
+                "call {is_direct}",
+                "test al, al",
+                "jz 2f",
+                // The call is one in which a thread may be cancelled. While it reads, it
+                // cannot be: nothing would be evicted any more.
+                "call qword ptr [rip + {testcancel}@GOTPCREL]",
+                "mov al, 1",
+                "2:",
+                "add rsp, 8",
+                "pop rcx",
+                "pop rdx",
+                "pop rsi",
+                "pop rdi",
+                ".cfi_adjust_cfa_offset -40",
+                "test al, al",
+                "jnz {own}",
+                "jmp qword ptr [rip + {next} + {at}]",
+                ".cfi_endproc",
+                is_direct = sym is_direct,
+                testcancel = sym pthread_testcancel,
+                own = sym $own,
+                next = sym crate::next::NEXT,
+                at = const Function::$function as usize * size_of::<usize>(),
+            )
+        }
+    )*};
+}
+
+if_direct! {
+    read_if_direct => Read, own_read;
+    pread_if_direct => Pread, own_pread;
+    readv_if_direct => Readv, own_readv;
+    preadv_if_direct => Preadv, own_preadv;
+}
 
 /// Whether a descriptor is read by a device into the caller's memory.
-fn is_direct(fd: c_int) -> bool {
-    if !is_needed() {
-        return false;
-    }
-    // SAFETY: takes numbers only; errno is put back for the caller.
-    unsafe {
-        let errno = *libc::__errno_location();
-        let flags = libc::fcntl(fd, libc::F_GETFL);
-        *libc::__errno_location() = errno;
-        flags >= 0 && flags & libc::O_DIRECT != 0
-    }
+extern "C" fn is_direct(fd: c_int) -> bool {
+    let args = [fd as usize, libc::F_GETFL as usize, 0, 0, 0, 0];
+    // SAFETY: takes numbers only.
+    let flags = unsafe { raw_syscall(libc::SYS_fcntl, args) };
+    flags >= 0 && flags as c_int & libc::O_DIRECT != 0
+}
+
+/// Reads, and meanwhile nothing is zapped and the thread is not cancelled.
+fn undisturbed(read: impl FnOnce() -> ssize_t) -> ssize_t {
+    /// `PTHREAD_CANCEL_DISABLE`.
+    const DISABLE: c_int = 1;
+    let mut state = 0;
+    // SAFETY: room for the answer.
+    unsafe { pthread_setcancelstate(DISABLE, &raw mut state) };
+    let direct = Direct::begin();
+    let got = read();
+    drop(direct);
+    // SAFETY: what it was; nothing is asked for. A cancellation waits for the next call.
+    unsafe { pthread_setcancelstate(state, std::ptr::null_mut()) };
+    got
 }
 
 /// Reads piece by piece, so that memory can be evicted in between.
@@ -38,9 +113,7 @@ fn pieces(len: usize, read: impl Fn(usize, usize) -> ssize_t) -> ssize_t {
     let mut done = 0;
     loop {
         let want = (len - done).min(PIECE);
-        let direct = Direct::begin();
-        let got = read(done, want);
-        drop(direct);
+        let got = undisturbed(|| read(done, want));
         if got < 0 {
             // What was read before is there, and is told first.
             return if done > 0 { done as ssize_t } else { got };
@@ -52,50 +125,16 @@ fn pieces(len: usize, read: impl Fn(usize, usize) -> ssize_t) -> ssize_t {
     }
 }
 
-unsafe extern "C" fn raw_read(fd: c_int, to: *mut c_void, len: size_t) -> ssize_t {
-    // SAFETY: by the caller.
-    unsafe { libc::syscall(libc::SYS_read, fd, to, len) as ssize_t }
-}
-
-unsafe extern "C" fn raw_pread(fd: c_int, to: *mut c_void, len: size_t, at: off_t) -> ssize_t {
-    // SAFETY: by the caller.
-    unsafe { libc::syscall(libc::SYS_pread64, fd, to, len, at) as ssize_t }
-}
-
-unsafe extern "C" fn raw_readv(fd: c_int, to: *const iovec, n: c_int) -> ssize_t {
-    // SAFETY: by the caller.
-    unsafe { libc::syscall(libc::SYS_readv, fd, to, n) as ssize_t }
-}
-
-unsafe extern "C" fn raw_preadv(fd: c_int, to: *const iovec, n: c_int, at: off_t) -> ssize_t {
-    // SAFETY: by the caller.
-    unsafe { libc::syscall(libc::SYS_preadv, fd, to, n, at, 0) as ssize_t }
-}
-
-/// `read(2)`.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn read(fd: c_int, to: *mut c_void, len: size_t) -> ssize_t {
-    let real = next(&READ, c"read", raw_read as *const () as usize);
+unsafe extern "C" fn own_read(fd: c_int, to: *mut c_void, len: size_t) -> ssize_t {
     // SAFETY: it is read.
-    let real = unsafe { std::mem::transmute::<usize, Read>(real) };
-    if !is_direct(fd) {
-        // SAFETY: by the caller.
-        return unsafe { real(fd, to, len) };
-    }
+    let real = unsafe { std::mem::transmute::<usize, Read>(next(Function::Read)) };
     // SAFETY: by the caller; each piece lies within what was given.
     pieces(len, |at, n| unsafe { real(fd, to.byte_add(at), n) })
 }
 
-/// `pread(2)`.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn pread(fd: c_int, to: *mut c_void, len: size_t, at: off_t) -> ssize_t {
-    let real = next(&PREAD, c"pread", raw_pread as *const () as usize);
+unsafe extern "C" fn own_pread(fd: c_int, to: *mut c_void, len: size_t, at: off_t) -> ssize_t {
     // SAFETY: it is pread.
-    let real = unsafe { std::mem::transmute::<usize, Pread>(real) };
-    if !is_direct(fd) {
-        // SAFETY: by the caller.
-        return unsafe { real(fd, to, len, at) };
-    }
+    let real = unsafe { std::mem::transmute::<usize, Pread>(next(Function::Pread)) };
     pieces(len, |done, n| {
         let at = at.saturating_add(done as off_t);
         // SAFETY: by the caller; each piece lies within what was given.
@@ -103,38 +142,16 @@ unsafe extern "C" fn pread(fd: c_int, to: *mut c_void, len: size_t, at: off_t) -
     })
 }
 
-/// `pread64(2)`, which is the same on machines of 64 bits.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn pread64(fd: c_int, to: *mut c_void, len: size_t, at: off_t) -> ssize_t {
-    // SAFETY: by the caller.
-    unsafe { pread(fd, to, len, at) }
-}
-
-/// `readv(2)`.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn readv(fd: c_int, to: *const iovec, n: c_int) -> ssize_t {
-    let real = next(&READV, c"readv", raw_readv as *const () as usize);
+unsafe extern "C" fn own_readv(fd: c_int, to: *const iovec, n: c_int) -> ssize_t {
     // SAFETY: it is readv.
-    let real = unsafe { std::mem::transmute::<usize, Readv>(real) };
-    let _direct = is_direct(fd).then(Direct::begin);
+    let real = unsafe { std::mem::transmute::<usize, Readv>(next(Function::Readv)) };
     // SAFETY: by the caller.
-    unsafe { real(fd, to, n) }
+    undisturbed(|| unsafe { real(fd, to, n) })
 }
 
-/// `preadv(2)`.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn preadv(fd: c_int, to: *const iovec, n: c_int, at: off_t) -> ssize_t {
-    let real = next(&PREADV, c"preadv", raw_preadv as *const () as usize);
+unsafe extern "C" fn own_preadv(fd: c_int, to: *const iovec, n: c_int, at: off_t) -> ssize_t {
     // SAFETY: it is preadv.
-    let real = unsafe { std::mem::transmute::<usize, Preadv>(real) };
-    let _direct = is_direct(fd).then(Direct::begin);
+    let real = unsafe { std::mem::transmute::<usize, Preadv>(next(Function::Preadv)) };
     // SAFETY: by the caller.
-    unsafe { real(fd, to, n, at) }
-}
-
-/// `preadv64(2)`, which is the same on machines of 64 bits.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn preadv64(fd: c_int, to: *const iovec, n: c_int, at: off_t) -> ssize_t {
-    // SAFETY: by the caller.
-    unsafe { preadv(fd, to, n, at) }
+    undisturbed(|| unsafe { real(fd, to, n, at) })
 }

@@ -7,10 +7,9 @@
 //! And what threads of the program do for the engine's sake, such as to wait, is no
 //! call that the program would make.
 
-use crate::large::next;
+use crate::next::{Function, interpose, next};
 use std::ffi::{c_int, c_uint, c_ulong};
-use std::sync::atomic::AtomicUsize;
-use tmem_pager::sys::thread;
+use tmem_pager::sys::{proc, thread};
 
 /// The operation that sets a filter.
 const SET_FILTER: c_uint = 1;
@@ -34,16 +33,20 @@ pub(crate) fn for_whom(operation: usize, flags: usize) -> usize {
     }
 }
 
-/// `prctl(2)`, which sets filters as well.
-///
-/// # Safety
-/// As for the C library's.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn prctl(option: c_int, a: c_ulong, b: c_ulong, c: c_ulong, d: c_ulong) -> c_int {
+interpose! {
+    /// `prctl(2)`, which sets filters as well.
+    prctl => Prctl, own_prctl;
+}
+
+unsafe extern "C" fn own_prctl(
+    option: c_int,
+    a: c_ulong,
+    b: c_ulong,
+    c: c_ulong,
+    d: c_ulong,
+) -> c_int {
     type Real = unsafe extern "C" fn(c_int, c_ulong, c_ulong, c_ulong, c_ulong) -> c_int;
-    static REAL: AtomicUsize = AtomicUsize::new(0);
-    // It is a function of the C library's in every version.
-    let real = next(&REAL, c"prctl", 0);
+    let real = next(Function::Prctl);
     if option == libc::PR_SET_SECCOMP {
         thread::confine();
     }
@@ -54,6 +57,5 @@ unsafe extern "C" fn prctl(option: c_int, a: c_ulong, b: c_ulong, c: c_ulong, d:
 
 /// Whether the calling thread is the program's only one.
 fn is_alone() -> bool {
-    let own = thread::own();
-    std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == own + 1)
+    proc::threads() == Some(thread::own() + 1)
 }

@@ -7,12 +7,13 @@
 //! `vfork` and `posix_spawn` share the parent's memory until they execute
 //! something, and need nothing.
 
-use crate::large::next;
+use crate::errno;
+use crate::next::{Function, NEXT, interpose, next, next_if_any};
 use crate::{HEAP, start};
 use std::cell::UnsafeCell;
 use std::ffi::{c_int, c_long, c_void};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use tmem_config::Options;
 use tmem_pager::engine::apart::Change;
 use tmem_pager::engine::fork::{self as engine_fork, Found};
@@ -112,14 +113,14 @@ fn touch_streams() {
     // SAFETY: of the C library, which has these since its version 2.2.5; where
     // it has not, nothing is done.
     unsafe {
-        let find = |name: &std::ffi::CStr| libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr());
-        static FOUND: OnceLock<[usize; 3]> = OnceLock::new();
-        let [all, lock, unlock] = *FOUND.get_or_init(|| {
-            [c"_IO_list_all", c"_IO_list_lock", c"_IO_list_unlock"].map(|n| find(n) as usize)
-        });
-        if all == 0 || lock == 0 || unlock == 0 {
+        let found = [
+            Function::IoListAll,
+            Function::IoListLock,
+            Function::IoListUnlock,
+        ];
+        let [Some(all), Some(lock), Some(unlock)] = found.map(next_if_any) else {
             return;
-        }
+        };
         let call = |f: usize| std::mem::transmute::<usize, unsafe extern "C" fn()>(f)();
         call(lock);
         let mut stream = *(all as *const usize);
@@ -134,19 +135,19 @@ fn touch_streams() {
     }
 }
 
-/// `_Fork` as the C library has it, with what a fork needs.
-///
+interpose! {
+    /// `_Fork` as the C library has it, with what a fork needs.
+    _Fork => Fork, own_fork;
+    /// `clone`, with what a fork needs where memory is not shared.
+    clone => Clone, own_clone;
+    /// `syscall`, with what calls need that this library has to do with.
+    syscall => Syscall, syscall_if_ours;
+}
+
 /// # Safety
-/// As for the C library's.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn _Fork() -> c_int {
-    static REAL: AtomicUsize = AtomicUsize::new(0);
-    let real = next(&REAL, c"_Fork", 0);
-    if real == 0 {
-        // SAFETY: this thread's.
-        unsafe { *libc::__errno_location() = libc::ENOSYS };
-        return -1;
-    }
+/// As for the C library's `_Fork`.
+unsafe extern "C" fn own_fork() -> c_int {
+    let real = next(Function::Fork);
     let paged = PREPARED.load(Ordering::Acquire);
     // SAFETY: the C library's function of that name; the handlers are called
     // as they are meant to be.
@@ -155,13 +156,13 @@ unsafe extern "C" fn _Fork() -> c_int {
             before();
         }
         let pid = std::mem::transmute::<usize, unsafe extern "C" fn() -> c_int>(real)();
-        let errno = *libc::__errno_location();
+        let errno = errno::get();
         match pid {
             _ if !paged => {}
             0 => in_child(),
             _ => in_parent(),
         }
-        *libc::__errno_location() = errno;
+        errno::set(errno);
         pid
     }
 }
@@ -180,12 +181,9 @@ extern "C" fn begin(start: *mut c_void) -> c_int {
     entry(arg)
 }
 
-/// `clone`, with what a fork needs where memory is not shared.
-///
 /// # Safety
-/// As for the C library's.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn clone(
+/// As for the C library's `clone`.
+unsafe extern "C" fn own_clone(
     entry: Option<extern "C" fn(*mut c_void) -> c_int>,
     stack: *mut c_void,
     flags: c_int,
@@ -203,11 +201,8 @@ unsafe extern "C" fn clone(
         *mut c_void,
         *mut c_void,
     ) -> c_int;
-    static REAL: AtomicUsize = AtomicUsize::new(0);
-    // It is a function of the C library's in every version.
-    let real = next(&REAL, c"clone", 0);
     // SAFETY: the C library's function of that name, with what it takes.
-    let real = unsafe { std::mem::transmute::<usize, Real>(real) };
+    let real = unsafe { std::mem::transmute::<usize, Real>(next(Function::Clone)) };
     let copied = flags & libc::CLONE_VM == 0 && PREPARED.load(Ordering::Acquire);
     let (true, Some(wanted)) = (copied, entry) else {
         // SAFETY: by the caller.
@@ -219,10 +214,82 @@ unsafe extern "C" fn clone(
     unsafe {
         before();
         let pid = real(Some(begin), stack, flags, arg, parent_tid, tls, child_tid);
-        let errno = *libc::__errno_location();
+        let errno = errno::get();
         in_parent();
-        *libc::__errno_location() = errno;
+        errno::set(errno);
         pid
+    }
+}
+
+/// Goes on with [`own_syscall`] where the call is one that this library has to do with, and
+/// else jumps to the next function: a child that the call makes may come back on a stack of
+/// its own, or on the caller's.
+#[unsafe(naked)]
+unsafe extern "C" fn syscall_if_ours() {
+    core::arch::naked_asm!(
+        "push rdi",
+        "push rsi",
+        "push rdx",
+        "push rcx",
+        "push r8",
+        "push r9",
+        "sub rsp, 8",
+        "call {is_ours}",
+        "add rsp, 8",
+        "pop r9",
+        "pop r8",
+        "pop rcx",
+        "pop rdx",
+        "pop rsi",
+        "pop rdi",
+        "test al, al",
+        "jnz {own}",
+        "jmp qword ptr [rip + {next} + {at}]",
+        is_ours = sym is_ours,
+        own = sym own_syscall,
+        next = sym NEXT,
+        at = const Function::Syscall as usize * size_of::<usize>(),
+    )
+}
+
+/// Whether a system call is one that this library has to do with.
+///
+/// # Safety
+/// The arguments are that call's.
+unsafe extern "C" fn is_ours(number: c_long, a: usize, b: usize) -> bool {
+    match number {
+        libc::SYS_prctl => a as c_int == libc::PR_SET_SECCOMP,
+        libc::SYS_fork | libc::SYS_clone | libc::SYS_clone3 => {
+            // SAFETY: by the caller.
+            unsafe { forks(number, a, b) }
+        }
+        libc::SYS_seccomp
+        | libc::SYS_mincore
+        | libc::SYS_munmap
+        | libc::SYS_mremap
+        | libc::SYS_mmap
+        | libc::SYS_madvise
+        | libc::SYS_ioctl
+        | libc::SYS_io_uring_register => true,
+        _ => false,
+    }
+}
+
+/// Whether a system call copies the address space and has the child come back here.
+///
+/// # Safety
+/// The arguments are that call's.
+unsafe fn forks(number: c_long, a: usize, b: usize) -> bool {
+    match number {
+        libc::SYS_fork => true,
+        // With a stack of its own the child does not come back here.
+        libc::SYS_clone => a & libc::CLONE_VM as usize == 0 && b == 0,
+        libc::SYS_clone3 => {
+            // SAFETY: by the caller: a `struct clone_args` of `b` bytes.
+            let arg = |at: usize| unsafe { ((a as *const u64).wrapping_add(at)).read() };
+            b >= 48 && arg(0) & libc::CLONE_VM as u64 == 0 && arg(5) == 0
+        }
+        _ => false,
     }
 }
 
@@ -230,9 +297,8 @@ unsafe extern "C" fn clone(
 /// where it unmaps or empties memory. Filters and `mincore` see `filter`, `look`.
 ///
 /// # Safety
-/// As for the C library's.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn syscall(
+/// As for the C library's `syscall`.
+unsafe extern "C" fn own_syscall(
     number: c_long,
     a: usize,
     b: usize,
@@ -252,20 +318,10 @@ unsafe extern "C" fn syscall(
     crate::lend::before(number, b, c);
     if number == libc::SYS_mincore {
         // SAFETY: by the caller.
-        return unsafe { crate::look::mincore(a as *mut c_void, b, c as *mut u8).into() };
+        return unsafe { crate::look::own_mincore(a as *mut c_void, b, c as *mut u8).into() };
     }
-    let forks = match number {
-        libc::SYS_fork => true,
-        // With a stack of its own the child does not come back here.
-        libc::SYS_clone => a & libc::CLONE_VM as usize == 0 && b == 0,
-        libc::SYS_clone3 => {
-            // SAFETY: by the caller: a `struct clone_args` of `b` bytes.
-            let arg = |at: usize| unsafe { ((a as *const u64).wrapping_add(at)).read() };
-            b >= 48 && arg(0) & libc::CLONE_VM as u64 == 0 && arg(5) == 0
-        }
-        _ => false,
-    };
-    let forks = forks && PREPARED.load(Ordering::Acquire);
+    // SAFETY: by the caller.
+    let forks = unsafe { forks(number, a, b) } && PREPARED.load(Ordering::Acquire);
     let changes = match number {
         libc::SYS_munmap | libc::SYS_mremap => true,
         libc::SYS_mmap => crate::unmap::maps_over(d as c_int),
@@ -295,8 +351,7 @@ unsafe extern "C" fn syscall(
         result
     };
     if (-4095..0).contains(&result) {
-        // SAFETY: this thread's.
-        unsafe { *libc::__errno_location() = -result as c_int };
+        errno::set(-result as c_int);
         return -1;
     }
     result as c_long

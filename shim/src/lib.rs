@@ -9,11 +9,17 @@
 //! | `fork` | what becomes of a forked child |
 //! | `large` | allocations larger than the machine's memory |
 //! | `filter` | filters of system calls, which are not for the engine |
+//! | `errno` | the calling thread's `errno` |
+//! | `bind` | has this library call the C library itself |
 //! | `direct` | direct input, on kernels that cannot move pages |
 //! | `lend` | calls that lend pages to a pipe or a socket |
 //! | `limits` | limits of the address space and of data, of which tmem is no part |
 //! | `look` | `mincore`, which counts what is elsewhere |
 //! | `own` | userfaultfds of the program's own |
+//! | `memory` | the memory functions that compiled code calls, apart from the program's |
+//! | `next` | what is called without this library, and how calls are passed on |
+//! | `obstacle` | programs that cannot be paged |
+//! | `symbols` | looks symbols up without the dynamic linker |
 //! | `remap` | `mremap` of memory that is adopted in part |
 //! | `robust` | robust mutexes, whose pages must stay |
 //! | `unmap` | what unmaps or empties memory, which must not meet a zap |
@@ -21,7 +27,9 @@
 //! Nothing here runs while a program is paged but the last ten; the engine runs in a
 //! thread of its own, without the C library.
 
+mod bind;
 mod direct;
+mod errno;
 mod figures;
 mod filter;
 mod fork;
@@ -31,11 +39,15 @@ mod large;
 mod lend;
 mod limits;
 mod look;
+mod memory;
+mod next;
+mod obstacle;
 mod own;
 mod remap;
 mod rings;
 mod robust;
 mod start;
+mod symbols;
 mod unmap;
 
 #[global_allocator]

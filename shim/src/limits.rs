@@ -5,10 +5,10 @@
 //! by what tmem has, and told as it was asked for. Programs that are then started
 //! inherit it, and what tmem has in them is as much again.
 
-use crate::large::next;
+use crate::next::{Function, interpose, next};
 use libc::{c_int, c_uint, pid_t, rlimit};
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicU64, AtomicUsize};
 use tmem_pager::sys::space;
 
 /// What tmem maps beside its heaps and the space for its engine: this library, small things.
@@ -20,7 +20,20 @@ const FEW: u64 = 128;
 
 type Prlimit = unsafe extern "C" fn(pid_t, c_uint, *const rlimit, *mut rlimit) -> c_int;
 
-static PRLIMIT: AtomicUsize = AtomicUsize::new(0);
+interpose! {
+    /// `prlimit(2)`.
+    prlimit => Prlimit, own_prlimit;
+    /// `prlimit64`, which is the same on machines of 64 bits.
+    prlimit64 => Prlimit64, own_prlimit;
+    /// `setrlimit(2)`.
+    setrlimit => Setrlimit, own_setrlimit;
+    /// `setrlimit64`, which is the same on machines of 64 bits.
+    setrlimit64 => Setrlimit64, own_setrlimit;
+    /// `getrlimit(2)`.
+    getrlimit => Getrlimit, own_getrlimit;
+    /// `getrlimit64`, which is the same on machines of 64 bits.
+    getrlimit64 => Getrlimit64, own_getrlimit;
+}
 
 /// A limit that was set higher than asked for.
 struct Raised {
@@ -88,22 +101,21 @@ fn higher(asked: u64, most: u64, own: u64) -> u64 {
 ///
 /// # Safety
 /// As for the C library's.
-#[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn prlimit(
+unsafe extern "C" fn own_prlimit(
     pid: pid_t,
     resource: c_uint,
     new: *const rlimit,
     old: *mut rlimit,
 ) -> c_int {
-    // It is a function of the C library's in every version.
-    let real = next(&PRLIMIT, c"prlimit", raw_prlimit as *const () as usize);
+    let real = next(Function::Prlimit);
     // SAFETY: it is prlimit.
     let real = unsafe { std::mem::transmute::<usize, Prlimit>(real) };
     let this = pid == 0 || pid as u32 == std::process::id();
     // SAFETY: by the caller.
     let asked = unsafe { new.as_ref() };
     let few = |l: &rlimit| resource == libc::RLIMIT_NOFILE && l.rlim_cur < FEW;
-    if this && asked.is_some_and(few) && crate::start::pool_bytes().is_some() {
+    let engines = this && crate::start::is_own_process();
+    if engines && asked.is_some_and(few) && crate::start::pool_bytes().is_some() {
         tmem_pager::engine::have_all();
     }
     let Some(raised) = raised(resource).filter(|_| this) else {
@@ -137,8 +149,11 @@ pub(crate) unsafe extern "C" fn prlimit(
             if real(0, resource, &raw const set, std::ptr::null_mut()) != 0 {
                 return -1;
             }
-            raised[0].note(asked.rlim_cur, set.rlim_cur);
-            raised[1].note(asked.rlim_max, set.rlim_max);
+            // A child of `vfork` has limits of its own, but the memory of its parent.
+            if crate::start::is_own_process() {
+                raised[0].note(asked.rlim_cur, set.rlim_cur);
+                raised[1].note(asked.rlim_max, set.rlim_max);
+            }
         }
         if let Some(old) = old.as_mut() {
             *old = told;
@@ -147,69 +162,14 @@ pub(crate) unsafe extern "C" fn prlimit(
     0
 }
 
-/// `prlimit64`, which is the same on machines of 64 bits.
-///
-/// # Safety
-/// As for the C library's.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn prlimit64(
-    pid: pid_t,
-    resource: c_uint,
-    new: *const rlimit,
-    old: *mut rlimit,
-) -> c_int {
+unsafe extern "C" fn own_setrlimit(resource: c_uint, new: *const rlimit) -> c_int {
     // SAFETY: by the caller.
-    unsafe { prlimit(pid, resource, new, old) }
+    unsafe { own_prlimit(0, resource, new, std::ptr::null_mut()) }
 }
 
-/// `setrlimit(2)`.
-///
-/// # Safety
-/// As for the C library's.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn setrlimit(resource: c_uint, new: *const rlimit) -> c_int {
+unsafe extern "C" fn own_getrlimit(resource: c_uint, old: *mut rlimit) -> c_int {
     // SAFETY: by the caller.
-    unsafe { prlimit(0, resource, new, std::ptr::null_mut()) }
-}
-
-/// `setrlimit64`, which is the same on machines of 64 bits.
-///
-/// # Safety
-/// As for the C library's.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn setrlimit64(resource: c_uint, new: *const rlimit) -> c_int {
-    // SAFETY: by the caller.
-    unsafe { prlimit(0, resource, new, std::ptr::null_mut()) }
-}
-
-/// `getrlimit(2)`.
-///
-/// # Safety
-/// As for the C library's.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn getrlimit(resource: c_uint, old: *mut rlimit) -> c_int {
-    // SAFETY: by the caller.
-    unsafe { prlimit(0, resource, std::ptr::null(), old) }
-}
-
-/// `getrlimit64`, which is the same on machines of 64 bits.
-///
-/// # Safety
-/// As for the C library's.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn getrlimit64(resource: c_uint, old: *mut rlimit) -> c_int {
-    // SAFETY: by the caller.
-    unsafe { prlimit(0, resource, std::ptr::null(), old) }
-}
-
-unsafe extern "C" fn raw_prlimit(
-    pid: pid_t,
-    resource: c_uint,
-    new: *const rlimit,
-    old: *mut rlimit,
-) -> c_int {
-    // SAFETY: by the caller.
-    unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, new, old) as c_int }
+    unsafe { own_prlimit(0, resource, std::ptr::null(), old) }
 }
 
 #[cfg(test)]

@@ -1,24 +1,33 @@
 //! `mincore`, for which what is elsewhere is in memory: see
 //! `tmem_pager::engine::pages_there`.
 
+use crate::errno;
 use crate::fork::raw_syscall;
+use crate::next::interpose;
 use libc::{c_int, c_uchar, c_void, size_t};
 use tmem_pager::engine::apart::are_reported;
 
 const PAGE: usize = 4096;
 
-/// `mincore(2)`.
+interpose! {
+    /// `mincore(2)`.
+    mincore => Mincore, own_mincore;
+}
+
+/// `mincore(2)`, for which memory that is elsewhere is there.
 ///
 /// # Safety
 /// As for the C library's.
-#[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn mincore(at: *mut c_void, len: size_t, vec: *mut c_uchar) -> c_int {
+pub(crate) unsafe extern "C" fn own_mincore(
+    at: *mut c_void,
+    len: size_t,
+    vec: *mut c_uchar,
+) -> c_int {
     let args = [at as usize, len, vec as usize, 0, 0, 0];
     // SAFETY: by the caller.
     let result = unsafe { raw_syscall(libc::SYS_mincore, args) };
     if result < 0 {
-        // SAFETY: this thread's.
-        unsafe { *libc::__errno_location() = -result as c_int };
+        errno::set(-result as c_int);
         return -1;
     }
     let pages = len.div_ceil(PAGE);

@@ -1,10 +1,10 @@
 //! Userfaultfds of the program's own: what it registers is ceded by tmem, see
 //! `tmem_pager::engine::cede`.
 
+use crate::errno;
 use crate::heap::undisturbed;
-use crate::large::next;
+use crate::next::{Function, interpose, next};
 use libc::{c_int, c_ulong};
-use std::sync::atomic::AtomicUsize;
 use tmem_pager::engine::apart::are_reported;
 use tmem_pager::engine::cede;
 
@@ -15,35 +15,44 @@ const MOVE: c_ulong = 0xc028_aa05;
 
 type Ioctl = unsafe extern "C" fn(c_int, c_ulong, usize) -> c_int;
 
-static IOCTL: AtomicUsize = AtomicUsize::new(0);
+interpose! {
+    /// `ioctl(2)`.
+    ioctl => Ioctl, own_ioctl;
+}
 
 /// `ioctl(2)`. Callers without a third argument leave anything there.
 ///
 /// # Safety
 /// As for the C library's.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn ioctl(fd: c_int, request: c_ulong, arg: usize) -> c_int {
-    let real = next(&IOCTL, c"ioctl", raw_ioctl as *const () as usize);
+unsafe extern "C" fn own_ioctl(fd: c_int, request: c_ulong, arg: usize) -> c_int {
+    let real = next(Function::Ioctl);
     // SAFETY: it is ioctl, whose further argument is passed on like the others.
     let real = unsafe { std::mem::transmute::<usize, Ioctl>(real) };
-    // SAFETY: by the caller; errno is this thread's.
-    let call = || unsafe {
-        match real(fd, request, arg) {
-            result if result < 0 => -*libc::__errno_location() as isize,
-            result => result as isize,
-        }
+    let before = errno::get();
+    // SAFETY: by the caller.
+    let call = || match unsafe { real(fd, request, arg) } {
+        result if result < 0 => -errno::get() as isize,
+        result => result as isize,
     };
     // SAFETY: by the caller.
-    let result = unsafe { ceding(request as usize, arg, call) };
-    // Of an error `errno` tells already.
-    result.max(-1) as c_int
+    match unsafe { ceding(request as usize, arg, call) } {
+        // It may have been refused at first.
+        result if result >= 0 => {
+            errno::set(before);
+            result as c_int
+        }
+        error => {
+            errno::set(-error as c_int);
+            -1
+        }
+    }
 }
 
 /// Makes a call of `ioctl(2)`, which gives the kernel's answer, with tmem giving way
 /// to it where it has to.
 ///
 /// # Safety
-/// As [`ioctl`].
+/// As `ioctl(2)`.
 pub(crate) unsafe fn ceding(request: usize, arg: usize, call: impl Fn() -> isize) -> isize {
     // SAFETY: by the caller: the argument is in memory.
     let range = |at: usize| unsafe {
@@ -77,9 +86,4 @@ unsafe fn words(at: usize) -> (usize, usize) {
     let at = at as *const usize;
     // SAFETY: by the caller.
     unsafe { (at.read_unaligned(), at.add(1).read_unaligned()) }
-}
-
-unsafe extern "C" fn raw_ioctl(fd: c_int, request: c_ulong, arg: usize) -> c_int {
-    // SAFETY: by the caller.
-    unsafe { libc::syscall(libc::SYS_ioctl, fd, request, arg) as c_int }
 }

@@ -6,13 +6,15 @@
 //! where it would not be without tmem. So what is refused for that reason is
 //! tried again once all memory is adopted, and then done mapping by mapping.
 
-use crate::large::{next, real_mmap};
+use crate::errno;
+use crate::large::real_mmap;
+use crate::next::{Function, interpose, next};
 use libc::{c_int, c_void, size_t};
 use std::ops::Range;
-use std::sync::atomic::AtomicUsize;
 use tmem_pager::engine::apart::Change;
 use tmem_pager::engine::room::wait_for_room;
 use tmem_pager::maps::{eligible, parse};
+use tmem_pager::sys::proc::Proc;
 
 type Mremap = unsafe extern "C" fn(*mut c_void, size_t, size_t, c_int, *mut c_void) -> *mut c_void;
 
@@ -36,46 +38,51 @@ impl Real {
     }
 }
 
-static MREMAP: AtomicUsize = AtomicUsize::new(0);
 const PAGE: usize = 4096;
+
+interpose! {
+    /// `mremap(2)`.
+    mremap => Mremap, own_mremap;
+}
 
 /// `mremap(2)`; a caller without a fifth argument leaves anything there, which
 /// the kernel does not look at.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn mremap(
+unsafe extern "C" fn own_mremap(
     old: *mut c_void,
     old_len: size_t,
     len: size_t,
     flags: c_int,
     new: *mut c_void,
 ) -> *mut c_void {
-    let real = next(&MREMAP, c"mremap", raw_mremap as *const () as usize);
+    let real = next(Function::Mremap);
     // SAFETY: it is mremap, whose further argument is passed on like the others.
     let real = Real(unsafe { std::mem::transmute::<usize, Mremap>(real) });
     wait_for_room(len.saturating_sub(old_len));
+    let before = errno::get();
     // SAFETY: by the caller.
     let got = unsafe { real.call(old, old_len, len, flags, new) };
-    // SAFETY: errno is the calling thread's.
-    let refused = got == libc::MAP_FAILED && unsafe { *libc::__errno_location() } == libc::EFAULT;
-    if !refused || !tmem_pager::engine::adopt_all() {
+    let is_refused = |got| got == libc::MAP_FAILED && errno::get() == libc::EFAULT;
+    if !is_refused(got) || !tmem_pager::engine::adopt_all() {
         return got;
     }
     // SAFETY: by the caller; nothing was done the first time.
-    let got = unsafe { real.call(old, old_len, len, flags, new) };
-    // SAFETY: as above.
-    if got != libc::MAP_FAILED || unsafe { *libc::__errno_location() } != libc::EFAULT {
-        return got;
+    let mut got = unsafe { real.call(old, old_len, len, flags, new) };
+    if is_refused(got) {
+        got = crate::heap::undisturbed(|| {
+            // SAFETY: by the caller.
+            unsafe { by_pieces(real, old, old_len, len, flags, new) }
+        });
     }
-    crate::heap::undisturbed(|| {
-        // SAFETY: by the caller.
-        unsafe { by_pieces(real, old, old_len, len, flags, new) }
-    })
+    if got != libc::MAP_FAILED {
+        errno::set(before);
+    }
+    got
 }
 
 /// The mappings that make up a range, if they would be one but for what tmem
 /// does: private anonymous memory with the same permissions and no gap.
 fn pieces(range: &Range<usize>) -> Option<Vec<Range<usize>>> {
-    let text = std::fs::read("/proc/thread-self/maps").ok()?;
+    let text = Proc::text_of_maps().ok()?;
     let mut found: Vec<Range<usize>> = Vec::new();
     let mut perms = None;
     for mapping in parse(&text) {
@@ -104,8 +111,7 @@ unsafe fn by_pieces(
     new: *mut c_void,
 ) -> *mut c_void {
     let failed = |error: c_int| {
-        // SAFETY: errno is the calling thread's.
-        unsafe { *libc::__errno_location() = error };
+        errno::set(error);
         libc::MAP_FAILED
     };
     let (old_len, len) = (old_len.next_multiple_of(PAGE), len.next_multiple_of(PAGE));
@@ -157,18 +163,7 @@ unsafe fn by_pieces(
     }
     if old_len > len && keep == 0 {
         // SAFETY: the caller gives the rest up.
-        unsafe { libc::munmap(old.byte_add(len), old_len - len) };
+        unsafe { crate::unmap::own_munmap(old.byte_add(len), old_len - len) };
     }
     to
-}
-
-unsafe extern "C" fn raw_mremap(
-    old: *mut c_void,
-    old_len: size_t,
-    len: size_t,
-    flags: c_int,
-    new: *mut c_void,
-) -> *mut c_void {
-    // SAFETY: by the caller.
-    unsafe { libc::syscall(libc::SYS_mremap, old, old_len, len, flags, new) as *mut c_void }
 }

@@ -6,9 +6,10 @@
 //! make it by `syscall`, or have liburing make it.
 
 use crate::fork::raw_syscall;
-use crate::large::next;
+use crate::next::find_late;
 use libc::{c_int, c_uint, c_void, iovec};
 use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use tmem_pager::engine::apart::are_reported;
 
 const PAGE: usize = 4096;
@@ -87,6 +88,17 @@ unsafe fn bring(buffers: *const iovec, count: usize) -> bool {
     })
 }
 
+/// liburing's function of that name, which may have been loaded late and for a part of the
+/// program only.
+fn of_liburing(place: &AtomicUsize, name: &'static [u8]) -> Option<usize> {
+    let found = match place.load(Relaxed) {
+        0 => find_late(name)?,
+        found => found,
+    };
+    place.store(found, Relaxed);
+    Some(found)
+}
+
 type Register = unsafe extern "C" fn(*mut c_void, *const iovec, c_uint) -> c_int;
 type RegisterTags = unsafe extern "C" fn(*mut c_void, *const iovec, *const u64, c_uint) -> c_int;
 
@@ -101,10 +113,9 @@ unsafe extern "C" fn io_uring_register_buffers(
     count: c_uint,
 ) -> c_int {
     static REAL: AtomicUsize = AtomicUsize::new(0);
-    let real = next(&REAL, c"io_uring_register_buffers", 0);
-    if real == 0 {
+    let Some(real) = of_liburing(&REAL, b"io_uring_register_buffers") else {
         return -libc::ENOSYS;
-    }
+    };
     // SAFETY: liburing's function of that name, with what the caller gave.
     unsafe {
         let real = std::mem::transmute::<usize, Register>(real);
@@ -125,10 +136,9 @@ unsafe extern "C" fn io_uring_register_buffers_tags(
     count: c_uint,
 ) -> c_int {
     static REAL: AtomicUsize = AtomicUsize::new(0);
-    let real = next(&REAL, c"io_uring_register_buffers_tags", 0);
-    if real == 0 {
+    let Some(real) = of_liburing(&REAL, b"io_uring_register_buffers_tags") else {
         return -libc::ENOSYS;
-    }
+    };
     // SAFETY: liburing's function of that name, with what the caller gave.
     unsafe {
         let real = std::mem::transmute::<usize, RegisterTags>(real);

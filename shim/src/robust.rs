@@ -1,26 +1,21 @@
 //! Robust mutexes, whose pages must stay: see `tmem_pager::engine::Ask`.
 
-use crate::large::next;
+use crate::next::{Function, interpose, next};
 use libc::{c_int, pthread_mutex_t, pthread_mutexattr_t};
-use std::sync::atomic::AtomicUsize;
 use tmem_pager::engine::Ask;
 
 type Init = unsafe extern "C" fn(*mut pthread_mutex_t, *const pthread_mutexattr_t) -> c_int;
 
-static INIT: AtomicUsize = AtomicUsize::new(0);
-
-/// Where there is no other function of that name, of which no C library is known.
-unsafe extern "C" fn none(_: *mut pthread_mutex_t, _: *const pthread_mutexattr_t) -> c_int {
-    libc::ENOSYS
+interpose! {
+    /// `pthread_mutex_init(3)`.
+    pthread_mutex_init => MutexInit, own_mutex_init;
 }
 
-/// `pthread_mutex_init(3)`.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn pthread_mutex_init(
+unsafe extern "C" fn own_mutex_init(
     mutex: *mut pthread_mutex_t,
     attr: *const pthread_mutexattr_t,
 ) -> c_int {
-    let real = next(&INIT, c"pthread_mutex_init", none as *const () as usize);
+    let real = next(Function::MutexInit);
     // SAFETY: it is pthread_mutex_init.
     let real = unsafe { std::mem::transmute::<usize, Init>(real) };
     // SAFETY: by the caller.

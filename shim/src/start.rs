@@ -1,6 +1,6 @@
 //! Reads the options and starts the engine, before the program's `main`.
 
-use crate::{figures, fork, keep};
+use crate::{bind, figures, fork, keep, next, obstacle};
 use std::ffi::{OsStr, OsString};
 use std::net::ToSocketAddrs;
 use std::sync::OnceLock;
@@ -37,12 +37,17 @@ static OUTCOME: AtomicU32 = AtomicU32::new(PENDING);
 static AT_START: extern "C" fn() = begin;
 
 extern "C" fn begin() {
+    next::find_all();
+    bind::to_the_c_library();
     // A program that was started without a budget is none of our business.
     if std::env::var_os("TMEM_LOCAL").is_none() && std::env::var_os("TMEM_CONFIG").is_none() {
         return;
     }
     match options() {
-        Ok(Some(options)) => start(&options),
+        Ok(Some(options)) => match obstacle::find() {
+            None => start(&options),
+            Some(why) => refuse(&format!("cannot page this program: {why}"), options.strict),
+        },
         Ok(None) => {}
         Err(text) => {
             // The options are not to be had, but this one may be.
@@ -63,6 +68,7 @@ fn refuse(text: &str, strict: bool) {
         unsafe { libc::_exit(NOT_STARTED) };
     }
     say(&format!("{text}; the program runs without paging"));
+    next::activate(false);
 }
 
 fn options() -> Result<Option<Options>, String> {
@@ -70,8 +76,18 @@ fn options() -> Result<Option<Options>, String> {
     Ok(options.local.is_some().then_some(options))
 }
 
+/// The process that is paged.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
+
+/// Whether this is the process that is paged. One that has been made by `vfork` runs in its
+/// memory until it executes something.
+pub(crate) fn is_own_process() -> bool {
+    PROCESS.load(Ordering::Relaxed) == std::process::id()
+}
+
 /// Starts the engine; again in a forked child that has all of its memory.
 pub(crate) fn start(options: &Options) {
+    PROCESS.store(std::process::id(), Ordering::Relaxed);
     OUTCOME.store(PENDING, Ordering::Release);
     match launch(options) {
         Ok(()) if options.strict && !is_checked() => wait(),
@@ -84,6 +100,7 @@ pub(crate) fn start(options: &Options) {
 /// when it is paged. Until then nothing of the program's may be touched, nor
 /// what the C library keeps on its heap.
 pub(crate) fn start_child(options: &Options, will: &'static Will) {
+    PROCESS.store(std::process::id(), Ordering::Relaxed);
     OUTCOME.store(PENDING, Ordering::Release);
     let Some(parents) = SETTINGS.get() else {
         fork::cannot_go_on("a fork that was not prepared");
@@ -130,7 +147,6 @@ fn launch(options: &Options) -> Result<(), String> {
     }
     let shared = shared_memory();
     let figures = figures_of(options, shared, budget);
-    fork::prepare(options);
     let settings = Settings {
         budget,
         endpoints: options
@@ -162,6 +178,8 @@ fn launch(options: &Options) -> Result<(), String> {
     };
     // A child has its parent's already, which say the same.
     let _ = SETTINGS.set(settings.clone());
+    fork::prepare(options);
+    next::activate(true);
     spawn(settings)
 }
 

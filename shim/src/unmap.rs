@@ -1,8 +1,7 @@
 //! What unmaps or empties memory, which must not meet a zap: see `tmem_pager::engine::apart`.
 
-use crate::large::next;
+use crate::next::{Function, interpose, next};
 use libc::{c_int, c_void, size_t};
-use std::sync::atomic::AtomicUsize;
 use tmem_pager::engine::Ask;
 use tmem_pager::engine::apart::{Change, are_reported};
 
@@ -14,8 +13,12 @@ const GUARD_INSTALL: c_int = 102;
 type Munmap = unsafe extern "C" fn(*mut c_void, size_t) -> c_int;
 type Madvise = unsafe extern "C" fn(*mut c_void, size_t, c_int) -> c_int;
 
-static MUNMAP: AtomicUsize = AtomicUsize::new(0);
-static MADVISE: AtomicUsize = AtomicUsize::new(0);
+interpose! {
+    /// `munmap(2)`.
+    munmap => Munmap, own_munmap;
+    /// `madvise(2)`.
+    madvise => Madvise, own_madvise;
+}
 
 /// Whether `madvise` of this kind gives contents up. Its reports could be taken
 /// for those of a zap.
@@ -38,10 +41,12 @@ pub(crate) fn maps_over(flags: c_int) -> bool {
     flags & (libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE) == libc::MAP_FIXED
 }
 
-/// `munmap(2)`.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn munmap(at: *mut c_void, len: size_t) -> c_int {
-    let real = next(&MUNMAP, c"munmap", raw_munmap as *const () as usize);
+/// `munmap(2)`, apart from zaps.
+///
+/// # Safety
+/// As for the C library's.
+pub(crate) unsafe extern "C" fn own_munmap(at: *mut c_void, len: size_t) -> c_int {
+    let real = next(Function::Munmap);
     // SAFETY: it is munmap.
     let real = unsafe { std::mem::transmute::<usize, Munmap>(real) };
     let _change = Change::begin();
@@ -49,10 +54,8 @@ unsafe extern "C" fn munmap(at: *mut c_void, len: size_t) -> c_int {
     unsafe { real(at, len) }
 }
 
-/// `madvise(2)`.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn madvise(at: *mut c_void, len: size_t, advice: c_int) -> c_int {
-    let real = next(&MADVISE, c"madvise", raw_madvise as *const () as usize);
+unsafe extern "C" fn own_madvise(at: *mut c_void, len: size_t, advice: c_int) -> c_int {
+    let real = next(Function::Madvise);
     // SAFETY: it is madvise.
     let real = unsafe { std::mem::transmute::<usize, Madvise>(real) };
     let _change = empties(advice).then(Change::begin);
@@ -100,14 +103,4 @@ fn give_up(at: usize, len: usize, advice: &[c_int]) {
         // fail, pages stay.
         unsafe { crate::fork::raw_syscall(libc::SYS_madvise, args) };
     }
-}
-
-unsafe extern "C" fn raw_madvise(at: *mut c_void, len: size_t, advice: c_int) -> c_int {
-    // SAFETY: by the caller.
-    unsafe { libc::syscall(libc::SYS_madvise, at, len, advice) as c_int }
-}
-
-unsafe extern "C" fn raw_munmap(at: *mut c_void, len: size_t) -> c_int {
-    // SAFETY: by the caller.
-    unsafe { libc::syscall(libc::SYS_munmap, at, len) as c_int }
 }

@@ -88,6 +88,10 @@ const CASES: &[(&str, &[&str])] = &[
     ("confined", &["16", "strict"]),
     ("confined", &["16", "strict-end"]),
     ("confined", &["16", "signals"]),
+    ("calls", &["16", "error"]),
+    ("calls", &["16", "errno"]),
+    ("calls", &["16", "cancel", FOLDER]),
+    ("calls", &["16", "vfork"]),
 ];
 
 /// A case, ready to be run.

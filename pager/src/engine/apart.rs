@@ -19,7 +19,7 @@ use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// Whether memory that the program may write to is zapped.
-static COPYING: AtomicBool = AtomicBool::new(false);
+pub static COPYING: AtomicBool = AtomicBool::new(false);
 /// Whether memory of the program is registered, and changes of it are reported.
 pub static REPORTED: AtomicBool = AtomicBool::new(false);
 /// Whether memory has to be zapped before more is read.

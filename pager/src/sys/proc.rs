@@ -160,6 +160,16 @@ impl Proc {
     ///
     /// # Errors
     /// The kernel's.
+    pub fn text_of_maps() -> Result<Vec<u8>, Errno> {
+        let mut text = Vec::new();
+        Proc::whole(c"/proc/thread-self/maps", &mut text)?;
+        Ok(text)
+    }
+
+    /// The same into a vector that is used again.
+    ///
+    /// # Errors
+    /// The kernel's.
     pub fn maps(&self, out: &mut Vec<u8>) -> Result<(), Errno> {
         Proc::whole(c"/proc/thread-self/maps", out)
     }
@@ -367,6 +377,13 @@ fn left(stat: &[u8], own: usize) -> Option<i32> {
     (field(stat, 3)? == "Z" && threads == own + 1).then_some(status)
 }
 
+/// How many threads the process has, those of this library included.
+pub fn threads() -> Option<usize> {
+    // Their folder has a link for each thread beside the two that every folder has.
+    let folder = rustix::fs::stat(c"/proc/thread-self/..").ok()?;
+    usize::try_from(folder.st_nlink).ok()?.checked_sub(2)
+}
+
 /// What a thread of the process waits for.
 #[derive(Debug)]
 pub struct Waits(Fd);
@@ -494,6 +511,15 @@ mod tests {
         let mut proc = Proc::open().unwrap();
         let tid = rustix::thread::gettid().as_raw_nonzero().get() as u32;
         assert!(proc.cpu_of(tid).is_some_and(|cpu| cpu < 1024));
+    }
+
+    #[test]
+    fn threads_are_counted() {
+        let before = std::fs::read_dir("/proc/self/task").unwrap().count();
+        let counted = threads().unwrap();
+        let after = std::fs::read_dir("/proc/self/task").unwrap().count();
+        // Tests run beside this one.
+        assert!((before.min(after)..=before.max(after)).contains(&counted) || before != after);
     }
 
     #[test]

@@ -1,0 +1,95 @@
+//! Programs are called, and call, as without tmem: what is interposed leaves their errors
+//! alone, works before and after they run, and nothing of theirs is called by the library.
+
+use std::process::Command;
+use tmem_tests::catalogue::cases;
+use tmem_tests::cc::{program, program_with};
+use tmem_tests::compare::{Setting, at_budget};
+use tmem_tests::{MIB, Run, artefacts, software};
+
+/// With the library preloaded and no option set, which is to change nothing, then with all
+/// memory leaving.
+fn check(run: &Run) {
+    let native = run.run().ok();
+    let preloaded = run.clone().preload().run().ok();
+    assert_eq!(preloaded.digest(), native.digest());
+    assert_eq!(preloaded.stderr(), native.stderr());
+    for setting in [Setting::PLAIN, Setting::COPY] {
+        at_budget(run, &native, setting.all_leave(), 64 * MIB);
+    }
+}
+
+fn check_calls(what: &str) {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let cases = cases(&["calls"], folder.path());
+    let mut found = cases.iter().filter(|case| case.name.contains(what));
+    check(&found.next().expect("it is in the catalogue").run);
+}
+
+#[test]
+fn a_pending_error_of_the_dynamic_linker_stays() {
+    check_calls("error");
+}
+
+#[test]
+fn errno_stays_where_calls_succeed() {
+    check_calls("errno");
+}
+
+#[test]
+fn threads_are_cancelled_while_they_read() {
+    check_calls("cancel");
+}
+
+#[test]
+fn a_child_of_vfork_changes_no_limits_of_its_parents() {
+    check_calls("vfork");
+}
+
+#[test]
+fn calls_before_and_after_the_program_are_passed_on() {
+    let library = program_with("early_library", &["-shared", "-fPIC"]);
+    let library = library.to_str().expect("the path is text");
+    for binding in ["-Wl,-z,lazy", "-Wl,-z,now"] {
+        let run = Run::new(program_with("early", &[library, binding]));
+        let native = run.run().ok();
+        for early in [run.clone().preload(), run.clone().local(64 * MIB)] {
+            let early = early.run().ok();
+            assert_eq!(early.digest(), native.digest());
+            assert_eq!(early.stderr(), native.stderr());
+        }
+    }
+}
+
+#[test]
+fn functions_of_the_program_by_names_of_the_c_librarys_are_its_own() {
+    check(&Run::new(program("names")).args(["24"]));
+}
+
+#[test]
+fn memory_functions_of_the_program_are_not_the_librarys() {
+    let options = ["-rdynamic", "-fno-builtin"];
+    check(&Run::new(program_with("own_memory", &options)).args(["24"]));
+}
+
+#[test]
+fn the_library_needs_nothing_that_a_program_may_replace_under_way() {
+    let nm = software::find("nm", "binutils");
+    let output = Command::new(nm)
+        .args(["-D", "--undefined-only"])
+        .arg(artefacts::shim())
+        .output()
+        .expect("nm can be run");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let names = text
+        .lines()
+        .filter_map(|line| line.split_whitespace().last());
+    let names: Vec<&str> = names.filter_map(|name| name.split('@').next()).collect();
+    assert!(names.contains(&"__errno_location"), "{text}");
+    let unwanted = [
+        "memcpy", "memmove", "memset", "memcmp", "bcmp", "strlen", "dlsym", "dlopen", "dlerror",
+    ];
+    for name in unwanted {
+        assert!(!names.contains(&name), "{name}: {text}");
+    }
+}
