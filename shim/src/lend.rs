@@ -1,13 +1,19 @@
 //! Calls that lend pages of the program to a pipe or a socket; see
 //! `tmem_pager::engine::lending`, which is told of each before it is made.
 
-use crate::large::next;
+use crate::next::{Function, interpose, next};
 use libc::{c_int, c_long, c_uint, c_void, iovec, size_t, socklen_t, ssize_t};
-use std::sync::atomic::AtomicUsize;
 use tmem_pager::engine::lending;
 
 type Vmsplice = unsafe extern "C" fn(c_int, *const iovec, size_t, c_uint) -> ssize_t;
 type Setsockopt = unsafe extern "C" fn(c_int, c_int, c_int, *const c_void, socklen_t) -> c_int;
+
+interpose! {
+    /// `vmsplice(2)`.
+    vmsplice => Vmsplice, own_vmsplice;
+    /// `setsockopt(2)`.
+    setsockopt => Setsockopt, own_setsockopt;
+}
 
 /// Tells the engine where a system call can lend pages, or makes something that can.
 pub(crate) fn before(number: c_long, b: usize, c: usize) {
@@ -27,60 +33,33 @@ fn is_zero_copy(level: c_int, option: c_int) -> bool {
     (level, option) == (libc::SOL_SOCKET, libc::SO_ZEROCOPY)
 }
 
-unsafe extern "C" fn raw_vmsplice(
+unsafe extern "C" fn own_vmsplice(
     pipe: c_int,
     parts: *const iovec,
     count: size_t,
     flags: c_uint,
 ) -> ssize_t {
-    // SAFETY: by the caller.
-    unsafe { libc::syscall(libc::SYS_vmsplice, pipe, parts, count, flags) as ssize_t }
-}
-
-/// `vmsplice(2)`.
-///
-/// # Safety
-/// As for the C library's.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn vmsplice(
-    pipe: c_int,
-    parts: *const iovec,
-    count: size_t,
-    flags: c_uint,
-) -> ssize_t {
-    static REAL: AtomicUsize = AtomicUsize::new(0);
-    let real = next(&REAL, c"vmsplice", raw_vmsplice as *const () as usize);
-    before(libc::SYS_vmsplice, 0, 0);
+    lending::begin();
     // SAFETY: it is vmsplice, with what the caller gave.
-    unsafe { std::mem::transmute::<usize, Vmsplice>(real)(pipe, parts, count, flags) }
+    unsafe {
+        let real = std::mem::transmute::<usize, Vmsplice>(next(Function::Vmsplice));
+        real(pipe, parts, count, flags)
+    }
 }
 
-unsafe extern "C" fn raw_setsockopt(
+unsafe extern "C" fn own_setsockopt(
     socket: c_int,
     level: c_int,
     option: c_int,
     value: *const c_void,
     len: socklen_t,
 ) -> c_int {
-    // SAFETY: by the caller.
-    unsafe { libc::syscall(libc::SYS_setsockopt, socket, level, option, value, len) as c_int }
-}
-
-/// `setsockopt(2)`.
-///
-/// # Safety
-/// As for the C library's.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn setsockopt(
-    socket: c_int,
-    level: c_int,
-    option: c_int,
-    value: *const c_void,
-    len: socklen_t,
-) -> c_int {
-    static REAL: AtomicUsize = AtomicUsize::new(0);
-    let real = next(&REAL, c"setsockopt", raw_setsockopt as *const () as usize);
-    before(libc::SYS_setsockopt, level as usize, option as usize);
+    if is_zero_copy(level, option) {
+        lending::begin();
+    }
     // SAFETY: it is setsockopt, with what the caller gave.
-    unsafe { std::mem::transmute::<usize, Setsockopt>(real)(socket, level, option, value, len) }
+    unsafe {
+        let real = std::mem::transmute::<usize, Setsockopt>(next(Function::Setsockopt));
+        real(socket, level, option, value, len)
+    }
 }

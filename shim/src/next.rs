@@ -65,6 +65,8 @@ functions! {
     Getrlimit = "getrlimit",
     Getrlimit64 = "getrlimit64",
     MutexInit = "pthread_mutex_init",
+    Vmsplice = "vmsplice",
+    Setsockopt = "setsockopt",
     Clone = "clone",
     Fork = "_Fork",
     Syscall = "syscall",
