@@ -34,7 +34,7 @@ unsafe extern "C" fn pthread_mutex_init(
         let at = mutex as usize;
         crate::heap::undisturbed(|| {
             let range = at..at + size_of::<pthread_mutex_t>();
-            tmem_pager::engine::ask(Ask::Stay, range);
+            tmem_pager::engine::ask(Ask::Stay, &range);
         });
     }
     result

@@ -92,7 +92,7 @@ impl Engine {
         for page in at..end {
             let entry = self.pages.get(page);
             let is_its = entry.queued && stamp.is_none_or(|stamp| entry.stamp == stamp);
-            if entry.state != State::Local || !is_its || self.pinned.contains(&page) {
+            if entry.state != State::Local || !is_its || self.must_stay(page) {
                 break;
             }
             if self.doomed.around(addr(page)).is_some() {
@@ -320,6 +320,7 @@ impl Engine {
         !self.grants.full
             && !self.is_forking()
             && !self.is_held_up()
+            && !super::asks::others_stay()
             && self.net.any_up()
             && self.unplaced.len() < self.budget.pool
             && self.pool.holes() >= BLOCK
