@@ -11,13 +11,14 @@
 //! | `filter` | filters of system calls, which are not for the engine |
 //! | `direct` | direct input, on kernels that cannot move pages |
 //! | `limits` | limits of the address space and of data, of which tmem is no part |
+//! | `lock` | `mlockall`, which is to leave out what is tmem's |
 //! | `look` | `mincore`, which counts what is elsewhere |
 //! | `own` | userfaultfds of the program's own |
 //! | `remap` | `mremap` of memory that is adopted in part |
 //! | `robust` | robust mutexes, whose pages must stay |
 //! | `unmap` | what unmaps or empties memory, which must not meet a zap |
 //!
-//! Nothing here runs while a program is paged but the last nine; the engine runs in a
+//! Nothing here runs while a program is paged but the last ten; the engine runs in a
 //! thread of its own, without the C library.
 
 mod direct;
@@ -28,6 +29,7 @@ mod heap;
 mod keep;
 mod large;
 mod limits;
+mod lock;
 mod look;
 mod own;
 mod remap;

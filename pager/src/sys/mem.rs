@@ -27,7 +27,6 @@ impl Region {
         // A pool of huge pages would defeat exchanging single pages.
         // Kernels without transparent huge pages refuse, and need not be asked.
         let _ = region.advise(Advice::LinuxNoHugepage);
-        let _ = region.advise(Advice::LinuxDontDump);
         Ok(region)
     }
 
@@ -57,13 +56,24 @@ impl Region {
             Some(at) => (at, MapFlags::FIXED),
             None => (0, MapFlags::empty()),
         };
-        let prot = ProtFlags::READ | ProtFlags::WRITE;
+        let none = ProtFlags::empty();
         // SAFETY: a new mapping where nothing is that anybody uses.
-        let start = unsafe { rustix::mm::mmap_anonymous(at as *mut _, len, prot, flags | fixed)? };
-        Ok(Region {
+        let start = unsafe { rustix::mm::mmap_anonymous(at as *mut _, len, none, flags | fixed)? };
+        let region = Region {
             start: start as usize,
             len,
-        })
+        };
+        // A program may have all of its memory locked that comes to be (`MCL_FUTURE`):
+        // then there is memory for all of it at once, as far as it is accessible, which
+        // can neither be given back nor exchanged.
+        // SAFETY: the mapping was made just now and nobody uses it yet.
+        unsafe {
+            rustix::mm::munlock(start, len)?;
+            rustix::mm::mprotect(start, len, MprotectFlags::READ | MprotectFlags::WRITE)?;
+        }
+        // What is reserved would be in every core file, and is nothing of the program's.
+        let _ = region.advise(Advice::LinuxDontDump);
+        Ok(region)
     }
 
     /// Maps `len` bytes that a forked child has in common with its parent.
