@@ -24,6 +24,7 @@ const CASES: &[(&str, &[&str])] = &[
     ("syscalls", &["16", FOLDER]),
     ("kernel", &["16", FOLDER]),
     ("locked", &["16"]),
+    ("locked", &["16", "both"]),
     ("faults", &["16"]),
     // So many rounds that they are not over before the engine has begun: in an emulated
     // machine one and eight were.

@@ -170,6 +170,19 @@ fn locked_memory_stays() {
 }
 
 #[test]
+fn a_program_may_lock_all_of_its_memory() {
+    for which in ["current", "future", "both", "on-fault"] {
+        let run = Run::new(program("locked")).args(["24", which]);
+        let native = run.run().ok();
+        for setting in [Setting::PLAIN, Setting::COPY] {
+            // What is locked stays, beyond the budget.
+            let (paged, _servers) = paged_at(&run, setting, 16 * MIB);
+            assert_eq!(paged.digest(), native.digest(), "{}", paged.describe());
+        }
+    }
+}
+
+#[test]
 fn protections_hold_and_pass() {
     compare("protections", &["64"], Setting::PLAIN, 20);
     compare("protections", &["64"], Setting::COPY, 20);

@@ -317,6 +317,12 @@ impl Engine {
 
     /// Whether pages may leave: there is, or will soon be, room for them.
     pub(super) fn may_evict(&self) -> bool {
+        self.may_evict_but_for_reads() && !(self.copying && super::apart::is_read())
+    }
+
+    /// The same, were nobody reading directly. Those who are about to are kept from it
+    /// for that only: where nothing leaves anyway they would wait for nothing.
+    pub(super) fn may_evict_but_for_reads(&self) -> bool {
         !self.grants.full
             && !self.is_forking()
             && !self.is_held_up()
@@ -329,7 +335,7 @@ impl Engine {
     /// Whether nothing can be zapped for the moment.
     fn is_held_up(&self) -> bool {
         let crowded = self.crowded && super::apart::is_changed();
-        crowded || self.copying && (super::apart::is_read() || self.devices.write)
+        crowded || self.copying && self.devices.write
     }
 
     /// Whether less memory will be resident by itself: some rests, is being
