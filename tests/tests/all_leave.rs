@@ -73,6 +73,11 @@ fn memory_that_is_elsewhere_counts_as_resident() {
 }
 
 #[test]
+fn a_program_uses_its_memory_as_a_file() {
+    check(&["self_mem"]);
+}
+
+#[test]
 fn another_process_looks_into_memory() {
     check(&["inspected"]);
 }
