@@ -98,6 +98,12 @@ fn threads_under_locks_keep_shared_memory_consistent() {
 }
 
 #[test]
+fn who_waits_for_a_dead_owner_hears_of_it_however_many_there_were() {
+    compare("locks", &["48", "2", "1100000"], Setting::PLAIN, 20);
+    compare("locks", &["48", "2", "1100000"], Setting::COPY, 20);
+}
+
+#[test]
 fn pages_that_change_while_they_leave_come_back_as_they_were_last() {
     compare("rewrite", &["96", "200000", "2"], Setting::PLAIN, 24);
     compare("rewrite", &["96", "100000", "4"], Setting::TWO_SERVERS, 24);
