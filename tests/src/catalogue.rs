@@ -34,6 +34,7 @@ const CASES: &[(&str, &[&str])] = &[
     ("resident", &["24"]),
     ("inspected", &["24"]),
     ("self_mem", &["24"]),
+    ("cores", &["24"]),
     ("loading", &["24", FOLDER, LIBRARY]),
     ("holes", &["16"]),
     ("moves", &["300", "16", "4"]),

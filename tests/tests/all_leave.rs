@@ -78,6 +78,11 @@ fn a_program_uses_its_memory_as_a_file() {
 }
 
 #[test]
+fn a_core_file_is_as_large_as_the_program() {
+    check(&["cores"]);
+}
+
+#[test]
 fn another_process_looks_into_memory() {
     check(&["inspected"]);
 }

@@ -71,8 +71,7 @@ impl Region {
             rustix::mm::munlock(start, len)?;
             rustix::mm::mprotect(start, len, MprotectFlags::READ | MprotectFlags::WRITE)?;
         }
-        // What is reserved would be in every core file, and is nothing of the program's.
-        let _ = region.advise(Advice::LinuxDontDump);
+        space::leave_out_of_cores(region.start, len);
         Ok(region)
     }
 
