@@ -10,7 +10,7 @@ use crate::fork::raw_syscall;
 use libc::{c_int, c_long};
 use std::ops::Range;
 use tmem_pager::maps::{parse, subtract};
-use tmem_pager::sys::space;
+use tmem_pager::sys::{mem, space};
 
 /// What the kernel knows.
 const KNOWN: c_int = libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT;
@@ -34,6 +34,10 @@ unsafe extern "C" fn mlockall(flags: c_int) -> c_int {
 
 /// The same, with the kernel's answer.
 pub(crate) fn lock_all(flags: c_int) -> isize {
+    if flags & libc::MCL_FUTURE != 0 {
+        // Before it is so: what is unlocked without need is as it was.
+        mem::new_is_locked(true);
+    }
     if flags & libc::MCL_CURRENT == 0 || flags & !KNOWN != 0 {
         return call(libc::SYS_mlockall, [flags as usize, 0, 0]);
     }

@@ -121,6 +121,7 @@ pub fn child() -> Found {
     DOORBELL.store(0, SeqCst);
     super::apart::begin_anew();
     super::room::begin_anew();
+    mem::new_is_locked(false);
     super::asks::begin_anew();
     super::bring::begin_anew();
     super::look::begin_anew();

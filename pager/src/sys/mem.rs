@@ -2,9 +2,22 @@
 
 use super::space;
 use core::ptr;
+use core::sync::atomic::AtomicBool;
+use core::sync::atomic::Ordering::{Acquire, Release};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
 use tmem_wire::PAGE_SIZE;
+
+/// The kernel locks what is mapped.
+static NEW_IS_LOCKED: AtomicBool = AtomicBool::new(false);
+
+/// The program has all memory locked that comes to be (`MCL_FUTURE`), or it is a process
+/// that was just forked, for which that does not hold. What can be accessed has memory at
+/// once then, all of it, which can neither be given back nor exchanged; so what the engine
+/// maps is unlocked before it can be.
+pub fn new_is_locked(is: bool) {
+    NEW_IS_LOCKED.store(is, Release);
+}
 
 /// An anonymous mapping, lazily populated and, with few exceptions, never
 /// unmapped: the engine lives as long as the process.
@@ -56,20 +69,23 @@ impl Region {
             Some(at) => (at, MapFlags::FIXED),
             None => (0, MapFlags::empty()),
         };
-        let none = ProtFlags::empty();
+        let locked = NEW_IS_LOCKED.load(Acquire);
+        let prot = match locked {
+            true => ProtFlags::empty(),
+            false => ProtFlags::READ | ProtFlags::WRITE,
+        };
         // SAFETY: a new mapping where nothing is that anybody uses.
-        let start = unsafe { rustix::mm::mmap_anonymous(at as *mut _, len, none, flags | fixed)? };
+        let start = unsafe { rustix::mm::mmap_anonymous(at as *mut _, len, prot, flags | fixed)? };
         let region = Region {
             start: start as usize,
             len,
         };
-        // A program may have all of its memory locked that comes to be (`MCL_FUTURE`):
-        // then there is memory for all of it at once, as far as it is accessible, which
-        // can neither be given back nor exchanged.
-        // SAFETY: the mapping was made just now and nobody uses it yet.
-        unsafe {
-            rustix::mm::munlock(start, len)?;
-            rustix::mm::mprotect(start, len, MprotectFlags::READ | MprotectFlags::WRITE)?;
+        if locked {
+            // SAFETY: the mapping was made just now and nobody uses it yet.
+            unsafe {
+                rustix::mm::munlock(start, len)?;
+                rustix::mm::mprotect(start, len, MprotectFlags::READ | MprotectFlags::WRITE)?;
+            }
         }
         space::leave_out_of_cores(region.start, len);
         Ok(region)
