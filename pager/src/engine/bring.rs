@@ -62,9 +62,12 @@ impl Engine {
     }
 
     fn bring(&mut self, range: &Range<usize>) -> u32 {
-        let mut outcome = REFUSED;
-        for part in self.adopted.within(range) {
-            outcome = outcome.min(DONE);
+        let parts = self.adopted.within(range);
+        let mut outcome = match parts.is_empty() {
+            true => REFUSED,
+            false => DONE,
+        };
+        for part in parts {
             for number in page(part.start)..page(part.end) {
                 match self.pages.get(number).state {
                     State::Local => {
