@@ -62,12 +62,9 @@ impl Engine {
     }
 
     fn bring(&mut self, range: &Range<usize>) -> u32 {
-        let parts = self.adopted.within(range);
-        let mut outcome = match parts.is_empty() {
-            true => REFUSED,
-            false => DONE,
-        };
-        for part in parts {
+        let mut outcome = REFUSED;
+        for part in self.adopted.within(range) {
+            outcome = outcome.min(DONE);
             for number in page(part.start)..page(part.end) {
                 match self.pages.get(number).state {
                     State::Local => {
