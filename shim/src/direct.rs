@@ -79,9 +79,8 @@ unsafe extern "C" fn read(fd: c_int, to: *mut c_void, len: size_t) -> ssize_t {
     // SAFETY: it is read.
     let real = unsafe { std::mem::transmute::<usize, Read>(real) };
     if !is_direct(fd) {
-        // SAFETY: by the caller; each piece lies within what was given.
-        let read = |done, n| unsafe { real(fd, to.byte_add(done), n) };
-        return crate::own_mem::whole(fd, len, None, read);
+        // SAFETY: by the caller.
+        return unsafe { real(fd, to, len) };
     }
     // SAFETY: by the caller; each piece lies within what was given.
     pieces(len, |at, n| unsafe { real(fd, to.byte_add(at), n) })
@@ -94,11 +93,8 @@ unsafe extern "C" fn pread(fd: c_int, to: *mut c_void, len: size_t, at: off_t) -
     // SAFETY: it is pread.
     let real = unsafe { std::mem::transmute::<usize, Pread>(real) };
     if !is_direct(fd) {
-        return crate::own_mem::whole(fd, len, Some(at), |done, n| {
-            let at = at.saturating_add(done as off_t);
-            // SAFETY: by the caller; each piece lies within what was given.
-            unsafe { real(fd, to.byte_add(done), n, at) }
-        });
+        // SAFETY: by the caller.
+        return unsafe { real(fd, to, len, at) };
     }
     pieces(len, |done, n| {
         let at = at.saturating_add(done as off_t);

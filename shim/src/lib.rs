@@ -13,13 +13,12 @@
 //! | `limits` | limits of the address space and of data, of which tmem is no part |
 //! | `lock` | `mlockall`, which is to leave out what is tmem's |
 //! | `look` | `mincore`, which counts what is elsewhere |
-//! | `own_mem` | `/proc/self/mem`, for which what is elsewhere is brought |
 //! | `own` | userfaultfds of the program's own |
 //! | `remap` | `mremap` of memory that is adopted in part |
 //! | `robust` | robust mutexes, whose pages must stay |
 //! | `unmap` | what unmaps or empties memory, which must not meet a zap |
 //!
-//! Nothing here runs while a program is paged but the last eleven; the engine runs in a
+//! Nothing here runs while a program is paged but the last ten; the engine runs in a
 //! thread of its own, without the C library.
 
 mod direct;
@@ -33,7 +32,6 @@ mod limits;
 mod lock;
 mod look;
 mod own;
-mod own_mem;
 mod remap;
 mod rings;
 mod robust;

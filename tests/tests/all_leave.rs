@@ -73,11 +73,6 @@ fn memory_that_is_elsewhere_counts_as_resident() {
 }
 
 #[test]
-fn a_program_uses_its_memory_as_a_file() {
-    check(&["self_mem"]);
-}
-
-#[test]
 fn a_core_file_is_as_large_as_the_program() {
     check(&["cores"]);
 }

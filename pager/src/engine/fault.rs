@@ -351,7 +351,7 @@ impl Engine {
     }
 
     /// Zeros are in the program.
-    pub(super) fn filled(&mut self, page: u64, n: usize) {
+    fn filled(&mut self, page: u64, n: usize) {
         self.figures.zero_fills.fetch_add(n as u64, Relaxed);
         // Nothing was there, so nothing old is there still.
         self.doomed.remove(addr(page)..addr(page + n as u64));

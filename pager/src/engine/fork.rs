@@ -62,8 +62,7 @@ static FORKING: AtomicU32 = AtomicU32::new(0);
 static HELD: AtomicU32 = AtomicU32::new(0);
 /// Pages that are not there: to touch one of the first two asks the engine to
 /// hold, of the next two to go on, of others to say what there is ([`LOOK`]), to
-/// cede memory ([`CEDE`]), to read what was asked of it ([`ASKS`]) and to have pages in
-/// memory ([`BRING`]).
+/// cede memory ([`CEDE`]) and to read what was asked of it ([`ASKS`]).
 /// They are rung by turns: the one that was rung before is taken away when the
 /// other is answered. Were it taken away when it is answered itself, then before
 /// its thread has gone on, which would have the kernel put a page there for good.
@@ -75,8 +74,7 @@ const GO_ON: usize = 1;
 pub(super) const LOOK: usize = 2;
 pub(super) const CEDE: usize = 3;
 pub(super) const ASKS: usize = 4;
-pub(super) const BRING: usize = 5;
-const BELLS: usize = 12;
+const BELLS: usize = 10;
 /// What a child inherits, while the engine holds.
 static WILL: AtomicPtr<Will> = AtomicPtr::new(null_mut());
 
@@ -123,7 +121,6 @@ pub fn child() -> Found {
     super::room::begin_anew();
     mem::new_is_locked(false);
     super::asks::begin_anew();
-    super::bring::begin_anew();
     super::look::begin_anew();
     super::cede::begin_anew();
     super::start::begin_anew();
@@ -422,10 +419,9 @@ impl Engine {
         let Some(bell) = self.fork.bell else { return };
         let holding = self.fork.stage == Stage::Holding;
         self.answer_asks();
-        self.answer_bring();
         self.answer_looks();
         self.answer_cede();
-        let ready = [holding, !holding, true, true, true, true];
+        let ready = [holding, !holding, true, true, true];
         for which in 0..BELLS {
             if !self.fork.rung[which] || !ready[which / 2] {
                 continue;

@@ -27,7 +27,6 @@
 //! | `wait` | waits for faults, answers and the clock |
 //! | `choice` | which of two ways to wait is quicker |
 //! | `thaw` | uses slabs again that are not shared any more |
-//! | `bring` | has pages in memory for who cannot wait for them |
 //! | `look` | what threads of the program are told of which pages there are |
 //! | `cede` | gives up memory that the program registers with a userfaultfd of its own |
 //! | `question` | what threads of the program ask it, and wait for the answer |
@@ -47,7 +46,6 @@ mod alarm;
 pub mod apart;
 mod asks;
 mod balance;
-mod bring;
 mod budget;
 mod cede;
 mod choice;
@@ -84,7 +82,6 @@ mod zapper;
 
 pub use adopt::adopt_all;
 pub use asks::{Ask, ask};
-pub use bring::bring;
 pub use budget::{copies_bytes, pool_bytes};
 pub use cede::{Ceded, cede};
 pub use look::pages_there;
