@@ -10,9 +10,9 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
-/// What [`gate`] is built on.
+/// What [`gate`] and [`inbox`] are built on.
 mod atomic {
-    pub(crate) use core::sync::atomic::{AtomicU32, Ordering};
+    pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 }
 mod cache;
 mod digest;
@@ -20,9 +20,11 @@ pub mod engine;
 pub mod family;
 mod frames;
 mod gate;
+mod inbox;
 mod loops;
 pub mod maps;
 pub mod net;
+mod page_set;
 mod pages;
 mod pool;
 pub mod prefetch;

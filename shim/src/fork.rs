@@ -337,6 +337,7 @@ unsafe extern "C" fn own_syscall(
         let call = || raw_syscall(number, [a, b, c, d, e, f]);
         let result = match number {
             libc::SYS_ioctl => crate::own::ceding(b, c, call),
+            libc::SYS_mlockall => crate::lock::lock_all(a as c_int),
             libc::SYS_io_uring_register => crate::rings::registering(b, c, d, call),
             _ => call(),
         };

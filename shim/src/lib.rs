@@ -14,6 +14,7 @@
 //! | `direct` | direct input, on kernels that cannot move pages |
 //! | `lend` | calls that lend pages to a pipe or a socket |
 //! | `limits` | limits of the address space and of data, of which tmem is no part |
+//! | `lock` | `mlockall`, which is to leave out what is tmem's |
 //! | `look` | `mincore`, which counts what is elsewhere |
 //! | `own` | userfaultfds of the program's own |
 //! | `memory` | the memory functions that compiled code calls, apart from the program's |
@@ -38,6 +39,7 @@ mod keep;
 mod large;
 mod lend;
 mod limits;
+mod lock;
 mod look;
 mod memory;
 mod next;

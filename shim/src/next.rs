@@ -65,6 +65,7 @@ functions! {
     Getrlimit = "getrlimit",
     Getrlimit64 = "getrlimit64",
     MutexInit = "pthread_mutex_init",
+    LockAll = "mlockall",
     Vmsplice = "vmsplice",
     Setsockopt = "setsockopt",
     Clone = "clone",

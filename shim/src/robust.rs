@@ -29,7 +29,7 @@ unsafe extern "C" fn own_mutex_init(
         let at = mutex as usize;
         crate::heap::undisturbed(|| {
             let range = at..at + size_of::<pthread_mutex_t>();
-            tmem_pager::engine::ask(Ask::Stay, range);
+            tmem_pager::engine::ask(Ask::Stay, &range);
         });
     }
     result

@@ -90,7 +90,7 @@ pub(crate) fn advised(at: usize, len: usize, advice: c_int) {
     };
     let range = at..at + len.next_multiple_of(PAGE);
     if !range.is_empty() {
-        crate::heap::undisturbed(|| tmem_pager::engine::ask(what, range));
+        crate::heap::undisturbed(|| tmem_pager::engine::ask(what, &range));
     }
 }
 

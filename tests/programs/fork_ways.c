@@ -6,6 +6,7 @@
  *        be ended, but must not see anything else than what was there. Prints
  *        "right" or "ended".
  *   advised: after advice about what a child is to have.
+ *   advised-often: the same, after more advice than could ever be kept.
  *   advised-early: after advice given, and memory moved, before there was so much
  *        of it that any is paged.
  *   exec: the child executes another program, by fork, vfork and posix_spawn. */
@@ -114,6 +115,18 @@ static void advised(void)
     puts("right");
 }
 
+/* Two pieces of advice each, by turns about two ranges, and taken back in the end. */
+#define OFTEN 540000ul
+
+static void advise_often(void)
+{
+    for (unsigned long i = 0; i < OFTEN; i++) {
+        char *at = base + (i % 2 ? pages / 2 : 0) * PAGE;
+        CHECK(!madvise(at, 16 * PAGE, MADV_DONTFORK));
+        CHECK(!madvise(at, 16 * PAGE, MADV_DOFORK));
+    }
+}
+
 #define EARLY 256ul
 static char *early[4];
 
@@ -162,7 +175,9 @@ int main(int argc, char **argv)
     first = getpid();
     if (!strcmp(way, "orphan")) {
         orphan(argv[3]);
-    } else if (!strcmp(way, "advised")) {
+    } else if (!strcmp(way, "advised") || !strcmp(way, "advised-often")) {
+        if (strcmp(way, "advised"))
+            advise_often();
         advised();
     } else if (!strcmp(way, "advised-early")) {
         check_all("before the fork");

@@ -1,6 +1,6 @@
-/* locks MIB ROUNDS: mutexes, conditions, semaphores, barriers, robust mutexes
+/* locks MIB ROUNDS [OFTEN]: mutexes, conditions, semaphores, barriers, robust mutexes
  * and bare futexes lie in memory that may be elsewhere when the kernel looks at
- * them. */
+ * them. Before, so many robust mutexes have come and gone. */
 #include "common.h"
 #include <linux/futex.h>
 #include <semaphore.h>
@@ -94,6 +94,11 @@ int main(int argc, char **argv)
     CHECK(!pthread_mutexattr_init(&robust));
     CHECK(!pthread_mutexattr_setrobust(&robust, PTHREAD_MUTEX_ROBUST));
     CHECK(!pthread_mutexattr_setprotocol(&robust, PTHREAD_PRIO_INHERIT));
+    for (unsigned long i = 0; i < argument(argc, argv, 3, 0); i++) {
+        static pthread_mutex_t passing[2];
+        CHECK(!pthread_mutex_init(&passing[i % 2], &robust));
+        CHECK(!pthread_mutex_destroy(&passing[i % 2]));
+    }
     for (unsigned long i = 0; i < kits; i++) {
         CHECK(!pthread_mutex_init(&kit(i)->mutex, NULL));
         CHECK(!pthread_mutex_init(&kit(i)->robust, &robust));

@@ -24,6 +24,7 @@ const CASES: &[(&str, &[&str])] = &[
     ("syscalls", &["16", FOLDER]),
     ("kernel", &["16", FOLDER]),
     ("locked", &["16"]),
+    ("locked", &["16", "both"]),
     ("faults", &["16"]),
     // So many rounds that they are not over before the engine has begun: in an emulated
     // machine one and eight were.
@@ -32,6 +33,7 @@ const CASES: &[(&str, &[&str])] = &[
     ("guarded", &["24"]),
     ("resident", &["24"]),
     ("inspected", &["24"]),
+    ("cores", &["24"]),
     ("loading", &["24", FOLDER, LIBRARY]),
     ("holes", &["16"]),
     ("moves", &["300", "16", "4"]),

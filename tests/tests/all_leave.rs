@@ -83,6 +83,11 @@ fn memory_that_is_elsewhere_counts_as_resident() {
 }
 
 #[test]
+fn a_core_file_is_as_large_as_the_program() {
+    check(&["cores"]);
+}
+
+#[test]
 fn another_process_looks_into_memory() {
     check(&["inspected"]);
 }

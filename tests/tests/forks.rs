@@ -54,6 +54,7 @@ fn a_child_has_what_the_program_wants_it_to_have() {
         compare("fork_ways", &["64", "advised"], setting, 24);
         compare("fork_ways", &["64", "advised-early"], setting, 24);
     }
+    compare("fork_ways", &["64", "advised-often"], Setting::PLAIN, 24);
 }
 
 #[test]

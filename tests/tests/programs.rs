@@ -98,6 +98,12 @@ fn threads_under_locks_keep_shared_memory_consistent() {
 }
 
 #[test]
+fn who_waits_for_a_dead_owner_hears_of_it_however_many_there_were() {
+    compare("locks", &["48", "2", "1100000"], Setting::PLAIN, 20);
+    compare("locks", &["48", "2", "1100000"], Setting::COPY, 20);
+}
+
+#[test]
 fn pages_that_change_while_they_leave_come_back_as_they_were_last() {
     compare("rewrite", &["96", "200000", "2"], Setting::PLAIN, 24);
     compare("rewrite", &["96", "100000", "4"], Setting::TWO_SERVERS, 24);
@@ -182,6 +188,19 @@ fn other_programs_start_as_usual() {
 #[test]
 fn locked_memory_stays() {
     compare("locked", &["64"], Setting::PLAIN, 20);
+}
+
+#[test]
+fn a_program_may_lock_all_of_its_memory() {
+    for which in ["current", "future", "both", "on-fault"] {
+        let run = Run::new(program("locked")).args(["24", which]);
+        let native = run.run().ok();
+        for setting in [Setting::PLAIN, Setting::COPY] {
+            // What is locked stays, beyond the budget.
+            let (paged, _servers) = paged_at(&run, setting, 16 * MIB);
+            assert_eq!(paged.digest(), native.digest(), "{}", paged.describe());
+        }
+    }
 }
 
 #[test]

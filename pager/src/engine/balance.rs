@@ -81,7 +81,8 @@ impl Engine {
         }
         self.release_spent();
         if self.copying {
-            apart::hold(plan.evict > 0 && self.resident() > self.budget.target);
+            let is_over = plan.evict > 0 && self.resident() > self.budget.target;
+            apart::hold(is_over && self.may_evict_but_for_reads());
         }
         if self.is_to_evict(&plan) {
             // Before the first page leaves: a child forked at this moment must

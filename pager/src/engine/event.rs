@@ -37,8 +37,7 @@ impl Engine {
             Msg::Unmap { start, end } => {
                 self.doubt_arrivals(&(start..end));
                 self.forget(page(start), page(end));
-                self.pinned
-                    .retain(|p| !(page(start)..page(end)).contains(p));
+                self.no_longer_stays(&(page(start)..page(end)));
                 self.adopted.remove(start..end);
                 self.doomed.remove(start..end);
                 self.withheld.remove(start..end);

@@ -100,7 +100,7 @@ impl Engine {
         for page in at..end {
             let entry = self.pages.get(page);
             let is_its = entry.queued && stamp.is_none_or(|stamp| entry.stamp == stamp);
-            if entry.state != State::Local || !is_its || self.pinned.contains(&page) {
+            if entry.state != State::Local || !is_its || self.must_stay(page) {
                 break;
             }
             if self.doomed.around(addr(page)).is_some() {
@@ -347,9 +347,16 @@ impl Engine {
 
     /// Whether pages may leave: there is, or will soon be, room for them.
     pub(super) fn may_evict(&self) -> bool {
+        self.may_evict_but_for_reads() && !(self.copying && super::apart::is_read())
+    }
+
+    /// The same, were nobody reading directly. Those who are about to are kept from it
+    /// for that only: where nothing leaves anyway they would wait for nothing.
+    pub(super) fn may_evict_but_for_reads(&self) -> bool {
         !self.grants.full
             && !self.is_forking()
             && !self.is_held_up()
+            && !super::asks::others_stay()
             && self.net.any_up()
             && self.unplaced.len() < self.budget.pool
             && self.pool.holes() >= BLOCK
@@ -358,7 +365,7 @@ impl Engine {
     /// Whether nothing can be zapped for the moment.
     fn is_held_up(&self) -> bool {
         let crowded = self.crowded && super::apart::is_changed();
-        crowded || self.copying && (super::apart::is_read() || self.devices.write)
+        crowded || self.copying && self.devices.write
     }
 
     /// Whether less memory will be resident by itself: some rests, is being

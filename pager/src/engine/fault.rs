@@ -112,7 +112,7 @@ impl Engine {
             Err(_) => self.uffd.wake(addr(fault.page), PAGE_SIZE),
             Ok(()) => self.growth.known += n as i64,
         }
-        self.fills.filled(fault.page, n);
+        self.fills.filled(fault.page, fault.fill, n);
         self.served(fault.read_ns);
         Ok(())
     }
@@ -291,7 +291,7 @@ impl Engine {
             let _ = self.uffd.protect(start, done * PAGE_SIZE);
             self.uffd.wake(start, done * PAGE_SIZE);
         }
-        self.fills.filled(fault.page, done.max(1));
+        self.fills.filled(fault.page, fault.fill, done.max(1));
         match t.stopped {
             Some(Errno::AGAIN) if done == 0 => return Err(Again::Event),
             Some(_) if done == 0 => self.uffd.wake(start, PAGE_SIZE),
@@ -345,7 +345,7 @@ impl Engine {
                 break;
             }
         }
-        self.fills.filled(fault.page, done.max(1));
+        self.fills.filled(fault.page, fault.fill, done.max(1));
         self.served(fault.read_ns);
         Ok(())
     }

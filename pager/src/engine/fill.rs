@@ -48,9 +48,14 @@ impl Fills {
         size
     }
 
-    /// That many were filled at the last fault, which may be fewer.
-    pub(super) fn filled(&mut self, page: u64, n: usize) {
-        self.streams[0].next = page + n as u64;
+    /// Only `n` pages were filled at the fault on `page`, for which [`Fills::size`] said
+    /// `size`. Other threads may have faulted since.
+    pub(super) fn filled(&mut self, page: u64, size: usize, n: usize) {
+        let end = page + size as u64;
+        let ends_there = |s: &&mut Stream| s.size == size && s.next == end;
+        if let Some(stream) = self.streams.iter_mut().find(ends_there) {
+            stream.next = page + n as u64;
+        }
     }
 }
 
@@ -64,7 +69,7 @@ mod tests {
         for (at, size) in [(100, 1), (101, 4), (105, 16)] {
             assert_eq!(fills.size(at), size);
         }
-        fills.filled(105, 8);
+        fills.filled(105, 16, 8);
         assert_eq!(fills.size(102), 11);
         assert_eq!(fills.size(113), 44);
         // It is not touched in order any more.
@@ -81,9 +86,29 @@ mod tests {
         assert_eq!(fills.size(1001), 4);
         assert_eq!(fills.size(15), 16);
         // Only half of it could be filled; the stream goes on from there.
-        fills.filled(15, 8);
+        fills.filled(15, 16, 8);
         assert_eq!(fills.size(23), 64);
         assert_eq!(fills.size(500), 1);
         assert_eq!((fills.size(87), fills.size(343)), (256, 256));
+    }
+
+    #[test]
+    fn what_is_filled_late_is_of_the_stream_of_its_own_fault() {
+        let mut fills = Fills::default();
+        assert_eq!((fills.size(10), fills.size(11)), (1, 4));
+        // This fault has to wait; another thread's comes in between.
+        assert_eq!(fills.size(1000), 1);
+        fills.filled(11, 4, 2);
+        assert_eq!(fills.size(1001), 4);
+        assert_eq!(fills.size(13), 16);
+    }
+
+    #[test]
+    fn what_is_filled_after_its_stream_was_forgotten_changes_no_other() {
+        let mut fills = Fills::default();
+        assert_eq!(fills.size(10), 1);
+        (1..=STREAMS as u64).for_each(|i| assert_eq!(fills.size(i * 1000), 1));
+        fills.filled(10, 1, 1);
+        (1..=STREAMS as u64).for_each(|i| assert_eq!(fills.size(i * 1000 + 1), 4));
     }
 }

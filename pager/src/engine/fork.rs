@@ -61,8 +61,8 @@ static FORKING: AtomicU32 = AtomicU32::new(0);
 /// The value of [`FORKING`] that the engine holds for.
 static HELD: AtomicU32 = AtomicU32::new(0);
 /// Pages that are not there: to touch one of the first two asks the engine to
-/// hold, of the next two to go on, of others to say what there is ([`LOOK`]) and to
-/// cede memory ([`CEDE`]).
+/// hold, of the next two to go on, of others to say what there is ([`LOOK`]), to
+/// cede memory ([`CEDE`]) and to read what was asked of it ([`ASKS`]).
 /// They are rung by turns: the one that was rung before is taken away when the
 /// other is answered. Were it taken away when it is answered itself, then before
 /// its thread has gone on, which would have the kernel put a page there for good.
@@ -73,7 +73,8 @@ const HOLD: usize = 0;
 const GO_ON: usize = 1;
 pub(super) const LOOK: usize = 2;
 pub(super) const CEDE: usize = 3;
-const BELLS: usize = 8;
+pub(super) const ASKS: usize = 4;
+const BELLS: usize = 10;
 /// What a child inherits, while the engine holds.
 static WILL: AtomicPtr<Will> = AtomicPtr::new(null_mut());
 
@@ -118,6 +119,8 @@ pub fn child() -> Found {
     DOORBELL.store(0, SeqCst);
     super::apart::begin_anew();
     super::room::begin_anew();
+    mem::new_is_locked(false);
+    super::asks::begin_anew();
     super::look::begin_anew();
     super::cede::begin_anew();
     super::start::begin_anew();
@@ -415,9 +418,10 @@ impl Engine {
     fn answer_bell(&mut self) {
         let Some(bell) = self.fork.bell else { return };
         let holding = self.fork.stage == Stage::Holding;
+        self.answer_asks();
         self.answer_looks();
         self.answer_cede();
-        let ready = [holding, !holding, true, true];
+        let ready = [holding, !holding, true, true, true];
         for which in 0..BELLS {
             if !self.fork.rung[which] || !ready[which / 2] {
                 continue;

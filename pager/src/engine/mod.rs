@@ -176,11 +176,8 @@ struct Engine {
     stubborn: Stubborn,
     /// Pages that must stay in the program.
     pinned: tcb::Pinned,
-    /// What was asked of the engine last, when it was looked last.
-    asks: *const asks::Asked,
-    /// The program has asked for memory to be wiped in a child, or withheld from it.
-    wipes: bool,
-    withholds: bool,
+    /// It was said that nothing leaves, see [`asks`].
+    told_of_others: bool,
     /// What is adopted and withheld from children.
     withheld: Ranges,
     adopted: Ranges,
@@ -407,6 +404,7 @@ impl Engine {
         self.look_at_doomed();
         self.look_for_devices();
         self.look_for_code();
+        self.tell_of_others_that_stay();
         self.hear_alarm();
         self.forgive_stubborn(now);
         if !self.is_forking() {

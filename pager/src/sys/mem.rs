@@ -2,9 +2,22 @@
 
 use super::space;
 use core::ptr;
+use core::sync::atomic::AtomicBool;
+use core::sync::atomic::Ordering::{Acquire, Release};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
 use tmem_wire::PAGE_SIZE;
+
+/// The kernel locks what is mapped.
+static NEW_IS_LOCKED: AtomicBool = AtomicBool::new(false);
+
+/// The program has all memory locked that comes to be (`MCL_FUTURE`), or it is a process
+/// that was just forked, for which that does not hold. What can be accessed has memory at
+/// once then, all of it, which can neither be given back nor exchanged; so what the engine
+/// maps is unlocked before it can be.
+pub fn new_is_locked(is: bool) {
+    NEW_IS_LOCKED.store(is, Release);
+}
 
 /// An anonymous mapping, lazily populated and, with few exceptions, never
 /// unmapped: the engine lives as long as the process.
@@ -27,7 +40,6 @@ impl Region {
         // A pool of huge pages would defeat exchanging single pages.
         // Kernels without transparent huge pages refuse, and need not be asked.
         let _ = region.advise(Advice::LinuxNoHugepage);
-        let _ = region.advise(Advice::LinuxDontDump);
         Ok(region)
     }
 
@@ -57,13 +69,26 @@ impl Region {
             Some(at) => (at, MapFlags::FIXED),
             None => (0, MapFlags::empty()),
         };
-        let prot = ProtFlags::READ | ProtFlags::WRITE;
+        let locked = NEW_IS_LOCKED.load(Acquire);
+        let prot = match locked {
+            true => ProtFlags::empty(),
+            false => ProtFlags::READ | ProtFlags::WRITE,
+        };
         // SAFETY: a new mapping where nothing is that anybody uses.
         let start = unsafe { rustix::mm::mmap_anonymous(at as *mut _, len, prot, flags | fixed)? };
-        Ok(Region {
+        let region = Region {
             start: start as usize,
             len,
-        })
+        };
+        if locked {
+            // SAFETY: the mapping was made just now and nobody uses it yet.
+            unsafe {
+                rustix::mm::munlock(start, len)?;
+                rustix::mm::mprotect(start, len, MprotectFlags::READ | MprotectFlags::WRITE)?;
+            }
+        }
+        space::leave_out_of_cores(region.start, len);
+        Ok(region)
     }
 
     /// Maps `len` bytes that a forked child has in common with its parent.

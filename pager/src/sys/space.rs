@@ -8,7 +8,7 @@ use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use rustix::mm::{MapFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, ProtFlags};
 use tmem_wire::PAGE_SIZE;
 
 /// What was set aside, and the first address that was not handed out.
@@ -30,6 +30,7 @@ pub fn set_aside(len: usize) {
             rustix::mm::mmap_anonymous(ptr::null_mut(), wanted, ProtFlags::empty(), flags)
         };
         if let Ok(at) = mapped {
+            leave_out_of_cores(at as usize, wanted);
             START.store(at as usize, Relaxed);
             NEXT.store(at as usize, Relaxed);
             END.store(at as usize + wanted, Release);
@@ -78,10 +79,21 @@ pub(super) fn give_back(start: usize, len: usize) -> bool {
     // SAFETY: what is there is not used any more, by the caller.
     let mapped =
         unsafe { rustix::mm::mmap_anonymous(start as *mut _, len, ProtFlags::empty(), flags) };
+    if mapped.is_ok() {
+        leave_out_of_cores(start, len);
+    }
     if mapped.is_ok() && len / PAGE_SIZE < PAGE_SIZE {
         SPARE.store(start | (len / PAGE_SIZE), Release);
     }
     true
+}
+
+/// Has what is mapped there left out of core files, also of those that a debugger makes,
+/// which would be as large as what is reserved.
+pub(super) fn leave_out_of_cores(start: usize, len: usize) {
+    // Where the kernel refuses, it is in them.
+    // SAFETY: no contents change.
+    let _ = unsafe { rustix::mm::madvise(start as *mut _, len, Advice::LinuxDontDump) };
 }
 
 #[cfg(test)]

@@ -1,0 +1,222 @@
+//! A set of pages that many threads add to, without locks.
+//!
+//! It is a bit for each page, in blocks that come to be when a page of theirs is added
+//! first, and stay. So it takes no more memory than the address space that it is about
+//! asks for, however often pages are added, and is whole at every instant: a process may
+//! be forked at any.
+
+use alloc::alloc::{Layout, alloc_zeroed, dealloc};
+use core::ops::Range;
+use core::ptr::null_mut;
+use core::sync::atomic::Ordering::{AcqRel, Acquire, SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64};
+
+/// Bits of a page's number that are the index in each level: 47 bits of address in all.
+const LEAF_BITS: u32 = 15;
+const MIDDLE_BITS: u32 = 10;
+const ROOT_BITS: u32 = 10;
+const WORD_BITS: u32 = u64::BITS;
+
+/// The first page that is no program's, unless it asks the kernel for addresses so high.
+const END: u64 = 1 << (LEAF_BITS + MIDDLE_BITS + ROOT_BITS);
+/// Pages of a leaf, and of all leaves of a middle.
+const LEAF: u64 = 1 << LEAF_BITS;
+const MIDDLE: u64 = 1 << (LEAF_BITS + MIDDLE_BITS);
+
+type Leaf = [AtomicU64; 1 << LEAF_BITS >> WORD_BITS.ilog2()];
+type Middle = [AtomicPtr<Leaf>; 1 << MIDDLE_BITS];
+
+/// A page cannot be noted: there is no memory, or its address is too high.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NotNoted;
+
+#[derive(Debug)]
+pub(crate) struct PageSet {
+    any: AtomicBool,
+    root: [AtomicPtr<Middle>; 1 << ROOT_BITS],
+}
+
+impl PageSet {
+    pub(crate) const fn new() -> PageSet {
+        PageSet {
+            any: AtomicBool::new(false),
+            root: [const { AtomicPtr::new(null_mut()) }; 1 << ROOT_BITS],
+        }
+    }
+
+    /// Adds a page; whether it was not there before.
+    ///
+    /// # Errors
+    /// Where it cannot be noted.
+    pub(crate) fn insert(&self, page: u64) -> Result<bool, NotNoted> {
+        if page >= END {
+            return Err(NotNoted);
+        }
+        let middle = made(&self.root[(page / MIDDLE) as usize])?;
+        let leaf = made(&middle[(page % MIDDLE / LEAF) as usize])?;
+        let (word, bit) = place(page);
+        let before = leaf[word].fetch_or(bit, SeqCst);
+        self.any.store(true, SeqCst);
+        Ok(before & bit == 0)
+    }
+
+    /// Whether a page is in the set.
+    pub(crate) fn contains(&self, page: u64) -> bool {
+        if !self.any.load(SeqCst) {
+            return false;
+        }
+        let (word, bit) = place(page);
+        self.leaf(page)
+            .is_some_and(|leaf| leaf[word].load(SeqCst) & bit != 0)
+    }
+
+    /// Takes pages out of the set.
+    pub(crate) fn remove(&self, pages: &Range<u64>) {
+        self.visit(pages, |word, bits, _| {
+            word.fetch_and(!bits, SeqCst);
+        });
+    }
+
+    /// Calls `each` with the pages of the set.
+    pub(crate) fn each(&self, mut each: impl FnMut(u64)) {
+        self.visit(&(0..END), |word, bits, first| {
+            let mut there = word.load(SeqCst) & bits;
+            while there != 0 {
+                each(first + u64::from(there.trailing_zeros()));
+                there &= there - 1;
+            }
+        });
+    }
+
+    /// Calls `visit` with each word in which pages of a range may be, the bits of the
+    /// range, and the page of its lowest bit.
+    fn visit(&self, pages: &Range<u64>, mut visit: impl FnMut(&AtomicU64, u64, u64)) {
+        if !self.any.load(SeqCst) {
+            return;
+        }
+        let end = pages.end.min(END);
+        let mut page = pages.start;
+        while page < end {
+            let Some(leaf) = self.leaf(page) else {
+                let size = match there(&self.root[(page / MIDDLE) as usize]) {
+                    Some(_) => LEAF,
+                    None => MIDDLE,
+                };
+                page = (page / size + 1) * size;
+                continue;
+            };
+            let (word, bit) = place(page);
+            let first = page & !u64::from(WORD_BITS - 1);
+            let next = first + u64::from(WORD_BITS);
+            let above = match end < next {
+                true => u64::MAX << (end - first),
+                false => 0,
+            };
+            visit(&leaf[word], !(bit - 1) & !above, first);
+            page = next;
+        }
+    }
+
+    fn leaf(&self, page: u64) -> Option<&Leaf> {
+        let middle = there(self.root.get((page / MIDDLE) as usize)?)?;
+        there(&middle[(page % MIDDLE / LEAF) as usize])
+    }
+}
+
+/// Where in a leaf a page is: the word and the bit.
+fn place(page: u64) -> (usize, u64) {
+    let at = page % LEAF;
+    let bits = u64::from(WORD_BITS);
+    ((at / bits) as usize, 1 << (at % bits))
+}
+
+/// A block, if it has come to be.
+fn there<T>(at: &AtomicPtr<T>) -> Option<&T> {
+    // SAFETY: null, or what `made` put there, which is never freed and consists of
+    // atomics.
+    unsafe { at.load(Acquire).as_ref() }
+}
+
+/// A block, which comes to be if it has not. Both kinds consist of atomics, of which
+/// zeros are a value.
+fn made<T>(at: &AtomicPtr<T>) -> Result<&T, NotNoted> {
+    if let Some(block) = there(at) {
+        return Ok(block);
+    }
+    let layout = Layout::new::<T>();
+    // SAFETY: the size is not zero.
+    let new = unsafe { alloc_zeroed(layout) };
+    if new.is_null() {
+        return Err(NotNoted);
+    }
+    if at
+        .compare_exchange(null_mut(), new.cast(), AcqRel, Acquire)
+        .is_err()
+    {
+        // SAFETY: just allocated with this layout, and seen by nobody: another thread
+        // was quicker.
+        unsafe { dealloc(new, layout) };
+    }
+    there(at).ok_or(NotNoted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::boxed::Box;
+    use std::collections::BTreeSet;
+    use std::vec::Vec;
+
+    fn all(set: &PageSet) -> Vec<u64> {
+        let mut all = Vec::new();
+        set.each(|page| all.push(page));
+        all
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_as_a_set(
+            ops in proptest::collection::vec((any::<bool>(), 0..4u64, 0..200u64, 0..150u64), 1..60)
+        ) {
+            let set = Box::new(PageSet::new());
+            let mut model = BTreeSet::new();
+            for (add, block, at, len) in ops {
+                // Near the bounds of words, leaves and middles.
+                let first = [0, LEAF - 100, MIDDLE - 100, END - 400][block as usize] + at;
+                if add {
+                    prop_assert_eq!(set.insert(first), Ok(model.insert(first)));
+                } else {
+                    set.remove(&(first..first + len));
+                    model.retain(|page| !(first..first + len).contains(page));
+                }
+                prop_assert_eq!(set.contains(first), model.contains(&first));
+            }
+            prop_assert_eq!(all(&set), model.into_iter().collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn what_is_too_high_is_not_noted_and_not_there() {
+        let set = Box::new(PageSet::new());
+        assert_eq!(set.insert(END), Err(NotNoted));
+        assert_eq!(set.insert(END - 1), Ok(true));
+        assert!(!set.contains(END) && !set.contains(u64::MAX) && set.contains(END - 1));
+        set.remove(&(0..u64::MAX));
+        assert_eq!(all(&set), []);
+    }
+
+    #[test]
+    fn what_threads_add_at_once_is_all_there_and_new_to_one_of_them() {
+        let set = Box::new(PageSet::new());
+        let new: usize = std::thread::scope(|scope| {
+            let add = || {
+                let new = (0..3000).filter(|i| set.insert(i * 1000) == Ok(true));
+                new.count()
+            };
+            let adders: Vec<_> = (0..4).map(|_| scope.spawn(add)).collect();
+            adders.into_iter().map(|a| a.join().unwrap()).sum()
+        });
+        assert_eq!((new, all(&set).len()), (3000, 3000));
+    }
+}
