@@ -101,7 +101,7 @@ fn higher(asked: u64, most: u64, own: u64) -> u64 {
 ///
 /// # Safety
 /// As for the C library's.
-unsafe extern "C" fn own_prlimit(
+pub(crate) unsafe extern "C" fn own_prlimit(
     pid: pid_t,
     resource: c_uint,
     new: *const rlimit,

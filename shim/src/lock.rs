@@ -95,7 +95,7 @@ fn refused(bytes: u64) -> Option<c_int> {
     // SAFETY: a limit to be written to; nothing is set.
     let known = unsafe {
         let none = std::ptr::null();
-        crate::limits::prlimit(0, libc::RLIMIT_MEMLOCK, none, &raw mut limit)
+        crate::limits::own_prlimit(0, libc::RLIMIT_MEMLOCK, none, &raw mut limit)
     };
     if known != 0 || bytes <= limit.rlim_cur || may_lock_all() {
         return None;
