@@ -13,7 +13,7 @@ use tmem_pager::engine::{self, PAGED, PENDING, Path, Settings, UNPAGED};
 use tmem_pager::net;
 use tmem_pager::stats::{Shared, Slot};
 use tmem_pager::sys::mem::Region;
-use tmem_pager::sys::space;
+use tmem_pager::sys::space::{self, SPACE};
 use tmem_pager::sys::{self, thread};
 
 /// The exit status of a program that is not started, as of `tmem run`.
@@ -253,12 +253,12 @@ fn spawn(settings: Settings) -> Result<(), String> {
             GENERATIONS,
         ),
     };
-    if space::left() < needed {
-        space::set_aside(needed * times);
+    if SPACE.left() < needed {
+        SPACE.set_aside(needed * times);
     }
     let stack = Region::stack(STACK).map_err(failed)?;
     settings.keep.push(stack.start..stack.end());
-    settings.keep.push(space::range());
+    settings.keep.push(SPACE.range());
     settings.keep.sort_unstable_by_key(|r| r.start);
     let arg: *mut Settings = Box::into_raw(Box::new(settings));
     // Where the kernel's clock is, is found out at the first look at it, and before

@@ -87,6 +87,7 @@ pub use cede::{Ceded, cede};
 pub use look::pages_there;
 pub use start::{PAGED, PENDING, Path, Settings, UNPAGED, have_all, run};
 
+use crate::digest::Digester;
 use crate::net::{Completion, Servers};
 use crate::pages::Pages;
 use crate::pool::Pool;
@@ -167,6 +168,7 @@ struct Engine {
     crowded: bool,
     pages: Pages,
     pool: Pool,
+    digester: &'static Digester,
     queue: Resident,
     /// Runs of pages that could not be evicted: pinned, shared with a child,
     /// locked. They are tried again now and then.

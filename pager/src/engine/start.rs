@@ -9,6 +9,7 @@ use super::resting::Resting;
 use super::servers::Grants;
 use super::{Engine, INFO};
 use crate::When;
+use crate::digest::Digester;
 use crate::family::Family;
 use crate::net::{Endpoint, Options, Servers};
 use crate::pages::Pages;
@@ -287,9 +288,10 @@ impl Engine {
         kin: Kin,
         pace: Pace,
     ) -> Result<Engine, rustix::io::Errno> {
-        if settings.inherit.is_none() {
-            crate::digest::draw_key();
-        }
+        let digester = match settings.inherit {
+            Some(will) => will.digester,
+            None => Digester::draw(),
+        };
         let budget = super::storm::budget(&settings, settings.budget);
         let pool = Pool::new(budget.frames())?;
         let probe = Region::new(PAGE_SIZE)?;
@@ -327,6 +329,7 @@ impl Engine {
             crowded: false,
             pages: Pages::default(),
             pool,
+            digester,
             queue: Resident::new(),
             stubborn: super::stubborn::Stubborn::default(),
             pinned: super::tcb::Pinned::new(),
