@@ -5,6 +5,7 @@
 //! as it is; only a large request that was refused is made once more with that
 //! flag.
 
+use crate::start::has_mapped;
 use core::arch::naked_asm;
 use libc::{c_int, c_void, off_t, size_t};
 use std::ptr::null_mut;
@@ -82,6 +83,7 @@ unsafe extern "C" fn slow_malloc(size: size_t) -> *mut c_void {
     wait_for_room(size);
     // SAFETY: it is malloc; the caller vouches for the rest.
     let at = unsafe { std::mem::transmute::<usize, Malloc>(real)(size) };
+    has_mapped(size);
     if at.is_null() && size >= LARGE {
         again(size, real == __libc_malloc as *const () as usize)
     } else {
@@ -231,9 +233,14 @@ unsafe extern "C" fn mmap(
     if prot & libc::PROT_WRITE != 0 && flags & libc::MAP_ANONYMOUS != 0 {
         wait_for_room(len);
     }
-    let _change = crate::unmap::maps_over(flags).then(Change::begin);
+    let change = crate::unmap::maps_over(flags).then(Change::begin);
     // SAFETY: by the caller.
     let got = unsafe { real(at, len, prot, flags, fd, offset) };
+    // The engine is not kept from what is waited for below.
+    drop(change);
+    if prot & libc::PROT_WRITE != 0 && flags & libc::MAP_ANONYMOUS != 0 {
+        has_mapped(len);
+    }
     let wanted = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     let refused = got == libc::MAP_FAILED && len >= LARGE && flags & wanted == wanted;
     // SAFETY: errno is the calling thread's.

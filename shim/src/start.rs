@@ -9,6 +9,7 @@ use tmem_config::{
     AgentAddr, Evict, Level, Options, PagePath, Scheme, ServerAddr, When, check_local, ram_bytes,
 };
 use tmem_pager::engine::fork::Will;
+use tmem_pager::engine::room::SMALLEST;
 use tmem_pager::engine::{self, PAGED, PENDING, Path, Settings, UNPAGED};
 use tmem_pager::net;
 use tmem_pager::stats::{Shared, Slot};
@@ -74,8 +75,7 @@ fn options() -> Result<Option<Options>, String> {
 pub(crate) fn start(options: &Options) {
     OUTCOME.store(PENDING, Ordering::Release);
     match launch(options) {
-        Ok(()) if options.strict && !is_checked() => wait(),
-        Ok(()) => {}
+        Ok(()) => hold(options),
         Err(text) => refuse(&text, options.strict),
     }
 }
@@ -95,7 +95,8 @@ pub(crate) fn start_child(options: &Options, will: &'static Will) {
     settings.net.seed = u64::from(std::process::id());
     settings.inherit = Some(will);
     match spawn(settings) {
-        Ok(()) => wait(),
+        // One that cannot be paged is ended by its engine.
+        Ok(()) => _ = wait(),
         Err(text) => fork::cannot_go_on(&text),
     }
 }
@@ -287,16 +288,48 @@ unsafe extern "C" fn enter(arg: *mut u8) -> ! {
     engine::run(&settings)
 }
 
-/// Waits until it is known whether the program can be paged.
-fn wait() {
+/// Holds the program back where something is asked for that its engine has to have
+/// begun for.
+fn hold(options: &Options) {
+    let strict = options.strict && !is_checked();
+    let all_leaves = options.evict == Evict::All;
+    if !strict && !all_leaves {
+        return;
+    }
+    let is_paged = wait();
+    if !is_paged && strict {
+        // SAFETY: ends the process; nothing of the program has run.
+        unsafe { libc::_exit(NOT_STARTED) };
+    }
+    // A short program is not to be over before anything of it could leave.
+    if is_paged && all_leaves {
+        engine::adopt_now();
+    }
+}
+
+/// Waits until it is known whether the program can be paged; whether it can.
+fn wait() -> bool {
     loop {
         match OUTCOME.load(Ordering::Acquire) {
-            PAGED => return,
-            // SAFETY: ends the process; nothing of the program has run.
-            UNPAGED => unsafe { libc::_exit(NOT_STARTED) },
+            PAGED => return true,
+            UNPAGED => return false,
             other => thread::sleep_unless(&OUTCOME, other),
         }
     }
+}
+
+/// Called when the program has mapped memory. Where everything leaves all the time, waits
+/// until that is adopted, for as long as nothing has left: of each program something does.
+pub(crate) fn has_mapped(len: usize) {
+    let waits = |s: &&Settings| s.evict_all && s.figures.evicted_pages.load(Ordering::Relaxed) == 0;
+    if len >= SMALLEST && SETTINGS.get().filter(waits).is_some() && has_begun() {
+        engine::adopt_now();
+    }
+}
+
+/// Whether the engine pages the program.
+fn has_begun() -> bool {
+    OUTCOME.load(Ordering::Acquire) == PAGED
 }
 
 /// One line on standard error.

@@ -80,7 +80,7 @@ mod will;
 mod zap;
 mod zapper;
 
-pub use adopt::adopt_all;
+pub use adopt::{adopt_all, adopt_now};
 pub use asks::{Ask, ask};
 pub use budget::{copies_bytes, pool_bytes};
 pub use cede::{Ceded, cede};
