@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use tmem_tests::process::as_from_a_shell;
 
 fn tmem() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tmem"));
@@ -15,7 +16,7 @@ fn tmem() -> Command {
             command.env_remove(name);
         }
     }
-    command.args(["run", "--local", "64M"]);
+    as_from_a_shell(&mut command).args(["run", "--local", "64M"]);
     command
 }
 
@@ -144,7 +145,7 @@ fn stop_and_continue_are_mirrored() {
 #[test]
 fn the_program_has_no_further_descriptors_and_the_same_signals() {
     let show = "ls /proc/self/fd; grep -E 'Sig(Blk|Ign)' /proc/self/status";
-    let native = Command::new("sh")
+    let native = as_from_a_shell(&mut Command::new("sh"))
         .args(["-c", show])
         .stdin(Stdio::null())
         .output()
@@ -173,7 +174,7 @@ fn as_the_first_process_it_leaves_none_behind_that_have_ended() {
     // One of them ends as an orphan. It is gone when the kernel knows it no more.
     let script = "o=$(sh -c 'sleep 0.05 > /dev/null & echo $!'); for _ in $(seq 200); do \
                   [ -e /proc/$o ] || exec echo gone; sleep 0.05; done";
-    let output = Command::new("unshare")
+    let output = as_from_a_shell(&mut Command::new("unshare"))
         .args(["--user", "--map-root-user", "--pid", "--mount", "--fork"])
         .args([
             "--mount-proc",
