@@ -64,10 +64,10 @@ pub struct Options {
     /// What servers that ask for a secret are shown proof of.
     pub secret: Option<Vec<u8>>,
     /// How long a broken connection is attempted again before anybody hears of
-    /// it, in milliseconds.
+    /// it, in milliseconds. A server that has taken one is waited for as below.
     pub reconnect_ms: u64,
-    /// A server that answers nothing for so many milliseconds while requests
-    /// wait is lost.
+    /// A server that answers nothing for so many milliseconds while requests, or a
+    /// greeting, wait is lost.
     pub stall_ms: u64,
     /// How pages travel.
     pub packing: When,
@@ -160,6 +160,16 @@ pub enum Completion {
         capacity_pages: u64,
         /// Pages that it could still grant.
         free_pages: u64,
+    },
+    /// The server has taken a connection and not answered the greeting: it may be busy,
+    /// and is waited for. Told once of each server.
+    Silent {
+        /// The server.
+        server: u16,
+        /// For so many milliseconds.
+        ms: u64,
+        /// It is waited for so many in all.
+        until_ms: u64,
     },
     /// The server cannot be used any more, and what it held is gone. All that
     /// was asked of it has failed before this.
