@@ -212,6 +212,8 @@ struct Engine {
     /// Resident pages when it was looked last, and what [`Engine::held`] was.
     sampled: (usize, i64),
     sampled_ns: u64,
+    /// When it is to be looked next, if this is later.
+    look_due_ns: u64,
     intake: balance::Intake,
     slow_ns: u64,
     /// When everything is evicted next.
