@@ -170,7 +170,7 @@ fn check_servers(options: &mut Options) -> Result<Option<Agent>, String> {
     let secret = secret.map_err(|e| e.to_string())?;
     let mut problems = Vec::new();
     let by = asked.as_ref().map_err(String::as_str);
-    let answers = servers::check(&options.servers, secret.as_deref(), by);
+    let answers = servers::check(&options.servers, secret.as_deref(), by, level);
     for (server, answer) in options.servers.iter_mut().zip(answers) {
         match answer {
             Err(text) => problems.push(format!("server {server} {text}")),
@@ -180,7 +180,8 @@ fn check_servers(options: &mut Options) -> Result<Option<Agent>, String> {
                     ..server.clone()
                 };
                 // Where it does not work, TCP does.
-                let reached = get().and_then(|a| servers::ask(&by_rdma, secret.as_deref(), Ok(&a)));
+                let reached =
+                    get().and_then(|a| servers::ask(&by_rdma, secret.as_deref(), Ok(&a), level));
                 match reached {
                     Ok(_) => *server = by_rdma,
                     Err(text) if level >= Level::Info => {

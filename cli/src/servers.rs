@@ -5,14 +5,17 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use tmem_config::{Scheme, ServerAddr, random};
+use tmem_config::{Level, Scheme, ServerAddr, random};
 use tmem_rdma::Agent;
 use tmem_wire::{
     Features, HEADER_LEN, Header, Hello, HelloReply, Op, SessionId, Status, VERSION, auth,
 };
 
-/// For connecting, and for each answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// For connecting, and until it is told that an answer takes its time.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// An answer has so many times as long: a server that takes connections is there, and may
+/// be busy. The engine waits as long.
+const TIMES: u32 = 10;
 
 /// Asks all servers at the same time; for each, what it can do, or what is wrong
 /// with it. Those with RDMA are asked through the agent.
@@ -20,11 +23,12 @@ pub(crate) fn check(
     servers: &[ServerAddr],
     secret: Option<&[u8]>,
     agent: Result<&Agent, &str>,
+    level: Level,
 ) -> Vec<Result<Features, String>> {
     std::thread::scope(|scope| {
         let asked: Vec<_> = servers
             .iter()
-            .map(|server| scope.spawn(move || ask(server, secret, agent)))
+            .map(|server| scope.spawn(move || ask(server, secret, agent, level)))
             .collect();
         asked
             .into_iter()
@@ -42,15 +46,20 @@ pub(crate) fn ask(
     server: &ServerAddr,
     secret: Option<&[u8]>,
     agent: Result<&Agent, &str>,
+    level: Level,
 ) -> Result<Features, String> {
     let unreachable = |e: &dyn std::fmt::Display| format!("cannot be reached: {e}");
     let talked = match server.scheme {
         Scheme::Any | Scheme::Tcp => {
-            talk(&mut connect(server).map_err(|e| unreachable(&e))?, secret)
+            let stream = connect(server).map_err(|e| unreachable(&e))?;
+            talk(&mut Patient::new(stream, server, level), secret)
         }
         Scheme::Rdma => {
             let agent = agent.map_err(|e| unreachable(&e))?;
-            talk(&mut dial(server, agent)?, secret)
+            talk(
+                &mut Patient::new(dial(server, agent)?, server, level),
+                secret,
+            )
         }
     };
     talked.map_err(|error| match error {
@@ -61,7 +70,7 @@ pub(crate) fn ask(
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
             ) =>
         {
-            "does not answer".to_owned()
+            format!("does not answer for {} s", (PATIENCE * TIMES).as_secs())
         }
         Talk::Lost(e) => format!("closed the connection: {e}"),
         Talk::Garbage => "is not a tmem memory server".to_owned(),
@@ -97,6 +106,73 @@ fn dial(server: &ServerAddr, agent: &Agent) -> Result<UnixStream, String> {
         }
     }
     Err(format!("cannot be reached: {last}"))
+}
+
+/// A connection on which each answer is waited for several times as long as its timeout is,
+/// with a word after the first.
+struct Patient<'a, S> {
+    stream: S,
+    server: &'a ServerAddr,
+    level: Level,
+    /// Timeouts since something came.
+    waited: u32,
+    told: bool,
+}
+
+impl<'a, S> Patient<'a, S> {
+    fn new(stream: S, server: &'a ServerAddr, level: Level) -> Self {
+        Patient {
+            stream,
+            server,
+            level,
+            waited: 0,
+            told: false,
+        }
+    }
+
+    /// Whether to go on after an error.
+    fn goes_on(&mut self, error: &io::Error) -> bool {
+        let is_late = matches!(
+            error.kind(),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+        );
+        self.waited += u32::from(is_late);
+        if is_late && self.waited < TIMES && !self.told && self.level >= Level::Warn {
+            eprintln!(
+                "tmem: server {} takes connections and has not answered for {} s; it may be busy, \
+                 and is waited for, for up to {} s",
+                self.server,
+                PATIENCE.as_secs(),
+                (PATIENCE * TIMES).as_secs()
+            );
+            self.told = true;
+        }
+        is_late && self.waited < TIMES
+    }
+}
+
+impl<S: Read> Read for Patient<'_, S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.stream.read(buffer) {
+                Err(error) if self.goes_on(&error) => {}
+                result => {
+                    self.waited = 0;
+                    return result;
+                }
+            }
+        }
+    }
+}
+
+impl<S: Write> Write for Patient<'_, S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
 }
 
 enum Talk {

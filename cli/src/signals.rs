@@ -7,31 +7,38 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 /// Whether SIGPIPE was ignored when this process started: the standard
 /// library ignores it before `main`, so it has to be looked at earlier.
 static PIPE_IGNORED: AtomicBool = AtomicBool::new(false);
+/// Whether SIGCHLD was: then the kernel tells nobody of the end of a child.
+static CHILD_IGNORED: AtomicBool = AtomicBool::new(false);
 
 #[used]
 #[unsafe(link_section = ".init_array")]
 static LOOK: extern "C" fn() = look;
 
 extern "C" fn look() {
+    PIPE_IGNORED.store(is_ignored(libc::SIGPIPE), Relaxed);
+    CHILD_IGNORED.store(is_ignored(libc::SIGCHLD), Relaxed);
+}
+
+fn is_ignored(signal: libc::c_int) -> bool {
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: only asks; the structure is one of plain data.
     let handler = unsafe {
-        libc::sigaction(libc::SIGPIPE, std::ptr::null(), action.as_mut_ptr());
+        libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr());
         action.assume_init().sa_sigaction
     };
-    PIPE_IGNORED.store(handler == libc::SIG_IGN, Relaxed);
+    handler == libc::SIG_IGN
 }
 
 /// Gives the calling process back what it was started with.
 pub(crate) fn restore(mask: &libc::sigset_t) -> io::Result<()> {
-    let pipe = if PIPE_IGNORED.load(Relaxed) {
-        libc::SIG_IGN
-    } else {
-        libc::SIG_DFL
+    let as_before = |was_ignored: &AtomicBool| match was_ignored.load(Relaxed) {
+        true => libc::SIG_IGN,
+        false => libc::SIG_DFL,
     };
-    // SAFETY: both calls may be made between fork and exec.
+    // SAFETY: all calls may be made between fork and exec.
     let failed = unsafe {
-        libc::signal(libc::SIGPIPE, pipe);
+        libc::signal(libc::SIGPIPE, as_before(&PIPE_IGNORED));
+        libc::signal(libc::SIGCHLD, as_before(&CHILD_IGNORED));
         libc::sigprocmask(libc::SIG_SETMASK, mask, std::ptr::null_mut())
     };
     if failed == 0 {
@@ -49,8 +56,10 @@ pub(crate) struct Blocked {
     pub(crate) before: libc::sigset_t,
 }
 
-/// Blocks them.
+/// Blocks them, and has the end of a child told whoever started this process.
 pub(crate) fn block() -> Blocked {
+    // SAFETY: nobody in this process has a handler of it.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
     // A defect here must end this process, so these stay as they are.
     let own = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL];
     let mut set = MaybeUninit::uninit();

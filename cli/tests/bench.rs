@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use tmem_tests::artefacts;
+use tmem_tests::process::as_from_a_shell;
 
 fn bench(args: &[&str]) -> Output {
     let mut command = Command::new(artefacts::tmem());
@@ -180,7 +181,7 @@ fn children(pid: u32) -> Vec<String> {
 
 #[test]
 fn a_signal_ends_the_suite_and_its_workload() {
-    let mut running = Command::new(artefacts::tmem())
+    let mut running = as_from_a_shell(&mut Command::new(artefacts::tmem()))
         .args(["bench", "--only", "random-read", "--size", "64M"])
         .args(["--local", "50"])
         .stdout(Stdio::null())

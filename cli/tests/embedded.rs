@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use tmem_tests::process::as_from_a_shell;
 use tmem_wire::{HEADER_LEN, Header, Hello, HelloReply, Op, SessionId, Status, VERSION, auth};
 
 /// `tmem run` with a library that loads: it pages nothing, and need not.
@@ -26,7 +27,7 @@ fn tmem() -> Command {
         .expect("tests are dynamically linked")
         .to_owned();
     command.env("TMEM_LIB", library);
-    command.args(["run", "--strict", "--local", "64M"]);
+    as_from_a_shell(&mut command).args(["run", "--strict", "--local", "64M"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     command.stderr(Stdio::piped());
     command
@@ -140,7 +141,7 @@ fn a_named_server_is_not_replaced_when_it_is_not_there() {
 #[test]
 fn the_program_has_no_further_descriptors_and_the_same_signals() {
     let show = "ls /proc/self/fd; grep -E 'Sig(Blk|Ign|Cgt)' /proc/self/status";
-    let native = Command::new("sh")
+    let native = as_from_a_shell(&mut Command::new("sh"))
         .args(["-c", show])
         .stdin(Stdio::piped())
         .output()

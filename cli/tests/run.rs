@@ -4,9 +4,10 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use tmem_tests::process::as_from_a_shell;
 
 fn tmem() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tmem"));
@@ -15,7 +16,7 @@ fn tmem() -> Command {
             command.env_remove(name);
         }
     }
-    command.args(["run", "--local", "64M"]);
+    as_from_a_shell(&mut command).args(["run", "--local", "64M"]);
     command
 }
 
@@ -53,6 +54,31 @@ fn until_said(child: &mut Child) {
         .expect("the test machine can do this")
         .read_exact(&mut byte)
         .expect("the test machine can do this");
+}
+
+/// Signals that somebody ignores on entry, as `nohup` and a job in the background do, are
+/// ignored by the program, and what happens to it is heard of all the same.
+#[test]
+fn signals_ignored_on_entry_are_the_programs_to_ignore() {
+    let mut command = tmem();
+    let ignored = [libc::SIGCHLD, libc::SIGHUP, libc::SIGINT, libc::SIGTSTP];
+    let ignore = move || {
+        // SAFETY: a plain call.
+        ignored.iter().for_each(|signal| unsafe {
+            libc::signal(*signal, libc::SIG_IGN);
+        });
+        Ok(())
+    };
+    // SAFETY: what is called is allowed between fork and exec.
+    unsafe { command.pre_exec(ignore) };
+    let show = ["--", "grep", "SigIgn", "/proc/self/status"];
+    let output = command.args(show).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mask = text.trim().rsplit('\t').next().unwrap();
+    let mask = u64::from_str_radix(mask, 16).unwrap();
+    let told = ignored.iter().all(|signal| mask >> (signal - 1) & 1 == 1);
+    assert!(told, "{text}");
 }
 
 #[test]
@@ -144,7 +170,7 @@ fn stop_and_continue_are_mirrored() {
 #[test]
 fn the_program_has_no_further_descriptors_and_the_same_signals() {
     let show = "ls /proc/self/fd; grep -E 'Sig(Blk|Ign)' /proc/self/status";
-    let native = Command::new("sh")
+    let native = as_from_a_shell(&mut Command::new("sh"))
         .args(["-c", show])
         .stdin(Stdio::null())
         .output()
@@ -173,7 +199,7 @@ fn as_the_first_process_it_leaves_none_behind_that_have_ended() {
     // One of them ends as an orphan. It is gone when the kernel knows it no more.
     let script = "o=$(sh -c 'sleep 0.05 > /dev/null & echo $!'); for _ in $(seq 200); do \
                   [ -e /proc/$o ] || exec echo gone; sleep 0.05; done";
-    let output = Command::new("unshare")
+    let output = as_from_a_shell(&mut Command::new("unshare"))
         .args(["--user", "--map-root-user", "--pid", "--mount", "--fork"])
         .args([
             "--mount-proc",

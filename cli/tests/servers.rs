@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tmem_wire::{HEADER_LEN, Header, Hello, HelloReply, Op, SessionId, Status, VERSION, auth};
 
@@ -17,6 +18,8 @@ enum Server {
     Free(u64),
     WantsSecret,
     Silent,
+    /// Answers, and is slow to do so.
+    Busy,
 }
 
 fn read_message(stream: &mut TcpStream) -> Option<(Header, Vec<u8>)> {
@@ -59,6 +62,9 @@ fn serve(how: Server) -> (String, JoinHandle<()>) {
             _ => {}
         }
         while let Some((request, payload)) = read_message(&mut stream) {
+            if matches!(how, Server::Busy) && request.op == Op::Hello {
+                std::thread::sleep(Duration::from_secs(5));
+            }
             match (how, request.op) {
                 (_, Op::Bye) => return,
                 (Server::Silent, _) => {}
@@ -123,7 +129,9 @@ fn said(how: Server, flags: &[&str]) -> String {
             text.starts_with(&format!("tmem: server {server} ")),
             "{text}"
         );
-        assert_eq!(text.lines().count(), 1, "{text}");
+        // One more tells that the server takes its time.
+        let lines = if matches!(how, Server::Silent) { 2 } else { 1 };
+        assert_eq!(text.lines().count(), lines, "{text}");
     }
     text
 }
@@ -131,6 +139,13 @@ fn said(how: Server, flags: &[&str]) -> String {
 #[test]
 fn a_good_server_is_not_talked_about() {
     assert_eq!(said(Server::Free(1), &[]), "");
+}
+
+#[test]
+fn a_busy_server_is_waited_for_and_that_is_said_once() {
+    let text = said(Server::Busy, &[]);
+    assert!(text.contains("may be busy"), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
 }
 
 #[test]
@@ -145,7 +160,7 @@ fn each_refusal_has_its_own_words() {
             Server::Refuses(Status::ShuttingDown),
             "refuses: the server is shutting down",
         ),
-        (Server::Silent, "does not answer"),
+        (Server::Silent, "does not answer for 30 s"),
         (Server::WantsSecret, "wants a secret: use --secret-file"),
     ] {
         let text = said(how, &[]);

@@ -12,8 +12,10 @@
 mod record;
 pub(crate) mod size;
 
+use crate::digest::Digester;
 use crate::sys::area::Area;
 use crate::sys::mem::Region;
+use crate::sys::space::Space;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
@@ -36,6 +38,8 @@ pub(crate) type Place = NonZeroU32;
 /// The copies.
 #[derive(Debug)]
 pub(crate) struct Cache {
+    /// Where the area is to lie.
+    space: &'static Space,
     area: Option<Area>,
     /// Segments in use, by when they were begun; the last is being filled.
     order: VecDeque<u32>,
@@ -52,11 +56,13 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// A cache that may have up to `bytes`, and has nothing yet, not even address space:
-    /// where the kernel counts that against what there is, most programs need none.
-    pub(crate) fn new(bytes: usize) -> Cache {
+    /// A cache that may have up to `bytes` in `space`, and has nothing yet, not even
+    /// address space: where the kernel counts that against what there is, most programs
+    /// need none.
+    pub(crate) fn new(space: &'static Space, bytes: usize) -> Cache {
         let segments = (bytes / BYTES).min((u32::MAX as usize - 1) / (BYTES / UNIT));
         Cache {
+            space,
             area: None,
             order: VecDeque::new(),
             spare: Vec::new(),
@@ -87,7 +93,7 @@ impl Cache {
     /// once, the oldest first.
     pub(crate) fn set_pages(&mut self, pages: usize) {
         if pages >= SEGMENT && self.area.is_none() {
-            self.area = Area::set_aside(self.begun.len() * BYTES).ok();
+            self.area = Area::within(self.space, self.begun.len() * BYTES).ok();
         }
         if self.area.is_none() {
             return;
@@ -216,17 +222,19 @@ impl Cache {
     }
 
     /// Unpacks the copy of a page, if there is one; when it came, or its page left last, as
-    /// [`Cache::put`] was told. If there is none, `to` may hold anything.
+    /// [`Cache::put`] was told. `digester` made the digest. If there is none, `to` may hold
+    /// anything.
     pub(crate) fn unpack(
         &self,
         at: Option<Place>,
         page: u64,
         digest: u64,
+        digester: &Digester,
         to: &mut PageBytes,
     ) -> Option<u32> {
         let (start, record) = self.find(at, page, digest)?;
         let bytes = self.area.as_ref()?.bytes(start + HEADER, record.len);
-        let is_whole = packed::unpack_page(bytes, to) && crate::digest::of(to, None) == digest;
+        let is_whole = packed::unpack_page(bytes, to) && digester.digest(to, None) == digest;
         is_whole.then_some(record.when)
     }
 }

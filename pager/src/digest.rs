@@ -15,13 +15,13 @@
 
 use crate::sys::mem::{self, LINE};
 use crate::sys::now_ns;
+use alloc::boxed::Box;
 use core::arch::x86_64::{
     __m128i, _mm_clmulepi64_si128, _mm_cvtsi128_si64, _mm_loadu_si128, _mm_set_epi64x,
     _mm_setzero_si128, _mm_xor_si128, _mm512_castsi512_si128, _mm512_clmulepi64_epi128,
     _mm512_extracti32x4_epi32, _mm512_loadu_si512, _mm512_setzero_si512, _mm512_xor_si512,
 };
-use core::sync::atomic::AtomicU64;
-use core::sync::atomic::Ordering::Relaxed;
+use core::fmt;
 use rustix::rand::{GetRandomFlags, getrandom};
 use tmem_wire::PAGE_SIZE;
 
@@ -38,33 +38,81 @@ const AT_ONCE: usize = 32;
 /// The key's words, and twice as many where integers are multiplied.
 type Key = [u64; 2 * WORDS];
 
-/// Atomics that do not straddle cache lines when many are read together.
+/// A way to make digests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Way {
+    /// By products of integers.
+    Integers,
+    /// By carry-less products, one at a time.
+    Narrow,
+    /// By four carry-less products at a time.
+    Wide,
+}
+
+/// Makes digests: a key, and the way that suits this processor. Only digests of the same
+/// digester can be compared. The key begins a cache line, and no read of it straddles two.
 #[repr(align(64))]
-struct Aligned([AtomicU64; 2 * WORDS]);
+pub(crate) struct Digester {
+    key: Key,
+    way: Way,
+}
 
-/// The key. An engine draws it before there are digests.
-static KEY: Aligned = Aligned([const { AtomicU64::new(0) }; 2 * WORDS]);
-/// How digests are made here.
-static WAY: AtomicU64 = AtomicU64::new(INTEGERS);
+impl fmt::Debug for Digester {
+    /// Leaves out the key, which nobody is to see.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Digester")
+            .field("way", &self.way)
+            .finish_non_exhaustive()
+    }
+}
 
-const INTEGERS: u64 = 0;
-const NARROW: u64 = 1;
-const WIDE: u64 = 2;
+impl Digester {
+    /// A digester with a key of its own. It lives as long as the process, and as a forked
+    /// child, which compares its parent's digests.
+    pub(crate) fn draw() -> &'static Digester {
+        Box::leak(Box::new(Digester {
+            key: drawn_key(),
+            way: best_way(),
+        }))
+    }
 
-/// Draws a key. Whatever was digested before is not to be compared any more.
-pub(crate) fn draw_key() {
+    /// The digest of a page. Meanwhile the processor brings the page at address `next`
+    /// into its cache, if there is one: most of what a digest of a page costs that nobody
+    /// has used for long is to wait for its memory.
+    pub(crate) fn digest(&self, page: &[u8; PAGE_SIZE], next: Option<usize>) -> u64 {
+        let key = &self.key;
+        match (self.way, next) {
+            // SAFETY: the processor was asked.
+            (Way::Wide, None) => unsafe { wide::<false>(key, page, 0) },
+            // SAFETY: the processor was asked.
+            (Way::Wide, Some(next)) => unsafe { wide::<true>(key, page, next) },
+            (way, next) => {
+                next.into_iter().for_each(mem::prefetch);
+                match way {
+                    // SAFETY: the processor was asked.
+                    Way::Narrow => unsafe { narrow(key, page) },
+                    _ => by_integers(key, page),
+                }
+            }
+        }
+    }
+}
+
+/// Random numbers of the kernel.
+fn drawn_key() -> Key {
+    let mut key = [0; 2 * WORDS];
     // Without the kernel's random numbers the digest is as good as any other hash.
     let mut state = now_ns();
-    for words in KEY.0.chunks(AT_ONCE) {
+    for words in key.chunks_mut(AT_ONCE) {
         let mut bytes = [0u8; AT_ONCE * 8];
         let drawn = getrandom(&mut bytes[..], GetRandomFlags::NONBLOCK);
         let whole = drawn.is_ok_and(|n| n == bytes.len());
-        for (word, bytes) in words.iter().zip(bytes.as_chunks::<8>().0) {
+        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
             let random = u64::from_le_bytes(*bytes);
-            word.store(if whole { random } else { mixed(&mut state) }, Relaxed);
+            *word = if whole { random } else { mixed(&mut state) };
         }
     }
-    WAY.store(best_way(), Relaxed);
+    key
 }
 
 /// The next number of SplitMix64 (Steele et al., OOPSLA 2014).
@@ -76,40 +124,17 @@ fn mixed(state: &mut u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// What this processor can do.
-fn best_way() -> u64 {
+/// The best way that this processor has.
+fn best_way() -> Way {
     // The standard library does nothing here but ask the processor.
     extern crate std;
     let narrow = std::is_x86_feature_detected!("pclmulqdq");
     let wide =
         std::is_x86_feature_detected!("vpclmulqdq") && std::is_x86_feature_detected!("avx512f");
     match (narrow, wide) {
-        (true, true) => WIDE,
-        (true, false) => NARROW,
-        _ => INTEGERS,
-    }
-}
-
-/// The digest of a page, with the key that was drawn. Meanwhile the processor brings
-/// the page at address `next` into its cache, if there is one: most of what a digest of
-/// a page costs that nobody has used for long is to wait for its memory.
-pub(crate) fn of(page: &[u8; PAGE_SIZE], next: Option<usize>) -> u64 {
-    // SAFETY: atomics are laid out as what they hold, and nobody writes to these while
-    // the engine, whose thread draws the key, makes digests.
-    let key = unsafe { &*(&raw const KEY.0).cast::<Key>() };
-    match (WAY.load(Relaxed), next) {
-        // SAFETY: the processor was asked.
-        (WIDE, None) => unsafe { wide::<false>(key, page, 0) },
-        // SAFETY: the processor was asked.
-        (WIDE, Some(next)) => unsafe { wide::<true>(key, page, next) },
-        (way, next) => {
-            next.into_iter().for_each(mem::prefetch);
-            match way {
-                // SAFETY: the processor was asked.
-                NARROW => unsafe { narrow(key, page) },
-                _ => by_integers(key, page),
-            }
-        }
+        (true, true) => Way::Wide,
+        (true, false) => Way::Narrow,
+        _ => Way::Integers,
     }
 }
 
@@ -203,7 +228,6 @@ fn by_integers(key: &Key, page: &[u8; PAGE_SIZE]) -> u64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::boxed::Box;
     use std::vec::Vec;
 
     /// A product in the field, bit by bit.
@@ -238,11 +262,11 @@ mod tests {
     /// All ways that this processor has.
     fn ways(key: &Key, page: &[u8; PAGE_SIZE]) -> Vec<u64> {
         let mut all = std::vec![by_integers(key, page)];
-        if best_way() >= NARROW {
+        if best_way() >= Way::Narrow {
             // SAFETY: the processor was asked.
             all.push(unsafe { narrow(key, page) });
         }
-        if best_way() >= WIDE {
+        if best_way() >= Way::Wide {
             // SAFETY: the processor was asked.
             all.push(unsafe { wide::<false>(key, page, 0) });
             // SAFETY: the processor was asked.
@@ -286,10 +310,9 @@ mod tests {
     #[test]
     fn each_key_gives_other_digests() {
         let page = [7; PAGE_SIZE];
-        draw_key();
-        let one = of(&page, None);
-        assert_eq!(one, of(&page, Some(0)));
-        draw_key();
-        assert_ne!(one, of(&page, None));
+        let one = Digester::draw();
+        let digest = one.digest(&page, None);
+        assert_eq!(digest, one.digest(&page, Some(0)));
+        assert_ne!(digest, Digester::draw().digest(&page, None));
     }
 }

@@ -92,10 +92,12 @@ macro_rules! counters {
                 self.processes += 1;
                 self.paging += u64::from(slot.paging.load(Relaxed));
                 let (peak, budget) = (self.peak_resident_bytes, self.local_budget_bytes);
+                let late = self.late_look_us;
                 $(self.$name += slot.$name.load(Relaxed);)*
                 // These are of one process, not of the sum.
                 self.peak_resident_bytes = peak.max(slot.peak_resident_bytes.load(Relaxed));
                 self.local_budget_bytes = budget.max(slot.local_budget_bytes.load(Relaxed));
+                self.late_look_us = late.max(slot.late_look_us.load(Relaxed));
                 for (sum, bucket) in self.buckets.iter_mut().zip(&slot.fault_ns.buckets) {
                     *sum += bucket.load(Relaxed);
                 }
@@ -162,6 +164,9 @@ counters! {
     lost_pages,
     /// Nanoseconds of CPU time that the pager used.
     pager_cpu_ns,
+    /// By how much, at most, the pager looked later at the resident size than it was to, in
+    /// microseconds: so long memory that it does not serve yet can grow unseen.
+    late_look_us,
     /// Connections to servers that broke and were made again.
     reconnects,
     /// Pages that travelled packed, to servers and from them.
@@ -204,7 +209,7 @@ impl Totals {
 }
 
 /// First word of a [`Shared`] area of this layout.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"tmstats4");
+pub const MAGIC: u64 = u64::from_le_bytes(*b"tmstats5");
 
 /// The area that processes share. All zeros but for `magic` is its start.
 #[repr(C)]
@@ -267,12 +272,14 @@ mod tests {
             let slot = shared.claim(pid);
             slot.faults.fetch_add(1, Relaxed);
             Slot::peak(&slot.peak_resident_bytes, u64::from(pid));
+            Slot::peak(&slot.late_look_us, u64::from(pid));
             slot.fault_ns.record(5000);
         }
         let totals = shared.totals();
         assert_eq!(totals.faults, SLOTS as u64 + 4);
         assert_eq!(totals.processes, SLOTS as u64);
         assert_eq!(totals.peak_resident_bytes, SLOTS as u64 + 4);
+        assert_eq!(totals.late_look_us, SLOTS as u64 + 4);
         assert!((4.5..5.01).contains(&totals.fault_us(0.5)));
         let mut json = std::string::String::new();
         totals.write_json(&mut json).unwrap();

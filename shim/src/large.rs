@@ -7,6 +7,7 @@
 
 use crate::errno;
 use crate::next::{ACTIVE, Function, NEXT, find_and_jump, interpose, next};
+use crate::start::has_mapped;
 use core::arch::naked_asm;
 use libc::{c_int, c_void, off_t, size_t};
 use std::ptr::null_mut;
@@ -77,6 +78,7 @@ unsafe extern "C" fn slow_malloc(size: size_t) -> *mut c_void {
     let before = errno::get();
     // SAFETY: it is malloc; the caller vouches for the rest.
     let at = unsafe { std::mem::transmute::<usize, Malloc>(next(Function::Malloc))(size) };
+    has_mapped(size);
     if at.is_null() && size >= LARGE {
         again(size, before)
     } else {
@@ -195,10 +197,15 @@ unsafe extern "C" fn own_mmap(
     if prot & libc::PROT_WRITE != 0 && flags & libc::MAP_ANONYMOUS != 0 {
         wait_for_room(len);
     }
-    let _change = crate::unmap::maps_over(flags).then(Change::begin);
+    let change = crate::unmap::maps_over(flags).then(Change::begin);
     let before = errno::get();
     // SAFETY: by the caller.
     let got = unsafe { real(at, len, prot, flags, fd, offset) };
+    // The engine is not kept from what is waited for below.
+    drop(change);
+    if prot & libc::PROT_WRITE != 0 && flags & libc::MAP_ANONYMOUS != 0 {
+        has_mapped(len);
+    }
     let wanted = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     let refused = got == libc::MAP_FAILED && len >= LARGE && flags & wanted == wanted;
     if !refused || errno::get() != libc::ENOMEM {

@@ -9,7 +9,7 @@ use crate::next::{Function, interpose, next};
 use libc::{c_int, c_uint, pid_t, rlimit};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use tmem_pager::sys::space;
+use tmem_pager::sys::space::SPACE;
 
 /// What tmem maps beside its heaps and the space for its engine: this library, small things.
 const REST: u64 = 16 << 20;
@@ -84,7 +84,7 @@ fn own() -> u64 {
         let ranges = crate::heap::ranges();
         ranges.iter().map(|r| r.len() as u64).sum::<u64>()
     });
-    heaps + pool.max(space::range().len() as u64) + REST
+    heaps + pool.max(SPACE.range().len() as u64) + REST
 }
 
 /// What to set where `asked` is asked for, and no more than `most` may be had.

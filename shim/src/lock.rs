@@ -11,7 +11,8 @@ use crate::next::interpose;
 use libc::{c_int, c_long};
 use std::ops::Range;
 use tmem_pager::maps::{parse, subtract};
-use tmem_pager::sys::{mem, space};
+use tmem_pager::sys::mem;
+use tmem_pager::sys::space::SPACE;
 
 /// What the kernel knows.
 const KNOWN: c_int = libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT;
@@ -80,7 +81,7 @@ fn mapped() -> Option<Vec<Range<usize>>> {
     let mut mapped: Vec<_> = lines.map(|m| m.start..m.end).collect();
     mapped.retain(|range| range.start < KERNELS);
     let mut own = crate::heap::ranges();
-    own.push(space::range());
+    own.push(SPACE.range());
     own.sort_unstable_by_key(|range| range.start);
     subtract(&mut mapped, &own);
     Some(mapped)

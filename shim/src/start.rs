@@ -9,11 +9,12 @@ use tmem_config::{
     AgentAddr, Evict, Level, Options, PagePath, Scheme, ServerAddr, When, check_local, ram_bytes,
 };
 use tmem_pager::engine::fork::Will;
+use tmem_pager::engine::room::SMALLEST;
 use tmem_pager::engine::{self, PAGED, PENDING, Path, Settings, UNPAGED};
 use tmem_pager::net;
 use tmem_pager::stats::{Shared, Slot};
 use tmem_pager::sys::mem::Region;
-use tmem_pager::sys::space;
+use tmem_pager::sys::space::{self, SPACE};
 use tmem_pager::sys::{self, thread};
 
 /// The exit status of a program that is not started, as of `tmem run`.
@@ -90,8 +91,7 @@ pub(crate) fn start(options: &Options) {
     PROCESS.store(std::process::id(), Ordering::Relaxed);
     OUTCOME.store(PENDING, Ordering::Release);
     match launch(options) {
-        Ok(()) if options.strict && !is_checked() => wait(),
-        Ok(()) => {}
+        Ok(()) => hold(options),
         Err(text) => refuse(&text, options.strict),
     }
 }
@@ -112,7 +112,8 @@ pub(crate) fn start_child(options: &Options, will: &'static Will) {
     settings.net.seed = u64::from(std::process::id());
     settings.inherit = Some(will);
     match spawn(settings) {
-        Ok(()) => wait(),
+        // One that cannot be paged is ended by its engine.
+        Ok(()) => _ = wait(),
         Err(text) => fork::cannot_go_on(&text),
     }
 }
@@ -271,12 +272,12 @@ fn spawn(settings: Settings) -> Result<(), String> {
             GENERATIONS,
         ),
     };
-    if space::left() < needed {
-        space::set_aside(needed * times);
+    if SPACE.left() < needed {
+        SPACE.set_aside(needed * times);
     }
     let stack = Region::stack(STACK).map_err(failed)?;
     settings.keep.push(stack.start..stack.end());
-    settings.keep.push(space::range());
+    settings.keep.push(SPACE.range());
     settings.keep.sort_unstable_by_key(|r| r.start);
     let arg: *mut Settings = Box::into_raw(Box::new(settings));
     // Where the kernel's clock is, is found out at the first look at it, and before
@@ -305,16 +306,48 @@ unsafe extern "C" fn enter(arg: *mut u8) -> ! {
     engine::run(&settings)
 }
 
-/// Waits until it is known whether the program can be paged.
-fn wait() {
+/// Holds the program back where something is asked for that its engine has to have
+/// begun for.
+fn hold(options: &Options) {
+    let strict = options.strict && !is_checked();
+    let all_leaves = options.evict == Evict::All;
+    if !strict && !all_leaves {
+        return;
+    }
+    let is_paged = wait();
+    if !is_paged && strict {
+        // SAFETY: ends the process; nothing of the program has run.
+        unsafe { libc::_exit(NOT_STARTED) };
+    }
+    // A short program is not to be over before anything of it could leave.
+    if is_paged && all_leaves {
+        engine::adopt_now();
+    }
+}
+
+/// Waits until it is known whether the program can be paged; whether it can.
+fn wait() -> bool {
     loop {
         match OUTCOME.load(Ordering::Acquire) {
-            PAGED => return,
-            // SAFETY: ends the process; nothing of the program has run.
-            UNPAGED => unsafe { libc::_exit(NOT_STARTED) },
+            PAGED => return true,
+            UNPAGED => return false,
             other => thread::sleep_unless(&OUTCOME, other),
         }
     }
+}
+
+/// Called when the program has mapped memory. Where everything leaves all the time, waits
+/// until that is adopted, for as long as nothing has left: of each program something does.
+pub(crate) fn has_mapped(len: usize) {
+    let waits = |s: &&Settings| s.evict_all && s.figures.evicted_pages.load(Ordering::Relaxed) == 0;
+    if len >= SMALLEST && SETTINGS.get().filter(waits).is_some() && has_begun() {
+        engine::adopt_now();
+    }
+}
+
+/// Whether the engine pages the program.
+fn has_begun() -> bool {
+    OUTCOME.load(Ordering::Acquire) == PAGED
 }
 
 /// One line on standard error.

@@ -5,6 +5,7 @@
 #include <pty.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
+#include <termios.h>
 
 static unsigned long pages;
 static char *base;
@@ -56,7 +57,13 @@ static void job(void)
 static void shell(void)
 {
     int status;
+    struct termios settings;
     CHECK(signal(SIGTTOU, SIG_IGN) != SIG_ERR);
+    /* A key that stops a job flushes the terminal after its signal was sent: what the
+     * shell says of the stopped job could be lost, and nobody would go on. */
+    CHECK(!tcgetattr(0, &settings));
+    settings.c_lflag |= NOFLSH;
+    CHECK(!tcsetattr(0, TCSANOW, &settings));
     pid_t pid = fork();
     CHECK(pid >= 0);
     if (pid == 0) {
@@ -86,8 +93,10 @@ int main(int argc, char **argv)
     base = map_filled(pages);
     until_elsewhere(base);
     int terminal, status;
-    /* Whoever started this, as `nohup` does, may have it ignored. */
-    CHECK(signal(SIGHUP, SIG_DFL) != SIG_ERR);
+    /* Whoever started this may have some of these ignored. */
+    int needed[] = { SIGHUP, SIGTSTP, SIGTTIN, SIGCHLD, SIGCONT };
+    for (unsigned i = 0; i < sizeof needed / sizeof *needed; i++)
+        CHECK(signal(needed[i], SIG_DFL) != SIG_ERR);
     pid_t pid = forkpty(&terminal, NULL, NULL, NULL);
     CHECK(pid >= 0);
     if (pid == 0)

@@ -3,6 +3,10 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io::Error;
+use std::mem::MaybeUninit;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::ptr::null_mut;
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +63,29 @@ pub fn try_wait(pid: i32) -> Option<Ended> {
             })
         }
         _ => panic!("wait4 {pid}: {}", Error::last_os_error()),
+    }
+}
+
+/// Has the command start as from a shell on a terminal, whatever this process was started
+/// by: no signal is ignored or blocked, and its process group is its own, with a parent in
+/// the same session outside of it. A group without one, as `setsid` makes, is not stopped
+/// by the keys of a terminal.
+pub fn as_from_a_shell(command: &mut Command) -> &mut Command {
+    // SAFETY: the hook makes system calls only.
+    unsafe {
+        command.process_group(0).pre_exec(|| {
+            // The C library refuses its own two, and the kernel the two that cannot be
+            // handled; both have no other disposition than this one anyway.
+            for signal in 1..=libc::SIGRTMAX() {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+            let mut none = MaybeUninit::uninit();
+            libc::sigemptyset(none.as_mut_ptr());
+            match libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), null_mut()) {
+                0 => Ok(()),
+                _ => Err(Error::last_os_error()),
+            }
+        })
     }
 }
 

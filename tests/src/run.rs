@@ -1,6 +1,7 @@
 //! How a program is run: natively, under `tmem run`, or with the shim alone.
 
 use crate::cgroup::Cgroup;
+use crate::process::as_from_a_shell;
 use crate::running::{Places, Running};
 use crate::{Outcome, artefacts};
 use std::ffi::{OsStr, OsString};
@@ -221,6 +222,7 @@ impl Run {
     /// the standard library fork: a vforked child would begin with the peak
     /// memory of this process.
     fn prepare(&self, command: &mut Command) {
+        as_from_a_shell(command);
         let members = self.cgroup.as_ref().map(|path| {
             std::fs::OpenOptions::new()
                 .write(true)

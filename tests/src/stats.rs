@@ -24,6 +24,7 @@ pub struct Stats {
     pub copied_pages: u64,
     pub self_faults: u64,
     pub lost_pages: u64,
+    pub late_look_us: u64,
     pub reconnects: u64,
     pub packed_pages: u64,
     pub packed_bytes: u64,

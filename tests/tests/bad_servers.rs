@@ -70,7 +70,19 @@ fn the_server_closes_the_connection() {
 
 #[test]
 fn the_server_says_nothing() {
-    with_fake(Behaviour::Silent, &[]);
+    let server = fake::server(Behaviour::Silent);
+    let address = server.to_string();
+    let unpaged = with_server(server).run();
+    // It may only be busy, which is said while it is waited for.
+    let messages = unpaged.messages();
+    assert_eq!(messages.len(), 2, "{}", unpaged.describe());
+    for (message, word) in messages.iter().zip(["may be busy", "does not answer"]) {
+        let said = message.contains(&address) && message.contains(word);
+        assert!(said, "{}", unpaged.describe());
+    }
+    let native = fill().run().ok();
+    assert_eq!(unpaged.end, End::Exit(0), "{}", unpaged.describe());
+    assert_eq!(unpaged.digest(), native.digest(), "{}", unpaged.describe());
 }
 
 #[test]
@@ -158,11 +170,21 @@ fn a_user_without_permission_for_userfaultfd_is_told_so() {
     let folder = for_anybody();
     let setpriv = software::find("setpriv", "util-linux");
     let nobody = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
+    // Where the device is open to all, as the README advises, another file is in its place.
+    let closed = folder.path().join("closed");
+    fs::write(&closed, "").expect("a file can be made");
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o600))
+        .expect("permissions of an own file can be set");
+    let script = "if [ -e /dev/userfaultfd ]; then mount --bind \"$0\" /dev/userfaultfd || exit; fi\n\
+                  exec \"$@\"";
+    let apart = ["unshare", "--mount", "--propagation", "private", "sh", "-c"];
     let run = Run::new(folder.path().join("fill"))
         .args(["64", "seq", "1", "1"])
         .local(24 * MIB)
         .servers([server.address()])
         .artefacts(folder.path())
+        .wrapper(apart)
+        .wrapper([script.as_ref(), closed.as_os_str()])
         .wrapper([setpriv.as_os_str()])
         .wrapper(nobody);
     runs_unpaged_or_not_at_all(&run, &["userfaultfd"]);

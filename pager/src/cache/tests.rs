@@ -1,4 +1,5 @@
 use super::*;
+use alloc::boxed::Box;
 use proptest::prelude::*;
 use std::collections::HashMap;
 
@@ -16,12 +17,9 @@ fn page(seed: u64, kinds: u64) -> PageBytes {
 
 /// A cache of so many bytes.
 fn cache_of(bytes: usize) -> Cache {
-    crate::sys::space::set_aside(bytes + (1 << 20));
-    Cache::new(bytes)
-}
-
-fn digest(page: &PageBytes) -> u64 {
-    crate::digest::of(page, None)
+    let space = Box::leak(Box::new(Space::new()));
+    space.set_aside(bytes);
+    Cache::new(space, bytes)
 }
 
 #[derive(Clone, Debug)]
@@ -50,7 +48,7 @@ proptest! {
     fn what_is_found_is_the_page_as_it_left_last(
         steps in proptest::collection::vec(step(), 0..600),
     ) {
-        crate::digest::draw_key();
+        let digester = Digester::draw();
         let mut cache = cache_of(5 * BYTES);
         cache.set_pages(3 * SEGMENT);
         let mut pages: HashMap<u64, (PageBytes, Option<Place>)> = HashMap::new();
@@ -60,24 +58,24 @@ proptest! {
                     let bytes = page(seed, kinds);
                     let before = pages.get(&number).and_then(|p| p.1);
                     let at = cache
-                        .renew(before, number, digest(&bytes), now)
-                        .or_else(|| cache.put(number, digest(&bytes), now, &bytes).map(|p| p.0));
+                        .renew(before, number, digester.digest(&bytes, None), now)
+                        .or_else(|| cache.put(number, digester.digest(&bytes, None), now, &bytes).map(|p| p.0));
                     pages.insert(number, (bytes, at));
                     if let Some(at) = at {
                         let mut got = [0; PAGE_SIZE];
-                        let found = cache.unpack(Some(at), number, digest(&bytes), &mut got);
+                        let found = cache.unpack(Some(at), number, digester.digest(&bytes, None), digester, &mut got);
                         prop_assert_eq!(found, Some(now));
                     }
                 }
                 Step::Ask { page: number } => {
                     let Some((bytes, at)) = pages.get(&number) else { continue };
                     let mut got = [0; PAGE_SIZE];
-                    if cache.unpack(*at, number, digest(bytes), &mut got).is_some() {
+                    if cache.unpack(*at, number, digester.digest(bytes, None), digester, &mut got).is_some() {
                         prop_assert!(got == *bytes);
                     }
                     // Nor is it taken for another, or for what it is not any more.
-                    prop_assert!(cache.unpack(*at, number + 1, digest(bytes), &mut got).is_none());
-                    prop_assert!(cache.unpack(*at, number, !digest(bytes), &mut got).is_none());
+                    prop_assert!(cache.unpack(*at, number + 1, digester.digest(bytes, None), digester, &mut got).is_none());
+                    prop_assert!(cache.unpack(*at, number, !digester.digest(bytes, None), digester, &mut got).is_none());
                 }
                 Step::Resize { segments } => cache.set_pages(segments * SEGMENT),
             }
@@ -88,20 +86,32 @@ proptest! {
 
 #[test]
 fn what_leaves_again_stays_and_what_does_not_makes_room() {
-    crate::digest::draw_key();
+    let digester = Digester::draw();
     let mut cache = cache_of(4 * BYTES);
     cache.set_pages(4 * SEGMENT);
     let kept = page(1, 5);
-    let (mut at, _) = cache.put(1, digest(&kept), 0, &kept).unwrap();
+    let (mut at, _) = cache
+        .put(1, digester.digest(&kept, None), 0, &kept)
+        .unwrap();
     let mut got = [0; PAGE_SIZE];
     for number in 2..5000u64 {
         let bytes = page(number, 60);
-        assert!(cache.put(number, digest(&bytes), 0, &bytes).is_some());
+        assert!(
+            cache
+                .put(number, digester.digest(&bytes, None), 0, &bytes)
+                .is_some()
+        );
         at = cache
-            .renew(Some(at), 1, digest(&kept), number as u32)
+            .renew(Some(at), 1, digester.digest(&kept, None), number as u32)
             .unwrap();
     }
-    let found = cache.unpack(Some(at), 1, digest(&kept), &mut got);
+    let found = cache.unpack(
+        Some(at),
+        1,
+        digester.digest(&kept, None),
+        digester,
+        &mut got,
+    );
     assert_eq!(found, Some(4999));
     assert!(got == kept);
     assert_eq!(cache.pages(), 4 * SEGMENT);
@@ -109,18 +119,26 @@ fn what_leaves_again_stays_and_what_does_not_makes_room() {
 
 #[test]
 fn what_is_damaged_is_not_taken_for_the_page() {
-    crate::digest::draw_key();
+    let digester = Digester::draw();
     let mut cache = cache_of(BYTES);
     cache.set_pages(SEGMENT);
     let bytes = page(1, 20);
-    let (at, len) = cache.put(7, digest(&bytes), 0, &bytes).unwrap();
+    let (at, len) = cache
+        .put(7, digester.digest(&bytes, None), 0, &bytes)
+        .unwrap();
     let mut got = [0; PAGE_SIZE];
     for i in (0..HEADER + len).filter(|i| !(16..20).contains(i)) {
         let byte = &mut cache.area.as_mut().unwrap().bytes_mut(i, 1)[0];
         *byte ^= 0x20;
         // Some of a match's bytes may be found in two places.
         if cache
-            .unpack(Some(at), 7, digest(&bytes), &mut got)
+            .unpack(
+                Some(at),
+                7,
+                digester.digest(&bytes, None),
+                digester,
+                &mut got,
+            )
             .is_some()
         {
             assert!(i >= HEADER && got == bytes, "byte {i}");
@@ -129,17 +147,27 @@ fn what_is_damaged_is_not_taken_for_the_page() {
     }
     assert!(
         cache
-            .unpack(Some(at), 7, digest(&bytes), &mut got)
+            .unpack(
+                Some(at),
+                7,
+                digester.digest(&bytes, None),
+                digester,
+                &mut got
+            )
             .is_some()
     );
 }
 
 #[test]
 fn places_that_never_were_are_not_looked_at() {
-    let cache = cache_of(2 * BYTES);
+    let (cache, digester) = (cache_of(2 * BYTES), Digester::draw());
     let mut got = [0; PAGE_SIZE];
     for at in [1, 2, u32::MAX] {
-        assert!(cache.unpack(Place::new(at), 0, 0, &mut got).is_none());
+        assert!(
+            cache
+                .unpack(Place::new(at), 0, 0, digester, &mut got)
+                .is_none()
+        );
     }
     assert!(cache_of(0).put(1, 2, 3, &got).is_none());
 }

@@ -77,9 +77,12 @@ static ANSWERED: AtomicU32 = AtomicU32::new(0);
 /// The kernel keeps memory that is registered and memory that is not apart,
 /// where it would join two mappings otherwise, and some calls want one mapping.
 pub fn adopt_all() -> bool {
-    if !super::apart::are_reported() {
-        return false;
-    }
+    super::apart::are_reported() && adopt_now()
+}
+
+/// Has all memory adopted that can be, also where none is yet; whether it was. Called by
+/// threads of a program that is paged, which wait for a moment.
+pub fn adopt_now() -> bool {
     let ticket = ASKED.fetch_add(1, AcqRel).wrapping_add(1);
     // The engine looks every millisecond or so, unless the machine is busy.
     let answered = || ANSWERED.load(Acquire).wrapping_sub(ticket) < u32::MAX / 2;

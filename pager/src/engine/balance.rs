@@ -1,7 +1,7 @@
 //! Keeps the balance between the program, the pool and the servers.
 
 use super::budget::{Budget, Now, Plan};
-use super::{EVICTED, Engine, Figures, apart};
+use super::{EVICTED, Engine, Figures, SAMPLE_NS, apart};
 use crate::net::Lane;
 use crate::pool::BLOCK;
 use crate::sys::now_ns;
@@ -24,6 +24,7 @@ impl Engine {
     /// Looks how much memory is resident.
     pub(super) fn sample(&mut self, now: u64) {
         self.watch_intake(now);
+        self.note_lateness(now);
         self.sampled_ns = now;
         if let Some(zapper) = &mut self.zapper {
             zapper.look_after();
@@ -43,6 +44,19 @@ impl Engine {
         Figures::peak(&self.figures.peak_resident_bytes, bytes);
         self.stay_near(grows);
         self.watch_growth(resident, now);
+    }
+
+    /// Notes by how much this look is late: on a busy machine this thread gets a processor
+    /// when there is one.
+    fn note_lateness(&self, now: u64) {
+        let due = match self.look_due_ns > self.sampled_ns {
+            true => self.look_due_ns,
+            // There was more to do than to wait.
+            false => self.sampled_ns + SAMPLE_NS,
+        };
+        if self.sampled_ns > 0 {
+            Figures::peak(&self.figures.late_look_us, now.saturating_sub(due) / 1000);
+        }
     }
 
     /// Looks how fast free frames are used up. It is forgotten slowly, so that

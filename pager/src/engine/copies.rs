@@ -10,7 +10,8 @@ use crate::cache::{Cache, Place};
 use crate::pages::{Page, State};
 use crate::pool::Kind;
 use crate::sys::mem::{self, Region};
-use crate::sys::{now_ns, process_cpu_ns, space};
+use crate::sys::space::{self, SPACE};
+use crate::sys::{now_ns, process_cpu_ns};
 use alloc::boxed::Box;
 use core::sync::atomic::Ordering::Relaxed;
 use tmem_wire::{PAGE_SIZE, packed};
@@ -43,7 +44,7 @@ impl Copies {
             _ => copies_bytes(settings.budget),
         };
         Copies {
-            cache: Cache::new(bytes as usize),
+            cache: Cache::new(&SPACE, bytes as usize),
             sizer: Sizer::new(),
             when,
             seen: Seen::default(),
@@ -132,7 +133,10 @@ impl Engine {
         let copies = &mut self.copies;
         // SAFETY: the frame was just taken and is nobody else's.
         let to = unsafe { mem::page_mut(self.pool.addr(frame)) };
-        let found = copies.cache.unpack(entry.copy, fault.page, entry.hash, to);
+        let (digester, copy) = (self.digester, entry.copy);
+        let found = copies
+            .cache
+            .unpack(copy, fault.page, entry.hash, digester, to);
         let Some(when) = found else { return false };
         let age = copies.left.wrapping_sub(when) as usize;
         let stays = size::leave_until(copies.cache.pages(), self.remote as usize);

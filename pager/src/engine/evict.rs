@@ -3,7 +3,6 @@
 use super::fault::{addr, sure};
 use super::resting::Seen;
 use super::{Again, Engine};
-use crate::digest;
 use crate::net::Lane;
 use crate::pages::State;
 use crate::pool::{BLOCK, Kind};
@@ -226,7 +225,7 @@ impl Engine {
             self.pool.put(frame, Kind::Free, 0);
             return;
         }
-        let hash = digest::of(bytes, next);
+        let hash = self.digester.digest(bytes, next);
         let keep = self.keeps(page, frame);
         let clean = entry.slot.is_some() && !entry.unsure && hash == entry.hash;
         // From here on only what is in the frame passes for the page: should a

@@ -4,7 +4,6 @@
 use super::fault::{Fault, Stop};
 use super::ops::{Op, Read};
 use super::{Again, ERROR, Engine};
-use crate::digest;
 use crate::net::{At, Lane, RequestError};
 use crate::pages::{Page, State};
 use crate::pool::Kind;
@@ -250,7 +249,7 @@ impl Engine {
             let entry = self.pages.get(page);
             // SAFETY: the read has ended, and nobody else knows the frame.
             let bytes = unsafe { mem::page(self.pool.addr(frame)) };
-            if digest::of(bytes, None) != entry.hash {
+            if self.digester.digest(bytes, None) != entry.hash {
                 wrong += 1;
                 self.lose(page, frame);
                 continue;

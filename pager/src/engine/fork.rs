@@ -374,6 +374,7 @@ impl Engine {
                 self.adopted.iter().collect(),
                 core::mem::take(&mut self.fork.sessions),
                 self.slots.clone(),
+                self.digester,
                 self.fork.refused.take(),
             );
             let will = Box::new(will.unwrap_or_else(|_| say::die("no memory for a fork")));

@@ -204,6 +204,7 @@ fn moved_to(change: &Change) -> Option<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::Digester;
     use crate::slots::Slots;
     use EntryKind::{Local, Lost, Remote, Struck};
 
@@ -258,7 +259,8 @@ mod tests {
 
     fn will(told: Vec<Entry>) -> Will {
         let (adopted, sessions) = (Vec::new(), Vec::new());
-        Will::new(told, adopted, sessions, Slots::new(1), None).unwrap()
+        let (slots, digester) = (Slots::new(1), Digester::draw());
+        Will::new(told, adopted, sessions, slots, digester, None).unwrap()
     }
 
     /// What a child that is forked now has: a copy of the will, and its log.

@@ -82,13 +82,14 @@ mod will;
 mod zap;
 mod zapper;
 
-pub use adopt::adopt_all;
+pub use adopt::{adopt_all, adopt_now};
 pub use asks::{Ask, ask};
 pub use budget::{copies_bytes, pool_bytes};
 pub use cede::{Ceded, cede};
 pub use look::pages_there;
 pub use start::{PAGED, PENDING, Path, Settings, UNPAGED, have_all, run};
 
+use crate::digest::Digester;
 use crate::net::{Completion, Servers};
 use crate::pages::Pages;
 use crate::pool::Pool;
@@ -170,6 +171,7 @@ struct Engine {
     crowded: bool,
     pages: Pages,
     pool: Pool,
+    digester: &'static Digester,
     queue: Resident,
     /// Runs of pages that could not be evicted: pinned, shared with a child,
     /// locked. They are tried again now and then.
@@ -210,6 +212,8 @@ struct Engine {
     /// Resident pages when it was looked last, and what [`Engine::held`] was.
     sampled: (usize, i64),
     sampled_ns: u64,
+    /// When it is to be looked next, if this is later.
+    look_due_ns: u64,
     intake: balance::Intake,
     slow_ns: u64,
     /// When everything is evicted next.

@@ -117,6 +117,20 @@ impl Engine {
                 free_pages,
                 ..
             } => self.up(server, slab_pages, free_pages),
+            Completion::Silent {
+                server,
+                ms,
+                until_ms,
+            } => {
+                let name = self.net.name(server);
+                let text = format!(
+                    "server {name} takes connections and has not answered for {} s; it may be \
+                     busy, and is waited for, for up to {} s",
+                    ms / 1000,
+                    until_ms / 1000
+                );
+                self.say(WARN, &text);
+            }
             Completion::Lost { server, reason } => self.lost(server, &reason),
             Completion::Refused { server, reason } => self.refused(server, &reason),
         }

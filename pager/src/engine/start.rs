@@ -9,6 +9,7 @@ use super::resting::Resting;
 use super::servers::Grants;
 use super::{Engine, INFO};
 use crate::When;
+use crate::digest::Digester;
 use crate::family::Family;
 use crate::net::{Endpoint, Options, Servers};
 use crate::pages::Pages;
@@ -194,6 +195,7 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
         None => watch(settings, &mut proc, &mut kin),
         Some(_) => None,
     };
+    let begun = now_ns();
     let pace = Pace::new(all, cpu);
     let uffd = open(settings)?;
     if settings.endpoints.is_empty() {
@@ -208,6 +210,8 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
         engine.begin_as_child();
         engine.inherit(will)?;
         thread::hurry();
+    } else {
+        note_lateness(settings, begun, 0);
     }
     Ok(engine)
 }
@@ -250,8 +254,16 @@ fn watch(settings: &Settings, proc: &mut Proc, kin: &mut Kin) -> Option<u32> {
             thread::run_on(&thread::Cpus::one(cpu));
             kept = Some(cpu);
         }
+        let before = now_ns();
         thread::sleep_us(pause);
+        note_lateness(settings, before, pause);
     }
+}
+
+/// Notes that the program is looked at again, which was to be `us` after `since`.
+fn note_lateness(settings: &Settings, since: u64, us: u64) {
+    let late = ((now_ns() - since) / 1000).saturating_sub(us);
+    Figures::peak(&settings.figures.late_look_us, late);
 }
 
 /// Opens a userfaultfd that can do what is needed.
@@ -287,9 +299,10 @@ impl Engine {
         kin: Kin,
         pace: Pace,
     ) -> Result<Engine, rustix::io::Errno> {
-        if settings.inherit.is_none() {
-            crate::digest::draw_key();
-        }
+        let digester = match settings.inherit {
+            Some(will) => will.digester,
+            None => Digester::draw(),
+        };
         let budget = super::storm::budget(&settings, settings.budget);
         let pool = Pool::new(budget.frames())?;
         let probe = Region::new(PAGE_SIZE)?;
@@ -328,6 +341,7 @@ impl Engine {
             crowded: false,
             pages: Pages::default(),
             pool,
+            digester,
             queue: Resident::new(),
             stubborn: super::stubborn::Stubborn::default(),
             pinned: super::tcb::Pinned::new(),
@@ -358,6 +372,7 @@ impl Engine {
             kin,
             sampled: (0, 0),
             sampled_ns: 0,
+            look_due_ns: 0,
             intake: super::balance::Intake::default(),
             slow_ns: 0,
             growth: Growth::default(),

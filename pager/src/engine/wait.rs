@@ -46,6 +46,7 @@ impl Engine {
             true => self.budget.patience(self.sampled.0) * 1000,
             false => SAMPLE_NS,
         };
+        self.look_due_ns = self.sampled_ns + look;
         let until = self
             .net
             .next_timer()

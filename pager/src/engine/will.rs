@@ -1,6 +1,7 @@
 //! What the child of a fork is told of pages that are not in its memory, and
 //! what the program changed while it was written; see `fork`.
 
+use crate::digest::Digester;
 use crate::slots::{Slot, Slots};
 use crate::sys::mem::Region;
 use crate::sys::{now_ns, thread};
@@ -78,6 +79,8 @@ pub struct Will {
     /// Of each server, the child's session.
     pub(super) sessions: Vec<Option<HelloReply>>,
     pub(super) slots: Slots,
+    /// Made the digests of the entries.
+    pub(super) digester: &'static Digester,
     /// Why the child cannot live.
     pub(super) refused: Option<String>,
     /// Reports read while this holds, times two; odd while some are looked at.
@@ -157,6 +160,7 @@ impl Will {
         adopted: Vec<Range<usize>>,
         sessions: Vec<Option<HelloReply>>,
         slots: Slots,
+        digester: &'static Digester,
         refused: Option<String>,
     ) -> Result<Will, Errno> {
         Ok(Will {
@@ -164,6 +168,7 @@ impl Will {
             adopted,
             sessions,
             slots,
+            digester,
             refused,
             batch: AtomicU32::new(0),
             moved: AtomicBool::new(false),

@@ -9,8 +9,11 @@ use alloc::vec::Vec;
 use rustix::rand::{GetRandomFlags, getrandom};
 use tmem_wire::{HelloReply, Preface, SessionId};
 
-/// How long one attempt may take, from connecting to the answered greeting.
-const ATTEMPT_MS: u64 = 3_000;
+/// How long it may take to connect. The peer's kernel does that by itself, however busy
+/// the server is; its greeting has as long as any other answer.
+const CONNECT_MS: u64 = 3_000;
+/// After how long a greeting that is not answered is told of.
+const SILENT_MS: u64 = 3_000;
 /// The first and the longest pause between two attempts.
 const PAUSE_MS: core::ops::RangeInclusive<u64> = 20..=500;
 /// Connections that may break one after the other, each before it has answered
@@ -38,6 +41,8 @@ pub(super) struct Link {
     pause_ms: u64,
     /// Connections that broke since the oldest request was answered.
     fruitless: u32,
+    /// That this greeting is not answered was told.
+    told_silent: bool,
 }
 
 #[derive(Debug)]
@@ -55,7 +60,7 @@ pub(super) enum Phase {
     Greeting {
         sock: Sock,
         handshake: Handshake,
-        until: u64,
+        since: u64,
     },
     Ready(Sock),
 }
@@ -72,11 +77,27 @@ impl Link {
             addr: 0,
             pause_ms: *PAUSE_MS.start(),
             fruitless: 0,
+            told_silent: false,
         }
     }
 
     pub(super) fn is_ready(&self) -> bool {
         matches!(self.phase, Phase::Ready(_))
+    }
+
+    fn is_greeting(&self) -> bool {
+        matches!(self.phase, Phase::Greeting { .. })
+    }
+
+    /// Whether it is time to tell that the server does not answer the greeting, and for
+    /// how many milliseconds it has not. Once for each greeting.
+    pub(super) fn falls_silent(&mut self, now: u64) -> Option<u64> {
+        let Phase::Greeting { since, .. } = &self.phase else {
+            return None;
+        };
+        let tells = !self.told_silent && now >= after(*since, SILENT_MS);
+        self.told_silent |= tells;
+        tells.then_some(SILENT_MS)
     }
 
     /// The socket, and whether something waits to be sent.
@@ -147,7 +168,8 @@ impl Link {
     /// often.
     pub(super) fn overdue(&self, now: u64, options: &Options) -> Option<Reason> {
         let (since, reason) = self.broken?;
-        let late = now >= after(since, options.reconnect_ms);
+        // A server that has taken the connection is there, and has its time to greet.
+        let late = !self.is_greeting() && now >= after(since, options.reconnect_ms);
         (late || self.fruitless >= FRUITLESS).then_some(reason)
     }
 
@@ -176,13 +198,16 @@ impl Link {
                 };
                 self.phase = Phase::Connecting {
                     sock,
-                    until: after(now, ATTEMPT_MS),
+                    until: after(now, CONNECT_MS),
                     preface,
                 };
                 Ok(())
             }
-            Phase::Connecting { until, .. } | Phase::Greeting { until, .. } if *until <= now => {
-                Err(Reason::NoAnswer(ATTEMPT_MS))
+            Phase::Connecting { until, .. } if *until <= now => {
+                Err(Reason::NoConnection(CONNECT_MS))
+            }
+            Phase::Greeting { since, .. } if after(*since, stall_ms) <= now => {
+                Err(Reason::NoAnswer(stall_ms))
             }
             _ => Ok(()),
         }
@@ -194,22 +219,21 @@ impl Link {
         &mut self,
         ready: Ready,
         session: SessionId,
+        now: u64,
         options: &Options,
     ) -> Result<Option<HelloReply>, Reason> {
         if matches!(self.phase, Phase::Connecting { .. }) && ready.write {
             let nonce = nonce(options.seed)?;
-            if let Phase::Connecting {
-                sock,
-                until,
-                preface,
-            } = core::mem::replace(&mut self.phase, Phase::Off)
+            if let Phase::Connecting { sock, preface, .. } =
+                core::mem::replace(&mut self.phase, Phase::Off)
             {
                 sock.connected().map_err(|e| Reason::Io(Code(e)))?;
                 let handshake = Handshake::new(session, nonce, preface);
+                self.told_silent = false;
                 self.phase = Phase::Greeting {
                     sock,
                     handshake,
-                    until,
+                    since: now,
                 };
             }
         }
@@ -288,11 +312,16 @@ impl Link {
         let own = match &self.phase {
             Phase::Off => None,
             Phase::Wait(at) => Some(*at),
-            Phase::Connecting { until, .. } | Phase::Greeting { until, .. } => Some(*until),
+            Phase::Connecting { until, .. } => Some(*until),
+            Phase::Greeting { since, .. } => Some(match self.told_silent {
+                true => after(*since, options.stall_ms),
+                false => after(*since, SILENT_MS.min(options.stall_ms)),
+            }),
             Phase::Ready(_) => self.waiting_since.map(|s| after(s, options.stall_ms)),
         };
         let give_up = self
             .broken
+            .filter(|_| !self.is_greeting())
             .map(|(since, _)| after(since, options.reconnect_ms));
         own.into_iter().chain(give_up).min()
     }

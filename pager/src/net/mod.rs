@@ -7,6 +7,7 @@
 //! thread waits for does not queue behind write-back: [`Lane`]. Requests of one
 //! lane that touch the same pages take effect in order.
 
+mod clock;
 mod conn;
 mod handshake;
 mod link;
@@ -23,6 +24,7 @@ use crate::When;
 use crate::sys::wait::Interest;
 use alloc::string::String;
 use alloc::vec::Vec;
+use clock::Clock;
 pub use conn::Packed;
 use core::net::SocketAddr;
 use request::{Payload, Request};
@@ -64,10 +66,10 @@ pub struct Options {
     /// What servers that ask for a secret are shown proof of.
     pub secret: Option<Vec<u8>>,
     /// How long a broken connection is attempted again before anybody hears of
-    /// it, in milliseconds.
+    /// it, in milliseconds. A server that has taken one is waited for as below.
     pub reconnect_ms: u64,
-    /// A server that answers nothing for so many milliseconds while requests
-    /// wait is lost.
+    /// A server that answers nothing for so many milliseconds while requests, or a
+    /// greeting, wait is lost.
     pub stall_ms: u64,
     /// How pages travel.
     pub packing: When,
@@ -161,6 +163,16 @@ pub enum Completion {
         /// Pages that it could still grant.
         free_pages: u64,
     },
+    /// The server has taken a connection and not answered the greeting: it may be busy,
+    /// and is waited for. Told once of each server.
+    Silent {
+        /// The server.
+        server: u16,
+        /// For so many milliseconds.
+        ms: u64,
+        /// It is waited for so many in all.
+        until_ms: u64,
+    },
     /// The server cannot be used any more, and what it held is gone. All that
     /// was asked of it has failed before this.
     Lost {
@@ -191,6 +203,7 @@ pub struct Servers {
     polled: Vec<(usize, usize)>,
     /// Failures of requests that could not be made.
     early: Vec<Completion>,
+    clock: Clock,
 }
 
 impl Servers {
@@ -206,13 +219,15 @@ impl Servers {
             prompt: false,
             polled: Vec::new(),
             early: Vec::new(),
+            clock: Clock::default(),
         }
     }
 
     /// Begins to connect to all servers that are down. `now_ns` is on the clock
     /// of [`Servers::drive`].
     pub fn connect(&mut self, now_ns: u64) {
-        self.servers.iter_mut().for_each(|s| s.connect(now_ns));
+        let now = self.clock.look(now_ns);
+        self.servers.iter_mut().for_each(|s| s.connect(now));
     }
 
     /// Whether the server holds pages or could: also while its connections are
@@ -336,7 +351,7 @@ impl Servers {
     /// been broken. The server is up from here on.
     pub fn resume(&mut self, server: u16, session: HelloReply, now_ns: u64) {
         if let Some(server) = self.servers.get_mut(usize::from(server)) {
-            server.resume(session, now_ns);
+            server.resume(session, self.clock.look(now_ns));
         }
     }
 
@@ -353,11 +368,12 @@ impl Servers {
     /// Sends what can be sent now, and does what is due by the clock; appends
     /// what came of it to `out`.
     pub fn send(&mut self, now_ns: u64, out: &mut Vec<Completion>) {
+        let now = self.clock.look(now_ns);
         out.append(&mut self.early);
         // Every demand lane before any bulk lane.
         for link in 0..2 {
             for s in &mut self.servers {
-                s.prepare(link, now_ns, &self.options, out);
+                s.prepare(link, now, &self.options, out);
             }
         }
     }
@@ -366,6 +382,7 @@ impl Servers {
     /// the clock; appends what came of it to `out`.
     pub fn drive(&mut self, now_ns: u64, out: &mut Vec<Completion>) {
         self.send(now_ns, out);
+        let now = self.clock.look(now_ns);
         self.poller.clear();
         self.polled.clear();
         for link in 0..2 {
@@ -383,13 +400,14 @@ impl Servers {
             } else {
                 Ready::default()
             };
-            self.servers[*i].drive(*link, ready, now_ns, &self.options, out);
+            self.servers[*i].drive(*link, ready, now, &self.options, out);
         }
     }
 
     /// [`Servers::drive`] where the caller has waited for the sockets of
     /// [`Servers::interests`] and knows which can be read.
     pub fn receive(&mut self, readable: &[i32], now_ns: u64, out: &mut Vec<Completion>) {
+        let now = self.clock.look(now_ns);
         for link in 0..2 {
             for s in &mut self.servers {
                 let raw = s.sock(link).map(|(sock, _)| sock.raw());
@@ -398,7 +416,7 @@ impl Servers {
                         read: true,
                         write: true,
                     };
-                    s.drive(link, ready, now_ns, &self.options, out);
+                    s.drive(link, ready, now, &self.options, out);
                 }
             }
         }
@@ -419,6 +437,7 @@ impl Servers {
             .iter()
             .filter_map(|s| s.next_timer(&self.options))
             .min()
+            .map(|at| self.clock.wake_ns(at))
     }
 
     /// Bytes of pages that reads and writes of `lane` under way move.

@@ -50,7 +50,10 @@ pub enum Reason {
     /// The server closed the connection.
     #[error("it closed the connection")]
     Closed,
-    /// No connection, or no answer to the greeting, in time.
+    /// No connection in time.
+    #[error("no connection within {0} ms")]
+    NoConnection(u64),
+    /// No answer to the greeting in time.
     #[error("no answer within {0} ms")]
     NoAnswer(u64),
     /// Requests waited this many milliseconds without any answer.
@@ -92,6 +95,7 @@ impl Reason {
             self,
             Reason::Io(_)
                 | Reason::Closed
+                | Reason::NoConnection(_)
                 | Reason::NoAnswer(_)
                 // The server may not have noticed yet that an old connection
                 // is gone.

@@ -33,6 +33,8 @@ pub(super) struct Server {
     /// Which links have not been ready since the session was resumed.
     resuming: [bool; 2],
     packing: Learner,
+    /// That it takes its time to greet was told once.
+    told_silent: bool,
 }
 
 /// Requests that are not answered.
@@ -65,6 +67,7 @@ impl Server {
             reconnects: 0,
             resuming: [false; 2],
             packing: Learner::new(packing),
+            told_silent: false,
         }
     }
 
@@ -168,6 +171,15 @@ impl Server {
             self.give_up(link, reason, out);
         }
         let l = &mut self.links[link];
+        if let Some(ms) = l.falls_silent(now)
+            && !core::mem::replace(&mut self.told_silent, true)
+        {
+            out.push(Completion::Silent {
+                server: self.number,
+                ms,
+                until_ms: options.stall_ms,
+            });
+        }
         let result = l
             .attempt(now, &self.endpoint, options.stall_ms)
             .and_then(|()| l.flush());
@@ -193,7 +205,7 @@ impl Server {
         let number = self.number;
         if ready.read || ready.write {
             let session = self.session.as_ref().map_or(SessionId::NEW, |s| s.session);
-            match self.links[link].greet(ready, session, options) {
+            match self.links[link].greet(ready, session, now, options) {
                 Ok(Some(reply)) => return self.greeted(link, reply, now, out),
                 Ok(None) => {}
                 Err(reason) => return self.failed(link, reason, now, options, out),

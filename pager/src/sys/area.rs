@@ -1,7 +1,7 @@
 //! Memory of one owner, as bytes.
 
 use super::mem::{self, Region};
-use super::space;
+use super::space::Space;
 use core::slice;
 use rustix::io::Errno;
 
@@ -10,16 +10,13 @@ use rustix::io::Errno;
 pub struct Area(Region);
 
 impl Area {
-    /// Maps `len` bytes, which are zeros, and have no memory yet, in what was set aside
-    /// for the engine, and nowhere else.
+    /// Maps `len` bytes, which are zeros, and have no memory yet, in `space`, and nowhere
+    /// else.
     ///
     /// # Errors
     /// The kernel's; `NOMEM` when nothing is left of that.
-    pub fn set_aside(len: usize) -> Result<Area, Errno> {
-        match space::left() >= len {
-            true => Region::new(len).map(Area),
-            false => Err(Errno::NOMEM),
-        }
+    pub fn within(space: &Space, len: usize) -> Result<Area, Errno> {
+        Region::within(space, len).map(Area)
     }
 
     /// Where it lies.

@@ -1,6 +1,6 @@
 //! Memory of the engine's own, and questions about memory.
 
-use super::space;
+use super::space::{SPACE, Space};
 use core::ptr;
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::{Acquire, Release};
@@ -35,7 +35,21 @@ impl Region {
     /// # Errors
     /// The kernel's.
     pub fn new(len: usize) -> Result<Region, Errno> {
-        let region = Region::inherited(len)?;
+        Region::inherited(len)?.of_the_engine_alone()
+    }
+
+    /// The same, in address space that was set aside, and nowhere else.
+    ///
+    /// # Errors
+    /// The kernel's; `NOMEM` when nothing is left of the space.
+    pub(super) fn within(space: &Space, len: usize) -> Result<Region, Errno> {
+        let at = space.take(len).ok_or(Errno::NOMEM)?;
+        let region = Region::map(Some(at), len, MapFlags::PRIVATE | MapFlags::NORESERVE)?;
+        region.of_the_engine_alone()
+    }
+
+    fn of_the_engine_alone(self) -> Result<Region, Errno> {
+        let region = self;
         region.advise(Advice::LinuxDontFork)?;
         // A pool of huge pages would defeat exchanging single pages.
         // Kernels without transparent huge pages refuse, and need not be asked.
@@ -49,14 +63,14 @@ impl Region {
     /// The kernel's.
     pub fn inherited(len: usize) -> Result<Region, Errno> {
         Region::map(
-            space::take(len),
+            SPACE.take(len),
             len,
             MapFlags::PRIVATE | MapFlags::NORESERVE,
         )
     }
 
     /// The same, at an address of the kernel's choice: not for what is mapped while
-    /// the program runs, see [`space`].
+    /// the program runs, see [`super::space`].
     ///
     /// # Errors
     /// The kernel's.
@@ -87,7 +101,7 @@ impl Region {
                 rustix::mm::mprotect(start, len, MprotectFlags::READ | MprotectFlags::WRITE)?;
             }
         }
-        space::leave_out_of_cores(region.start, len);
+        super::space::leave_out_of_cores(region.start, len);
         Ok(region)
     }
 
@@ -97,12 +111,12 @@ impl Region {
     /// The kernel's.
     pub fn shared(len: usize) -> Result<Region, Errno> {
         let len = len.next_multiple_of(PAGE_SIZE);
-        Region::map(space::take(len), len, MapFlags::SHARED)
+        Region::map(SPACE.take(len), len, MapFlags::SHARED)
     }
 
     /// Gives the mapping up; nobody uses it any more.
     pub fn unmap(self) {
-        if space::give_back(self.start, self.len) {
+        if SPACE.give_back(self.start, self.len) {
             return;
         }
         // SAFETY: a mapping of our own, and by the caller its last use. It

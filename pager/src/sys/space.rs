@@ -11,34 +11,20 @@ use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use tmem_wire::PAGE_SIZE;
 
-/// What was set aside, and the first address that was not handed out.
-static START: AtomicUsize = AtomicUsize::new(0);
-static NEXT: AtomicUsize = AtomicUsize::new(0);
-static END: AtomicUsize = AtomicUsize::new(0);
-/// What was given back last: its address, and in the bits below the number of its
-/// pages.
-static SPARE: AtomicUsize = AtomicUsize::new(0);
-
-/// Sets up to `len` bytes aside, as many as can be had; less than a sixteenth of it is
-/// not worth it. Called by one thread at a time.
-pub fn set_aside(len: usize) {
-    let mut wanted = len.next_multiple_of(PAGE_SIZE);
-    while wanted >= (len / 16).max(PAGE_SIZE) {
-        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
-        // SAFETY: a new mapping at an address of the kernel's choice.
-        let mapped = unsafe {
-            rustix::mm::mmap_anonymous(ptr::null_mut(), wanted, ProtFlags::empty(), flags)
-        };
-        if let Ok(at) = mapped {
-            leave_out_of_cores(at as usize, wanted);
-            START.store(at as usize, Relaxed);
-            NEXT.store(at as usize, Relaxed);
-            END.store(at as usize + wanted, Release);
-            return;
-        }
-        wanted = (wanted / 2).next_multiple_of(PAGE_SIZE);
-    }
+/// Address space that is set aside, and handed out from its beginning on.
+#[derive(Debug)]
+pub struct Space {
+    start: AtomicUsize,
+    /// The first address that was not handed out.
+    next: AtomicUsize,
+    end: AtomicUsize,
+    /// What was given back last: its address, and in the bits below the number of its
+    /// pages.
+    spare: AtomicUsize,
 }
+
+/// That of the engine.
+pub static SPACE: Space = Space::new();
 
 /// How much address space the process may have, where that is limited
 /// (`RLIMIT_AS`).
@@ -46,46 +32,83 @@ pub fn limit() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::As).current
 }
 
-/// What was set aside last.
-pub fn range() -> Range<usize> {
-    let end = END.load(Acquire);
-    START.load(Relaxed)..end
-}
+impl Space {
+    /// Nothing is set aside yet.
+    pub(crate) const fn new() -> Space {
+        Space {
+            start: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
+            end: AtomicUsize::new(0),
+            spare: AtomicUsize::new(0),
+        }
+    }
 
-/// How much of it was not handed out.
-pub fn left() -> usize {
-    END.load(Acquire) - NEXT.load(Acquire)
-}
+    /// Sets up to `len` bytes aside, as many as can be had; less than a sixteenth of it is
+    /// not worth it. Called by one thread at a time.
+    pub fn set_aside(&self, len: usize) {
+        let mut wanted = len.next_multiple_of(PAGE_SIZE);
+        while wanted >= (len / 16).max(PAGE_SIZE) {
+            let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+            // SAFETY: a new mapping at an address of the kernel's choice.
+            let mapped = unsafe {
+                rustix::mm::mmap_anonymous(ptr::null_mut(), wanted, ProtFlags::empty(), flags)
+            };
+            if let Ok(at) = mapped {
+                leave_out_of_cores(at as usize, wanted);
+                self.start.store(at as usize, Relaxed);
+                self.next.store(at as usize, Relaxed);
+                self.end.store(at as usize + wanted, Release);
+                return;
+            }
+            wanted = (wanted / 2).next_multiple_of(PAGE_SIZE);
+        }
+    }
 
-/// Hands out `len` bytes, a number of pages; none where they are used up.
-pub(super) fn take(len: usize) -> Option<usize> {
-    let spare = SPARE.load(Acquire);
-    let fits = spare != 0 && spare % PAGE_SIZE == len / PAGE_SIZE;
-    if fits && SPARE.compare_exchange(spare, 0, AcqRel, Relaxed).is_ok() {
-        return Some(spare - spare % PAGE_SIZE);
+    /// What was set aside last.
+    pub fn range(&self) -> Range<usize> {
+        let end = self.end.load(Acquire);
+        self.start.load(Relaxed)..end
     }
-    let end = END.load(Acquire);
-    let after = |at: usize| at.checked_add(len).filter(|after| *after <= end);
-    NEXT.fetch_update(AcqRel, Acquire, after).ok()
-}
 
-/// Takes back what was handed out; whether it was. Nobody uses it any more.
-pub(super) fn give_back(start: usize, len: usize) -> bool {
-    let range = range();
-    if !range.contains(&start) {
-        return false;
+    /// How much of it was not handed out.
+    pub fn left(&self) -> usize {
+        self.end.load(Acquire) - self.next.load(Acquire)
     }
-    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
-    // SAFETY: what is there is not used any more, by the caller.
-    let mapped =
-        unsafe { rustix::mm::mmap_anonymous(start as *mut _, len, ProtFlags::empty(), flags) };
-    if mapped.is_ok() {
-        leave_out_of_cores(start, len);
+
+    /// Hands out `len` bytes, a number of pages; none where they are used up.
+    pub(super) fn take(&self, len: usize) -> Option<usize> {
+        let spare = self.spare.load(Acquire);
+        let fits = spare != 0 && spare % PAGE_SIZE == len / PAGE_SIZE;
+        if fits
+            && self
+                .spare
+                .compare_exchange(spare, 0, AcqRel, Relaxed)
+                .is_ok()
+        {
+            return Some(spare - spare % PAGE_SIZE);
+        }
+        let end = self.end.load(Acquire);
+        let after = |at: usize| at.checked_add(len).filter(|after| *after <= end);
+        self.next.fetch_update(AcqRel, Acquire, after).ok()
     }
-    if mapped.is_ok() && len / PAGE_SIZE < PAGE_SIZE {
-        SPARE.store(start | (len / PAGE_SIZE), Release);
+
+    /// Takes back what was handed out; whether it was. Nobody uses it any more.
+    pub(super) fn give_back(&self, start: usize, len: usize) -> bool {
+        if !self.range().contains(&start) {
+            return false;
+        }
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
+        // SAFETY: what is there is not used any more, by the caller.
+        let mapped =
+            unsafe { rustix::mm::mmap_anonymous(start as *mut _, len, ProtFlags::empty(), flags) };
+        if mapped.is_ok() {
+            leave_out_of_cores(start, len);
+        }
+        if mapped.is_ok() && len / PAGE_SIZE < PAGE_SIZE {
+            self.spare.store(start | (len / PAGE_SIZE), Release);
+        }
+        true
     }
-    true
 }
 
 /// Has what is mapped there left out of core files, also of those that a debugger makes,
@@ -98,26 +121,24 @@ pub(super) fn leave_out_of_cores(start: usize, len: usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::mem::Region;
     use super::*;
 
     #[test]
-    fn what_the_engine_maps_lies_where_space_was_set_aside_and_is_used_again() {
-        set_aside(1 << 20);
-        let range = range();
-        assert_eq!(range.len(), 1 << 20);
-        let within = |r: &Region| range.contains(&r.start) && r.end() <= range.end;
-        let first = Region::shared(3 * PAGE_SIZE).unwrap();
-        let second = Region::new(PAGE_SIZE).unwrap();
-        assert!(within(&first) && within(&second) && first.end() <= second.start);
-        first.unmap();
-        let other = Region::new(2 * PAGE_SIZE).unwrap();
-        let again = Region::shared(3 * PAGE_SIZE).unwrap();
-        assert!(within(&other) && other.start >= second.end());
-        assert_eq!(again.start, first.start);
-        // What there is no space for is somewhere.
-        let large = Region::new(1 << 20).unwrap();
-        assert!(!within(&large));
-        large.unmap();
+    fn what_was_set_aside_is_handed_out_in_order_and_used_again() {
+        let space = Space::new();
+        assert_eq!(space.take(PAGE_SIZE), None);
+        space.set_aside(1 << 20);
+        let range = space.range();
+        assert_eq!((range.len(), space.left()), (1 << 20, 1 << 20));
+        assert_eq!(space.take(3 * PAGE_SIZE), Some(range.start));
+        let second = range.start + 3 * PAGE_SIZE;
+        assert_eq!(space.take(PAGE_SIZE), Some(second));
+        assert!(space.give_back(range.start, 3 * PAGE_SIZE));
+        // What was given back goes to who wants as much.
+        assert_eq!(space.take(2 * PAGE_SIZE), Some(second + PAGE_SIZE));
+        assert_eq!(space.take(3 * PAGE_SIZE), Some(range.start));
+        // What there is no space for is not handed out, nor is anything else taken back.
+        assert_eq!(space.take(1 << 20), None);
+        assert!(!space.give_back(range.end, PAGE_SIZE));
     }
 }

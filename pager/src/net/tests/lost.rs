@@ -160,6 +160,26 @@ fn one_lane_that_cannot_be_had_again_leaves_the_other_to_carry_both() {
     assert_eq!(f.page(1), page(3));
 }
 
+/// A program that is stopped for a minute, or gets no processor for so long.
+#[test]
+fn time_in_which_the_client_does_not_run_is_not_the_servers_silence() {
+    let fake = Fake::with(|o| o.silent = true);
+    let mut c = Client::up(&fake);
+    let mut f = Frames::new(1);
+    c.read(Lane::Demand, 1, at(0, 0), &mut f, &[0]);
+    c.drive();
+    for _ in 0..5 {
+        assert!(c.servers.next_timer().is_some_and(|at| at > c.now_ns));
+        c.is_absent(60_000);
+        c.drive();
+        assert_eq!(c.seen, []);
+    }
+    c.skip(15_000);
+    assert_eq!(c.seen, []);
+    c.skip(6_000);
+    assert_eq!(lost(&mut c), Reason::Stalled(30_000));
+}
+
 #[test]
 fn a_server_that_answers_nothing_is_lost_by_the_clock() {
     let fake = Fake::with(|o| o.silent = true);

@@ -47,7 +47,17 @@ impl Client {
         client
     }
 
+    /// Lets time pass, with a look every second, as an engine looks.
     fn skip(&mut self, ms: u64) {
+        for _ in 0..ms / 1000 {
+            self.now_ns += 1_000_000_000;
+            self.drive();
+        }
+        self.now_ns += ms % 1000 * 1_000_000;
+    }
+
+    /// Does not run for so long.
+    fn is_absent(&mut self, ms: u64) {
         self.now_ns += ms * 1_000_000;
     }
 

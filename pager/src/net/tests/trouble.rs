@@ -116,9 +116,56 @@ fn a_greeting_that_is_not_answered_ends_by_the_clock() {
         c.drive();
     }
     assert_eq!(c.seen, []);
+    // It has taken the connection, so it may be busy: that is said once.
     c.skip(3_001);
-    let reason = Reason::NoAnswer(3_000);
+    let silent = Completion::Silent {
+        server: 0,
+        ms: 3_000,
+        until_ms: 30_000,
+    };
+    assert_eq!(c.until(|_| true), silent);
+    assert!(c.servers.next_timer().is_some_and(|at| at > c.now_ns));
+    c.skip(26_000);
+    c.drive();
+    assert_eq!(c.seen, []);
+    c.skip(1_001);
+    let reason = Reason::NoAnswer(30_000);
     assert_eq!(c.until(|_| true), Completion::Refused { server: 0, reason });
+}
+
+/// A server that answers a greeting late, as a busy one does.
+#[test]
+fn a_late_answer_to_a_greeting_is_as_good_as_another() {
+    let fake = Fake::new();
+    let late = |c: &mut Client| {
+        let orders = fake.orders();
+        // As long as the orders are held nothing is answered.
+        for _ in 0..5 {
+            c.wait();
+            c.drive();
+        }
+        c.skip(20_000);
+        c.drive();
+        assert!(c.servers.next_timer().is_none_or(|at| at > c.now_ns));
+        drop(orders);
+    };
+    let mut c = Client::new(&[&fake], Options::default());
+    late(&mut c);
+    let silent = |c: &Completion| matches!(c, Completion::Silent { .. });
+    assert!(silent(&c.seen.remove(0)));
+    c.until(|c| matches!(c, Completion::Up { .. }));
+    // The same where the connection has to be made again, and pages are at stake; it is
+    // not said again.
+    let mut f = Frames::new(1);
+    c.write(1, at(0, 0), &mut f, &[0]);
+    c.finish();
+    c.seen.clear();
+    fake.cut();
+    late(&mut c);
+    c.read(Lane::Demand, 2, at(0, 0), &mut f, &[0]);
+    c.finish();
+    let result = Ok(());
+    assert_eq!(c.seen, [Completion::Read { token: 2, result }]);
 }
 
 #[test]
