@@ -23,7 +23,7 @@ const NOT_STARTED: i32 = 125;
 const STACK: usize = 256 << 10;
 /// Bytes of address space that an engine needs beside its pool, and how often over, for
 /// children of children.
-const SMALL_THINGS: usize = 1 << 20;
+const SMALL_THINGS: usize = 2 << 20;
 const GENERATIONS: usize = 16;
 
 /// What the engine was started with.

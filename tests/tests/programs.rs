@@ -48,6 +48,18 @@ fn a_file_in_use_that_is_larger_than_the_budget_hangs_nothing() {
 }
 
 #[test]
+fn memory_in_many_small_mappings_is_paged() {
+    compare("small", &["96", "2"], Setting::PLAIN, 40);
+    compare("small", &["24"], Setting::COPY, 16);
+}
+
+#[test]
+fn memory_that_is_executable_as_well_as_writable_is_paged() {
+    compare("executable", &["96"], Setting::PLAIN, 32);
+    compare("executable", &["64"], Setting::COPY, 32);
+}
+
+#[test]
 fn a_gibibyte_runs_in_a_quarter_of_it() {
     compare("fill", &["1024", "seq"], Setting::PLAIN, 256);
 }

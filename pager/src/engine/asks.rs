@@ -45,6 +45,14 @@ pub enum Ask {
     Withhold(bool),
 }
 
+/// Whether the program has ever asked for memory to be wiped in a child, or withheld
+/// from it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wishes {
+    wipes: bool,
+    withholds: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Asked {
     what: Ask,
@@ -81,9 +89,9 @@ impl Engine {
             let range = asked.range.clone();
             match asked.what {
                 Ask::Stay => self.stay(&range),
-                Ask::Wipe(on) => self.wipes |= on && self.is_pageable(&range),
+                Ask::Wipe(on) => self.note_ask(on, &range, |e| &mut e.wipes),
                 Ask::Withhold(on) => {
-                    self.withholds |= on && self.is_pageable(&range);
+                    self.note_ask(on, &range, |e| &mut e.withholds);
                     for part in self.adopted.within(&range) {
                         match on {
                             true => self.withheld.insert(part),
@@ -99,16 +107,28 @@ impl Engine {
         }
     }
 
-    /// Whether a range may be adopted by itself, or is.
-    fn is_pageable(&self, range: &Range<usize>) -> bool {
-        let large = self.settings.evict_all || range.len() >= SMALLEST;
-        large || !self.adopted.within(range).is_empty()
+    /// Takes note that something was asked for a range, or that it was for one that is
+    /// not adopted unless small ones are.
+    fn note_ask(&mut self, on: bool, range: &Range<usize>, of: fn(&mut Wishes) -> &mut bool) {
+        let large = self.takes_small || range.len() >= SMALLEST;
+        match large || !self.adopted.within(range).is_empty() {
+            true => *of(&mut self.wishes) |= on,
+            false => *of(&mut self.wishes_for_small) |= on,
+        }
+    }
+
+    /// Small mappings are adopted from now on: what was asked for them counts.
+    pub(super) fn take_small(&mut self) {
+        self.takes_small = true;
+        super::room::small_too();
+        self.wishes.wipes |= self.wishes_for_small.wipes;
+        self.wishes.withholds |= self.wishes_for_small.withholds;
     }
 
     /// Finds what was adopted just now that the program withholds from its
     /// children.
     pub(super) fn find_withheld(&mut self, found: &[Range<usize>]) -> Result<(), Errno> {
-        if !self.withholds {
+        if !self.wishes.withholds {
             return Ok(());
         }
         for (range, flags) in self.proc.flags()? {
@@ -127,7 +147,7 @@ impl Engine {
     /// What a child that is forked now finds empty.
     pub(super) fn find_wiped(&self) -> Result<Ranges, Errno> {
         let mut wiped = Ranges::default();
-        if self.wipes {
+        if self.wishes.wipes {
             let all = self.proc.flags()?;
             let of_them = all.into_iter().filter(|(_, flags)| flags.wiped);
             of_them.for_each(|(range, _)| wiped.insert(range));
@@ -141,7 +161,7 @@ impl Engine {
         for asked in self.new_asks() {
             match asked.what {
                 Ask::Stay => self.stay(&asked.range),
-                Ask::Wipe(on) => self.wipes |= on && self.is_pageable(&asked.range),
+                Ask::Wipe(on) => self.note_ask(on, &asked.range, |e| &mut e.wipes),
                 Ask::Withhold(_) => {}
             }
         }

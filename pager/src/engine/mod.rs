@@ -20,6 +20,7 @@
 //! | `alarm` | hears of forks that nobody has told of |
 //! | `kin` | what this process may have of a budget that several share |
 //! | `evict` | takes pages out of the program by moving them |
+//! | `transit` | takes out pages that are executable |
 //! | `stubborn` | tries again what could not be taken out |
 //! | `zap` | the same on kernels that cannot move pages |
 //! | `guard` | sees to it that a defect of all this does not hang the program |
@@ -75,6 +76,7 @@ mod stubborn;
 mod tcb;
 mod thaw;
 mod trail;
+mod transit;
 mod wait;
 mod will;
 mod zap;
@@ -175,12 +177,19 @@ struct Engine {
     pinned: tcb::Pinned,
     /// What was asked of the engine last, when it was looked last.
     asks: *const asks::Asked,
-    /// The program has asked for memory to be wiped in a child, or withheld from it.
-    wipes: bool,
-    withholds: bool,
+    /// What the program has asked for of what may be adopted, and of mappings that are
+    /// too small for that so far.
+    wishes: asks::Wishes,
+    wishes_for_small: asks::Wishes,
+    /// Small mappings are adopted as well.
+    takes_small: bool,
     /// What is adopted and withheld from children.
     withheld: Ranges,
     adopted: Ranges,
+    /// What of the program's memory is executable, as far as is known.
+    executable: Ranges,
+    /// Made when it is needed.
+    transit: Option<transit::Transit>,
     /// Moved by the program, and not there yet.
     arrivals: Vec<moves::Arrival>,
     /// Given up by the program, but perhaps still to be zapped: see `event`.
