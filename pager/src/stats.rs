@@ -122,8 +122,24 @@ macro_rules! counters {
 counters! {
     /// The budget for resident memory, in bytes.
     local_budget_bytes,
-    /// The most memory that was resident, in bytes.
+    /// The most memory that was resident in one process, in bytes: the kernel's
+    /// resident size, with pages of files.
     peak_resident_bytes,
+    /// The most memory of one process that counted against the budget, in bytes:
+    /// private memory and shared memory, without pages of files.
+    peak_counted_bytes,
+    /// The most pages of files that were resident in one process, in bytes. They do not
+    /// count against the budget: the kernel takes them back when memory is short.
+    files_bytes,
+    /// The most shared memory that was resident in one process, in bytes: it counts and
+    /// cannot be paged.
+    shared_bytes,
+    /// The most memory of one process that was locked, or pinned for devices, in bytes
+    /// of address space: it cannot be paged.
+    locked_bytes,
+    /// The most huge pages that one process had, of those that are set aside for them,
+    /// in bytes: they do not count and cannot be paged.
+    huge_bytes,
     /// The most memory whose only copy was on servers, in bytes.
     remote_bytes,
     /// Memory put under the pager so far, in bytes.

@@ -5,15 +5,21 @@ use super::budget::Budget;
 use super::{Engine, Settings};
 use crate::family::Member;
 use crate::stats::Slot as Figures;
-use crate::sys::proc::Proc;
+use crate::sys::proc::{Proc, Resident};
 use crate::sys::{self, now_ns};
 use core::sync::atomic::Ordering::Relaxed;
 use tmem_wire::PAGE_SIZE;
 
-/// Between two looks at what forked processes share, at least; and of the time,
-/// a share of one in so many is spent on that.
+/// Between two looks at what processes share, at least; and of the time, a share of one
+/// in so many is spent on that.
 const LOOK_NS: u64 = 1_000_000_000;
 const SHARE: u64 = 100;
+/// The same while so many pages of shared memory have come or gone since.
+const CHANGED: u64 = 256;
+const SOON_NS: u64 = 10_000_000;
+const SOON_SHARE: u64 = 20;
+/// With fewer pages of shared memory, and no fork, it is not looked.
+const FEW: u64 = 256;
 /// A child counts what it shares with its parent after so long: once the parent has
 /// had time to see that it shares, or for a while both would count it, and one have
 /// to give up memory for no reason.
@@ -24,9 +30,13 @@ const CHILDHOOD_NS: u64 = 250_000_000;
 pub(super) struct Kin {
     member: Option<&'static Member>,
     /// Resident pages that other processes count: what a fork left in two of
-    /// them is there once.
+    /// them is there once, and so is shared memory that several have touched.
     elsewhere: u64,
+    /// Not to look before, and not while nothing has changed.
+    soon_ns: u64,
     look_ns: u64,
+    /// Pages of shared memory when it was looked last.
+    shared: u64,
     /// Pages asked of servers by `need_ns`, and how many a second that was of
     /// late.
     fetched: u64,
@@ -67,16 +77,40 @@ impl Kin {
         (self.fetched, self.need_ns) = (fetched, now);
     }
 
-    /// Sees what it shares with processes that were forked.
-    fn look(&mut self, proc: &Proc, now: u64) {
-        if now < self.look_ns {
+    /// Sees what it shares with other processes.
+    fn look(&mut self, proc: &mut Proc, now: u64) {
+        let Ok(resident) = proc.resident() else {
+            return;
+        };
+        let changed = resident.shared.abs_diff(self.shared) >= CHANGED && now >= self.soon_ns;
+        if now < self.look_ns && !changed {
             return;
         }
-        if let Ok((all, own)) = proc.anonymous_pages() {
-            self.elsewhere = all.saturating_sub(own);
+        if let Ok(shares) = proc.shares() {
+            let (private, own) = shares.private;
+            // They are not read at one moment.
+            let shared = resident.shared.saturating_sub(shares.shared);
+            self.elsewhere = private.saturating_sub(own) + shared;
+            self.shared = resident.shared;
         }
         let took = now_ns().saturating_sub(now);
         self.look_ns = now + (took * SHARE).max(LOOK_NS);
+        self.soon_ns = now + (took * SOON_SHARE).max(SOON_NS);
+    }
+}
+
+/// Takes what is resident into the figures.
+pub(super) fn note(figures: &Figures, resident: &Resident) {
+    let page = PAGE_SIZE as u64;
+    for (figure, pages) in [
+        (&figures.peak_resident_bytes, resident.all()),
+        (&figures.peak_counted_bytes, resident.counted()),
+        (&figures.files_bytes, resident.files),
+        (&figures.shared_bytes, resident.shared),
+        (&figures.locked_bytes, resident.locked),
+        (&figures.huge_bytes, resident.huge),
+    ] {
+        Figures::peak(figure, pages * page);
     }
 }
 
@@ -94,8 +128,9 @@ impl Engine {
             return;
         };
         self.kin.count(self.figures, now);
-        if super::fork::has_been() || self.settings.inherit.is_some() {
-            self.kin.look(&self.proc, now);
+        let forked = super::fork::has_been() || self.settings.inherit.is_some();
+        if forked || self.shared >= FEW {
+            self.kin.look(&mut self.proc, now);
         }
         if self.sampled.0 >= self.budget.pressure {
             self.kin.swept = family.sweep(self.kin.swept, sys::thread::is_gone);
@@ -104,8 +139,9 @@ impl Engine {
 
     /// A child that was just forked has nothing that its parent has not.
     pub(super) fn begin_as_child(&mut self) {
-        if let Ok((resident, _)) = self.proc.resident_pages() {
-            self.kin.elsewhere = resident;
+        if let Ok(resident) = self.proc.resident() {
+            self.kin.elsewhere = resident.counted();
+            self.kin.shared = resident.shared;
         }
         self.kin.look_ns = now_ns() + CHILDHOOD_NS;
     }

@@ -216,7 +216,9 @@ struct Engine {
     was_up: bool,
     budget: Budget,
     kin: kin::Kin,
-    /// Resident pages when it was looked last, and what [`Engine::held`] was.
+    /// Pages of shared memory among those that are resident.
+    shared: u64,
+    /// Pages that count when it was looked last, and what [`Engine::held`] was.
     sampled: (usize, i64),
     sampled_ns: u64,
     intake: balance::Intake,

@@ -224,12 +224,11 @@ fn watch(settings: &Settings, proc: &mut Proc, kin: &mut Kin) -> Option<u32> {
             looked = now_ns();
             super::guard::follow_the_last();
         }
-        let (resident, files) = proc.resident_pages().unwrap_or((0, 0));
-        let bytes = resident * PAGE_SIZE as u64;
-        let resident = Budget::counted(resident as usize, files as usize);
+        let memory = proc.resident().unwrap_or_default();
+        let resident = memory.counted() as usize;
         let budget = kin.budget(settings, resident);
         let early_pages = budget.target / 4;
-        Figures::peak(&settings.figures.peak_resident_bytes, bytes);
+        super::kin::note(settings.figures, &memory);
         let early = !settings.checked && now_ns() - start > SETTLED_NS;
         let wanted = early || WANTED_NOW.load(Ordering::Acquire);
         if settings.strict || settings.evict_all || wanted || resident > early_pages {
@@ -361,6 +360,7 @@ impl Engine {
             budget,
             kin,
             sampled: (0, 0),
+            shared: 0,
             sampled_ns: 0,
             intake: super::balance::Intake::default(),
             slow_ns: 0,
