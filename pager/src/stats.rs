@@ -49,15 +49,17 @@ impl Histogram {
 }
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    (most { $($(#[$most_doc:meta])* $most:ident,)* } all { $($(#[$doc:meta])* $name:ident,)* }) => {
         /// The figures of one process. Counters only grow; see [`Slot::peak`]
         /// for those that keep a maximum.
         #[repr(C)]
         pub struct Slot {
             /// The process, 0 while the slot is free.
             pub pid: AtomicU32,
-            /// Set once the process pages (its userfaultfd works).
+            /// How many processes here have begun to page: 0 or 1, more where several
+            /// share the last slot.
             pub paging: AtomicU32,
+            $($(#[$most_doc])* pub $most: AtomicU64,)*
             $($(#[$doc])* pub $name: AtomicU64,)*
             /// Times from the moment a fault is read to the moment the thread
             /// is woken.
@@ -67,13 +69,14 @@ macro_rules! counters {
         /// Figures of all processes, added up.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct Totals {
-            /// Processes that claimed a slot.
+            /// Processes that were started with a budget.
             pub processes: u64,
-            /// Processes that paged.
+            /// Those of them that have begun to page.
             pub paging: u64,
-            /// The most memory that all had resident together, in bytes; 0 where
-            /// each has a budget of its own.
+            /// The most memory that all had resident at one moment, as far as it counts
+            /// against the budget, in bytes: a page that several share counts once.
             pub family_peak_bytes: u64,
+            $($(#[$most_doc])* pub $most: u64,)*
             $($(#[$doc])* pub $name: u64,)*
             buckets: [u64; BUCKETS],
         }
@@ -81,7 +84,7 @@ macro_rules! counters {
         impl Totals {
             /// Figures of nothing.
             pub const fn new() -> Totals {
-                Totals { processes: 0, paging: 0, family_peak_bytes: 0, $($name: 0,)* buckets: [0; BUCKETS] }
+                Totals { processes: 0, paging: 0, family_peak_bytes: 0, $($most: 0,)* $($name: 0,)* buckets: [0; BUCKETS] }
             }
 
             /// Adds what one slot holds now.
@@ -91,11 +94,8 @@ macro_rules! counters {
                 }
                 self.processes += 1;
                 self.paging += u64::from(slot.paging.load(Relaxed));
-                let (peak, budget) = (self.peak_resident_bytes, self.local_budget_bytes);
+                $(self.$most = self.$most.max(slot.$most.load(Relaxed));)*
                 $(self.$name += slot.$name.load(Relaxed);)*
-                // These are of one process, not of the sum.
-                self.peak_resident_bytes = peak.max(slot.peak_resident_bytes.load(Relaxed));
-                self.local_budget_bytes = budget.max(slot.local_budget_bytes.load(Relaxed));
                 for (sum, bucket) in self.buckets.iter_mut().zip(&slot.fault_ns.buckets) {
                     *sum += bucket.load(Relaxed);
                 }
@@ -110,6 +110,7 @@ macro_rules! counters {
                 writeln!(out, "  \"processes\": {},", self.processes)?;
                 writeln!(out, "  \"paging_processes\": {},", self.paging)?;
                 writeln!(out, "  \"family_peak_bytes\": {},", self.family_peak_bytes)?;
+                $(writeln!(out, "  \"{}\": {},", stringify!($most), self.$most)?;)*
                 $(writeln!(out, "  \"{}\": {},", stringify!($name), self.$name)?;)*
                 let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|q| self.fault_us(q));
                 writeln!(out, "  \"fault_us\": {{ \"p50\": {p50:.1}, \"p99\": {p99:.1}, \"p999\": {p999:.1} }}")?;
@@ -119,7 +120,7 @@ macro_rules! counters {
     };
 }
 
-counters! {
+counters! { most {
     /// The budget for resident memory, in bytes.
     local_budget_bytes,
     /// The most memory that was resident in one process, in bytes: the kernel's
@@ -140,8 +141,10 @@ counters! {
     /// The most huge pages that one process had, of those that are set aside for them,
     /// in bytes: they do not count and cannot be paged.
     huge_bytes,
-    /// The most memory whose only copy was on servers, in bytes.
+    /// The most memory whose only copy was on servers at one moment, of all processes
+    /// together, in bytes.
     remote_bytes,
+} all {
     /// Memory put under the pager so far, in bytes.
     adopted_bytes,
     /// Page faults that the pager served.
@@ -150,7 +153,9 @@ counters! {
     fetched_pages,
     /// Pages fetched before they were asked for.
     prefetched_pages,
-    /// Prefetched pages that were then used.
+    /// Faults on pages that had been fetched ahead. Most pages that are fetched ahead
+    /// are put into the program before they are touched, and have no fault: this is not
+    /// how many of them were used.
     prefetch_hits,
     /// Pages taken out of the program.
     evicted_pages,
@@ -184,7 +189,7 @@ counters! {
     packed_pages,
     /// Bytes that they took.
     packed_bytes,
-}
+}}
 
 impl Slot {
     /// Raises a figure that keeps a maximum.
@@ -220,13 +225,15 @@ impl Totals {
 }
 
 /// First word of a [`Shared`] area of this layout.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"tmstats4");
+pub const MAGIC: u64 = u64::from_le_bytes(*b"tmstats5");
 
 /// The area that processes share. All zeros but for `magic` is its start.
 #[repr(C)]
 pub struct Shared {
     /// [`MAGIC`], so that a stale or foreign file is not taken for one.
     pub magic: AtomicU64,
+    /// Processes that have claimed a slot.
+    started: AtomicU64,
     /// One per process.
     pub slots: [Slot; SLOTS],
     /// What the processes share of a budget.
@@ -237,23 +244,24 @@ impl Shared {
     /// Bytes of the area.
     pub const LEN: usize = size_of::<Shared>();
 
-    /// The slot of process `pid`: a free one, or the last when none is.
+    /// The slot of process `pid`: the next one, or the last where all are taken. No other
+    /// is touched, or all of them would come to be resident in each process.
     pub fn claim(&self, pid: u32) -> &Slot {
-        let (last, rest) = self.slots.split_last().expect("there are slots");
-        for slot in rest {
-            if slot.pid.compare_exchange(0, pid, Relaxed, Relaxed).is_ok() {
-                return slot;
-            }
-        }
-        last.pid.store(pid, Relaxed);
-        last
+        let number = self.started.fetch_add(1, Relaxed);
+        let at = usize::try_from(number).map_or(SLOTS - 1, |at| at.min(SLOTS - 1));
+        let slot = &self.slots[at];
+        slot.pid.store(pid, Relaxed);
+        slot
     }
 
     /// The figures of all slots.
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::new();
         self.slots.iter().for_each(|slot| totals.add(slot));
-        totals.family_peak_bytes = self.family.peak();
+        totals.processes = self.started.load(Relaxed);
+        // What one process has was seen more often.
+        totals.family_peak_bytes = self.family.peak().max(totals.peak_counted_bytes);
+        totals.remote_bytes = totals.remote_bytes.max(self.family.remote_peak());
         totals
     }
 }
@@ -282,12 +290,16 @@ mod tests {
         for pid in 1..=SLOTS as u32 + 4 {
             let slot = shared.claim(pid);
             slot.faults.fetch_add(1, Relaxed);
+            slot.paging.fetch_add(1, Relaxed);
+            Slot::peak(&slot.remote_bytes, 7);
             Slot::peak(&slot.peak_resident_bytes, u64::from(pid));
             slot.fault_ns.record(5000);
         }
         let totals = shared.totals();
         assert_eq!(totals.faults, SLOTS as u64 + 4);
-        assert_eq!(totals.processes, SLOTS as u64);
+        assert_eq!(totals.processes, SLOTS as u64 + 4);
+        assert_eq!(totals.paging, SLOTS as u64 + 4);
+        assert_eq!(totals.remote_bytes, 7);
         assert_eq!(totals.peak_resident_bytes, SLOTS as u64 + 4);
         assert!((4.5..5.01).contains(&totals.fault_us(0.5)));
         let mut json = std::string::String::new();

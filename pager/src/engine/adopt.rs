@@ -352,7 +352,8 @@ mod tests {
 7ffc00000000-7ffc00021000 rw-p 00000000 00:00 0                          [stack]
 ";
         let found = candidates(text, false);
-        assert_eq!(found.executable, [0x7f0090000000..0x7f0090100000]);
+        let executable = 0x7f0090000000..0x7f0090100000;
+        assert_eq!(found.executable, core::slice::from_ref(&executable));
         assert_eq!(
             found.ranges,
             [

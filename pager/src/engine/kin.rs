@@ -3,10 +3,10 @@
 
 use super::budget::Budget;
 use super::{Engine, Settings};
-use crate::family::Member;
+use crate::family::{Member, Use};
 use crate::stats::Slot as Figures;
+use crate::sys::now_ns;
 use crate::sys::proc::{Proc, Resident};
-use crate::sys::{self, now_ns};
 use core::sync::atomic::Ordering::Relaxed;
 use tmem_wire::PAGE_SIZE;
 
@@ -29,6 +29,7 @@ const CHILDHOOD_NS: u64 = 250_000_000;
 #[derive(Default)]
 pub(super) struct Kin {
     member: Option<&'static Member>,
+    has_joined: bool,
     /// Resident pages that other processes count: what a fork left in two of
     /// them is there once, and so is shared memory that several have touched.
     elsewhere: u64,
@@ -42,24 +43,28 @@ pub(super) struct Kin {
     fetched: u64,
     need: u32,
     need_ns: u64,
-    /// Up to where it was looked for processes that are gone.
-    swept: usize,
 }
 
 impl Kin {
-    /// The limits for this process, which has `resident` pages.
-    pub(super) fn budget(&mut self, settings: &Settings, resident: usize) -> Budget {
+    /// The limits for this process, which has `resident` pages, and `remote` on servers
+    /// only.
+    pub(super) fn budget(&mut self, settings: &Settings, resident: usize, remote: u64) -> Budget {
         let all = settings.budget;
         let bytes = match settings.family {
             Some(family) => {
-                let pid = sys::thread::leader();
-                if !self.member.is_some_and(|m| m.is(pid)) {
-                    self.member = family.join(pid);
+                if !self.has_joined {
+                    self.has_joined = true;
+                    self.member = family.join();
                 }
-                self.member.map_or(all, |me| {
-                    me.say((resident as u64).saturating_sub(self.elsewhere), self.need);
-                    let pages = family.share_of(me) + self.elsewhere;
-                    (pages * PAGE_SIZE as u64).min(all)
+                if let Some(me) = self.member {
+                    me.say(Use {
+                        held: (resident as u64).saturating_sub(self.elsewhere),
+                        need: self.need,
+                        remote,
+                    });
+                }
+                family.share_of(self.member).map_or(all, |share| {
+                    ((share + self.elsewhere) * PAGE_SIZE as u64).min(all)
                 })
             }
             None => all,
@@ -118,22 +123,20 @@ impl Engine {
     /// Takes the share that is this process's now.
     pub(super) fn take_share(&mut self, resident: usize) {
         if self.settings.family.is_some() {
-            self.budget = self.kin.budget(&self.settings, resident);
+            let remote = self.remote.saturating_sub(self.inherited);
+            self.budget = self.kin.budget(&self.settings, resident, remote);
         }
     }
 
     /// What has to be known for that, and need not be known at once.
     pub(super) fn look_at_kin(&mut self, now: u64) {
-        let Some(family) = self.settings.family else {
+        if self.settings.family.is_none() {
             return;
-        };
+        }
         self.kin.count(self.figures, now);
         let forked = super::fork::has_been() || self.settings.inherit.is_some();
         if forked || self.shared >= FEW {
             self.kin.look(&mut self.proc, now);
-        }
-        if self.sampled.0 >= self.budget.pressure {
-            self.kin.swept = family.sweep(self.kin.swept, sys::thread::is_gone);
         }
     }
 

@@ -226,7 +226,7 @@ fn watch(settings: &Settings, proc: &mut Proc, kin: &mut Kin) -> Option<u32> {
         }
         let memory = proc.resident().unwrap_or_default();
         let resident = memory.counted() as usize;
-        let budget = kin.budget(settings, resident);
+        let budget = kin.budget(settings, resident, 0);
         let early_pages = budget.target / 4;
         super::kin::note(settings.figures, &memory);
         let early = !settings.checked && now_ns() - start > SETTLED_NS;

@@ -589,8 +589,14 @@ mod tests {
         let after = proc.resident().unwrap();
         // Other tests run beside this one; kernels before 6.17 tell of some pages late.
         let slack = 1024;
-        assert!(after.shared + slack >= before.shared + pages, "{before:?} {after:?}");
-        assert!(after.private + slack >= before.private + pages, "{before:?} {after:?}");
+        assert!(
+            after.shared + slack >= before.shared + pages,
+            "{before:?} {after:?}"
+        );
+        assert!(
+            after.private + slack >= before.private + pages,
+            "{before:?} {after:?}"
+        );
         assert!(after.counted() + after.files == after.all());
         shared.unmap();
         private.unmap();
