@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tmem_config::{
-    AGENT_VARIABLE, Level, Options, Partial, Scheme, ServerAddr, Size, check_local, ram_bytes,
+    AGENT_VARIABLE, Level, Memory, Options, Partial, Scheme, ServerAddr, Size, check_local,
     read_secret,
 };
 use tmem_pager::stats::Totals;
@@ -105,8 +105,8 @@ fn budget(options: &Options) -> Result<u64, (i32, String)> {
     let wish = options
         .local
         .ok_or_else(|| own("no local budget: use --local SIZE"))?;
-    let ram = ram_bytes().map_err(own)?;
-    let (local, warning) = check_local(wish.bytes(ram), ram);
+    let memory = Memory::get().map_err(own)?;
+    let (local, warning) = check_local(wish.bytes(memory.most()), &memory);
     if let Some(text) = warning.filter(|_| options.log >= Level::Warn) {
         eprintln!("tmem: {text}");
     }

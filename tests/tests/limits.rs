@@ -49,6 +49,48 @@ fn memory_filled_fast_is_not_killed_for_memory_when_pages_are_copied() {
     inside_a_cgroup(&["512", "fast", "1", "1"], 128 * MIB, PagePath::Copy);
 }
 
+/// Runs `fill` with 600 MiB and this budget in a cgroup that allows 300.
+fn fill_in_a_cgroup(local: &str) -> Option<tmem_tests::Outcome> {
+    let Some(cgroup) = Cgroup::with_limit(300 * MIB) else {
+        eprintln!("skipped: a memory cgroup needs root and a writable hierarchy");
+        return None;
+    };
+    let server = MemServer::roomy();
+    let run = Run::new(program("fill")).args(["600", "fast", "1", "1"]);
+    let native = run.run().ok();
+    let run = run.tmem().flags(["--local", local]);
+    let paged = run.servers([server.address()]).cgroup(&cgroup).run();
+    assert_eq!(cgroup.oom_kills(), 0, "{}", paged.describe());
+    let paged = paged.ok();
+    assert_eq!(paged.digest(), native.digest());
+    Some(paged)
+}
+
+#[test]
+fn a_share_is_one_of_what_the_cgroup_allows() {
+    let Some(paged) = fill_in_a_cgroup("50%") else {
+        return;
+    };
+    assert_eq!(paged.stderr(), "");
+    assert_eq!(paged.figures().local_budget_bytes, 150 * MIB);
+    assert_sound(&paged, 150 * MIB);
+}
+
+#[test]
+fn of_what_a_cgroup_allows_some_is_left_for_what_cannot_be_paged() {
+    let Some(paged) = fill_in_a_cgroup("300M") else {
+        return;
+    };
+    let messages = paged.messages();
+    assert!(
+        messages.len() == 1 && messages[0].contains("that the cgroup allows"),
+        "{}",
+        paged.describe()
+    );
+    let budget = paged.figures().local_budget_bytes;
+    assert!((200 * MIB..290 * MIB).contains(&budget), "{budget}");
+}
+
 #[test]
 fn a_program_within_its_budget_is_left_alone() {
     let server = MemServer::roomy();
