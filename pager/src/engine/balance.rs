@@ -30,14 +30,13 @@ impl Engine {
         let Ok(memory) = self.proc.resident() else {
             return;
         };
-        self.shared = memory.shared;
         let resident = memory.counted() as usize;
         let grows = resident > self.sampled.0;
         self.sampled = (resident, self.held());
         let own = self.pool.populated() + self.copies.pages();
         let programs = resident.saturating_sub(own);
         self.queue.set_size(programs, self.most_ahead());
-        self.take_share(resident);
+        self.take_share(resident, memory.shared);
         self.trim_copies();
         super::kin::note(self.figures, &memory);
         self.stay_near(grows);

@@ -46,10 +46,19 @@ pub(super) struct Kin {
 }
 
 impl Kin {
-    /// The limits for this process, which has `resident` pages, and `remote` on servers
-    /// only.
-    pub(super) fn budget(&mut self, settings: &Settings, resident: usize, remote: u64) -> Budget {
+    /// The limits for this process, which has `resident` pages that count, `shared`
+    /// memory among them, and `remote` pages on servers only.
+    pub(super) fn budget(
+        &mut self,
+        settings: &Settings,
+        resident: usize,
+        shared: u64,
+        remote: u64,
+    ) -> Budget {
         let all = settings.budget;
+        // What has come to be shared memory since is somebody else's as likely as not:
+        // it counts once it was looked, which is soon.
+        let elsewhere = self.elsewhere + shared.saturating_sub(self.shared);
         let bytes = match settings.family {
             Some(family) => {
                 if !self.has_joined {
@@ -58,13 +67,13 @@ impl Kin {
                 }
                 if let Some(me) = self.member {
                     me.say(Use {
-                        held: (resident as u64).saturating_sub(self.elsewhere),
+                        held: (resident as u64).saturating_sub(elsewhere),
                         need: self.need,
                         remote,
                     });
                 }
                 family.share_of(self.member).map_or(all, |share| {
-                    ((share + self.elsewhere) * PAGE_SIZE as u64).min(all)
+                    ((share + elsewhere) * PAGE_SIZE as u64).min(all)
                 })
             }
             None => all,
@@ -82,11 +91,16 @@ impl Kin {
         (self.fetched, self.need_ns) = (fetched, now);
     }
 
-    /// Sees what it shares with other processes.
-    fn look(&mut self, proc: &mut Proc, now: u64) {
+    /// Sees what it shares with other processes, where it may share something and it is
+    /// time.
+    pub(super) fn look(&mut self, proc: &mut Proc, settings: &Settings, now: u64) {
         let Ok(resident) = proc.resident() else {
             return;
         };
+        let forked = super::fork::has_been() || settings.inherit.is_some();
+        if settings.family.is_none() || !forked && resident.shared < FEW {
+            return;
+        }
         let changed = resident.shared.abs_diff(self.shared) >= CHANGED && now >= self.soon_ns;
         if now < self.look_ns && !changed {
             return;
@@ -101,6 +115,15 @@ impl Kin {
         let took = now_ns().saturating_sub(now);
         self.look_ns = now + (took * SHARE).max(LOOK_NS);
         self.soon_ns = now + (took * SOON_SHARE).max(SOON_NS);
+    }
+
+    /// A child that was just forked has nothing that its parent has not.
+    pub(super) fn begin_as_child(&mut self, proc: &mut Proc) {
+        if let Ok(resident) = proc.resident() {
+            self.elsewhere = resident.counted();
+            self.shared = resident.shared;
+        }
+        self.look_ns = now_ns() + CHILDHOOD_NS;
     }
 }
 
@@ -121,10 +144,10 @@ pub(super) fn note(figures: &Figures, resident: &Resident) {
 
 impl Engine {
     /// Takes the share that is this process's now.
-    pub(super) fn take_share(&mut self, resident: usize) {
+    pub(super) fn take_share(&mut self, resident: usize, shared: u64) {
         if self.settings.family.is_some() {
             let remote = self.remote.saturating_sub(self.inherited);
-            self.budget = self.kin.budget(&self.settings, resident, remote);
+            self.budget = self.kin.budget(&self.settings, resident, shared, remote);
         }
     }
 
@@ -134,19 +157,7 @@ impl Engine {
             return;
         }
         self.kin.count(self.figures, now);
-        let forked = super::fork::has_been() || self.settings.inherit.is_some();
-        if forked || self.shared >= FEW {
-            self.kin.look(&mut self.proc, now);
-        }
-    }
-
-    /// A child that was just forked has nothing that its parent has not.
-    pub(super) fn begin_as_child(&mut self) {
-        if let Ok(resident) = self.proc.resident() {
-            self.kin.elsewhere = resident.counted();
-            self.kin.shared = resident.shared;
-        }
-        self.kin.look_ns = now_ns() + CHILDHOOD_NS;
+        self.kin.look(&mut self.proc, &self.settings, now);
     }
 
     /// Who forked shares all that it has with the child.

@@ -216,8 +216,6 @@ struct Engine {
     was_up: bool,
     budget: Budget,
     kin: kin::Kin,
-    /// Pages of shared memory among those that are resident.
-    shared: u64,
     /// Pages that count when it was looked last, and what [`Engine::held`] was.
     sampled: (usize, i64),
     sampled_ns: u64,

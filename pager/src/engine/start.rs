@@ -205,7 +205,7 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
     // Before the program goes on, which may fork at once.
     engine.hang_doorbell().map_err(no_memory)?;
     if let Some(will) = settings.inherit {
-        engine.begin_as_child();
+        engine.kin.begin_as_child(&mut engine.proc);
         engine.inherit(will)?;
         thread::hurry();
     }
@@ -217,6 +217,9 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
 /// that this thread keeps to by then, if it does.
 fn watch(settings: &Settings, proc: &mut Proc, kin: &mut Kin) -> Option<u32> {
     let start = now_ns();
+    if super::fork::has_been() {
+        kin.begin_as_child(proc);
+    }
     let mut kept = None;
     let mut looked = start;
     loop {
@@ -226,7 +229,8 @@ fn watch(settings: &Settings, proc: &mut Proc, kin: &mut Kin) -> Option<u32> {
         }
         let memory = proc.resident().unwrap_or_default();
         let resident = memory.counted() as usize;
-        let budget = kin.budget(settings, resident, 0);
+        kin.look(proc, settings, now_ns());
+        let budget = kin.budget(settings, resident, memory.shared, 0);
         let early_pages = budget.target / 4;
         super::kin::note(settings.figures, &memory);
         let early = !settings.checked && now_ns() - start > SETTLED_NS;
@@ -360,7 +364,6 @@ impl Engine {
             budget,
             kin,
             sampled: (0, 0),
-            shared: 0,
             sampled_ns: 0,
             intake: super::balance::Intake::default(),
             slow_ns: 0,
