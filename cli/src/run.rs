@@ -248,6 +248,10 @@ fn report(options: &Options, totals: &Totals, time: std::time::Duration) {
     {
         eprintln!("tmem: figures not written to {}: {error}", path.display());
     }
+    let overrun = figures::overrun(totals, options.per_process);
+    if let Some(text) = overrun.filter(|_| options.log >= Level::Warn) {
+        eprintln!("tmem: {text}");
+    }
     if options.summary {
         eprint!("{}", figures::summary(totals, time));
     }

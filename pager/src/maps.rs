@@ -86,6 +86,21 @@ pub fn flags(buf: &[u8]) -> impl Iterator<Item = (Range<usize>, Flags)> {
     })
 }
 
+/// The private mappings in `buf`, which holds `/proc/self/smaps`, and how many bytes of
+/// each are resident as memory of its own.
+pub fn private(buf: &[u8]) -> impl Iterator<Item = (Mapping<'_>, u64)> {
+    let mut last = None;
+    buf.split(|b| *b == b'\n').filter_map(move |line| {
+        if let Some(mapping) = parse_line(line) {
+            last = Some(mapping);
+        }
+        let rest = line.strip_prefix(b"Anonymous:")?;
+        let (kib, _) = number(rest.trim_ascii_start(), 10)?;
+        let mapping = last.take().filter(|m| !m.perms.shared)?;
+        Some((mapping, kib.saturating_mul(1024)))
+    })
+}
+
 fn parse_line(line: &[u8]) -> Option<Mapping<'_>> {
     let (start, rest) = number(line, 16)?;
     let (end, rest) = number(rest.strip_prefix(b"-")?, 16)?;

@@ -141,6 +141,19 @@ counters! { most {
     /// The most huge pages that one process had, of those that are set aside for them,
     /// in bytes: they do not count and cannot be paged.
     huge_bytes,
+    /// Private memory of one process that is not paged, by kinds, in bytes: looked at
+    /// only where more was resident than the budget and what is allowed beyond it, else 0.
+    /// Stacks, as far as they have that name.
+    stacks_bytes,
+    /// Likewise: code that was made while the program ran, and may not be written to.
+    code_bytes,
+    /// Likewise: what was changed of mapped files, such as the data of libraries.
+    libraries_bytes,
+    /// Likewise: mappings that are too small to be worth it.
+    small_bytes,
+    /// Likewise: stacks without a name, memory that the program registers with a
+    /// userfaultfd of its own, and what had not been found yet.
+    other_bytes,
     /// The most memory whose only copy was on servers at one moment, of all processes
     /// together, in bytes.
     remote_bytes,

@@ -142,6 +142,13 @@ impl Budget {
         }
     }
 
+    /// More than so many pages are never resident where all can be paged: 5 % and 16 MiB
+    /// more than the budget.
+    pub(crate) fn most(&self) -> usize {
+        let pages = self.target + self.target / 63;
+        pages + pages / 20 + 4096
+    }
+
     /// How long nothing can happen while `resident` pages are there, in
     /// microseconds.
     pub(crate) fn patience(&self, resident: usize) -> u64 {

@@ -8,6 +8,7 @@
 //! | `copies` | keeps packed copies of pages that are on servers |
 //! | `resting` | says how many evicted pages stay at hand |
 //! | `adopt` | finds memory to page and registers it |
+//! | `unpaged` | says what cannot be paged |
 //! | `storm` | evicts everything all the time, as a test |
 //! | `event` | follows `munmap`, `mremap`, `madvise` |
 //! | `moves` | follows `mremap` |
@@ -77,6 +78,7 @@ mod tcb;
 mod thaw;
 mod trail;
 mod transit;
+mod unpaged;
 mod wait;
 mod will;
 mod zap;
@@ -224,6 +226,7 @@ struct Engine {
     /// When everything is evicted next.
     storm_ns: u64,
     growth: adopt::Growth,
+    unpaged: unpaged::Unpaged,
     /// A thread that waited for a server goes on since this turn.
     served_one: bool,
     /// Counts changes of the address space.
@@ -408,6 +411,7 @@ impl Engine {
         self.figures.packed_pages.store(packed.pages, Relaxed);
         self.figures.packed_bytes.store(packed.bytes, Relaxed);
         self.look_at_kin(now);
+        self.look_at_unpaged(now);
         self.tidy_queue();
         self.look_at_doomed();
         self.look_for_devices();

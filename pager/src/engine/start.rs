@@ -368,6 +368,7 @@ impl Engine {
             intake: super::balance::Intake::default(),
             slow_ns: 0,
             growth: Growth::default(),
+            unpaged: super::unpaged::Unpaged::default(),
             served_one: false,
             events: 0,
             evictions: 0,

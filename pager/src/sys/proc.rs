@@ -258,9 +258,17 @@ impl Proc {
     /// # Errors
     /// The kernel's.
     pub fn flags(&self) -> Result<Vec<(Range<usize>, Flags)>, Errno> {
+        Ok(maps::flags(&self.smaps()?).collect())
+    }
+
+    /// The whole of `smaps`. The kernel goes through all page tables for that.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn smaps(&self) -> Result<Vec<u8>, Errno> {
         let mut text = Vec::new();
         Proc::whole(c"/proc/thread-self/smaps", &mut text)?;
-        Ok(maps::flags(&text).collect())
+        Ok(text)
     }
 
     fn whole(file: &CStr, out: &mut Vec<u8>) -> Result<(), Errno> {
