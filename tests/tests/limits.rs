@@ -163,3 +163,67 @@ fn memory_that_is_given_up_for_the_kernel_to_take_does_not_count() {
         assert_sound(&paged, 96 * MIB);
     }
 }
+
+/// 64 MiB of shared memory, which cannot be paged, under a budget of 32.
+#[test]
+fn what_is_beyond_the_budget_is_told_with_its_kinds() {
+    let server = MemServer::roomy();
+    let run = Run::new(program("mapped")).args(["16", "64"]);
+    let native = run.run().ok();
+    let paged = run.local(32 * MIB).servers([server.address()]).run().ok();
+    assert_eq!(paged.digest(), native.digest());
+    let messages = paged.messages();
+    assert!(
+        messages.len() == 1
+            && messages[0].starts_with("tmem: the budget of 32 MiB was exceeded by ")
+            && messages[0].contains("64 MiB of shared memory"),
+        "{}",
+        paged.describe()
+    );
+    assert!(paged.figures().shared_bytes >= 64 * MIB);
+}
+
+/// Each figure of a run that does what is known: 64 MiB are filled and read twice, in a
+/// budget of 32.
+#[test]
+fn figures_say_what_the_program_did() {
+    let server = MemServer::roomy();
+    let budget = 32 * MIB;
+    let run = Run::new(program("fill")).args(["64", "seq"]);
+    let paged = run.local(budget).servers([server.address()]).run().ok();
+    let figures = paged.figures();
+    let what = paged.describe();
+    let pages = 64 * MIB / 4096;
+    assert_eq!(
+        (figures.processes, figures.paging_processes),
+        (1, 1),
+        "{what}"
+    );
+    assert_eq!(figures.local_budget_bytes, budget, "{what}");
+    // One process is all processes.
+    assert_eq!(
+        figures.family_peak_bytes, figures.peak_counted_bytes,
+        "{what}"
+    );
+    assert!(figures.peak_counted_bytes >= budget / 2, "{what}");
+    assert!(figures.peak_resident_bytes >= paged.max_rss, "{what}");
+    let beside = figures.peak_counted_bytes + figures.files_bytes + figures.shared_bytes;
+    assert!(figures.peak_resident_bytes <= beside + MIB, "{what}");
+    // All of it was somewhere: what is not resident is on the server.
+    let remote = figures.remote_bytes;
+    assert!((24 * MIB..=64 * MIB).contains(&remote), "{what}");
+    assert!(figures.adopted_bytes >= 64 * MIB, "{what}");
+    assert!(figures.evicted_pages >= remote / 4096, "{what}");
+    let left = figures.written_pages + figures.clean_evictions + figures.zero_evictions;
+    assert!(figures.written_pages >= remote / 4096 / 2, "{what}");
+    assert!(left <= figures.evicted_pages + pages, "{what}");
+    assert!(figures.prefetched_pages <= figures.fetched_pages, "{what}");
+    assert!(figures.fetched_pages <= figures.evicted_pages, "{what}");
+    assert_eq!(
+        (figures.copied_pages, figures.locked_bytes),
+        (0, 0),
+        "{what}"
+    );
+    assert_eq!((figures.lost_pages, figures.self_faults), (0, 0), "{what}");
+    assert_eq!((figures.reconnects, figures.huge_bytes), (0, 0), "{what}");
+}
