@@ -298,6 +298,24 @@ mod tests {
     }
 
     #[test]
+    fn each_figure_has_its_definition_for_readers() {
+        let readme = include_str!("../../README.md");
+        let (_, figures) = readme.split_once("## Figures").unwrap();
+        let (figures, _) = figures.split_once("\n## ").unwrap();
+        let mut json = std::string::String::new();
+        Totals::new().write_json(&mut json).unwrap();
+        let names = json.split('"').skip(1).step_by(2);
+        for name in names.filter(|name| !matches!(*name, "p50" | "p99" | "p999")) {
+            let quoted = std::format!("`{name}`");
+            let row = figures.lines().find(|line| line.contains(&quoted));
+            assert!(
+                row.is_some_and(|row| row.starts_with("| `")),
+                "no definition of {name}"
+            );
+        }
+    }
+
+    #[test]
     fn figures_of_processes_add_up() {
         let shared = shared();
         for pid in 1..=SLOTS as u32 + 4 {
