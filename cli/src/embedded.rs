@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tmem_config::{Level, Scheme, ServerAddr, ram_bytes, random};
+use tmem_config::{Level, Memory, Scheme, ServerAddr, random};
 use tmem_memserver::{Config, Error, Handle, Server};
 
 /// The server; it ends when this is dropped, and its memory with it.
@@ -23,7 +23,7 @@ impl Embedded {
         let failed = |e: &dyn std::fmt::Display| format!("embedded memory server: {e}");
         let (secret, file) = secret().map_err(|e| failed(&e))?;
         // Memory is taken as pages come, so that there is no need to be modest.
-        let mut capacity = ram_bytes().map_err(|e| failed(&e))?;
+        let mut capacity = Memory::get().map_err(|e| failed(&e))?.most();
         let bound = loop {
             let bound = Server::bind(config(capacity, &secret, level));
             // A kernel that does not overcommit has less to give.

@@ -104,20 +104,20 @@ pub(crate) fn write_json(path: &Path, totals: &Totals) -> io::Result<()> {
 
 /// The figures for people.
 pub(crate) fn summary(totals: &Totals, time: Duration) -> String {
-    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    // Pages of files do not count there: of one large process it says less.
-    let of_all = if totals.family_peak_bytes > totals.peak_resident_bytes {
-        let (n, peak) = (totals.processes, mib(totals.family_peak_bytes));
-        format!(" (all {n} processes: {peak:.1} MiB)")
+    let of_all = if totals.processes > 1 {
+        let (n, peak) = (totals.processes, mib(totals.peak_counted_bytes));
+        format!(" (of {n} processes; of one at most {peak:.1} MiB)")
     } else {
         String::new()
     };
     format!(
-        "tmem: budget {:.1} MiB, peak resident {:.1} MiB{of_all}, remote at most {:.1} MiB\n\
+        "tmem: budget {:.1} MiB, at most {:.1} MiB used{of_all}, {:.1} MiB of files beside it, \
+         remote at most {:.1} MiB\n\
          tmem: {} faults, {} pages fetched ({} ahead), {} evicted, {} lost\n\
          tmem: fault p50 {:.1} us, p99 {:.1} us; {:.3} s in all\n",
         mib(totals.local_budget_bytes),
-        mib(totals.peak_resident_bytes),
+        mib(totals.family_peak_bytes),
+        mib(totals.files_bytes),
         mib(totals.remote_bytes),
         totals.faults,
         totals.fetched_pages,
@@ -128,4 +128,93 @@ pub(crate) fn summary(totals: &Totals, time: Duration) -> String {
         totals.fault_us(0.99),
         time.as_secs_f64(),
     )
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+/// Says by how much the budget was exceeded, and by what, where it was by more than the
+/// 5 % and 16 MiB that are allowed for.
+pub(crate) fn overrun(totals: &Totals, per_process: bool) -> Option<String> {
+    const SLACK: u64 = 16 << 20;
+    /// Less is not worth a word.
+    const LITTLE: u64 = 1 << 20;
+    let budget = totals.local_budget_bytes;
+    let peak = match per_process {
+        true => totals.peak_counted_bytes,
+        false => totals.family_peak_bytes,
+    };
+    if peak <= budget.saturating_add(budget / 20).saturating_add(SLACK) {
+        return None;
+    }
+    let mut kinds = [
+        (totals.shared_bytes, "shared memory"),
+        (totals.locked_bytes, "locked memory"),
+        (totals.stacks_bytes, "stacks"),
+        (totals.code_bytes, "code"),
+        (totals.libraries_bytes, "data of libraries and files"),
+        (totals.small_bytes, "small mappings"),
+        (totals.other_bytes, "other memory"),
+    ];
+    kinds.sort_by_key(|kind| std::cmp::Reverse(kind.0));
+    let much = kinds.iter().filter(|kind| kind.0 >= LITTLE);
+    let named: Vec<_> = much
+        .map(|(bytes, name)| format!("{:.0} MiB of {name}", mib(*bytes)))
+        .collect();
+    let why = match named.is_empty() {
+        true => "what can be paged did not leave in time".to_owned(),
+        false => format!("not paged were up to {} in one process", named.join(", ")),
+    };
+    Some(format!(
+        "the budget of {:.0} MiB was exceeded by {:.0} MiB: {why}",
+        mib(budget),
+        mib(peak - budget),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn totals(budget: u64, peak: u64) -> Totals {
+        let mut totals = Totals::new();
+        totals.local_budget_bytes = budget << 20;
+        totals.family_peak_bytes = peak << 20;
+        totals.peak_counted_bytes = (peak / 2) << 20;
+        totals
+    }
+
+    #[test]
+    fn what_is_beyond_the_budget_is_told_with_its_kinds() {
+        assert_eq!(overrun(&totals(100, 121), false), None);
+        let mut over = totals(100, 300);
+        let text = overrun(&over, false).unwrap();
+        assert!(text.contains("exceeded by 200 MiB: what can be paged did not"));
+        over.shared_bytes = 150 << 20;
+        over.locked_bytes = 160 << 20;
+        over.stacks_bytes = 1000;
+        assert_eq!(
+            overrun(&over, false).unwrap(),
+            "the budget of 100 MiB was exceeded by 200 MiB: not paged were up to 160 MiB of \
+             locked memory, 150 MiB of shared memory in one process"
+        );
+        assert!(overrun(&over, true).unwrap().contains("exceeded by 50 MiB"));
+        assert_eq!(overrun(&totals(200, 400), true), None);
+    }
+
+    #[test]
+    fn the_summary_tells_of_all_processes_and_of_one() {
+        let mut two = totals(100, 90);
+        two.processes = 2;
+        two.files_bytes = 7 << 20;
+        let text = summary(&two, Duration::from_secs(1));
+        assert!(text.starts_with(
+            "tmem: budget 100.0 MiB, at most 90.0 MiB used (of 2 processes; of one at most \
+             45.0 MiB), 7.0 MiB of files beside it, remote"
+        ));
+        two.processes = 1;
+        let text = summary(&two, Duration::from_secs(1));
+        assert!(text.starts_with("tmem: budget 100.0 MiB, at most 90.0 MiB used, 7.0 MiB"));
+    }
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tmem_config::{
-    AGENT_VARIABLE, Level, Options, Partial, Scheme, ServerAddr, Size, behind_others, check_local,
-    ram_bytes, read_secret,
+    AGENT_VARIABLE, Level, Memory, Options, Partial, Scheme, ServerAddr, Size, behind_others,
+    check_local, read_secret,
 };
 use tmem_pager::stats::Totals;
 use tmem_rdma::Agent;
@@ -105,8 +105,8 @@ fn budget(options: &Options) -> Result<u64, (i32, String)> {
     let wish = options
         .local
         .ok_or_else(|| own("no local budget: use --local SIZE"))?;
-    let ram = ram_bytes().map_err(own)?;
-    let (local, warning) = check_local(wish.bytes(ram), ram);
+    let memory = Memory::get().map_err(own)?;
+    let (local, warning) = check_local(wish.bytes(memory.most()), &memory);
     if let Some(text) = warning.filter(|_| options.log >= Level::Warn) {
         eprintln!("tmem: {text}");
     }
@@ -249,6 +249,10 @@ fn report(options: &Options, totals: &Totals, time: std::time::Duration) {
         && let Err(error) = figures::write_json(path, totals)
     {
         eprintln!("tmem: figures not written to {}: {error}", path.display());
+    }
+    let overrun = figures::overrun(totals, options.per_process);
+    if let Some(text) = overrun.filter(|_| options.log >= Level::Warn) {
+        eprintln!("tmem: {text}");
     }
     if options.summary {
         eprint!("{}", figures::summary(totals, time));

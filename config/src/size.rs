@@ -7,7 +7,7 @@ use crate::Invalid;
 
 /// What a size may look like, for messages.
 pub const SIZE_ALLOWED: &str = "bytes, a number with K, M, G or T (powers of 1024, as in 512M, 2G, 1.5GiB), \
-     or a share of the machine's RAM up to 100% (as in 50%)";
+     or a share of the memory that there is up to 100% (as in 50%)";
 
 /// Millionths of a percent in a percent.
 const PERCENT_SCALE: u128 = 1_000_000;
@@ -17,18 +17,18 @@ const PERCENT_SCALE: u128 = 1_000_000;
 pub enum Size {
     /// So many bytes.
     Bytes(u64),
-    /// A share of the machine's RAM, in millionths of a percent (at most
-    /// 100 000 000).
+    /// A share of the memory that there is ([`crate::Memory::most`]), in millionths of a
+    /// percent (at most 100 000 000).
     Share(u32),
 }
 
 impl Size {
-    /// The amount in bytes on a machine with `ram` bytes of RAM.
-    pub fn bytes(self, ram: u64) -> u64 {
+    /// The amount in bytes where there are `memory` bytes in all.
+    pub fn bytes(self, memory: u64) -> u64 {
         match self {
             Size::Bytes(bytes) => bytes,
             Size::Share(share) => {
-                let bytes = u128::from(ram) * u128::from(share) / (100 * PERCENT_SCALE);
+                let bytes = u128::from(memory) * u128::from(share) / (100 * PERCENT_SCALE);
                 u64::try_from(bytes).unwrap_or(u64::MAX)
             }
         }
@@ -63,7 +63,7 @@ impl FromStr for Size {
     }
 }
 
-/// Reads `512M`, `2G`, `1.5GiB`, plain bytes, or `50%` of RAM. Units are
+/// Reads `512M`, `2G`, `1.5GiB`, plain bytes, or `50%` of the memory. Units are
 /// powers of 1024, whether written `G`, `GB` or `GiB`, in any case.
 ///
 /// # Errors
@@ -95,7 +95,7 @@ pub fn parse_size(text: &str) -> Result<Size, Invalid> {
             let share = number
                 .times(PERCENT_SCALE)
                 .filter(|s| *s <= 100 * PERCENT_SCALE);
-            let share = share.ok_or_else(|| invalid("is more than all of the RAM"))?;
+            let share = share.ok_or_else(|| invalid("is more than all of the memory"))?;
             return Ok(Size::Share(share as u32));
         }
         _ => return Err(invalid("is not a size")),
@@ -174,7 +174,7 @@ mod tests {
             ("2 parsecs", "is not a size"),
             ("1e9", "is not a size"),
             ("1.5", "is a fraction of a byte"),
-            ("101%", "is more than all of the RAM"),
+            ("101%", "is more than all of the memory"),
             ("18446744073709551616", "is too large"),
             ("99999999T", "is too large"),
         ] {

@@ -54,9 +54,9 @@ impl Args {
             Some(path) => read(path)?,
             None => File::default(),
         };
-        let ram = tmem_config::ram_bytes()?;
+        let memory = tmem_config::Memory::get()?.most();
         let bytes = |flag: Option<Size>, file: Option<Parsed<Size>>, default: Size| {
-            flag.or(file.map(|f| f.0)).unwrap_or(default).bytes(ram)
+            flag.or(file.map(|f| f.0)).unwrap_or(default).bytes(memory)
         };
         let defaults = Config::default();
         let slab = Size::Bytes(defaults.slab_size);

@@ -41,15 +41,16 @@ fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         }
     }));
     let capacity = config.capacity;
-    let ram = tmem_config::ram_bytes()?;
+    let memory = tmem_config::Memory::get()?.most();
     let warn = |text: &str| {
         if let Some(log) = &config.log {
             log(Level::Warn, text);
         }
     };
-    if capacity > ram {
+    if capacity > memory {
         warn(&format!(
-            "the capacity, {capacity} bytes, is more than this machine's {ram} bytes of RAM"
+            "the capacity, {capacity} bytes, is more than this machine's memory, or its \
+             cgroup's: {memory} bytes"
         ));
     }
     let wanted = config.max_connections;

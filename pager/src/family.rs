@@ -8,14 +8,18 @@
 //! As soon as one grows into its share, those that are beyond theirs see less
 //! left for them.
 //!
-//! There is no lock and nothing to give back: a process may end at any
-//! instruction, and is then no longer counted once one that wants more has seen
-//! that it is gone.
+//! There is no lock and nothing to give back: a process may end at any instruction.
+//! Its place is a *robust futex*: a word that holds the number of the thread whose
+//! place it is, and that the kernel marks when that thread ends, however it ends. So
+//! nobody has to look for others by their numbers, which are different ones in each PID
+//! namespace, and no living process is ever taken for gone.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use crate::sys::thread;
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicU64};
 
-/// Processes that are counted; those beyond have each the whole budget.
-const MEMBERS: usize = 256;
+/// Processes that are counted. Those beyond have [`LEAST`] each.
+const MEMBERS: usize = 1024;
 
 /// The fewest pages that a process may have, 8 MiB: with fewer it would do
 /// little but wait.
@@ -25,15 +29,27 @@ const LEAST: u64 = 2048;
 /// as one that asks for none.
 const WANT: u64 = 64;
 
+/// The bits of a robust futex that are the number of its thread, which the kernel
+/// clears when that thread ends (`FUTEX_TID_MASK`).
+const OWNER: u32 = 0x3fff_ffff;
+
 /// One process.
-#[repr(C)]
+#[repr(C, align(64))]
 pub struct Member {
-    /// Its number, 0 while nobody is here.
-    pid: AtomicU32,
+    /// The thread that says what the process has; see [`OWNER`].
+    owner: AtomicU32,
     /// Pages it asks servers for in a second.
     need: AtomicU32,
-    /// Pages it has resident.
+    /// Pages it has resident that count.
     held: AtomicU64,
+    /// Pages whose only copy is on servers.
+    remote: AtomicU64,
+    /// The list of robust futexes of the thread (`struct robust_list_head`): addresses
+    /// in its own process. Memory that processes share outlives what the kernel may
+    /// take from one that it ends for want of memory.
+    list: [AtomicU64; 3],
+    /// The one entry of that list: the address of the list again.
+    entry: AtomicU64,
 }
 
 /// What the processes of a program share. All zeros is its start, and says that
@@ -42,37 +58,49 @@ pub struct Member {
 pub struct Family {
     /// Bytes that all may have together, or 0.
     budget: AtomicU64,
-    /// The most bytes that they were seen to have together.
+    /// The most pages that they were seen to have together, resident and on servers.
     peak: AtomicU64,
+    remote_peak: AtomicU64,
+    /// Places beyond this one were never taken.
+    used: AtomicU32,
     members: [Member; MEMBERS],
 }
 
 /// What a process has, and wants.
 #[derive(Clone, Copy, Debug, Default)]
-struct Use {
+pub(crate) struct Use {
     /// Pages.
-    held: u64,
+    pub(crate) held: u64,
     /// Pages a second.
-    need: u64,
+    pub(crate) need: u32,
+    /// Pages.
+    pub(crate) remote: u64,
 }
 
 impl Use {
     fn weight(self) -> u64 {
-        WANT + self.need
+        WANT + u64::from(self.need)
     }
 }
 
-/// Pages that a process may have of `total`, and pages that all have.
-fn share(total: u64, me: Use, others: impl Iterator<Item = Use>) -> (u64, u64) {
+/// Pages that a process may have of `total`, and what all have.
+fn share(total: u64, me: Use, others: impl Iterator<Item = Use>) -> (u64, Use) {
     let (mut held, mut weight) = (0u64, me.weight());
+    let mut remote = me.remote;
     for other in others {
         held = held.saturating_add(other.held);
+        remote = remote.saturating_add(other.remote);
         weight = weight.saturating_add(other.weight());
     }
     let fair = (u128::from(total) * u128::from(me.weight()) / u128::from(weight)) as u64;
     let left = total.saturating_sub(held);
     let may = fair.max(left).max(LEAST).min(total.max(LEAST));
-    (may, held.saturating_add(me.held))
+    let all = Use {
+        held: held.saturating_add(me.held),
+        remote,
+        ..me
+    };
+    (may, all)
 }
 
 impl Family {
@@ -81,83 +109,98 @@ impl Family {
         self.budget.store(bytes, Relaxed);
     }
 
-    /// The most bytes that they were seen to have together; 0 when each has a
-    /// budget of its own.
+    /// The most bytes that they were seen to have resident together, as far as they
+    /// count: at one moment, and once where several have the same page.
     pub fn peak(&self) -> u64 {
-        self.peak.load(Relaxed)
+        let pages = self.peak.load(Relaxed);
+        pages.saturating_mul(tmem_wire::PAGE_SIZE as u64)
     }
 
-    /// Counts process `pid` from now on; `None` when it is on its own.
-    pub(crate) fn join(&self, pid: u32) -> Option<&Member> {
-        if self.budget.load(Relaxed) == 0 {
-            return None;
-        }
-        // What it was before it became another program.
-        self.leave(pid);
-        let is_free = |m: &&Member| m.pid.compare_exchange(0, pid, Relaxed, Relaxed).is_ok();
-        let member = self.members.iter().find(is_free)?;
-        member.say(0, 0);
+    /// The most bytes of theirs that were seen on servers only, at one moment.
+    pub fn remote_peak(&self) -> u64 {
+        let pages = self.remote_peak.load(Relaxed);
+        pages.saturating_mul(tmem_wire::PAGE_SIZE as u64)
+    }
+
+    /// Counts the process of the calling thread until that thread ends; `None` when
+    /// there are too many.
+    pub(crate) fn join(&self) -> Option<&Member> {
+        let me = thread::id() & OWNER;
+        let at = self.members.iter().position(|m| m.take(me))?;
+        self.used.fetch_max(at as u32 + 1, AcqRel);
+        let member = &self.members[at];
+        member.mark_at_end();
         Some(member)
     }
 
-    fn leave(&self, pid: u32) {
-        for member in &self.members {
-            let _ = member.pid.compare_exchange(pid, 0, Relaxed, Relaxed);
-        }
-    }
-
-    /// Pages that the member may have now.
-    pub(crate) fn share_of(&self, me: &Member) -> u64 {
+    /// Pages that the member may have now: `None` when it has a budget of its own. Who
+    /// is no member has the least there is.
+    pub(crate) fn share_of(&self, me: Option<&Member>) -> Option<u64> {
         let total = self.budget.load(Relaxed) / tmem_wire::PAGE_SIZE as u64;
-        let others = self.members.iter().filter(|m| !core::ptr::eq(*m, me));
-        let counted = others.filter(|m| m.pid.load(Relaxed) != 0);
-        let (may, held) = share(total, me.use_now(), counted.map(Member::use_now));
-        let bytes = held.saturating_mul(tmem_wire::PAGE_SIZE as u64);
-        self.peak.fetch_max(bytes, Relaxed);
-        may
-    }
-
-    /// Looks at one member after another, beginning behind `from`, whether it is
-    /// gone; where to go on.
-    pub(crate) fn sweep(&self, from: usize, is_gone: impl Fn(u32) -> bool) -> usize {
-        /// So many at a time.
-        const LOOKS: usize = 16;
-        let mut looks = 0;
-        for step in 1..=MEMBERS {
-            let at = (from + step) % MEMBERS;
-            let pid = self.members[at].pid.load(Relaxed);
-            if pid == 0 {
-                continue;
+        let may = match me {
+            Some(me) => {
+                let used = (self.used.load(Acquire) as usize).min(MEMBERS);
+                let others = self.members[..used].iter();
+                let others = others.filter(|m| !core::ptr::eq(*m, me) && m.is_taken());
+                let (may, all) = share(total, me.use_now(), others.map(Member::use_now));
+                self.peak.fetch_max(all.held, Relaxed);
+                self.remote_peak.fetch_max(all.remote, Relaxed);
+                may
             }
-            if is_gone(pid) {
-                self.leave(pid);
-            }
-            looks += 1;
-            if looks == LOOKS {
-                return at;
-            }
-        }
-        from
+            None => LEAST,
+        };
+        (total != 0).then_some(may)
     }
 }
 
 impl Member {
-    /// Says what it has and wants: pages, and pages a second.
-    pub(crate) fn say(&self, held: u64, need: u32) {
-        self.held.store(held, Relaxed);
-        self.need.store(need, Relaxed);
+    /// Takes the place for a thread, if it is nobody's; whether it did.
+    fn take(&self, thread: u32) -> bool {
+        let now = self.owner.load(Acquire);
+        if now & OWNER != 0
+            || self
+                .owner
+                .compare_exchange(now, thread, AcqRel, Acquire)
+                .is_err()
+        {
+            return false;
+        }
+        self.say(Use::default());
+        true
+    }
+
+    /// Has the kernel mark the place when the calling thread, whose it is, ends.
+    fn mark_at_end(&self) {
+        let address = |at: *const AtomicU64| at.addr() as u64;
+        let (list, entry) = (address(self.list.as_ptr()), address(&raw const self.entry));
+        let word = (&raw const self.owner).addr() as u64;
+        self.entry.store(list, Relaxed);
+        for (field, value) in self.list.iter().zip([entry, word.wrapping_sub(entry), 0]) {
+            field.store(value, Relaxed);
+        }
+        // SAFETY: a list of one entry that leads back to it, in memory that stays
+        // mapped for as long as the thread lives.
+        unsafe { thread::set_robust_list(list as usize) };
+    }
+
+    /// Whether a living process is counted here.
+    fn is_taken(&self) -> bool {
+        self.owner.load(Relaxed) & OWNER != 0
+    }
+
+    /// Says what it has and wants.
+    pub(crate) fn say(&self, now: Use) {
+        self.held.store(now.held, Relaxed);
+        self.need.store(now.need, Relaxed);
+        self.remote.store(now.remote, Relaxed);
     }
 
     fn use_now(&self) -> Use {
         Use {
             held: self.held.load(Relaxed),
-            need: u64::from(self.need.load(Relaxed)),
+            need: self.need.load(Relaxed),
+            remote: self.remote.load(Relaxed),
         }
-    }
-
-    /// Whether it counts for `pid`: who is taken for gone by mistake, is not.
-    pub(crate) fn is(&self, pid: u32) -> bool {
-        self.pid.load(Relaxed) == pid
     }
 }
 
@@ -166,6 +209,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::boxed::Box;
+    use std::sync::mpsc;
     use std::vec::Vec;
 
     fn family(pages: u64) -> Box<Family> {
@@ -175,13 +219,29 @@ mod tests {
         family
     }
 
+    /// A member whose thread never ends.
+    fn member(family: &Family, id: u32) -> &Member {
+        let at = family.members.iter().position(|m| m.take(id)).unwrap();
+        family.used.fetch_max(at as u32 + 1, AcqRel);
+        &family.members[at]
+    }
+
+    fn using(held: u64, need: u32) -> Use {
+        Use {
+            held,
+            need,
+            remote: 0,
+        }
+    }
+
     /// Each goes half of the way to what it may have, as often as asked; what
     /// each wants is `wish`.
     fn settle(family: &Family, members: &[(&Member, u64, u32)], rounds: usize) -> Vec<u64> {
         for _ in 0..rounds {
             for (member, wish, need) in members {
-                let (held, may) = (member.use_now().held, family.share_of(member).min(*wish));
-                member.say((held + may).div_ceil(2), *need);
+                let may = family.share_of(Some(member)).unwrap().min(*wish);
+                let held = member.use_now().held;
+                member.say(using((held + may).div_ceil(2), *need));
             }
         }
         members.iter().map(|m| m.0.use_now().held).collect()
@@ -190,9 +250,9 @@ mod tests {
     #[test]
     fn one_process_may_have_everything_and_two_that_want_the_same_have_half_each() {
         let family = family(100_000);
-        let first = family.join(1).unwrap();
+        let first = member(&family, 1);
         assert_eq!(settle(&family, &[(first, u64::MAX, 9)], 60), [100_000]);
-        let second = family.join(2).unwrap();
+        let second = member(&family, 2);
         let both = [(first, u64::MAX, 9), (second, u64::MAX, 9)];
         let held = settle(&family, &both, 60);
         assert!(held.iter().all(|h| h.abs_diff(50_000) <= 1), "{held:?}");
@@ -208,7 +268,7 @@ mod tests {
     #[test]
     fn who_asks_for_pages_gets_the_memory_of_who_does_not() {
         let family = family(100_000);
-        let (idle, busy) = (family.join(1).unwrap(), family.join(2).unwrap());
+        let (idle, busy) = (member(&family, 1), member(&family, 2));
         settle(&family, &[(idle, 90_000, 0)], 60);
         let both = [(idle, 90_000, 0), (busy, 90_000, 20_000)];
         let [a, b] = settle(&family, &both, 60)[..] else {
@@ -218,28 +278,63 @@ mod tests {
     }
 
     #[test]
-    fn who_is_gone_or_became_another_program_is_not_counted() {
+    fn processes_of_the_same_number_in_other_namespaces_are_counted_each() {
         let family = family(100_000);
-        let me = family.join(1).unwrap();
-        family.join(2).unwrap().say(70_000, 9000);
-        assert!(family.share_of(me) < 40_000);
-        let at = family.sweep(0, |pid| pid == 2);
-        assert_eq!(family.share_of(me), 100_000);
-        assert!(me.is(1));
-        family.sweep(at, |pid| pid == 1);
-        assert!(!me.is(1));
-        family.join(3).unwrap().say(70_000, 0);
-        assert!(family.join(3).is_some());
-        let me = family.join(1).unwrap();
-        assert_eq!(family.share_of(me), 100_000);
+        let (one, other) = (member(&family, 1), member(&family, 1));
+        assert!(!core::ptr::eq(one, other));
+        other.say(using(70_000, 0));
+        one.say(using(20_000, 0));
+        assert_eq!(family.share_of(Some(one)), Some(50_000));
+        assert_eq!(family.peak(), 90_000 * 4096);
     }
 
     #[test]
-    fn without_a_common_budget_nobody_is_a_member_and_beyond_the_last_place_neither() {
-        assert!(family(0).join(1).is_none());
+    fn who_has_ended_is_not_counted_and_its_place_is_taken_again() {
+        let family: &'static Family = Box::leak(family(100_000));
+        let (joined, here) = mpsc::channel();
+        let (end, ends) = mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let member = family.join().unwrap();
+            member.say(Use {
+                held: 70_000,
+                need: 9000,
+                remote: 500,
+            });
+            joined.send(()).unwrap();
+            // Until nobody is there to send anything any more.
+            let _ = ends.recv();
+        });
+        here.recv().unwrap();
+        let me = member(family, 77);
+        assert!(family.share_of(Some(me)).unwrap() < 40_000);
+        assert_eq!(family.remote_peak(), 500 * 4096);
+        drop(end);
+        thread.join().unwrap();
+        // The kernel marks it in the thread's last moment, after it was joined.
+        while family.members[0].is_taken() {
+            std::thread::yield_now();
+        }
+        assert_eq!(family.share_of(Some(me)), Some(100_000));
+        assert!(core::ptr::eq(
+            member(family, 3),
+            &raw const family.members[0]
+        ));
+        assert_eq!(family.members[0].use_now().held, 0);
+    }
+
+    #[test]
+    fn without_a_common_budget_all_are_counted_and_beyond_the_last_place_the_least_is_left() {
+        let alone = family(0);
+        let me = member(&alone, 1);
+        me.say(using(5, 0));
+        assert_eq!(alone.share_of(Some(me)), None);
+        assert_eq!(alone.peak(), 5 * 4096);
         let family = family(100_000);
-        assert!((1..=MEMBERS as u32).all(|pid| family.join(pid).is_some()));
-        assert!(family.join(MEMBERS as u32 + 1).is_none());
+        for id in 1..=MEMBERS as u32 {
+            member(&family, id);
+        }
+        assert!(family.members.iter().all(|m| !m.take(77)));
+        assert_eq!(family.share_of(None), Some(LEAST));
     }
 
     proptest! {
@@ -249,7 +344,7 @@ mod tests {
         ) {
             let family = family(total);
             let members: Vec<_> = (1..).zip(&needs)
-                .map(|(pid, need)| (family.join(pid).unwrap(), u64::MAX, *need)).collect();
+                .map(|(id, need)| (member(&family, id), u64::MAX, *need)).collect();
             let held: u64 = settle(&family, &members, 80).iter().sum();
             let least = LEAST * members.len() as u64;
             prop_assert!(held <= total + least + members.len() as u64);

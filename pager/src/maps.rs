@@ -86,6 +86,21 @@ pub fn flags(buf: &[u8]) -> impl Iterator<Item = (Range<usize>, Flags)> {
     })
 }
 
+/// The private mappings in `buf`, which holds `/proc/self/smaps`, and how many bytes of
+/// each are resident as memory of its own.
+pub fn private(buf: &[u8]) -> impl Iterator<Item = (Mapping<'_>, u64)> {
+    let mut last = None;
+    buf.split(|b| *b == b'\n').filter_map(move |line| {
+        if let Some(mapping) = parse_line(line) {
+            last = Some(mapping);
+        }
+        let rest = line.strip_prefix(b"Anonymous:")?;
+        let (kib, _) = number(rest.trim_ascii_start(), 10)?;
+        let mapping = last.take().filter(|m| !m.perms.shared)?;
+        Some((mapping, kib.saturating_mul(1024)))
+    })
+}
+
 fn parse_line(line: &[u8]) -> Option<Mapping<'_>> {
     let (start, rest) = number(line, 16)?;
     let (end, rest) = number(rest.strip_prefix(b"-")?, 16)?;
@@ -145,11 +160,12 @@ fn number(text: &[u8], radix: u32) -> Option<(u64, &[u8])> {
 }
 
 /// Whether the pager may take over the memory of `m` as far as the list of
-/// mappings tells: private anonymous memory that is no code, no stack that the
-/// kernel names, and nothing special. Memory without any permission is
-/// included, since what it holds stays until it is unmapped.
+/// mappings tells: private anonymous memory that is no code (executable and not
+/// writable), no stack that the kernel names, and nothing special. Memory without any
+/// permission is included, since what it holds stays until it is unmapped.
 pub fn eligible(m: &Mapping<'_>) -> bool {
-    if m.perms.shared || m.perms.x || m.inode != 0 || m.dev != (0, 0) {
+    let code = m.perms.x && !m.perms.w;
+    if m.perms.shared || code || m.inode != 0 || m.dev != (0, 0) {
         return false;
     }
     match m.path {
@@ -221,6 +237,7 @@ VmFlags: rd wr mr mw me ac sd
 7f0040000000-7f0040001000 ---p 00000000 00:00 0 
 7f0050000000-7f0050001000 rw-s 00000000 00:01 4711 /dev/zero (deleted)
 7f0060000000-7f0060001000 rwxp 00000000 00:00 0 
+7f0068000000-7f0068001000 r-xp 00000000 00:00 0 
 7f0070000000-7f0070001000 rw-p 00000000 00:00 0                          [anon:arena]
 7f0080000000-7f0080001000 rw-p 00000000 00:00 0                          [anon: glibc: pthread stack: 71]
 7f0090000000-7f0090001000 rw-s 00000000 00:00 0                          [anon_shmem:x]
@@ -233,12 +250,12 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsysca
     #[test]
     fn every_line_of_a_sample_is_read_and_judged() {
         let all: Vec<_> = parse(SAMPLE).map(Result::unwrap).collect();
-        assert_eq!(all.len(), 13);
+        assert_eq!(all.len(), 14);
         assert_eq!(all[0].path, b"/usr/bin/a name with spaces (deleted)");
         assert_eq!((all[0].dev, all[0].inode), ((0xfe, 1), 1311));
         assert_eq!((all[1].start, all[1].end), (0x55d0c1000000, 0x55d0c1021000));
         let yes: Vec<_> = (0..all.len()).filter(|i| eligible(&all[*i])).collect();
-        assert_eq!(yes, [1, 2, 3, 6]);
+        assert_eq!(yes, [1, 2, 3, 5, 7]);
     }
 
     #[test]

@@ -49,15 +49,17 @@ impl Histogram {
 }
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    (most { $($(#[$most_doc:meta])* $most:ident,)* } all { $($(#[$doc:meta])* $name:ident,)* }) => {
         /// The figures of one process. Counters only grow; see [`Slot::peak`]
         /// for those that keep a maximum.
         #[repr(C)]
         pub struct Slot {
             /// The process, 0 while the slot is free.
             pub pid: AtomicU32,
-            /// Set once the process pages (its userfaultfd works).
+            /// How many processes here have begun to page: 0 or 1, more where several
+            /// share the last slot.
             pub paging: AtomicU32,
+            $($(#[$most_doc])* pub $most: AtomicU64,)*
             $($(#[$doc])* pub $name: AtomicU64,)*
             /// Times from the moment a fault is read to the moment the thread
             /// is woken.
@@ -67,13 +69,14 @@ macro_rules! counters {
         /// Figures of all processes, added up.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct Totals {
-            /// Processes that claimed a slot.
+            /// Processes that were started with a budget.
             pub processes: u64,
-            /// Processes that paged.
+            /// Those of them that have begun to page.
             pub paging: u64,
-            /// The most memory that all had resident together, in bytes; 0 where
-            /// each has a budget of its own.
+            /// The most memory that all had resident at one moment, as far as it counts
+            /// against the budget, in bytes: a page that several share counts once.
             pub family_peak_bytes: u64,
+            $($(#[$most_doc])* pub $most: u64,)*
             $($(#[$doc])* pub $name: u64,)*
             buckets: [u64; BUCKETS],
         }
@@ -81,7 +84,7 @@ macro_rules! counters {
         impl Totals {
             /// Figures of nothing.
             pub const fn new() -> Totals {
-                Totals { processes: 0, paging: 0, family_peak_bytes: 0, $($name: 0,)* buckets: [0; BUCKETS] }
+                Totals { processes: 0, paging: 0, family_peak_bytes: 0, $($most: 0,)* $($name: 0,)* buckets: [0; BUCKETS] }
             }
 
             /// Adds what one slot holds now.
@@ -91,13 +94,8 @@ macro_rules! counters {
                 }
                 self.processes += 1;
                 self.paging += u64::from(slot.paging.load(Relaxed));
-                let (peak, budget) = (self.peak_resident_bytes, self.local_budget_bytes);
-                let late = self.late_look_us;
+                $(self.$most = self.$most.max(slot.$most.load(Relaxed));)*
                 $(self.$name += slot.$name.load(Relaxed);)*
-                // These are of one process, not of the sum.
-                self.peak_resident_bytes = peak.max(slot.peak_resident_bytes.load(Relaxed));
-                self.local_budget_bytes = budget.max(slot.local_budget_bytes.load(Relaxed));
-                self.late_look_us = late.max(slot.late_look_us.load(Relaxed));
                 for (sum, bucket) in self.buckets.iter_mut().zip(&slot.fault_ns.buckets) {
                     *sum += bucket.load(Relaxed);
                 }
@@ -112,6 +110,7 @@ macro_rules! counters {
                 writeln!(out, "  \"processes\": {},", self.processes)?;
                 writeln!(out, "  \"paging_processes\": {},", self.paging)?;
                 writeln!(out, "  \"family_peak_bytes\": {},", self.family_peak_bytes)?;
+                $(writeln!(out, "  \"{}\": {},", stringify!($most), self.$most)?;)*
                 $(writeln!(out, "  \"{}\": {},", stringify!($name), self.$name)?;)*
                 let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|q| self.fault_us(q));
                 writeln!(out, "  \"fault_us\": {{ \"p50\": {p50:.1}, \"p99\": {p99:.1}, \"p999\": {p999:.1} }}")?;
@@ -121,13 +120,47 @@ macro_rules! counters {
     };
 }
 
-counters! {
+counters! { most {
     /// The budget for resident memory, in bytes.
     local_budget_bytes,
-    /// The most memory that was resident, in bytes.
+    /// The most memory that was resident in one process, in bytes: the kernel's
+    /// resident size, with pages of files.
     peak_resident_bytes,
-    /// The most memory whose only copy was on servers, in bytes.
+    /// The most memory of one process that counted against the budget, in bytes:
+    /// private memory and shared memory, without pages of files.
+    peak_counted_bytes,
+    /// The most pages of files that were resident in one process, in bytes. They do not
+    /// count against the budget: the kernel takes them back when memory is short.
+    files_bytes,
+    /// The most shared memory that was resident in one process, in bytes: it counts and
+    /// cannot be paged.
+    shared_bytes,
+    /// The most memory of one process that was locked, or pinned for devices, in bytes
+    /// of address space: it cannot be paged.
+    locked_bytes,
+    /// The most huge pages that one process had, of those that are set aside for them,
+    /// in bytes: they do not count and cannot be paged.
+    huge_bytes,
+    /// Private memory of one process that is not paged, by kinds, in bytes: looked at
+    /// only where more was resident than the budget and what is allowed beyond it, else 0.
+    /// Stacks, as far as they have that name.
+    stacks_bytes,
+    /// Likewise: code that was made while the program ran, and may not be written to.
+    code_bytes,
+    /// Likewise: what was changed of mapped files, such as the data of libraries.
+    libraries_bytes,
+    /// Likewise: mappings that are too small to be worth it.
+    small_bytes,
+    /// Likewise: stacks without a name, memory that the program registers with a
+    /// userfaultfd of its own, and what had not been found yet.
+    other_bytes,
+    /// The most memory whose only copy was on servers at one moment, of all processes
+    /// together, in bytes.
     remote_bytes,
+        /// By how much, at most, the pager looked later at the resident size than it was to, in
+        /// microseconds: so long memory that it does not serve yet can grow unseen.
+        late_look_us,
+} all {
     /// Memory put under the pager so far, in bytes.
     adopted_bytes,
     /// Page faults that the pager served.
@@ -136,7 +169,9 @@ counters! {
     fetched_pages,
     /// Pages fetched before they were asked for.
     prefetched_pages,
-    /// Prefetched pages that were then used.
+    /// Faults on pages that had been fetched ahead. Most pages that are fetched ahead
+    /// are put into the program before they are touched, and have no fault: this is not
+    /// how many of them were used.
     prefetch_hits,
     /// Pages taken out of the program.
     evicted_pages,
@@ -164,16 +199,13 @@ counters! {
     lost_pages,
     /// Nanoseconds of CPU time that the pager used.
     pager_cpu_ns,
-    /// By how much, at most, the pager looked later at the resident size than it was to, in
-    /// microseconds: so long memory that it does not serve yet can grow unseen.
-    late_look_us,
     /// Connections to servers that broke and were made again.
     reconnects,
     /// Pages that travelled packed, to servers and from them.
     packed_pages,
     /// Bytes that they took.
     packed_bytes,
-}
+}}
 
 impl Slot {
     /// Raises a figure that keeps a maximum.
@@ -216,6 +248,8 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"tmstats5");
 pub struct Shared {
     /// [`MAGIC`], so that a stale or foreign file is not taken for one.
     pub magic: AtomicU64,
+    /// Processes that have claimed a slot.
+    started: AtomicU64,
     /// One per process.
     pub slots: [Slot; SLOTS],
     /// What the processes share of a budget.
@@ -226,23 +260,24 @@ impl Shared {
     /// Bytes of the area.
     pub const LEN: usize = size_of::<Shared>();
 
-    /// The slot of process `pid`: a free one, or the last when none is.
+    /// The slot of process `pid`: the next one, or the last where all are taken. No other
+    /// is touched, or all of them would come to be resident in each process.
     pub fn claim(&self, pid: u32) -> &Slot {
-        let (last, rest) = self.slots.split_last().expect("there are slots");
-        for slot in rest {
-            if slot.pid.compare_exchange(0, pid, Relaxed, Relaxed).is_ok() {
-                return slot;
-            }
-        }
-        last.pid.store(pid, Relaxed);
-        last
+        let number = self.started.fetch_add(1, Relaxed);
+        let at = usize::try_from(number).map_or(SLOTS - 1, |at| at.min(SLOTS - 1));
+        let slot = &self.slots[at];
+        slot.pid.store(pid, Relaxed);
+        slot
     }
 
     /// The figures of all slots.
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::new();
         self.slots.iter().for_each(|slot| totals.add(slot));
-        totals.family_peak_bytes = self.family.peak();
+        totals.processes = self.started.load(Relaxed);
+        // What one process has was seen more often.
+        totals.family_peak_bytes = self.family.peak().max(totals.peak_counted_bytes);
+        totals.remote_bytes = totals.remote_bytes.max(self.family.remote_peak());
         totals
     }
 }
@@ -266,18 +301,40 @@ mod tests {
     }
 
     #[test]
+    fn each_figure_has_its_definition_for_readers() {
+        let readme = include_str!("../../README.md");
+        let (_, figures) = readme.split_once("## Figures").unwrap();
+        let (figures, _) = figures.split_once("\n## ").unwrap();
+        let mut json = std::string::String::new();
+        Totals::new().write_json(&mut json).unwrap();
+        let names = json.split('"').skip(1).step_by(2);
+        for name in names.filter(|name| !matches!(*name, "p50" | "p99" | "p999")) {
+            let quoted = std::format!("`{name}`");
+            let row = figures.lines().find(|line| line.contains(&quoted));
+            assert!(
+                row.is_some_and(|row| row.starts_with("| `")),
+                "no definition of {name}"
+            );
+        }
+    }
+
+    #[test]
     fn figures_of_processes_add_up() {
         let shared = shared();
         for pid in 1..=SLOTS as u32 + 4 {
             let slot = shared.claim(pid);
             slot.faults.fetch_add(1, Relaxed);
+            slot.paging.fetch_add(1, Relaxed);
+            Slot::peak(&slot.remote_bytes, 7);
             Slot::peak(&slot.peak_resident_bytes, u64::from(pid));
             Slot::peak(&slot.late_look_us, u64::from(pid));
             slot.fault_ns.record(5000);
         }
         let totals = shared.totals();
         assert_eq!(totals.faults, SLOTS as u64 + 4);
-        assert_eq!(totals.processes, SLOTS as u64);
+        assert_eq!(totals.processes, SLOTS as u64 + 4);
+        assert_eq!(totals.paging, SLOTS as u64 + 4);
+        assert_eq!(totals.remote_bytes, 7);
         assert_eq!(totals.peak_resident_bytes, SLOTS as u64 + 4);
         assert_eq!(totals.late_look_us, SLOTS as u64 + 4);
         assert!((4.5..5.01).contains(&totals.fault_us(0.5)));

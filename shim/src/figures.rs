@@ -121,10 +121,11 @@ impl Report {
             // Text in memory takes everything.
             let _ = write!(
                 text,
-                "budget {} MiB, peak resident {} MiB, remote at most {} MiB; {} faults, {} pages \
-             fetched, {} evicted, {} lost",
+                "budget {} MiB, at most {} MiB used, {} MiB of files beside it, remote at most {} \
+                 MiB; {} faults, {} pages fetched, {} evicted, {} lost",
                 totals.local_budget_bytes >> 20,
-                totals.peak_resident_bytes >> 20,
+                totals.peak_counted_bytes >> 20,
+                totals.files_bytes >> 20,
                 totals.remote_bytes >> 20,
                 totals.faults,
                 totals.fetched_pages,

@@ -6,7 +6,7 @@ use std::net::ToSocketAddrs;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tmem_config::{
-    AgentAddr, Evict, Level, Options, PagePath, Scheme, ServerAddr, When, check_local, ram_bytes,
+    AgentAddr, Evict, Level, Memory, Options, PagePath, Scheme, ServerAddr, When, check_local,
 };
 use tmem_pager::engine::fork::Will;
 use tmem_pager::engine::room::SMALLEST;
@@ -24,7 +24,7 @@ const NOT_STARTED: i32 = 125;
 const STACK: usize = 256 << 10;
 /// Bytes of address space that an engine needs beside its pool, and how often over, for
 /// children of children.
-const SMALL_THINGS: usize = 1 << 20;
+const SMALL_THINGS: usize = 2 << 20;
 const GENERATIONS: usize = 16;
 
 /// What the engine was started with.
@@ -138,11 +138,11 @@ fn shared_figures() -> Option<&'static OsStr> {
 }
 
 fn launch(options: &Options) -> Result<(), String> {
-    let ram = ram_bytes().map_err(|e| e.to_string())?;
+    let memory = Memory::get().map_err(|e| e.to_string())?;
     let Some(local) = options.local else {
         return Ok(());
     };
-    let (budget, warning) = check_local(local.bytes(ram), ram);
+    let (budget, warning) = check_local(local.bytes(memory.most()), &memory);
     if let Some(text) = warning.filter(|_| options.log >= Level::Warn && !is_checked()) {
         say(&text);
     }

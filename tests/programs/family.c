@@ -2,7 +2,12 @@
  * have; then each checks it.
  * family idle MIB: one child fills MIB and waits; another fills as much and
  * walks over it again and again, until most of it is resident at once. Then the
- * first checks its own. Prints how each ended. */
+ * first checks its own. Prints how each ended.
+ * family shared CHILDREN MIB OWN: each child touches all of MIB that they share, and
+ * fills OWN MIB of its own; all keep it for a while.
+ * family apart PROCESSES MIB FILE: one of so many processes that do not know each other
+ * but by a byte that each adds to FILE: it fills MIB, waits for the others to have done
+ * so, and checks. */
 #include "common.h"
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -117,11 +122,61 @@ static void idle(unsigned long pages)
     ended(first, "the one that waits");
 }
 
+static void shared(unsigned long children, unsigned long pages, unsigned long own)
+{
+    pid_t pids[64];
+    CHECK(children <= 64);
+    char *base = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(base != MAP_FAILED);
+    for (unsigned long n = 0; n < children; n++) {
+        pids[n] = fork();
+        CHECK(pids[n] >= 0);
+        if (pids[n] == 0) {
+            CHECK(prctl(PR_SET_PDEATHSIG, SIGKILL) == 0);
+            char *mine = filled(own, 1 + n * own);
+            for (unsigned long i = 0; i < pages; i++)
+                __atomic_fetch_add((uint64_t *)(base + i * PAGE), 1, __ATOMIC_RELAXED);
+            tell();
+            hear(word[0]);
+            check_all(mine, own, 1 + n * own);
+            _exit(0);
+        }
+    }
+    for (unsigned long n = 0; n < children; n++)
+        hear(told[0]);
+    /* So long that each engine has looked several times. */
+    usleep(500000);
+    for (unsigned long n = 0; n < children; n++)
+        CHECK(write(word[1], "x", 1) == 1);
+    for (unsigned long n = 0; n < children; n++)
+        ended(pids[n], "child");
+    for (unsigned long i = 0; i < pages; i++)
+        CHECK(*(uint64_t *)(base + i * PAGE) == children);
+}
+
+static void apart(off_t processes, unsigned long pages, const char *name)
+{
+    char *base = filled(pages, 1);
+    int file = open(name, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    CHECK(file >= 0 && write(file, "x", 1) == 1);
+    for (off_t size = 0; size < processes;) {
+        check_all(base, pages, 1);
+        size = lseek(file, 0, SEEK_END);
+        CHECK(size >= 0);
+    }
+    check_all(base, pages, 1);
+}
+
 int main(int argc, char **argv)
 {
     CHECK(pipe(told) == 0 && pipe(word) == 0);
     if (argc > 1 && !strcmp(argv[1], "together"))
         together(argument(argc, argv, 2, 4), argument(argc, argv, 3, 64) * MIB / PAGE);
+    else if (argc > 1 && !strcmp(argv[1], "shared"))
+        shared(argument(argc, argv, 2, 8), argument(argc, argv, 3, 32) * MIB / PAGE,
+               argument(argc, argv, 4, 8) * MIB / PAGE);
+    else if (argc > 4 && !strcmp(argv[1], "apart"))
+        apart(argument(argc, argv, 2, 3), argument(argc, argv, 3, 64) * MIB / PAGE, argv[4]);
     else
         idle(argument(argc, argv, 2, 64) * MIB / PAGE);
     puts("done");

@@ -1,12 +1,15 @@
-/* mapped MIB FILE_MIB: memory beside a mapped file that is in use all the time.
- * The file's pages count as resident, and nobody can send them away. */
+/* mapped MIB FILE_MIB [FOLDER]: memory beside a mapped file that is in use all the time.
+ * Without a folder the file is one of shared memory, whose pages count, and nobody can
+ * send them away; with one it is there, on a disk, and its pages do not count. */
 #include "common.h"
 
 int main(int argc, char **argv)
 {
     unsigned long pages = argument(argc, argv, 1, 32) * MIB / PAGE;
     unsigned long file_pages = argument(argc, argv, 2, 24) * MIB / PAGE;
-    FILE *file = tmpfile();
+    int fd = argc > 3 ? open(argv[3], O_TMPFILE | O_RDWR, 0600) : memfd_create("mapped", 0);
+    CHECK(fd >= 0);
+    FILE *file = fdopen(fd, "r+");
     CHECK(file);
     static char one[PAGE];
     for (unsigned long i = 0; i < file_pages; i++) {

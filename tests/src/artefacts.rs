@@ -32,7 +32,7 @@ pub fn shim() -> PathBuf {
 }
 
 /// The target directory of this build, which the test's own path tells.
-pub(crate) fn target_dir() -> PathBuf {
+pub fn target_dir() -> PathBuf {
     let exe = std::env::current_exe().expect("a test knows its own path");
     let deps = exe.ancestors().find(|dir| dir.ends_with("deps"));
     let profile = deps

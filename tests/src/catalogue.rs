@@ -34,6 +34,8 @@ const CASES: &[(&str, &[&str])] = &[
     ("cores", &["24"]),
     ("loading", &["24", FOLDER, LIBRARY]),
     ("holes", &["16"]),
+    ("small", &["16", "2"]),
+    ("executable", &["16"]),
     ("moves", &["300", "16", "4"]),
     ("reuse", &["600", "16", "4"]),
     ("blocks", &["600", "16", "4"]),

@@ -33,6 +33,16 @@ fn memory_is_filled_and_read() {
 }
 
 #[test]
+fn memory_in_small_mappings_leaves() {
+    check(&["small"]);
+}
+
+#[test]
+fn executable_memory_leaves() {
+    check(&["executable"]);
+}
+
+#[test]
 fn threads_share_memory() {
     check(&["threads", "rewrite"]);
 }

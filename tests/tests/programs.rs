@@ -47,6 +47,40 @@ fn a_file_in_use_that_is_larger_than_the_budget_hangs_nothing() {
     compare("mapped", &["32", "26"], Setting::COPY, 22);
 }
 
+/// The file is read from a folder of the build: what is in `/tmp` may be in memory.
+#[test]
+fn pages_of_files_do_not_push_the_heap_out() {
+    let server = MemServer::roomy();
+    let folder = tmem_tests::artefacts::target_dir();
+    let run = Run::new(program("mapped"))
+        .args(["32", "128"])
+        .args([folder]);
+    let native = run.run().ok();
+    let paged = run.local(80 * MIB).servers([server.address()]).run().ok();
+    assert_eq!(paged.digest(), native.digest());
+    assert_sound(&paged, 80 * MIB);
+    let figures = paged.figures();
+    assert_eq!(figures.evicted_pages, 0, "{}", paged.describe());
+    assert!(figures.files_bytes > 120 * MIB, "{}", paged.describe());
+    assert!(
+        figures.peak_counted_bytes < 60 * MIB,
+        "{}",
+        paged.describe()
+    );
+}
+
+#[test]
+fn memory_in_many_small_mappings_is_paged() {
+    compare("small", &["96", "2"], Setting::PLAIN, 40);
+    compare("small", &["24"], Setting::COPY, 16);
+}
+
+#[test]
+fn memory_that_is_executable_as_well_as_writable_is_paged() {
+    compare("executable", &["96"], Setting::PLAIN, 32);
+    compare("executable", &["64"], Setting::COPY, 32);
+}
+
 #[test]
 fn a_gibibyte_runs_in_a_quarter_of_it() {
     compare("fill", &["1024", "seq"], Setting::PLAIN, 256);

@@ -13,7 +13,7 @@ use tmem_benches::report::{
 };
 use tmem_benches::tables;
 use tmem_benches::units;
-use tmem_config::{Partial, check_local, ram_bytes};
+use tmem_config::{Memory, Partial, check_local};
 
 use super::args::{BenchArgs, Part};
 use super::runner::{Runner, Stop, options, progress};
@@ -64,9 +64,9 @@ impl Amount {
 
 /// Measures what is wanted, and prints each table once it is whole.
 pub(super) fn measure(args: &BenchArgs) -> Result<Report, Stop> {
-    let ram = ram_bytes().map_err(Stop::own)?;
-    let (bytes, shares) = (args.bytes(ram), args.shares());
-    check_budgets(args, bytes, &shares, ram)?;
+    let memory = Memory::get().map_err(Stop::own)?;
+    let (bytes, shares) = (args.bytes(memory.most()), args.shares());
+    check_budgets(args, bytes, &shares, &memory)?;
     let runner = Runner::new(options(Partial {
         servers: (!args.server.is_empty()).then(|| args.server.clone()),
         secret_file: args.secret_file.clone(),
@@ -81,7 +81,7 @@ pub(super) fn measure(args: &BenchArgs) -> Result<Report, Stop> {
                 .trim()
                 .to_owned(),
             cpus,
-            ram_bytes: ram,
+            ram_bytes: memory.ram,
         },
         settings: Settings {
             size_bytes: bytes,
@@ -138,7 +138,12 @@ fn budget(bytes: u64, percent: f64) -> u64 {
 }
 
 /// Refuses what no figures could come of.
-fn check_budgets(args: &BenchArgs, bytes: u64, shares: &[f64], ram: u64) -> Result<(), Stop> {
+fn check_budgets(
+    args: &BenchArgs,
+    bytes: u64,
+    shares: &[f64],
+    memory: &Memory,
+) -> Result<(), Stop> {
     let halves = args.wants(Part::Latency) || args.wants(Part::Threads);
     let mut shares = shares.to_vec();
     shares.extend(halves.then_some(HALF));
@@ -147,7 +152,7 @@ fn check_budgets(args: &BenchArgs, bytes: u64, shares: &[f64], ram: u64) -> Resu
     }
     for share in shares {
         let local = budget(bytes, share);
-        let (allowed, _) = check_local(local, ram);
+        let (allowed, _) = check_local(local, memory);
         if allowed > local {
             return Err(Stop::own(format!(
                 "{} of {} is a local budget of {}; at least {} are needed: use a larger --size",
@@ -158,11 +163,11 @@ fn check_budgets(args: &BenchArgs, bytes: u64, shares: &[f64], ram: u64) -> Resu
             )));
         }
     }
-    if budget(bytes, 100.0) > ram {
+    if budget(bytes, 100.0) > memory.most() {
         return Err(Stop::own(format!(
             "workloads of {} have no room in this machine's {}: use a smaller --size",
             units::bytes(bytes),
-            units::bytes(ram),
+            units::bytes(memory.most()),
         )));
     }
     Ok(())

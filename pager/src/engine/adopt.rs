@@ -12,6 +12,7 @@ use core::ops::Range;
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use rustix::io::Errno;
+use tmem_wire::PAGE_SIZE;
 
 /// Pages that may come to be outside of what is adopted before it is looked for
 /// them: one in so many of the budget, within bounds. Much of what a program gets
@@ -25,6 +26,12 @@ const SHARE: u64 = 8;
 /// The least time between two looks, and where nothing has grown.
 const LEAST_NS: u64 = 1_000_000;
 const IDLE_NS: u64 = 20_000_000;
+/// Mappings below [`SMALLEST`] are left alone until all of them together are a share
+/// of one in so many of the budget, within bounds: each costs several system calls,
+/// and most programs have a few that are not worth it.
+const SMALL_SHARE: usize = 64;
+const LEAST_SMALL: usize = 1 << 20;
+const MOST_SMALL: usize = 16 << 20;
 /// What lies directly above a guard no larger than this, and is no larger than
 /// a thread's stack usually is, is taken for one.
 const GUARD: usize = 64 << 10;
@@ -147,14 +154,17 @@ impl Engine {
         if self.proc.maps(&mut text).is_err() {
             return;
         }
-        let mut found = candidates(&text, every);
+        let Candidates {
+            ranges: mut found,
+            executable,
+        } = candidates(&text, every);
         let adopted: Vec<_> = self.adopted.iter().collect();
         maps::subtract(&mut found, &adopted);
         maps::subtract(&mut found, &self.kept());
         maps::subtract(&mut found, super::cede::under_way().as_slice());
+        self.leave_small(&mut found, every);
         super::apart::reports();
         let mode = uffd::REGISTER_MISSING | uffd::REGISTER_WP;
-        found.retain(|range| every || range.len() >= SMALLEST);
         // The list may be old by now. What was unmapped before it was registered
         // leaves a hole, of which the kernel says nothing, and what is mapped
         // there later is not registered: to evict from there is to lose pages.
@@ -177,6 +187,10 @@ impl Engine {
                 .for_each(|range| self.adopted.remove(range));
             return;
         }
+        // A hint, which may be old by now: see `transit`.
+        for range in executable {
+            self.note_executable(range, true);
+        }
         let mut bytes = 0;
         for range in found {
             bytes += range.len();
@@ -187,6 +201,20 @@ impl Engine {
         if bytes > 0 {
             self.hang_alarm();
             self.say(DEBUG, &format!("adopted {} KiB", bytes >> 10));
+        }
+    }
+
+    /// Takes mappings out of `found` that are too small to be worth it, unless all of
+    /// them together are.
+    fn leave_small(&mut self, found: &mut Vec<Range<usize>>, every: bool) {
+        let small = found.iter().filter(|range| range.len() < SMALLEST);
+        let bytes: usize = small.map(ExactSizeIterator::len).sum();
+        let budget = self.budget.target * PAGE_SIZE;
+        let much = (budget / SMALL_SHARE).clamp(LEAST_SMALL, MOST_SMALL);
+        if every || bytes >= much {
+            self.take_small();
+        } else {
+            found.retain(|range| range.len() >= SMALLEST);
         }
     }
 
@@ -244,15 +272,24 @@ impl Engine {
         own.extend(self.copies.region());
         own.extend(self.bin.as_ref().map(|b| b.1));
         own.extend(self.zapper.as_ref().map(Zapper::stack));
+        own.extend(self.transit_regions().into_iter().flatten());
         kept.extend(own.iter().map(|r| r.start..r.end()));
         kept.sort_unstable_by_key(|r| r.start);
         kept
     }
 }
 
-/// The ranges of a list of mappings that may be paged.
-fn candidates(text: &[u8], every: bool) -> Vec<Range<usize>> {
-    let mut found = Vec::new();
+/// What may be paged of a list of mappings.
+struct Candidates {
+    ranges: Vec<Range<usize>>,
+    /// Those among them that are executable.
+    executable: Vec<Range<usize>>,
+}
+
+/// Finds what may be paged in a list of mappings; with `every`, also what is taken for
+/// the stack of a thread.
+fn candidates(text: &[u8], every: bool) -> Candidates {
+    let (mut found, mut executable) = (Vec::new(), Vec::new());
     // The end and size of the mapping before, if it cannot be used at all.
     let mut guard = (0, 0);
     for mapping in maps::parse(text) {
@@ -263,6 +300,9 @@ fn candidates(text: &[u8], every: bool) -> Vec<Range<usize>> {
             let stack = guard.0 == m.start && guard.1 <= GUARD && len <= STACK;
             if every || !stack {
                 found.push(m.start..m.end);
+                if m.perms.x {
+                    executable.push(m.start..m.end);
+                }
             }
         }
         let unusable = !m.perms.r && !m.perms.w && !m.perms.x && m.inode == 0;
@@ -272,7 +312,10 @@ fn candidates(text: &[u8], every: bool) -> Vec<Range<usize>> {
         }
         guard = if unusable { (m.end, len) } else { (0, 0) };
     }
-    found
+    Candidates {
+        ranges: found,
+        executable,
+    }
 }
 
 #[cfg(test)]
@@ -307,11 +350,15 @@ mod tests {
 7f0070100000-7f0074000000 ---p 00000000 00:00 0 
 7f0080000000-7f0080100000 rw-p 00000000 00:00 0 
 7f0080100000-7f0083000000 ---p 00000000 00:00 0 
+7f0090000000-7f0090100000 rwxp 00000000 00:00 0 
+7f0098000000-7f0098100000 r-xp 00000000 00:00 0 
 7ffc00000000-7ffc00021000 rw-p 00000000 00:00 0                          [stack]
 ";
         let found = candidates(text, false);
+        let executable = 0x7f0090000000..0x7f0090100000;
+        assert_eq!(found.executable, core::slice::from_ref(&executable));
         assert_eq!(
-            found,
+            found.ranges,
             [
                 0x55d0c0a21000..0x55d0c0b21000,
                 0x55d0c1000000..0x55d0c1021000,
@@ -323,6 +370,7 @@ mod tests {
                 0x7f0070000000..0x7f0070100000,
                 0x7f0070100000..0x7f0074000000,
                 0x7f0080000000..0x7f0080100000,
+                0x7f0090000000..0x7f0090100000,
             ]
         );
     }

@@ -209,11 +209,22 @@ impl Engine {
         QUESTION.answer(|| self.follow_asks());
     }
 
+    /// Small mappings are adopted from now on: what was asked for them counts.
+    pub(super) fn take_small(&mut self) {
+        self.takes_small = true;
+        super::room::small_too();
+    }
+
+    /// Whether small mappings are adopted. A child cannot tell of what it inherits.
+    fn has_small(&self) -> bool {
+        self.takes_small || self.settings.inherit.is_some()
+    }
+
     /// Finds what was adopted just now that the program withholds from its
     /// children.
     pub(super) fn find_withheld(&mut self, found: &[Range<usize>]) -> Result<(), Errno> {
         fence(SeqCst);
-        if found.is_empty() || !WITHHOLDS.is_asked(self.settings.evict_all) {
+        if found.is_empty() || !WITHHOLDS.is_asked(self.has_small()) {
             return Ok(());
         }
         for (range, flags) in self.proc.flags()? {
@@ -232,7 +243,7 @@ impl Engine {
     /// What a child that is forked now finds empty.
     pub(super) fn find_wiped(&self) -> Result<Ranges, Errno> {
         let mut wiped = Ranges::default();
-        if WIPES.is_asked(self.settings.evict_all) {
+        if WIPES.is_asked(self.has_small()) {
             let all = self.proc.flags()?;
             let of_them = all.into_iter().filter(|(_, flags)| flags.wiped);
             of_them.for_each(|(range, _)| wiped.insert(range));

@@ -1,12 +1,11 @@
 //! Keeps the balance between the program, the pool and the servers.
 
-use super::budget::{Budget, Now, Plan};
+use super::budget::{Now, Plan};
 use super::{EVICTED, Engine, Figures, SAMPLE_NS, apart};
 use crate::net::Lane;
 use crate::pool::BLOCK;
 use crate::sys::now_ns;
 use core::sync::atomic::Ordering::Relaxed;
-use tmem_wire::PAGE_SIZE;
 
 /// Fewer evictions than this can wait for a better moment.
 const LATER: usize = 64;
@@ -29,19 +28,18 @@ impl Engine {
         if let Some(zapper) = &mut self.zapper {
             zapper.look_after();
         }
-        let Ok((resident, files)) = self.proc.resident_pages() else {
+        let Ok(memory) = self.proc.resident() else {
             return;
         };
-        let bytes = resident * PAGE_SIZE as u64;
-        let resident = Budget::counted(resident as usize, files as usize);
+        let resident = memory.counted() as usize;
         let grows = resident > self.sampled.0;
         self.sampled = (resident, self.held());
         let own = self.pool.populated() + self.copies.pages();
         let programs = resident.saturating_sub(own);
         self.queue.set_size(programs, self.most_ahead());
-        self.take_share(resident);
+        self.take_share(resident, memory.shared);
         self.trim_copies();
-        Figures::peak(&self.figures.peak_resident_bytes, bytes);
+        super::kin::note(self.figures, &memory);
         self.stay_near(grows);
         self.watch_growth(resident, now);
     }

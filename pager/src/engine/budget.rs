@@ -5,9 +5,6 @@ use tmem_wire::PAGE_SIZE;
 /// The most frames that rest with nothing in them, and the fewest.
 const MAX_RESERVE: usize = 2048;
 const MIN_RESERVE: usize = 64;
-/// Resident pages of files, such as the program's code, that do not count: the
-/// kernel takes them back by itself when memory is short.
-const FILES: usize = 2048;
 /// Pages evicted at one go, between two looks at the faults.
 const BATCH: usize = 512;
 /// Fewer than this are not evicted without need, while nothing is waited for.
@@ -33,7 +30,7 @@ pub(crate) struct Budget {
     pub(crate) pool: usize,
     /// Frames of these that have nothing in them, at most.
     pub(crate) reserve: usize,
-    /// Pages that are left to the program even where files take up the budget:
+    /// Pages that are left to the program even where shared memory takes up the budget:
     /// with fewer it would do little but wait.
     pub(crate) floor: usize,
 }
@@ -41,7 +38,7 @@ pub(crate) struct Budget {
 /// What is there now, in pages.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Now {
-    /// Resident in the process, pool included.
+    /// Resident in the process as far as it counts, pool included.
     pub(crate) resident: usize,
     /// Frames with memory that there are to be, and those that there are.
     pub(crate) pool: usize,
@@ -106,11 +103,6 @@ impl Budget {
         self.pool * 2 + 8 * BATCH
     }
 
-    /// Of `resident` pages with `files` among them, those that count.
-    pub(crate) fn counted(resident: usize, files: usize) -> usize {
-        resident - files.min(FILES)
-    }
-
     /// What to do now.
     pub(crate) fn plan(&self, now: &Now) -> Plan {
         let target = if now.young { self.limit } else { self.target };
@@ -148,6 +140,13 @@ impl Budget {
             reclaim,
             release,
         }
+    }
+
+    /// More than so many pages are never resident where all can be paged: 5 % and 16 MiB
+    /// more than the budget.
+    pub(crate) fn most(&self) -> usize {
+        let pages = self.target + self.target / 63;
+        pages + pages / 20 + 4096
     }
 
     /// How long nothing can happen while `resident` pages are there, in

@@ -123,18 +123,31 @@ impl Engine {
         let mut done = 0;
         // The kernel moves what lies in one mapping.
         let mut most = n;
+        // It has refused the next page as one that is executable, and as any other.
+        let mut refused = (false, false);
         let mut unshared = !super::fork::has_been() && self.settings.inherit.is_none();
         while done < n {
-            let Some((frame, got)) = self.pool.take_holes(most.min(n - done)) else {
+            let from = addr(page) + done * PAGE_SIZE;
+            let by_transit = self.is_executable(from);
+            let want = if by_transit {
+                most.min(n - done).min(super::transit::MOST)
+            } else {
+                most.min(n - done)
+            };
+            let Some((frame, got)) = self.pool.take_holes(want) else {
                 return Err(Again::Memory);
             };
-            let (from, to) = (addr(page) + done * PAGE_SIZE, self.pool.addr(frame));
+            let to = self.pool.addr(frame);
             // The pool belongs to the same userfaultfd as the program's
             // memory: the kernel refuses while a change of the address space
             // has not been read, so what moves is what this engine thinks.
             let len = got * PAGE_SIZE;
             mem::prefetch(from);
-            let t = sure(self.uffd.move_to_holes(&self.proc, to, from, len));
+            let t = if by_transit {
+                self.move_by_transit(to, from, len)
+            } else {
+                sure(self.uffd.move_to_holes(&self.proc, to, from, len))
+            };
             let moved = t.done / PAGE_SIZE;
             // Only after the move: what was lent before it has been told of by now.
             if self.has_lent() {
@@ -149,6 +162,7 @@ impl Engine {
             done += moved;
             if moved > 0 || t.stopped.is_none() {
                 most = n;
+                refused = (false, false);
                 continue;
             }
             match t.stopped {
@@ -162,10 +176,17 @@ impl Engine {
                     most = got / 2;
                     continue;
                 }
-                // Not writable, or locked.
+                // Not writable, or locked, or executable.
                 Some(Errno::INVAL) => {
                     let first = page + done as u64;
                     let alike = self.within_one_mapping(first, n - done)?;
+                    let range = from..from + alike * PAGE_SIZE;
+                    refused = (refused.0 || by_transit, refused.1 || !by_transit);
+                    self.note_executable(range, !refused.0);
+                    if refused != (true, true) {
+                        continue;
+                    }
+                    refused = (false, false);
                     let events = self.events;
                     *left += self.evict_by_zap(first, alike)?;
                     done += alike;

@@ -173,7 +173,7 @@ impl Engine {
             // What is being sent must stay where it is.
             let sending = self.pool.kind(from) == Kind::Writing;
             let single = n == 1 && self.pace.is_crowd();
-            let mut copied = self.copying || sending || single;
+            let mut copied = self.copying || sending || single || self.is_executable(to);
             let len = if sending { PAGE_SIZE } else { left };
             let mut t = if copied {
                 self.uffd.copy_pages(to, src, len, true)
@@ -273,7 +273,7 @@ impl Engine {
         };
         fault.fill = n;
         let n = self.untouched(fault.page, n);
-        if fault.write && !self.copying {
+        if fault.write && !self.copying && !self.is_executable(start) {
             return self.fill_with_frames(fault, n);
         }
         if fault.write && self.must_wait() {

@@ -53,7 +53,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use core::ptr::null_mut;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize};
 use tmem_wire::{HelloReply, PAGE_SIZE, SessionId};
 
 /// Forks asked for, times two; odd while one is under way.
@@ -77,6 +77,9 @@ pub(super) const ASKS: usize = 4;
 const BELLS: usize = 10;
 /// What a child inherits, while the engine holds.
 static WILL: AtomicPtr<Will> = AtomicPtr::new(null_mut());
+
+/// This process was forked from another that has an engine.
+static IS_CHILD: AtomicBool = AtomicBool::new(false);
 
 /// Memory that is on its way to another address has its own beyond this one in
 /// a will: higher than any of a program's.
@@ -115,6 +118,7 @@ pub fn child() -> Found {
     let number = FORKING.load(SeqCst);
     let was_held = number % 2 == 1 && HELD.load(SeqCst) == number;
     FORKING.store(0, SeqCst);
+    IS_CHILD.store(true, Relaxed);
     HELD.store(0, SeqCst);
     DOORBELL.store(0, SeqCst);
     super::apart::begin_anew();
@@ -188,7 +192,7 @@ pub(super) struct Fork {
 /// Whether pages may be shared with another process, from which the kernel
 /// does not move them.
 pub(super) fn has_been() -> bool {
-    FORKING.load(Relaxed) > 0
+    FORKING.load(Relaxed) > 0 || IS_CHILD.load(Relaxed)
 }
 
 /// Whether some thread is forking.

@@ -84,8 +84,11 @@ impl Engine {
             .filter_map(Result::ok)
             .map(|m| m.start..m.end)
             .collect();
+        let mut from = 0;
         for range in ranges {
-            for m in &mapped {
+            // Both are in order.
+            from += mapped[from..].partition_point(|m| m.end <= range.start);
+            for m in mapped[from..].iter().take_while(|m| m.start < range.end) {
                 let part = range.start.max(m.start)..range.end.min(m.end);
                 if part.is_empty() {
                     continue;

@@ -3,17 +3,23 @@
 
 use super::budget::Budget;
 use super::{Engine, Settings};
-use crate::family::Member;
+use crate::family::{Member, Use};
 use crate::stats::Slot as Figures;
-use crate::sys::proc::Proc;
-use crate::sys::{self, now_ns};
+use crate::sys::now_ns;
+use crate::sys::proc::{Proc, Resident};
 use core::sync::atomic::Ordering::Relaxed;
 use tmem_wire::PAGE_SIZE;
 
-/// Between two looks at what forked processes share, at least; and of the time,
-/// a share of one in so many is spent on that.
+/// Between two looks at what processes share, at least; and of the time, a share of one
+/// in so many is spent on that.
 const LOOK_NS: u64 = 1_000_000_000;
 const SHARE: u64 = 100;
+/// The same while so many pages of shared memory have come or gone since.
+const CHANGED: u64 = 256;
+const SOON_NS: u64 = 10_000_000;
+const SOON_SHARE: u64 = 20;
+/// With fewer pages of shared memory, and no fork, it is not looked.
+const FEW: u64 = 256;
 /// A child counts what it shares with its parent after so long: once the parent has
 /// had time to see that it shares, or for a while both would count it, and one have
 /// to give up memory for no reason.
@@ -23,33 +29,51 @@ const CHILDHOOD_NS: u64 = 250_000_000;
 #[derive(Default)]
 pub(super) struct Kin {
     member: Option<&'static Member>,
+    has_joined: bool,
     /// Resident pages that other processes count: what a fork left in two of
-    /// them is there once.
+    /// them is there once, and so is shared memory that several have touched.
     elsewhere: u64,
+    /// Not to look before, and not while nothing has changed.
+    soon_ns: u64,
     look_ns: u64,
+    /// Pages of shared memory when it was looked last.
+    shared: u64,
     /// Pages asked of servers by `need_ns`, and how many a second that was of
     /// late.
     fetched: u64,
     need: u32,
     need_ns: u64,
-    /// Up to where it was looked for processes that are gone.
-    swept: usize,
 }
 
 impl Kin {
-    /// The limits for this process, which has `resident` pages.
-    pub(super) fn budget(&mut self, settings: &Settings, resident: usize) -> Budget {
+    /// The limits for this process, which has `resident` pages that count, `shared`
+    /// memory among them, and `remote` pages on servers only.
+    pub(super) fn budget(
+        &mut self,
+        settings: &Settings,
+        resident: usize,
+        shared: u64,
+        remote: u64,
+    ) -> Budget {
         let all = settings.budget;
+        // What has come to be shared memory since is somebody else's as likely as not:
+        // it counts once it was looked, which is soon.
+        let elsewhere = self.elsewhere + shared.saturating_sub(self.shared);
         let bytes = match settings.family {
             Some(family) => {
-                let pid = sys::thread::leader();
-                if !self.member.is_some_and(|m| m.is(pid)) {
-                    self.member = family.join(pid);
+                if !self.has_joined {
+                    self.has_joined = true;
+                    self.member = family.join();
                 }
-                self.member.map_or(all, |me| {
-                    me.say((resident as u64).saturating_sub(self.elsewhere), self.need);
-                    let pages = family.share_of(me) + self.elsewhere;
-                    (pages * PAGE_SIZE as u64).min(all)
+                if let Some(me) = self.member {
+                    me.say(Use {
+                        held: (resident as u64).saturating_sub(elsewhere),
+                        need: self.need,
+                        remote,
+                    });
+                }
+                family.share_of(self.member).map_or(all, |share| {
+                    ((share + elsewhere) * PAGE_SIZE as u64).min(all)
                 })
             }
             None => all,
@@ -67,47 +91,73 @@ impl Kin {
         (self.fetched, self.need_ns) = (fetched, now);
     }
 
-    /// Sees what it shares with processes that were forked.
-    fn look(&mut self, proc: &Proc, now: u64) {
-        if now < self.look_ns {
+    /// Sees what it shares with other processes, where it may share something and it is
+    /// time.
+    pub(super) fn look(&mut self, proc: &mut Proc, settings: &Settings, now: u64) {
+        let Ok(resident) = proc.resident() else {
+            return;
+        };
+        let forked = super::fork::has_been() || settings.inherit.is_some();
+        if settings.family.is_none() || !forked && resident.shared < FEW {
             return;
         }
-        if let Ok((all, own)) = proc.anonymous_pages() {
-            self.elsewhere = all.saturating_sub(own);
+        let changed = resident.shared.abs_diff(self.shared) >= CHANGED && now >= self.soon_ns;
+        if now < self.look_ns && !changed {
+            return;
+        }
+        if let Ok(shares) = proc.shares() {
+            let (private, own) = shares.private;
+            // They are not read at one moment.
+            let shared = resident.shared.saturating_sub(shares.shared);
+            self.elsewhere = private.saturating_sub(own) + shared;
+            self.shared = resident.shared;
         }
         let took = now_ns().saturating_sub(now);
         self.look_ns = now + (took * SHARE).max(LOOK_NS);
+        self.soon_ns = now + (took * SOON_SHARE).max(SOON_NS);
+    }
+
+    /// A child that was just forked has nothing that its parent has not.
+    pub(super) fn begin_as_child(&mut self, proc: &mut Proc) {
+        if let Ok(resident) = proc.resident() {
+            self.elsewhere = resident.counted();
+            self.shared = resident.shared;
+        }
+        self.look_ns = now_ns() + CHILDHOOD_NS;
+    }
+}
+
+/// Takes what is resident into the figures.
+pub(super) fn note(figures: &Figures, resident: &Resident) {
+    let page = PAGE_SIZE as u64;
+    for (figure, pages) in [
+        (&figures.peak_resident_bytes, resident.all()),
+        (&figures.peak_counted_bytes, resident.counted()),
+        (&figures.files_bytes, resident.files),
+        (&figures.shared_bytes, resident.shared),
+        (&figures.locked_bytes, resident.locked),
+        (&figures.huge_bytes, resident.huge),
+    ] {
+        Figures::peak(figure, pages * page);
     }
 }
 
 impl Engine {
     /// Takes the share that is this process's now.
-    pub(super) fn take_share(&mut self, resident: usize) {
+    pub(super) fn take_share(&mut self, resident: usize, shared: u64) {
         if self.settings.family.is_some() {
-            self.budget = self.kin.budget(&self.settings, resident);
+            let remote = self.remote.saturating_sub(self.inherited);
+            self.budget = self.kin.budget(&self.settings, resident, shared, remote);
         }
     }
 
     /// What has to be known for that, and need not be known at once.
     pub(super) fn look_at_kin(&mut self, now: u64) {
-        let Some(family) = self.settings.family else {
+        if self.settings.family.is_none() {
             return;
-        };
+        }
         self.kin.count(self.figures, now);
-        if super::fork::has_been() || self.settings.inherit.is_some() {
-            self.kin.look(&self.proc, now);
-        }
-        if self.sampled.0 >= self.budget.pressure {
-            self.kin.swept = family.sweep(self.kin.swept, sys::thread::is_gone);
-        }
-    }
-
-    /// A child that was just forked has nothing that its parent has not.
-    pub(super) fn begin_as_child(&mut self) {
-        if let Ok((resident, _)) = self.proc.resident_pages() {
-            self.kin.elsewhere = resident;
-        }
-        self.kin.look_ns = now_ns() + CHILDHOOD_NS;
+        self.kin.look(&mut self.proc, &self.settings, now);
     }
 
     /// Who forked shares all that it has with the child.

@@ -8,6 +8,7 @@
 //! | `copies` | keeps packed copies of pages that are on servers |
 //! | `resting` | says how many evicted pages stay at hand |
 //! | `adopt` | finds memory to page and registers it |
+//! | `unpaged` | says what cannot be paged |
 //! | `storm` | evicts everything all the time, as a test |
 //! | `event` | follows `munmap`, `mremap`, `madvise` |
 //! | `moves` | follows `mremap` |
@@ -21,6 +22,7 @@
 //! | `kin` | what this process may have of a budget that several share |
 //! | `evict` | takes pages out of the program by moving them |
 //! | `lending` | sees whether the kernel may show pages to others after they have left |
+//! | `transit` | takes out pages that are executable |
 //! | `stubborn` | tries again what could not be taken out |
 //! | `zap` | the same on kernels that cannot move pages |
 //! | `guard` | sees to it that a defect of all this does not hang the program |
@@ -77,6 +79,8 @@ mod stubborn;
 mod tcb;
 mod thaw;
 mod trail;
+mod transit;
+mod unpaged;
 mod wait;
 mod will;
 mod zap;
@@ -180,9 +184,15 @@ struct Engine {
     pinned: tcb::Pinned,
     /// It was said that nothing leaves, see [`asks`].
     told_of_others: bool,
+    /// Small mappings are adopted as well.
+    takes_small: bool,
     /// What is adopted and withheld from children.
     withheld: Ranges,
     adopted: Ranges,
+    /// What of the program's memory is executable, as far as is known.
+    executable: Ranges,
+    /// Made when it is needed.
+    transit: Option<transit::Transit>,
     /// Moved by the program, and not there yet.
     arrivals: Vec<moves::Arrival>,
     /// Given up by the program, but perhaps still to be zapped: see `event`.
@@ -209,7 +219,7 @@ struct Engine {
     was_up: bool,
     budget: Budget,
     kin: kin::Kin,
-    /// Resident pages when it was looked last, and what [`Engine::held`] was.
+    /// Pages that count when it was looked last, and what [`Engine::held`] was.
     sampled: (usize, i64),
     sampled_ns: u64,
     /// When it is to be looked next, if this is later.
@@ -219,6 +229,7 @@ struct Engine {
     /// When everything is evicted next.
     storm_ns: u64,
     growth: adopt::Growth,
+    unpaged: unpaged::Unpaged,
     /// A thread that waited for a server goes on since this turn.
     served_one: bool,
     /// Counts changes of the address space.
@@ -404,6 +415,7 @@ impl Engine {
         self.figures.packed_pages.store(packed.pages, Relaxed);
         self.figures.packed_bytes.store(packed.bytes, Relaxed);
         self.look_at_kin(now);
+        self.look_at_unpaged(now);
         self.tidy_queue();
         self.look_at_doomed();
         self.look_for_devices();

@@ -14,8 +14,11 @@ use tmem_wire::PAGE_SIZE;
 /// known how much there is.
 static FULL: AtomicBool = AtomicBool::new(false);
 
-/// Less than this is mapped without waiting, as it is not adopted.
+/// Less than this is mapped without waiting, as it is not adopted unless there is
+/// much of it.
 pub const SMALLEST: usize = 16 * PAGE_SIZE;
+/// There is.
+static SMALL_TOO: AtomicBool = AtomicBool::new(false);
 /// How often, and how long, a thread sleeps. Then it goes on: where servers are
 /// slow the budget gives way, and not the program.
 const PATIENCE: u32 = 2000;
@@ -24,7 +27,7 @@ const NAP_US: u64 = 50;
 /// Waits for room. Called by threads of the program that are about to map `len`
 /// bytes.
 pub fn wait_for_room(len: usize) {
-    if len >= SMALLEST {
+    if len >= SMALLEST || SMALL_TOO.load(Relaxed) {
         // Whether there is room or not by then.
         thread::sleep_until(|| !FULL.load(Relaxed), PATIENCE, NAP_US);
     }
@@ -33,6 +36,12 @@ pub fn wait_for_room(len: usize) {
 /// In a process that was just forked: its own engine will see.
 pub(super) fn begin_anew() {
     FULL.store(false, Relaxed);
+    SMALL_TOO.store(false, Relaxed);
+}
+
+/// Has threads wait before they map little memory as well.
+pub(super) fn small_too() {
+    SMALL_TOO.store(true, Relaxed);
 }
 
 /// Has threads wait until it is said whether there is room.

@@ -160,7 +160,7 @@ impl Engine {
     /// here leaves no guard of a thread that is gone.
     pub(super) fn pages_from_now_on(&mut self) {
         self.was_up = true;
-        self.settings.figures.paging.store(1, Relaxed);
+        self.settings.figures.paging.fetch_add(1, Relaxed);
         self.guard = super::guard::start(self.figures).ok();
         self.settings.outcome.store(PAGED, Ordering::Release);
         thread::wake_sleeper(self.settings.outcome);

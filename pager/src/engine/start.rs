@@ -207,7 +207,7 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
     // Before the program goes on, which may fork at once.
     engine.hang_doorbell().map_err(no_memory)?;
     if let Some(will) = settings.inherit {
-        engine.begin_as_child();
+        engine.kin.begin_as_child(&mut engine.proc);
         engine.inherit(will)?;
         thread::hurry();
     } else {
@@ -221,6 +221,9 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
 /// that this thread keeps to by then, if it does.
 fn watch(settings: &Settings, proc: &mut Proc, kin: &mut Kin) -> Option<u32> {
     let start = now_ns();
+    if super::fork::has_been() {
+        kin.begin_as_child(proc);
+    }
     let mut kept = None;
     let mut looked = start;
     loop {
@@ -228,12 +231,12 @@ fn watch(settings: &Settings, proc: &mut Proc, kin: &mut Kin) -> Option<u32> {
             looked = now_ns();
             super::guard::follow_the_last();
         }
-        let (resident, files) = proc.resident_pages().unwrap_or((0, 0));
-        let bytes = resident * PAGE_SIZE as u64;
-        let resident = Budget::counted(resident as usize, files as usize);
-        let budget = kin.budget(settings, resident);
+        let memory = proc.resident().unwrap_or_default();
+        let resident = memory.counted() as usize;
+        kin.look(proc, settings, now_ns());
+        let budget = kin.budget(settings, resident, memory.shared, 0);
         let early_pages = budget.target / 4;
-        Figures::peak(&settings.figures.peak_resident_bytes, bytes);
+        super::kin::note(settings.figures, &memory);
         let early = !settings.checked && now_ns() - start > SETTLED_NS;
         let wanted = early || WANTED_NOW.load(Ordering::Acquire);
         if settings.strict || settings.evict_all || wanted || resident > early_pages {
@@ -346,8 +349,11 @@ impl Engine {
             stubborn: super::stubborn::Stubborn::default(),
             pinned: super::tcb::Pinned::new(),
             told_of_others: false,
+            takes_small: false,
             withheld: Ranges::default(),
             adopted: Ranges::default(),
+            executable: Ranges::default(),
+            transit: None,
             storm_ns: 0,
             arrivals: Vec::new(),
             doomed: Ranges::default(),
@@ -376,6 +382,7 @@ impl Engine {
             intake: super::balance::Intake::default(),
             slow_ns: 0,
             growth: Growth::default(),
+            unpaged: super::unpaged::Unpaged::default(),
             served_one: false,
             events: 0,
             evictions: 0,

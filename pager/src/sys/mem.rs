@@ -78,6 +78,25 @@ impl Region {
         Region::map(None, len, MapFlags::PRIVATE | MapFlags::NORESERVE)
     }
 
+    /// As [`Region::new`], executable as well: the kernel moves pages between mappings
+    /// of the same protection only.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn executable(len: usize) -> Result<Region, Errno> {
+        let region = Region::new(len)?;
+        let all = MprotectFlags::READ | MprotectFlags::WRITE | MprotectFlags::EXEC;
+        // SAFETY: the mapping was made just now and nobody uses it yet.
+        let protected = unsafe { rustix::mm::mprotect(region.start as *mut _, len, all) };
+        match protected {
+            Ok(()) => Ok(region),
+            Err(error) => {
+                region.unmap();
+                Err(error)
+            }
+        }
+    }
+
     fn map(at: Option<usize>, len: usize, flags: MapFlags) -> Result<Region, Errno> {
         let (at, fixed) = match at {
             Some(at) => (at, MapFlags::FIXED),
@@ -263,6 +282,16 @@ pub fn prefetch(at: usize) {
 pub unsafe fn zero_page(at: usize) {
     // SAFETY: by the caller.
     unsafe { ptr::write_bytes(at as *mut u8, 0, PAGE_SIZE) };
+}
+
+/// Copies `len` bytes, whole pages, from `src` to `dst`.
+///
+/// # Safety
+/// Both are memory of the engine's own that does not overlap, and nobody else reads or
+/// writes it now.
+pub unsafe fn copy_pages(dst: usize, src: usize, len: usize) {
+    // SAFETY: by the caller.
+    unsafe { ptr::copy_nonoverlapping(src as *const u8, dst as *mut u8, len) };
 }
 
 /// Whether a page is all zeros.

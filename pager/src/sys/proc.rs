@@ -17,6 +17,11 @@ use tmem_wire::PAGE_SIZE;
 #[derive(Debug)]
 pub struct Proc {
     statm: Fd,
+    status: Fd,
+    /// What was resident when `status` was read last, and how often it was asked for
+    /// since.
+    read: Option<Resident>,
+    asked: u32,
     pagemap: Fd,
     mem: Fd,
     has_scan: bool,
@@ -25,6 +30,70 @@ pub struct Proc {
     /// The `stat` of the thread that was asked for last.
     stat: Option<(u32, Fd)>,
 }
+
+/// Memory of the process that is resident, by its kinds, in pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resident {
+    /// Private memory: anonymous, and what was changed of private mappings of files.
+    pub private: u64,
+    /// Memory that may be shared with other processes and has no file on a disk:
+    /// anonymous memory of shared mappings, System V segments, files of `tmpfs`.
+    pub shared: u64,
+    /// Pages of files, which the kernel can take back by itself.
+    pub files: u64,
+    /// What of the address space is locked (`mlock`), or pinned for devices.
+    pub locked: u64,
+    /// Huge pages that were set aside (`hugetlbfs`), which are in none of the others.
+    pub huge: u64,
+}
+
+impl Resident {
+    /// What the kernel reports as the resident size.
+    pub fn all(&self) -> u64 {
+        self.private + self.shared + self.files
+    }
+
+    /// What counts against a budget: pages of files do not, since the kernel takes
+    /// them back when memory is short.
+    pub fn counted(&self) -> u64 {
+        self.private + self.shared
+    }
+
+    /// The kinds that only `status` tells, from its text.
+    fn of_status(text: &str) -> Option<Resident> {
+        let pages = |name: &str| kib(text, name).map(|kib| kib / 4);
+        Some(Resident {
+            private: 0,
+            shared: pages("RssShmem:")?,
+            files: pages("RssFile:")?,
+            locked: pages("VmLck:")? + pages("VmPin:").unwrap_or(0),
+            huge: pages("HugetlbPages:").unwrap_or(0),
+        })
+    }
+}
+
+/// The number of KiB that a line of `text` gives behind `name`.
+fn kib(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let number = line.and_then(|rest| rest.trim().strip_suffix("kB"));
+    number.and_then(|n| n.trim().parse::<u64>().ok())
+}
+
+/// Memory of the process that other processes may have as well, in pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shares {
+    /// Private memory, and what is left of it when each page counts for as much less as
+    /// more processes have it.
+    pub private: (u64, u64),
+    /// What is left in that way of shared memory.
+    pub shared: u64,
+}
+
+/// `status` is read again when so many pages of files and shared memory have come or
+/// gone, or after so many looks: it takes six times as long as `statm`, which does not
+/// tell one from the other.
+const CHANGED: u64 = 64;
+const LOOKS: u32 = 16;
 
 /// A run of present pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,6 +151,9 @@ impl Proc {
     pub fn open() -> Result<Proc, Errno> {
         let mut proc = Proc {
             statm: keep(c"/proc/thread-self/statm")?,
+            status: keep(c"/proc/thread-self/status")?,
+            read: None,
+            asked: 0,
             pagemap: keep(c"/proc/thread-self/pagemap")?,
             mem: keep(c"/proc/thread-self/mem")?,
             has_scan: true,
@@ -93,15 +165,35 @@ impl Proc {
         Ok(proc)
     }
 
-    /// Resident pages of the process, and those among them that are of files or
-    /// shared.
+    /// What of the process is resident.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn resident_pages(&self) -> Result<(u64, u64), Errno> {
-        let [_, resident, files] = self.statm()?;
+    pub fn resident(&mut self) -> Result<Resident, Errno> {
+        let [_, all, others] = self.statm()?;
         // They are not read at one moment.
-        Ok((resident, files.min(resident)))
+        let others = others.min(all);
+        self.asked += 1;
+        let changed = |r: &Resident| (r.shared + r.files).abs_diff(others) >= CHANGED;
+        if self.asked >= LOOKS || self.read.as_ref().is_none_or(changed) {
+            let mut buf = [0u8; 4096];
+            let n = rustix::io::pread(&self.status, &mut buf, 0)?;
+            let text = core::str::from_utf8(&buf[..n]).ok();
+            self.read = text.and_then(Resident::of_status);
+            self.asked = 0;
+        }
+        let read = self.read.unwrap_or(Resident {
+            // Where the kernel does not say which is which, all counts.
+            shared: others,
+            ..Resident::default()
+        });
+        let shared = read.shared.min(others);
+        Ok(Resident {
+            private: all - others,
+            shared,
+            files: others - shared,
+            ..read
+        })
     }
 
     /// Pages of address space that are mapped.
@@ -127,25 +219,21 @@ impl Proc {
         Ok(numbers)
     }
 
-    /// Pages of anonymous memory that are resident, and what is left of them when
-    /// each counts for as much less as more processes have it. The kernel goes
-    /// through all page tables for that.
+    /// What other processes may have as well. The kernel goes through all page tables
+    /// for that.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn anonymous_pages(&self) -> Result<(u64, u64), Errno> {
+    pub fn shares(&self) -> Result<Shares, Errno> {
         let fd = open(c"/proc/thread-self/smaps_rollup", OFlags::RDONLY)?;
         let mut buf = [0u8; 2048];
         let n = rustix::io::read(&fd, &mut buf)?;
         let text = core::str::from_utf8(&buf[..n]).map_err(|_| Errno::INVAL)?;
-        let kib = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name));
-            let number = line.and_then(|rest| rest.trim().strip_suffix("kB"));
-            number.and_then(|n| n.trim().parse::<u64>().ok())
-        };
-        let all = kib("Anonymous:").ok_or(Errno::INVAL)?;
-        let own = kib("Pss_Anon:").ok_or(Errno::INVAL)?;
-        Ok((all / 4, own / 4))
+        let pages = |name: &str| kib(text, name).map(|kib| kib / 4).ok_or(Errno::INVAL);
+        Ok(Shares {
+            private: (pages("Anonymous:")?, pages("Pss_Anon:")?),
+            shared: pages("Pss_Shmem:")?,
+        })
     }
 
     /// How many requests of `io_submit` the whole system has room for; changes
@@ -180,9 +268,17 @@ impl Proc {
     /// # Errors
     /// The kernel's.
     pub fn flags(&self) -> Result<Vec<(Range<usize>, Flags)>, Errno> {
+        Ok(maps::flags(&self.smaps()?).collect())
+    }
+
+    /// The whole of `smaps`. The kernel goes through all page tables for that.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn smaps(&self) -> Result<Vec<u8>, Errno> {
         let mut text = Vec::new();
         Proc::whole(c"/proc/thread-self/smaps", &mut text)?;
-        Ok(maps::flags(&text).collect())
+        Ok(text)
     }
 
     fn whole(file: &CStr, out: &mut Vec<u8>) -> Result<(), Errno> {
@@ -500,6 +596,51 @@ unsafe impl ioctl::Ioctl for ScanCall<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn resident_memory_is_told_by_its_kinds() {
+        let mut proc = Proc::open().unwrap();
+        let before = proc.resident().unwrap();
+        let len = 8 << 20;
+        let pages = (len / PAGE_SIZE) as u64;
+        let shared = crate::sys::mem::Region::shared(len).unwrap();
+        let private = crate::sys::mem::Region::anywhere(len).unwrap();
+        for region in [&shared, &private] {
+            for at in (region.start..region.end()).step_by(PAGE_SIZE) {
+                // SAFETY: fresh mappings.
+                unsafe { core::ptr::write_volatile(at as *mut u8, 1) };
+            }
+        }
+        let after = proc.resident().unwrap();
+        // Other tests run beside this one; kernels before 6.17 tell of some pages late.
+        let slack = 1024;
+        assert!(
+            after.shared + slack >= before.shared + pages,
+            "{before:?} {after:?}"
+        );
+        assert!(
+            after.private + slack >= before.private + pages,
+            "{before:?} {after:?}"
+        );
+        assert!(after.counted() + after.files == after.all());
+        shared.unmap();
+        private.unmap();
+    }
+
+    #[test]
+    fn kinds_of_memory_are_found_in_the_text_of_the_status() {
+        let text = "Name:\tx\nVmLck:\t      8 kB\nVmPin:\t      4 kB\nRssAnon:\t  104 kB\n\
+            RssFile:\t    1340 kB\nRssShmem:\t      12 kB\nHugetlbPages:\t    2048 kB\n";
+        let expected = Resident {
+            private: 0,
+            shared: 3,
+            files: 335,
+            locked: 3,
+            huge: 512,
+        };
+        assert_eq!(Resident::of_status(text), Some(expected));
+        assert_eq!(Resident::of_status("RssFile: 3 kB\n"), None);
+    }
 
     #[test]
     fn the_processor_is_found_behind_any_name() {

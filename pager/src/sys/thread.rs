@@ -1,11 +1,9 @@
 //! Threads that the program's C library does not know.
 
-use super::fd::Fd;
 use super::mem::Region;
 use core::arch::naked_asm;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
-use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::thread::futex;
 
@@ -345,23 +343,17 @@ pub fn is_there(process: u32, tid: u32) -> bool {
     unsafe { super::mem::syscall3(234, process as usize, tid as usize, 0) != ESRCH }
 }
 
-/// Whether a process has ended. One of which that cannot be told has not.
-pub fn is_gone(pid: u32) -> bool {
-    let Some(pid) = rustix::process::Pid::from_raw(pid as i32) else {
-        return true;
-    };
-    let now = rustix::event::Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).map(Fd::from) {
-        // Readable once it has ended, be it that nobody has asked how.
-        Ok(fd) => {
-            let mut poll = [PollFd::new(&fd, PollFlags::IN)];
-            rustix::event::poll(&mut poll, Some(&now)) == Ok(1)
-        }
-        Err(error) => error == Errno::SRCH,
-    }
+/// Says where the calling thread's list of robust futexes is, which the kernel goes
+/// through when the thread ends.
+///
+/// # Safety
+/// `list` is a `struct robust_list_head` whose entries lead back to it, and stays where
+/// it is for as long as the thread lives. The C library does not know the thread.
+pub unsafe fn set_robust_list(list: usize) {
+    const LEN: usize = 3 * size_of::<usize>();
+    // SAFETY: by the caller. Where the kernel has no such thing, who has ended is
+    // counted for as long as the program runs.
+    unsafe { super::mem::syscall3(273, list, LEN, 0) };
 }
 
 /// A set of processors.

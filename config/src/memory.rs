@@ -1,0 +1,209 @@
+//! How much memory this process may have: the machine's, or less where a cgroup limits it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Memory that this process may have, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// RAM of the machine.
+    pub ram: u64,
+    /// The lowest limit of the cgroup that the process is in, and of those around it.
+    pub cgroup: Option<u64>,
+}
+
+impl Memory {
+    /// What this process may have.
+    ///
+    /// # Errors
+    /// When `/proc/meminfo` cannot be read or does not say. Cgroups that cannot be read
+    /// limit nothing.
+    pub fn get() -> io::Result<Memory> {
+        let ram = crate::ram_bytes()?;
+        let of = |file| fs::read_to_string(file).unwrap_or_default();
+        let (cgroups, mounts) = (of("/proc/self/cgroup"), of("/proc/self/mountinfo"));
+        let limit = lowest(&cgroups, &mounts, |path| fs::read_to_string(path).ok());
+        Ok(Memory {
+            ram,
+            // Version 1 has a number for "none" that is larger than any machine.
+            cgroup: limit.filter(|limit| *limit < ram),
+        })
+    }
+
+    /// The most that the process may have: what shares such as `50%` are shares of.
+    pub fn most(&self) -> u64 {
+        self.cgroup.map_or(self.ram, |limit| limit.min(self.ram))
+    }
+}
+
+/// The version of a hierarchy of cgroups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    One,
+    Two,
+}
+
+impl Version {
+    /// The files that limit memory.
+    fn files(self) -> &'static [&'static str] {
+        match self {
+            Version::One => &["memory.limit_in_bytes"],
+            Version::Two => &["memory.max", "memory.high"],
+        }
+    }
+}
+
+/// The lowest limit of the cgroups that `cgroups` (`/proc/self/cgroup`) names, from each
+/// up to the root of its mount in `mounts` (`/proc/self/mountinfo`).
+fn lowest(cgroups: &str, mounts: &str, read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
+    let mut least: Option<u64> = None;
+    for line in cgroups.lines() {
+        let mut fields = line.splitn(3, ':');
+        let (_, Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next())
+        else {
+            continue;
+        };
+        let version = if controllers.is_empty() {
+            Version::Two
+        } else if controllers.split(',').any(|name| name == "memory") {
+            Version::One
+        } else {
+            continue;
+        };
+        for (root, mount) in mounts.lines().filter_map(|line| mounted(line, version)) {
+            // What is mounted may begin further down than the root of the hierarchy.
+            let Ok(within) = Path::new(path).strip_prefix(&root) else {
+                continue;
+            };
+            let folder = mount.join(within);
+            for folder in folder.ancestors().take_while(|f| f.starts_with(&mount)) {
+                for file in version.files() {
+                    let limit = read(&folder.join(file)).and_then(|text| text.trim().parse().ok());
+                    least = [least, limit].into_iter().flatten().min();
+                }
+            }
+        }
+    }
+    least
+}
+
+/// Root and mount point of a hierarchy with limits of memory, if a line of `mountinfo`
+/// is of one.
+fn mounted(line: &str, version: Version) -> Option<(PathBuf, PathBuf)> {
+    let (before, after) = line.split_once(" - ")?;
+    let mut after = after.split(' ');
+    let (kind, options) = (after.next()?, after.nth(1)?);
+    let fits = match version {
+        Version::One => kind == "cgroup" && options.split(',').any(|name| name == "memory"),
+        Version::Two => kind == "cgroup2",
+    };
+    let mut before = before.split(' ').skip(3);
+    let (root, mount) = (before.next()?, before.next()?);
+    fits.then(|| (unescaped(root), unescaped(mount)))
+}
+
+/// A path of `mountinfo`, where blanks and the like are given as octal numbers.
+fn unescaped(path: &str) -> PathBuf {
+    let mut parts = path.split('\\');
+    let mut text = parts.next().unwrap_or("").to_owned();
+    for part in parts {
+        let code = part
+            .get(..3)
+            .and_then(|code| u8::from_str_radix(code, 8).ok());
+        match code {
+            Some(code) => {
+                text.push(char::from(code));
+                text.push_str(&part[3..]);
+            }
+            None => {
+                text.push('\\');
+                text.push_str(part);
+            }
+        }
+    }
+    text.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    fn limit(cgroups: &str, mounts: &str, files: &[(&str, &str)]) -> Option<u64> {
+        let files: HashMap<&Path, &str> = files.iter().map(|(p, t)| (Path::new(*p), *t)).collect();
+        lowest(cgroups, mounts, |path| {
+            files.get(path).map(|t| (*t).to_owned())
+        })
+    }
+
+    const TWO: &str = "30 23 0:26 / /sys/fs/cgroup rw,relatime shared:4 - cgroup2 cgroup2 rw\n";
+
+    #[test]
+    fn the_lowest_limit_on_the_way_to_the_root_counts() {
+        let files = [
+            ("/sys/fs/cgroup/a/b/memory.max", "max\n"),
+            ("/sys/fs/cgroup/a/b/memory.high", "900\n"),
+            ("/sys/fs/cgroup/a/memory.max", "800\n"),
+            ("/sys/fs/cgroup/a/memory.high", "max\n"),
+            ("/sys/fs/cgroup/other/memory.max", "1\n"),
+        ];
+        assert_eq!(limit("0::/a/b\n", TWO, &files), Some(800));
+        let high = [("/sys/fs/cgroup/a/b/memory.high", "700\n"), files[2]];
+        assert_eq!(limit("0::/a/b\n", TWO, &high), Some(700));
+        assert_eq!(limit("0::/\n", TWO, &files), None);
+    }
+
+    #[test]
+    fn the_first_version_is_read_where_it_has_the_controller() {
+        let mounts = "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+            32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
+            41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+        let files = [
+            (
+                "/sys/fs/cgroup/memory/job/memory.limit_in_bytes",
+                "314572800\n",
+            ),
+            (
+                "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+                "9223372036854771712\n",
+            ),
+            ("/sys/fs/cgroup/cpu/memory.limit_in_bytes", "1\n"),
+        ];
+        let cgroups = "9:name=systemd:/x\n4:memory:/job\n1:cpu:/\n0::/\n";
+        assert_eq!(limit(cgroups, mounts, &files), Some(314_572_800));
+    }
+
+    #[test]
+    fn in_a_container_the_mount_begins_further_down() {
+        let mounts = "30 23 0:26 /pod/c1 /sys/fs/cg\\040roup ro - cgroup2 cgroup rw\n";
+        let files = [
+            ("/sys/fs/cg roup/memory.max", "600"),
+            ("/sys/fs/cg roup/in/memory.max", "700"),
+        ];
+        assert_eq!(limit("0::/pod/c1/in\n", mounts, &files), Some(600));
+        assert_eq!(limit("0::/elsewhere\n", mounts, &files), None);
+    }
+
+    #[test]
+    fn nothing_is_made_of_text_that_is_not_understood() {
+        assert_eq!(limit("0\n::\nx:y\n", "- \n a - cgroup2\n", &[]), None);
+        assert_eq!(unescaped("/a\\12x\\b"), PathBuf::from("/a\\12x\\b"));
+    }
+
+    #[test]
+    fn shares_are_of_the_smaller_of_both() {
+        let limited = Memory {
+            ram: 1000,
+            cgroup: Some(300),
+        };
+        assert_eq!(limited.most(), 300);
+        let free = Memory {
+            cgroup: None,
+            ..limited
+        };
+        assert_eq!(free.most(), 1000);
+        let own = Memory::get().unwrap();
+        assert!(own.most() <= own.ram && own.most() > 0);
+    }
+}

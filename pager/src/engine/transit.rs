@@ -1,0 +1,127 @@
+//! Takes out pages that are executable as well as writable, as the heaps of some
+//! language runtimes are.
+//!
+//! The kernel moves pages only between mappings of the same protection, and the frame
+//! pool is not executable. To zap such pages would not do: devices may write to them.
+//! So they are moved into a small region of the same protection, the *transit*, are
+//! copied into frames from there, and their memory goes back to the kernel. They come
+//! back by copying.
+//!
+//! Which memory is executable is known from the list of mappings; what the program
+//! changes by `mprotect` is not reported. So what is known is a hint: a move that is
+//! refused one way is tried the other way.
+
+use super::Engine;
+use super::fault::sure;
+use crate::sys::mem::{self, Region};
+use crate::sys::uffd::{REGISTER_MISSING, REGISTER_WP, Transfer};
+use core::ops::Range;
+use rustix::io::Errno;
+use tmem_wire::PAGE_SIZE;
+
+/// Pages that are moved at a time.
+pub(super) const MOST: usize = 64;
+
+/// Writable and executable memory of the engine's own, which is empty most of the time.
+#[derive(Debug)]
+pub(super) struct Transit {
+    /// Belongs to the program's userfaultfd: the kernel refuses a move to it while a
+    /// change of the address space has not been read.
+    region: Region,
+    /// Belongs to the other userfaultfd, as the engine's `bin` does.
+    bin: Region,
+    /// Pages of the region that could not be given back yet, from its start.
+    left: usize,
+}
+
+impl Engine {
+    /// Whether memory is executable, as far as is known.
+    pub(super) fn is_executable(&self, at: usize) -> bool {
+        !self.executable.is_empty() && self.executable.around(at).is_some()
+    }
+
+    /// The regions of the transit.
+    pub(super) fn transit_regions(&self) -> [Option<Region>; 2] {
+        let transit = self.transit.as_ref();
+        [transit.map(|t| t.region), transit.map(|t| t.bin)]
+    }
+
+    /// Moves pages of executable memory out of the program and copies them to frames
+    /// that are holes.
+    pub(super) fn move_by_transit(&mut self, to: usize, from: usize, len: usize) -> Transfer {
+        let stopped = |error| Transfer {
+            done: 0,
+            stopped: Some(error),
+        };
+        let len = len.min(MOST * PAGE_SIZE);
+        if let Err(error) = self.ready_transit() {
+            return stopped(error);
+        }
+        let Some(start) = self.transit.as_ref().map(|t| t.region.start) else {
+            return stopped(Errno::NOMEM);
+        };
+        let moved = sure(self.uffd.move_to_holes(&self.proc, start, from, len));
+        // SAFETY: pages of the engine's own that are there, and frames that were just
+        // taken and are nobody else's.
+        unsafe { mem::copy_pages(to, start, moved.done) };
+        if let Some(transit) = &mut self.transit {
+            transit.left = moved.done / PAGE_SIZE;
+        }
+        self.empty_transit();
+        moved
+    }
+
+    /// Sees to it that there is an empty transit.
+    fn ready_transit(&mut self) -> Result<(), Errno> {
+        if self.transit.is_none() {
+            let Some((own, _)) = &self.bin else {
+                return Err(Errno::NOMEM);
+            };
+            let region = Region::executable(MOST * PAGE_SIZE).map_err(|_| Errno::NOMEM)?;
+            let bin = Region::executable(MOST * PAGE_SIZE).map_err(|_| Errno::NOMEM)?;
+            let registered = self
+                .uffd
+                .register(region.start, region.len, REGISTER_WP)
+                .and_then(|()| own.register(bin.start, bin.len, REGISTER_MISSING));
+            if registered.is_err() {
+                return Err(Errno::NOMEM);
+            }
+            self.transit = Some(Transit {
+                region,
+                bin,
+                left: 0,
+            });
+        }
+        self.empty_transit();
+        match self.transit.as_ref().is_some_and(|t| t.left == 0) {
+            true => Ok(()),
+            false => Err(Errno::NOMEM),
+        }
+    }
+
+    /// Gives the memory of what went through the transit back to the kernel.
+    fn empty_transit(&mut self) {
+        let (Some(transit), Some((own, _))) = (&mut self.transit, &self.bin) else {
+            return;
+        };
+        if transit.left == 0 {
+            return;
+        }
+        let len = transit.left * PAGE_SIZE;
+        let (from, to) = (transit.region.start, transit.bin.start);
+        let t = sure(own.move_present(&self.proc, to, from, len, true, false));
+        // Where it is refused, the bin is not empty; it is tried again before the next.
+        let emptied = transit.bin.discard(to, transit.bin.len).is_ok();
+        if t.done == len && emptied {
+            transit.left = 0;
+        }
+    }
+
+    /// Takes note that a range is executable, or is not.
+    pub(super) fn note_executable(&mut self, range: Range<usize>, is: bool) {
+        match is {
+            true => self.executable.insert(range),
+            false => self.executable.remove(range),
+        }
+    }
+}

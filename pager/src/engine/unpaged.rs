@@ -1,0 +1,128 @@
+//! Says what of the program's memory cannot be paged, once there is more of it than the
+//! budget leaves room for.
+
+use super::Engine;
+use super::room::SMALLEST;
+use crate::maps::{self, Mapping, eligible};
+use crate::ranges::Ranges;
+use crate::stats::Slot as Figures;
+use crate::sys::now_ns;
+use core::sync::atomic::AtomicU64;
+
+/// Between two looks, at least; and of the time, a share of one in so many is spent on
+/// that.
+const LOOK_NS: u64 = 1_000_000_000;
+const SHARE: u64 = 100;
+
+/// When it was looked last, and how much was resident.
+#[derive(Debug, Default)]
+pub(super) struct Unpaged {
+    next_ns: u64,
+    seen: usize,
+}
+
+/// Private memory that is not paged, by kinds, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Kinds {
+    stacks: u64,
+    code: u64,
+    libraries: u64,
+    small: u64,
+    other: u64,
+}
+
+impl Kinds {
+    /// The kind of memory that `m` is, which is not adopted.
+    fn of(&mut self, m: &Mapping<'_>) -> &mut u64 {
+        if m.inode != 0 {
+            &mut self.libraries
+        } else if m.path.windows(5).any(|w| w == b"stack") {
+            &mut self.stacks
+        } else if m.perms.x && !m.perms.w {
+            &mut self.code
+        } else if eligible(m) && m.end - m.start < SMALLEST {
+            &mut self.small
+        } else {
+            &mut self.other
+        }
+    }
+
+    /// Finds them in the text of `smaps`; what is `adopted` is paged, and what is `own`
+    /// is no program's.
+    fn find(text: &[u8], adopted: &Ranges, own: &Ranges) -> Kinds {
+        let mut kinds = Kinds::default();
+        for (m, bytes) in maps::private(text) {
+            let among = |set: &Ranges| set.around(m.start).is_some();
+            // A library's mappings are kept with the engine's own.
+            if !among(adopted) && (m.inode != 0 || !among(own)) {
+                *kinds.of(&m) += bytes;
+            }
+        }
+        kinds
+    }
+}
+
+impl Engine {
+    /// Takes what cannot be paged into the figures, while more is resident than there
+    /// may ever be.
+    pub(super) fn look_at_unpaged(&mut self, now: u64) {
+        let resident = self.sampled.0;
+        let grown = resident > self.unpaged.seen + self.unpaged.seen / 16;
+        if resident <= self.budget.most() || !grown || now < self.unpaged.next_ns {
+            return;
+        }
+        let Ok(text) = self.proc.smaps() else { return };
+        self.unpaged.seen = resident;
+        let mut own = Ranges::default();
+        self.kept().into_iter().for_each(|range| own.insert(range));
+        let kinds = Kinds::find(&text, &self.adopted, &own);
+        let note = |figure: &AtomicU64, bytes| Figures::peak(figure, bytes);
+        note(&self.figures.stacks_bytes, kinds.stacks);
+        note(&self.figures.code_bytes, kinds.code);
+        note(&self.figures.libraries_bytes, kinds.libraries);
+        note(&self.figures.small_bytes, kinds.small);
+        note(&self.figures.other_bytes, kinds.other);
+        let took = now_ns().saturating_sub(now);
+        self.unpaged.next_ns = now + (took * SHARE).max(LOOK_NS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_memory_that_is_not_adopted_is_told_by_kinds() {
+        let text = b"\
+7f0000000000-7f0000200000 rw-p 00000000 00:00 0 
+Rss:                2048 kB
+Anonymous:          2048 kB
+7f0000200000-7f0000201000 rw-p 00000000 00:00 0 
+Anonymous:             4 kB
+7f0000300000-7f0000400000 r-xp 00000000 00:00 0 
+Anonymous:           100 kB
+7f0000400000-7f0000500000 rw-p 00000000 08:01 77                         /lib/x.so
+Anonymous:            40 kB
+7f0000500000-7f0000600000 rw-s 00000000 00:01 78                         /dev/zero (deleted)
+Anonymous:             8 kB
+7f0000600000-7f0000700000 rw-p 00000000 00:00 0 
+Anonymous:            64 kB
+7f0000700000-7f0000800000 rw-p 00000000 00:00 0                          [stack]
+Anonymous:            12 kB
+7f0000800000-7f0000900000 rw-p 00000000 00:00 0 
+Anonymous:            16 kB
+";
+        let (mut adopted, mut own) = (Ranges::default(), Ranges::default());
+        adopted.insert(0x7f00_0000_0000..0x7f00_0020_0000);
+        own.insert(0x7f00_0060_0000..0x7f00_0070_0000);
+        own.insert(0x7f00_0040_0000..0x7f00_0050_0000);
+        let kinds = Kinds {
+            stacks: 12 << 10,
+            code: 100 << 10,
+            libraries: 40 << 10,
+            small: 4 << 10,
+            other: 16 << 10,
+        };
+        assert_eq!(Kinds::find(text, &adopted, &own), kinds);
+    }
+}
