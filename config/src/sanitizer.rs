@@ -16,8 +16,8 @@ pub fn looks_for_leaks(lookup: impl Fn(&str) -> Option<OsString>) -> bool {
     let options = values
         .iter()
         .flat_map(|value| value.split([' ', ',', ':', '\n', '\t', '\r']));
-    let wishes = options.filter_map(|option| option.strip_prefix("detect_leaks="));
-    let last = wishes.last().map(|wish| wish.trim_matches(['"', '\'']));
+    let mut wishes = options.filter_map(|option| option.strip_prefix("detect_leaks="));
+    let last = wishes.next_back().map(|wish| wish.trim_matches(['"', '\'']));
     !matches!(last, Some("0" | "no" | "false"))
 }
 
