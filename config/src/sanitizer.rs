@@ -17,7 +17,9 @@ pub fn looks_for_leaks(lookup: impl Fn(&str) -> Option<OsString>) -> bool {
         .iter()
         .flat_map(|value| value.split([' ', ',', ':', '\n', '\t', '\r']));
     let mut wishes = options.filter_map(|option| option.strip_prefix("detect_leaks="));
-    let last = wishes.next_back().map(|wish| wish.trim_matches(['"', '\'']));
+    let last = wishes
+        .next_back()
+        .map(|wish| wish.trim_matches(['"', '\'']));
     !matches!(last, Some("0" | "no" | "false"))
 }
 
