@@ -387,11 +387,10 @@ mod tests {
     fn blocks_are_compared_by_the_first_byte_that_differs() {
         for len in lengths() {
             let one = bytes();
-            // SAFETY: each block lies within its vector, here and below.
-            assert_eq!(
-                unsafe { tmem_memcmp(one.as_ptr(), bytes().as_ptr(), len) },
-                0
-            );
+            let same = bytes();
+            // SAFETY: each block lies within its vector.
+            let got = unsafe { tmem_memcmp(one.as_ptr(), same.as_ptr(), len) };
+            assert_eq!(got, 0, "{len} bytes");
             for at in [0, len / 2, len.saturating_sub(1), len] {
                 let mut other = bytes();
                 other[at] = other[at].wrapping_add(0x81);

@@ -98,8 +98,8 @@ fn programs_with_sanitizers_are_paged_where_they_do_not_look_for_leaks() {
 
 #[test]
 fn a_program_that_a_shell_starts_runs_unpaged_where_it_cannot_be_paged() {
-    let program = program_with("early", &[library(), "-fsanitize=address"]);
-    let shell = Run::new("/bin/sh").args(["-c", "\"$0\"; echo $?"]);
+    let program = program_with("fill", &["-fsanitize=address", "-Wno-error"]);
+    let shell = Run::new("/bin/sh").args(["-c", "\"$0\" 1 seq; echo $?"]);
     let shell = shell.args([program]).env("ASAN_OPTIONS", "");
     let run = shell.clone().local(64 * MIB).run().ok();
     assert!(
