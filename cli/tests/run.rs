@@ -304,6 +304,65 @@ fn a_static_program_is_said_and_runs_or_with_strict_does_not() {
     );
 }
 
+/// Compiles a program that ends with status 5, with options of the compiler.
+fn compiled(program: &Path, options: &[&str]) {
+    let source = program.with_extension("c");
+    fs::write(&source, "int main(void) { return 5; }").unwrap();
+    let mut gcc = Command::new("gcc");
+    gcc.arg(&source).args(options).arg("-o").arg(program);
+    assert!(gcc.status().unwrap().success());
+}
+
+#[test]
+fn a_program_of_another_c_library_is_known_by_its_dynamic_linker() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("p");
+    for (linker, word) in [
+        ("/lib/ld-musl-x86_64.so.1", "is linked with musl, not glibc"),
+        (
+            "/system/bin/linker64",
+            "is linked with the C library of /system/bin/linker64",
+        ),
+    ] {
+        compiled(&program, &[&format!("-Wl,--dynamic-linker={linker}")]);
+        let output = run(&["--strict", "--", program.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(125));
+        assert!(stderr(&output).contains(word), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_sanitizer_that_looks_for_leaks_is_said_and_runs_or_with_strict_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("p");
+    for options in [
+        &["-fsanitize=address"][..],
+        &["-fsanitize=address", "-static-libasan"],
+        &["-fsanitize=leak"],
+    ] {
+        compiled(&program, options);
+        let name = program.to_str().unwrap();
+        let output = run(&["--", name]);
+        assert_eq!(output.status.code(), Some(5));
+        let text = stderr(&output);
+        assert!(text.contains("looks for leaks"), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert_eq!(run(&["--strict", "--", name]).status.code(), Some(125));
+    }
+}
+
+#[test]
+fn valgrind_is_known_by_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("valgrind");
+    compiled(&program, &[]);
+    let name = program.to_str().unwrap();
+    let output = run(&["--", name]);
+    assert_eq!(output.status.code(), Some(5));
+    assert!(stderr(&output).contains("valgrind"), "{}", stderr(&output));
+    assert_eq!(run(&["--strict", "--", name]).status.code(), Some(125));
+}
+
 #[test]
 fn an_unreachable_server_is_named_and_the_program_runs_or_with_strict_does_not() {
     let server = closed_port();

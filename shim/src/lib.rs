@@ -7,26 +7,27 @@
 //! | `keep` | the memory that the engine must never page |
 //! | `figures` | where figures are kept, and what is said of them at the end |
 //! | `fork` | what becomes of a forked child |
+//! | `bind` | has this library call the C library itself |
+//! | `obstacle` | programs that cannot be paged |
+//! | `memory` | the memory functions that compiled code calls, apart from the program's |
+//! | `next` | what is called without this library, and how calls are passed on |
+//! | `symbols` | looks symbols up without the dynamic linker |
+//! | `errno` | the calling thread's `errno` |
 //! | `large` | allocations larger than the machine's memory |
 //! | `filter` | filters of system calls, which are not for the engine |
-//! | `errno` | the calling thread's `errno` |
-//! | `bind` | has this library call the C library itself |
 //! | `direct` | direct input, on kernels that cannot move pages |
 //! | `lend` | calls that lend pages to a pipe or a socket |
 //! | `limits` | limits of the address space and of data, of which tmem is no part |
 //! | `lock` | `mlockall`, which is to leave out what is tmem's |
 //! | `look` | `mincore`, which counts what is elsewhere |
 //! | `own` | userfaultfds of the program's own |
-//! | `memory` | the memory functions that compiled code calls, apart from the program's |
-//! | `next` | what is called without this library, and how calls are passed on |
-//! | `obstacle` | programs that cannot be paged |
-//! | `symbols` | looks symbols up without the dynamic linker |
 //! | `remap` | `mremap` of memory that is adopted in part |
+//! | `rings` | buffers that a program registers with io_uring |
 //! | `robust` | robust mutexes, whose pages must stay |
 //! | `unmap` | what unmaps or empties memory, which must not meet a zap |
 //!
-//! Nothing here runs while a program is paged but the last ten; the engine runs in a
-//! thread of its own, without the C library.
+//! Nothing here runs while a program is paged but what is interposed: the last twelve, and
+//! `fork`. The engine runs in a thread of its own, without the C library.
 
 mod bind;
 mod direct;

@@ -12,7 +12,7 @@
 
 /* So many that they are not over before the engine has begun. */
 #define ROUNDS 64
-#define BLOCK (4 * MIB)
+#define BLOCK MIB
 
 static unsigned long pages;
 static char *base;

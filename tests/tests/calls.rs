@@ -46,12 +46,17 @@ fn a_child_of_vfork_changes_no_limits_of_its_parents() {
     check_calls("vfork");
 }
 
+/// The library of `early`.
+fn library() -> &'static str {
+    let library = program_with("early_library", &["-shared", "-fPIC"]);
+    library.leak().to_str().expect("the path is text")
+}
+
 #[test]
 fn calls_before_and_after_the_program_are_passed_on() {
-    let library = program_with("early_library", &["-shared", "-fPIC"]);
-    let library = library.to_str().expect("the path is text");
+    let library = library();
     for binding in ["-Wl,-z,lazy", "-Wl,-z,now"] {
-        let run = Run::new(program_with("early", &[library, binding]));
+        let run = Run::new(program_with("early", &[library, binding][..]));
         let native = run.run().ok();
         for early in [run.clone().preload(), run.clone().local(64 * MIB)] {
             let early = early.run().ok();
@@ -70,6 +75,45 @@ fn functions_of_the_program_by_names_of_the_c_librarys_are_its_own() {
 fn memory_functions_of_the_program_are_not_the_librarys() {
     let options = ["-rdynamic", "-fno-builtin"];
     check(&Run::new(program_with("own_memory", &options)).args(["24"]));
+}
+
+#[test]
+fn programs_with_sanitizers_are_paged_where_they_do_not_look_for_leaks() {
+    let kinds: [&[&str]; 3] = [
+        &["-fsanitize=address"],
+        &["-fsanitize=address", "-static-libasan"],
+        &["-fsanitize=thread"],
+    ];
+    for options in kinds {
+        let options = [options, &["-Wno-error"]].concat();
+        let run = Run::new(program_with("fill", &options)).args(["96", "seq"]);
+        let run = run.env("ASAN_OPTIONS", "detect_leaks=0");
+        let native = run.run().ok();
+        let server = tmem_tests::MemServer::roomy();
+        let paged = run.local(48 * MIB).servers([server.address()]).run().ok();
+        assert_eq!(paged.digest(), native.digest());
+        assert!(paged.figures().evicted_pages > 0, "{}", paged.describe());
+    }
+}
+
+#[test]
+fn a_program_that_a_shell_starts_runs_unpaged_where_it_cannot_be_paged() {
+    let program = program_with("fill", &["-fsanitize=address", "-Wno-error"]);
+    let shell = Run::new("/bin/sh").args(["-c", "\"$0\" 1 seq; echo $?"]);
+    let shell = shell.args([program]).env("ASAN_OPTIONS", "");
+    let run = shell.clone().local(64 * MIB).run().ok();
+    assert!(
+        run.stderr().contains("looks for leaks"),
+        "{}",
+        run.describe()
+    );
+    assert_eq!(run.digest(), shell.run().ok().digest());
+    let strict = shell.local(64 * MIB).flags(["--strict"]).run().ok();
+    assert!(
+        strict.stderr().contains("not started"),
+        "{}",
+        strict.describe()
+    );
 }
 
 #[test]
