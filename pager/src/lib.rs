@@ -24,6 +24,7 @@ mod loops;
 pub mod maps;
 pub mod net;
 mod pages;
+pub mod placement;
 mod pool;
 pub mod prefetch;
 mod queue;

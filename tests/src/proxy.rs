@@ -14,6 +14,16 @@ pub enum Fault {
     None,
     /// One bit of every READ's answer is turned over.
     FlipReads,
+    /// One bit of the next READ's answer is turned over; then no fault.
+    FlipRead,
+    /// The next READ is answered with `Internal`; then no fault.
+    FailRead,
+    /// The next WRITE is answered with `Internal`; then no fault.
+    FailWrite,
+    /// Every READ is answered with `Internal`.
+    FailReads,
+    /// Every WRITE is answered with `Internal`.
+    FailWrites,
     /// READs are answered with zeros.
     ZeroReads,
     /// The next READ's answer ends in the middle of a page, with the
@@ -181,6 +191,7 @@ impl Shared {
     fn spoil(&self, header: &Header, message: &mut Vec<u8>) -> bool {
         let is_read = header.op == Op::Read && header.reply && header.status == Status::Ok;
         let is_write = header.op == Op::Write && !header.reply;
+        let is_written = header.op == Op::Write && header.reply && header.status == Status::Ok;
         let fault = self.passing();
         let ends = match fault {
             Fault::FlipReads if is_read => {
@@ -188,6 +199,14 @@ impl Shared {
                 message[middle] ^= 0x10;
                 false
             }
+            Fault::FlipRead if is_read && self.take_once(fault) => {
+                message[HEADER_LEN] ^= 1;
+                false
+            }
+            Fault::FailRead if is_read && self.take_once(fault) => fail(header, message),
+            Fault::FailWrite if is_written && self.take_once(fault) => fail(header, message),
+            Fault::FailReads if is_read => fail(header, message),
+            Fault::FailWrites if is_written => fail(header, message),
             Fault::ZeroReads if is_read => {
                 message[HEADER_LEN..].fill(0);
                 false
@@ -209,4 +228,16 @@ impl Shared {
         self.faults.fetch_add(1, SeqCst);
         ends
     }
+}
+
+/// Makes an answer one that says that the server failed; the connection goes on.
+fn fail(header: &Header, message: &mut Vec<u8>) -> bool {
+    let failed = Header {
+        status: Status::Internal,
+        len: 0,
+        packed: false,
+        ..*header
+    };
+    *message = failed.encode().to_vec();
+    false
 }

@@ -118,6 +118,79 @@ fn wrong_bytes_are_never_given_to_the_program() {
 }
 
 #[test]
+fn a_read_that_fails_once_costs_no_page() {
+    for fault in [Fault::FlipRead, Fault::FailRead] {
+        let (outcome, proxy) = behind(fault);
+        assert_eq!(proxy.faults(), 1);
+        assert_right(&outcome);
+    }
+}
+
+#[test]
+fn reads_that_fail_for_good_end_the_program() {
+    let (outcome, proxy) = behind(Fault::FailReads);
+    assert!(proxy.faults() > 1);
+    assert_ended_because_of(&outcome, &proxy.address().to_string());
+}
+
+#[test]
+fn a_write_that_fails_once_costs_no_page() {
+    let server = MemServer::roomy();
+    let proxy = Proxy::spawn(server.address());
+    proxy.set(Fault::FailWrite);
+    let mut running = filled(|run| run.servers([proxy.address()]));
+    assert_eq!(proxy.faults(), 1);
+    running.say("go");
+    let outcome = running.wait();
+    assert_right(&outcome);
+    let lost = outcome.messages().iter().any(|m| m.contains("lost"));
+    assert!(!lost, "{}", outcome.describe());
+}
+
+#[test]
+fn pages_that_a_server_does_not_take_go_to_another() {
+    let server = MemServer::roomy();
+    let good = MemServer::roomy();
+    let proxy = Proxy::spawn(server.address());
+    proxy.set(Fault::FailWrites);
+    let mut running = filled(|run| run.servers([proxy.address(), good.address()]));
+    assert!(proxy.faults() > 0);
+    running.say("go");
+    let outcome = running.wait();
+    assert_right(&outcome);
+    assert_sound(&outcome, BUDGET);
+    assert!(good.stats().pages_written > 0);
+    let messages = outcome.messages();
+    let named = proxy.address().to_string();
+    assert!(
+        messages.iter().all(|m| m.contains(&named)),
+        "{}",
+        outcome.describe()
+    );
+}
+
+#[test]
+fn pages_that_no_server_takes_stay_local_until_one_does() {
+    let server = MemServer::roomy();
+    let proxy = Proxy::spawn(server.address());
+    proxy.set(Fault::FailWrites);
+    let program = Run::new(program("fill")).args(["192", "pause", "1", "1"]);
+    let run = program.stdin_pipe().local(BUDGET);
+    let run = run.servers([proxy.address()]).flags(["--log", "info"]);
+    let mut running = run.spawn();
+    running.wait_for_line("filled");
+    let says = |words: &'static str| move |r: &Running| r.stderr_so_far().contains(words);
+    running.wait_until("told", says("no memory server takes pages now"));
+    proxy.set(Fault::None);
+    running.wait_until("told that it is over", says("servers take pages again"));
+    running.say("go");
+    let outcome = running.wait();
+    assert_right(&outcome);
+    let full = outcome.messages().iter().any(|m| m.contains("full"));
+    assert!(!full, "{}", outcome.describe());
+}
+
+#[test]
 fn a_connection_cut_in_the_middle_of_a_page_is_made_again() {
     for fault in [Fault::CutRead, Fault::CutWrite] {
         let (outcome, proxy) = behind(fault);
@@ -189,6 +262,29 @@ fn full_servers_leave_the_rest_in_local_memory() {
     // What the servers can hold is used.
     assert!(
         outcome.figures().remote_bytes > 40 * MIB,
+        "{}",
+        outcome.describe()
+    );
+}
+
+#[test]
+fn a_program_that_found_no_room_is_paged_once_there_is_some() {
+    let server = MemServer::spawn(256 * MIB);
+    let mut first = filled(|run| run.servers([server.address()]));
+    let mut second = filled(|run| run.servers([server.address()]).flags(["--log", "info"]));
+    let says = |words: &'static str| move |r: &Running| r.stderr_so_far().contains(words);
+    second.wait_until("told", says("the memory servers are full"));
+    first.say("go");
+    assert_right(&first.wait());
+    second.wait_until("told that it is over", says("servers take pages again"));
+    second.say("go");
+    let outcome = second.wait();
+    assert_right(&outcome);
+    let full = outcome.messages();
+    let full = full.iter().filter(|m| m.contains("full")).count();
+    assert_eq!(full, 1, "{}", outcome.describe());
+    assert!(
+        outcome.figures().remote_bytes > 96 * MIB,
         "{}",
         outcome.describe()
     );

@@ -36,7 +36,9 @@
 //! | `apart` | what the program must not do while a page of it is zapped |
 //! | `devices` | sees whether devices may write to memory |
 //! | `place` | finds remote memory for evicted pages and writes them |
+//! | `grants` | which servers have room |
 //! | `servers` | what servers answer, and what becomes of pages when they are lost |
+//! | `trouble` | what becomes of pages when a server fails to take or give some |
 //!
 //! There are no locks: everything belongs to this thread. What other threads
 //! of the process see are the figures, which are atomics.
@@ -57,6 +59,7 @@ mod fault;
 mod fetch;
 mod fill;
 pub mod fork;
+mod grants;
 mod guard;
 mod inherit;
 mod kin;
@@ -75,6 +78,7 @@ mod stubborn;
 mod tcb;
 mod thaw;
 mod trail;
+mod trouble;
 mod wait;
 mod will;
 mod zap;
@@ -201,7 +205,8 @@ struct Engine {
     pace: pace::Pace,
     /// Evicted frames that have no slot yet, or no write under way.
     unplaced: VecDeque<u32>,
-    grants: servers::Grants,
+    grants: grants::Grants,
+    troubles: trouble::Troubles,
     /// Why servers could not be had, before one was.
     refused: Vec<String>,
     was_up: bool,
@@ -284,6 +289,8 @@ impl Engine {
         if now >= self.sampled_ns + SAMPLE_NS {
             self.sample(now);
         }
+        self.look_at_troubles(now);
+        self.look_at_rescued();
         self.maintain();
         if !self.faults.is_empty() {
             // There may be memory for them now.
@@ -406,7 +413,9 @@ impl Engine {
         self.forgive_stubborn(now);
         if !self.is_forking() {
             self.give_slabs_back();
+            self.weigh_servers();
             self.ask_for_slabs(now);
+            self.look_at_room();
             self.look_at_frozen();
         }
     }

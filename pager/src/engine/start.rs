@@ -2,11 +2,11 @@
 
 use super::adopt::Growth;
 use super::budget::Budget;
+use super::grants::Grants;
 use super::kin::Kin;
 use super::ops::Ops;
 use super::pace::Pace;
 use super::resting::Resting;
-use super::servers::Grants;
 use super::{Engine, INFO};
 use crate::When;
 use crate::family::Family;
@@ -353,6 +353,7 @@ impl Engine {
             fills: super::fill::Fills::default(),
             unplaced: VecDeque::new(),
             grants: Grants::new(),
+            troubles: super::trouble::Troubles::new(),
             refused: Vec::new(),
             was_up: false,
             budget,

@@ -5,6 +5,7 @@
 
 use super::fd::Fd;
 use crate::maps::{self, Flags};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::ffi::CStr;
 use core::ops::Range;
@@ -345,6 +346,15 @@ impl Proc {
         let read = rustix::io::pread::<_, &mut [u8]>(&self.mem, bytes, src as u64);
         read.unwrap_or(0) / size_of::<u64>()
     }
+}
+
+/// The name of the program that this process runs, as the kernel has it.
+pub fn command() -> Option<String> {
+    let file = open(c"/proc/self/comm", OFlags::RDONLY).ok()?;
+    let mut name = [0; 64];
+    let len = rustix::io::read(&file, &mut name[..]).ok()?;
+    let name = String::from_utf8_lossy(&name[..len]);
+    Some(String::from(name.trim_end()))
 }
 
 /// The wait status that the process's first thread has left with, if it has, and
