@@ -152,7 +152,7 @@ fn pages_that_a_server_does_not_take_go_to_another() {
     let server = MemServer::roomy();
     let good = MemServer::roomy();
     let proxy = Proxy::spawn(server.address());
-    proxy.set(Fault::FailWrites);
+    proxy.set(Fault::FailWrites(8));
     let mut running = filled(|run| run.servers([proxy.address(), good.address()]));
     assert!(proxy.faults() > 0);
     running.say("go");
@@ -170,10 +170,22 @@ fn pages_that_a_server_does_not_take_go_to_another() {
 }
 
 #[test]
+fn a_slow_server_gets_few_of_the_pages() {
+    let (slow, fast) = (MemServer::roomy(), MemServer::roomy());
+    let proxy = Proxy::spawn(slow.address());
+    proxy.set(Fault::Slow);
+    let mut running = filled(|run| run.servers([proxy.address(), fast.address()]));
+    let (few, many) = (slow.stats().stored_pages, fast.stats().stored_pages);
+    assert!(few > 0 && few * 3 < many, "{few} and {many}");
+    running.say("go");
+    assert_right(&running.wait());
+}
+
+#[test]
 fn pages_that_no_server_takes_stay_local_until_one_does() {
     let server = MemServer::roomy();
     let proxy = Proxy::spawn(server.address());
-    proxy.set(Fault::FailWrites);
+    proxy.set(Fault::FailWrites(0));
     let program = Run::new(program("fill")).args(["192", "pause", "1", "1"]);
     let run = program.stdin_pipe().local(BUDGET);
     let run = run.servers([proxy.address()]).flags(["--log", "info"]);
