@@ -22,6 +22,7 @@ mod frames;
 mod gate;
 mod loops;
 pub mod maps;
+pub mod names;
 pub mod net;
 mod pages;
 pub mod placement;

@@ -4,6 +4,7 @@
 
 use tmem_tests::cc::program;
 use tmem_tests::compare::assert_sound;
+use tmem_tests::fake;
 use tmem_tests::process::{self, End};
 use tmem_tests::proxy::Fault;
 use tmem_tests::{MIB, MemServer, Outcome, PagePath, Proxy, Run, Running};
@@ -300,6 +301,56 @@ fn a_program_that_found_no_room_is_paged_once_there_is_some() {
         "{}",
         outcome.describe()
     );
+}
+
+#[test]
+fn a_server_that_comes_late_is_used() {
+    let good = MemServer::roomy();
+    let late = fake::nobody();
+    let mut running = filled(|run| run.servers([late, good.address()]).flags(["--log", "info"]));
+    let server = MemServer::spawn_with(4096 * MIB, &late.to_string(), &[]);
+    let there = format!("server {late} has");
+    running.wait_until("found", |r| r.stderr_so_far().contains(&there));
+    running.say("go");
+    let outcome = running.wait();
+    assert_right(&outcome);
+    let absent = outcome.messages();
+    let absent = absent.iter().filter(|m| m.contains("others")).count();
+    assert_eq!(absent, 2, "{}", outcome.describe());
+    drop(server);
+}
+
+#[test]
+fn processes_of_a_family_say_whose_pages_are_lost() {
+    let mut server = MemServer::roomy();
+    let two = [program("fill"), program("fill")];
+    let script = r#""$0" 96 pause 1 1 <&3 & "$1" 96 pause 1 1; wait"#;
+    let run = Run::new("/bin/sh").args(["-c", &format!("exec 3<&0; {script}")]);
+    let run = run.args(two).stdin_pipe().local(BUDGET);
+    let mut running = run.servers([server.address()]).spawn();
+    running.wait_until("output of both", |r| {
+        let out = r.stdout_so_far();
+        out.split(|b| *b == b'\n')
+            .filter(|l| l == b"filled")
+            .count()
+            == 2
+    });
+    server.kill();
+    let named = server.address().to_string();
+    let told = |r: &Running| {
+        let text = r.stderr_so_far();
+        text.lines().filter(|l| l.contains(&named)).count() >= 2
+    };
+    running.wait_until("word of both", told);
+    let text = running.stderr_so_far();
+    let mut who: Vec<&str> = text
+        .lines()
+        .filter_map(|l| l.split_once("fill (process ")?.1.split_once(')'))
+        .map(|(pid, _)| pid)
+        .collect();
+    who.sort_unstable();
+    who.dedup();
+    assert_eq!(who.len(), 2, "{text}");
 }
 
 #[test]

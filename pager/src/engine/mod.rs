@@ -37,6 +37,7 @@
 //! | `devices` | sees whether devices may write to memory |
 //! | `place` | finds remote memory for evicted pages and writes them |
 //! | `grants` | which servers have room |
+//! | `seek` | looks again for servers that are not there |
 //! | `servers` | what servers answer, and what becomes of pages when they are lost |
 //! | `trouble` | what becomes of pages when a server fails to take or give some |
 //!
@@ -71,6 +72,7 @@ mod place;
 mod question;
 mod resting;
 pub mod room;
+mod seek;
 mod servers;
 mod start;
 mod storm;
@@ -207,6 +209,7 @@ struct Engine {
     unplaced: VecDeque<u32>,
     grants: grants::Grants,
     troubles: trouble::Troubles,
+    seek: seek::Seek,
     /// Why servers could not be had, before one was.
     refused: Vec<String>,
     was_up: bool,
@@ -260,6 +263,7 @@ impl Engine {
     /// server can be had in the beginning.
     fn run(mut self) -> String {
         if self.settings.inherit.is_none() {
+            self.learn_addresses();
             self.net.connect(now_ns());
         }
         loop {
@@ -413,6 +417,7 @@ impl Engine {
         self.forgive_stubborn(now);
         if !self.is_forking() {
             self.give_slabs_back();
+            self.look_for_servers(now);
             self.weigh_servers();
             self.ask_for_slabs(now);
             self.look_at_room();

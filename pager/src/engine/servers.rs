@@ -59,6 +59,7 @@ impl Engine {
     }
 
     fn up(&mut self, server: u16, slab_pages: u32, free_pages: u64) {
+        self.seek.is_there(server);
         if !self.was_up {
             self.pages_from_now_on();
             // Those that could not be had are told of now that the others are.
@@ -93,8 +94,11 @@ impl Engine {
     fn refused(&mut self, server: u16, reason: &Reason) {
         let name = self.net.name(server);
         let text = format!("server {name}: {reason}");
+        let is_news = self.seek.is_away(server);
         if self.was_up {
-            self.done_without(&text);
+            if is_news {
+                self.done_without(&text);
+            }
         } else {
             self.refused.push(text);
         }
@@ -126,6 +130,7 @@ impl Engine {
     /// A server is gone, and what it held.
     fn lost(&mut self, server: u16, reason: &impl Display) {
         self.slots.server_lost(server);
+        self.seek.is_away(server);
         self.grants.answered(server);
         let mut lost = 0;
         let mut homeless = Vec::new();

@@ -236,6 +236,20 @@ impl Servers {
         self.servers.iter().all(Server::is_settled)
     }
 
+    /// Whether no server is down.
+    pub fn is_complete(&self) -> bool {
+        self.servers.iter().all(|s| !s.is_down())
+    }
+
+    /// The addresses of a server that had none.
+    pub fn set_addresses(&mut self, server: u16, addrs: Vec<SocketAddr>) {
+        if let Some(server) = self.servers.get_mut(usize::from(server))
+            && server.endpoint.addrs.is_empty()
+        {
+            server.endpoint.addrs = addrs;
+        }
+    }
+
     /// The server's name for messages.
     pub fn name(&self, server: u16) -> &str {
         self.servers

@@ -42,7 +42,7 @@ impl fmt::Debug for Code {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Reason {
     /// The server's name gave no address.
-    #[error("it has no address")]
+    #[error("its name has no address")]
     NoAddress,
     /// No connection could be made, or it broke.
     #[error("{0}")]

@@ -91,6 +91,10 @@ impl Server {
         }
     }
 
+    pub(super) fn is_down(&self) -> bool {
+        self.state == State::Down
+    }
+
     /// Begins to connect unless there is a session or an attempt.
     pub(super) fn connect(&mut self, now: u64) {
         if self.state == State::Down {

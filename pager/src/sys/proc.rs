@@ -348,6 +348,21 @@ impl Proc {
     }
 }
 
+/// Opens what there is to read of the calling thread, to be kept open.
+pub fn status() -> Option<Fd> {
+    keep(c"/proc/thread-self/status").ok()
+}
+
+/// Whether system calls of the thread whose status that is are filtered, as far as can
+/// be told.
+pub fn is_filtered(status: &Fd) -> bool {
+    let mut text = [0; 4096];
+    let len = rustix::io::pread(status, &mut text[..], 0).unwrap_or(0);
+    let lines = text[..len].split(|b| *b == b'\n');
+    let mode = lines.filter_map(|l| l.strip_prefix(b"Seccomp:")).next();
+    mode.is_none_or(|mode| mode.trim_ascii() != b"0")
+}
+
 /// The name of the program that this process runs, as the kernel has it.
 pub fn command() -> Option<String> {
     let file = open(c"/proc/self/comm", OFlags::RDONLY).ok()?;
