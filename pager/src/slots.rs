@@ -409,9 +409,9 @@ impl Slots {
             .min_by_key(|(_, s)| {
                 let granted = s.used.saturating_add(s.free);
                 let all = granted.saturating_add(s.grantable).max(1);
-                // One page more, so that a small share counts from the first.
-                s.share
-                    .against((u128::from(granted + 1) << 32) / u128::from(all))
+                // With the slab to come, so that a small share counts from the first.
+                let then = u128::from(granted) + u128::from(s.slab_pages);
+                s.share.against((then << 32) / u128::from(all))
             });
         emptiest.map(|(i, _)| i as u16)
     }

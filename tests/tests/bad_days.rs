@@ -8,6 +8,7 @@ use tmem_tests::fake;
 use tmem_tests::process::{self, End};
 use tmem_tests::proxy::Fault;
 use tmem_tests::{MIB, MemServer, Outcome, PagePath, Proxy, Run, Running};
+use tmem_wire::PAGE_SIZE;
 
 const BUDGET: u64 = 48 * MIB;
 
@@ -49,6 +50,12 @@ fn assert_ended_because_of(outcome: &Outcome, server: &str) {
     let ended = !matches!(outcome.end, End::Exit(0 | 1));
     assert!(ended, "it was not ended: {}", outcome.describe());
     assert_eq!(outcome.stdout(), "filled\n", "{}", outcome.describe());
+}
+
+/// The program got SIGBUS, and read nothing wrong.
+fn assert_ended_because_of_loss(outcome: &Outcome) {
+    assert!(outcome.figures().lost_pages > 0, "{}", outcome.describe());
+    assert_ne!(outcome.end, End::Exit(1), "{}", outcome.describe());
 }
 
 #[test]
@@ -318,6 +325,41 @@ fn a_server_that_comes_late_is_used() {
     let absent = absent.iter().filter(|m| m.contains("others")).count();
     assert_eq!(absent, 2, "{}", outcome.describe());
     drop(server);
+}
+
+#[test]
+fn pages_with_a_copy_outlive_their_server() {
+    let program = Run::new(program("records")).args(["28", "60000", "30000"]);
+    let program = program.stdin_pipe();
+    let mut native = program.clone().spawn();
+    native.wait_for_line("halfway");
+    native.say("go");
+    let native = native.wait().ok();
+    for path in [PagePath::Auto, PagePath::Copy] {
+        for others in [0, 1] {
+            let mut server = MemServer::roomy();
+            let others: Vec<_> = (0..others).map(|_| MemServer::roomy()).collect();
+            let servers = others.iter().map(MemServer::address);
+            let run = program.clone().local(24 * MIB).page_path(path);
+            let run = run.env("TMEM_PACKED_COPIES", "always");
+            let run = run.servers(servers.chain([server.address()]));
+            let mut running = run.spawn();
+            running.wait_for_line("halfway");
+            server.kill();
+            let named = server.address().to_string();
+            running.wait_until("loss", |r| r.stderr_so_far().contains(&named));
+            running.say("go");
+            let outcome = running.wait();
+            // A few may have had no copy.
+            match outcome.end {
+                End::Exit(0) => assert_eq!(outcome.digest(), native.digest()),
+                _ => assert_ended_because_of_loss(&outcome),
+            }
+            let figures = outcome.figures();
+            let remote = figures.remote_bytes / PAGE_SIZE as u64;
+            assert!(figures.lost_pages * 4 < remote, "{}", outcome.describe());
+        }
+    }
 }
 
 #[test]
