@@ -335,30 +335,28 @@ fn pages_with_a_copy_outlive_their_server() {
     native.wait_for_line("halfway");
     native.say("go");
     let native = native.wait().ok();
-    for path in [PagePath::Auto, PagePath::Copy] {
-        for others in [0, 1] {
-            let mut server = MemServer::roomy();
-            let others: Vec<_> = (0..others).map(|_| MemServer::roomy()).collect();
-            let servers = others.iter().map(MemServer::address);
-            let run = program.clone().local(24 * MIB).page_path(path);
-            let run = run.env("TMEM_PACKED_COPIES", "always");
-            let run = run.servers(servers.chain([server.address()]));
-            let mut running = run.spawn();
-            running.wait_for_line("halfway");
-            server.kill();
-            let named = server.address().to_string();
-            running.wait_until("loss", |r| r.stderr_so_far().contains(&named));
-            running.say("go");
-            let outcome = running.wait();
-            // A few may have had no copy.
-            match outcome.end {
-                End::Exit(0) => assert_eq!(outcome.digest(), native.digest()),
-                _ => assert_ended_because_of_loss(&outcome),
-            }
-            let figures = outcome.figures();
-            let remote = figures.remote_bytes / PAGE_SIZE as u64;
-            assert!(figures.lost_pages * 4 < remote, "{}", outcome.describe());
+    for (path, others) in [(PagePath::Auto, 0), (PagePath::Copy, 1)] {
+        let mut server = MemServer::roomy();
+        let others: Vec<_> = (0..others).map(|_| MemServer::roomy()).collect();
+        let servers = others.iter().map(MemServer::address);
+        let run = program.clone().local(24 * MIB).page_path(path);
+        let run = run.env("TMEM_PACKED_COPIES", "always");
+        let run = run.servers(servers.chain([server.address()]));
+        let mut running = run.spawn();
+        running.wait_for_line("halfway");
+        server.kill();
+        let named = server.address().to_string();
+        running.wait_until("loss", |r| r.stderr_so_far().contains(&named));
+        running.say("go");
+        let outcome = running.wait();
+        // A few may have had no copy.
+        match outcome.end {
+            End::Exit(0) => assert_eq!(outcome.digest(), native.digest()),
+            _ => assert_ended_because_of_loss(&outcome),
         }
+        let figures = outcome.figures();
+        let remote = figures.remote_bytes / PAGE_SIZE as u64;
+        assert!(figures.lost_pages * 4 < remote, "{}", outcome.describe());
     }
 }
 
