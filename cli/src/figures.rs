@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use tmem_pager::names::Names;
 use tmem_pager::stats::{MAGIC, Shared, Totals};
 
 /// The shared memory, mapped here as long as this lives.
@@ -71,6 +72,16 @@ impl Figures {
         self.shared().family.limit(bytes);
     }
 
+    /// The same memory once more, for another thread.
+    pub(crate) fn again(&self) -> io::Result<Figures> {
+        Figures::map(self.file.try_clone()?)
+    }
+
+    /// Where the processes find addresses of servers.
+    pub(crate) fn names(&self) -> &Names {
+        &self.shared().names
+    }
+
     /// The figures of all processes so far.
     pub(crate) fn totals(&self) -> Totals {
         self.shared().totals()
@@ -82,6 +93,9 @@ impl Figures {
         unsafe { &*self.shared }
     }
 }
+
+// SAFETY: the mapping is this value's own wherever it is, and atomics throughout.
+unsafe impl Send for Figures {}
 
 impl Drop for Figures {
     fn drop(&mut self) {

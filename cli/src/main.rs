@@ -8,6 +8,7 @@ mod elf;
 mod embedded;
 mod figures;
 mod library;
+mod names;
 mod program;
 mod run;
 mod servers;

@@ -18,7 +18,7 @@ use crate::args::RunArgs;
 use crate::embedded::Embedded;
 use crate::figures::{self, Figures};
 use crate::program::{self, Missing};
-use crate::{OWN_FAILURE, child, library, servers, signals, uffd};
+use crate::{OWN_FAILURE, child, library, names, servers, signals, uffd};
 
 /// Variables that are this command's business and not the program's.
 pub(crate) const NOT_HANDED_ON: [&str; 4] = [
@@ -72,6 +72,9 @@ fn try_run(args: RunArgs) -> Result<i32, (i32, String)> {
     // From here on signals are the program's; a server's threads get none.
     let blocked = signals::block();
     let checked = checked.and_then(|ways| Ok((ways, embed(&mut options)?)));
+    if checked.is_ok() {
+        names::look_for(&figures, &options.servers);
+    }
     let (vars, unset) = match &checked {
         Ok((ways, _)) => (
             variables(&options, local, ways, &figures)?,

@@ -194,6 +194,11 @@ impl Cache {
         (is_it && start + HEADER + record.len <= end).then_some((start, record))
     }
 
+    /// Whether there is a copy of a page at a place where it was put.
+    pub(crate) fn has(&self, at: Option<Place>, page: u64, digest: u64) -> bool {
+        self.find(at, page, digest).is_some()
+    }
+
     /// The page leaves again, `when` is now: where its copy is, if there is still one.
     pub(crate) fn renew(
         &mut self,

@@ -4,6 +4,7 @@
 mod server;
 mod slab;
 
+use crate::placement::Share;
 use alloc::vec::Vec;
 use server::Server;
 use slab::{Class, Slab};
@@ -22,6 +23,9 @@ const MAX_SLABS: usize = 1 << SLAB_BITS;
 /// Runs up to this long fill holes of crowded slabs, longer ones go where long
 /// runs are likely.
 const SMALL: usize = 8;
+
+/// With fewer free pages a server is no place for pages that have one already.
+const SPARE: u64 = 256;
 
 /// One page of remote memory, in 40 bits: server, slab of that server (an index
 /// local to this process), page of the slab.
@@ -190,7 +194,7 @@ impl Slots {
         let total: u64 = self
             .servers
             .iter()
-            .filter(|s| s.free > 0)
+            .filter(|s| s.usable() > 0 && !s.busy)
             .map(Server::weight)
             .sum();
         if total == 0 {
@@ -198,8 +202,11 @@ impl Slots {
         }
         let mut best: Option<(i64, usize)> = None;
         for (i, s) in self.servers.iter_mut().enumerate() {
-            if s.free == 0 {
+            if s.usable() == 0 {
                 s.credit = 0;
+                continue;
+            }
+            if s.busy {
                 continue;
             }
             let share = (want as u128 * 1024 * u128::from(s.weight())) / u128::from(total);
@@ -237,13 +244,8 @@ impl Slots {
     /// session shares them; each is given back once all of it was freed.
     pub fn freeze(&mut self) {
         for s in &mut self.servers {
-            s.current = None;
-            s.free = 0;
             for index in 0..s.slabs.len() {
-                if let Some(slab) = &mut s.slabs[index] {
-                    slab.frozen = true;
-                    s.reclass(index);
-                }
+                s.freeze(index);
             }
         }
     }
@@ -284,11 +286,72 @@ impl Slots {
     }
 
     /// Whether nothing is to be written to a slot, because another session
-    /// shares its slab.
+    /// shares its slab, or the slab or its server fails.
     pub fn is_frozen(&self, slot: Slot) -> bool {
         let server = self.servers.get(usize::from(slot.server()));
         let slab = server.and_then(|s| s.slabs.get(slot.slab())?.as_ref());
-        slab.is_some_and(|s| s.frozen)
+        slab.is_some_and(|s| s.frozen) || server.is_some_and(|s| s.resting)
+    }
+
+    /// Pages of a slot's slab could not be written, which counts as the last of
+    /// `most` times if the server is `sure` to refuse there. After so many in a
+    /// row the slab is given up for new pages, until it is thawed.
+    pub fn failed(&mut self, slot: Slot, sure: bool, most: u8) {
+        let Some(s) = self.servers.get_mut(usize::from(slot.server())) else {
+            return;
+        };
+        let index = slot.slab();
+        if let Some(Some(slab)) = s.slabs.get_mut(index) {
+            slab.failed = slab.failed.saturating_add(1);
+            if sure || slab.failed >= most {
+                s.freeze(index);
+            }
+        }
+    }
+
+    /// Pages of a slot's slab were written.
+    pub fn worked(&mut self, slot: Slot) {
+        let server = self.servers.get_mut(usize::from(slot.server()));
+        if let Some(Some(slab)) = server.and_then(|s| s.slabs.get_mut(slot.slab())) {
+            slab.failed = 0;
+        }
+    }
+
+    /// Whether nothing is to be allocated or written on `server` for the moment.
+    pub fn set_resting(&mut self, server: u16, resting: bool) {
+        if let Some(s) = self.servers.get_mut(usize::from(server)) {
+            s.resting = resting;
+        }
+    }
+
+    /// Whether nothing is to be allocated on `server` before others have had
+    /// their turn.
+    pub fn set_busy(&mut self, server: u16, busy: bool) {
+        if let Some(s) = self.servers.get_mut(usize::from(server)) {
+            s.busy = busy;
+        }
+    }
+
+    /// Whether a server is busy that has free pages.
+    pub fn waits_for_turn(&self) -> bool {
+        self.servers.iter().any(|s| s.busy && s.usable() > 0)
+    }
+
+    /// Sets what part `server` gets of the pages that its room would bring it.
+    pub fn set_share(&mut self, server: u16, share: Share) {
+        if let Some(s) = self.servers.get_mut(usize::from(server)) {
+            s.share = share;
+        }
+    }
+
+    /// Whether a page on `server` is better off on another, which has free pages
+    /// and a larger share by far.
+    pub fn has_better(&self, server: u16) -> bool {
+        let share = self.servers.get(usize::from(server)).map(|s| s.share);
+        share.is_some_and(|share| {
+            let mut others = self.servers.iter().filter(|s| s.usable() >= SPARE);
+            others.any(|s| share.is_poor_beside(s.share))
+        })
     }
 
     /// Whether `server` has granted any slab that is still here.
@@ -304,7 +367,14 @@ impl Slots {
 
     /// Pages of all servers that can be allocated now.
     pub fn total_free(&self) -> u64 {
-        self.servers.iter().map(|s| s.free).sum()
+        self.servers.iter().map(Server::usable).sum()
+    }
+
+    /// Those of them that are no worse placed than on `server`.
+    pub fn free_as_good_as(&self, server: u16) -> u64 {
+        let share = self.servers.get(usize::from(server)).map(|s| s.share);
+        let good = |s: &&Server| share.is_none_or(|share| !s.share.is_poor_beside(share));
+        self.servers.iter().filter(good).map(Server::usable).sum()
     }
 
     /// Pages in use on all servers that are not lost.
@@ -327,9 +397,10 @@ impl Slots {
     }
 
     /// The server to ask for the next slabs: the one of whose memory the
-    /// smallest share was granted. `None` when none could grant any.
+    /// smallest part was granted, by its share. `None` when none could grant any.
     pub fn grant_target(&self) -> Option<u16> {
-        let able = |s: &Server| s.slab_pages > 0 && s.grantable >= u64::from(s.slab_pages);
+        let able =
+            |s: &Server| s.slab_pages > 0 && s.grantable >= u64::from(s.slab_pages) && !s.resting;
         let emptiest = self
             .servers
             .iter()
@@ -338,7 +409,9 @@ impl Slots {
             .min_by_key(|(_, s)| {
                 let granted = s.used.saturating_add(s.free);
                 let all = granted.saturating_add(s.grantable).max(1);
-                (u128::from(granted) << 32) / u128::from(all)
+                // With the slab to come, so that a small share counts from the first.
+                let then = u128::from(granted) + u128::from(s.slab_pages);
+                s.share.against((then << 32) / u128::from(all))
             });
         emptiest.map(|(i, _)| i as u16)
     }

@@ -5,6 +5,7 @@
 //! instruction and leaves its figures behind readable.
 
 use crate::family::Family;
+use crate::names::Names;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -254,6 +255,8 @@ pub struct Shared {
     pub slots: [Slot; SLOTS],
     /// What the processes share of a budget.
     pub family: Family,
+    /// Addresses of servers.
+    pub names: Names,
 }
 
 impl Shared {

@@ -11,6 +11,7 @@ use tmem_config::{
 use tmem_pager::engine::fork::Will;
 use tmem_pager::engine::room::SMALLEST;
 use tmem_pager::engine::{self, PAGED, PENDING, Path, Settings, UNPAGED};
+use tmem_pager::names::Names;
 use tmem_pager::net;
 use tmem_pager::stats::{Shared, Slot};
 use tmem_pager::sys::mem::Region;
@@ -150,11 +151,7 @@ fn launch(options: &Options) -> Result<(), String> {
     let figures = figures_of(options, shared, budget);
     let settings = Settings {
         budget,
-        endpoints: options
-            .servers
-            .iter()
-            .map(endpoint)
-            .collect::<Result<_, _>>()?,
+        endpoints: endpoints(options, shared.map(|s| &s.names))?,
         net: net::Options {
             secret: secret(options)?,
             packing: when(options.compress),
@@ -171,6 +168,7 @@ fn launch(options: &Options) -> Result<(), String> {
         level: options.log as u8,
         figures,
         family: shared.map(|s| &s.family),
+        names: shared.map(|s| &s.names),
         keep: keep::ranges(),
         checked: is_checked(),
         strict: options.strict && !is_checked(),
@@ -224,7 +222,27 @@ fn secret(options: &Options) -> Result<Option<Vec<u8>>, String> {
         .map_err(|e| e.to_string())
 }
 
-fn endpoint(server: &ServerAddr) -> Result<net::Endpoint, String> {
+/// The servers that can be used, or can be once their names are resolved.
+fn endpoints(options: &Options, names: Option<&Names>) -> Result<Vec<net::Endpoint>, String> {
+    let (mut endpoints, mut problems) = (Vec::new(), Vec::new());
+    for server in &options.servers {
+        match endpoint(server, names) {
+            Ok(endpoint) => endpoints.push(endpoint),
+            Err(text) => problems.push(text),
+        }
+    }
+    if endpoints.is_empty() && !problems.is_empty() {
+        return Err(problems.join("; "));
+    }
+    if options.log >= Level::Warn && !is_checked() {
+        problems
+            .iter()
+            .for_each(|text| say(&format!("{text}; going on with the others")));
+    }
+    Ok(endpoints)
+}
+
+fn endpoint(server: &ServerAddr, names: Option<&Names>) -> Result<net::Endpoint, String> {
     let agent = match server.scheme {
         Scheme::Any | Scheme::Tcp => None,
         Scheme::Rdma => {
@@ -241,15 +259,15 @@ fn endpoint(server: &ServerAddr) -> Result<net::Endpoint, String> {
             })
         }
     };
-    // Names are asked for now: the engine does without the C library.
-    let addrs = (server.host.as_str(), server.port)
-        .to_socket_addrs()
-        .map_err(|e| format!("server {server}: {e}"))?;
-    Ok(net::Endpoint {
-        name: server.to_string(),
-        addrs: addrs.collect(),
-        agent,
-    })
+    let name = server.to_string();
+    // Names are asked for now: the engine does without the C library. It says which have
+    // no address.
+    let ask = || (server.host.as_str(), server.port).to_socket_addrs();
+    let addrs = match names.and_then(|names| names.find(&name)) {
+        Some(addrs) => addrs,
+        None => ask().map(Iterator::collect).unwrap_or_default(),
+    };
+    Ok(net::Endpoint { name, addrs, agent })
 }
 
 /// A defect of this library ends the program with a word on it: no page would

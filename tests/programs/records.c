@@ -1,5 +1,6 @@
-/* records MIB ACCESSES: pages of records that are much alike, as those of a store of keys
- * and values are, looked at in no order; one in eight is written anew each time. */
+/* records MIB ACCESSES [PAUSE]: pages of records that are much alike, as those of a store of
+ * keys and values are, looked at in no order; one in eight is written anew each time. Before
+ * the access of number PAUSE it waits for a line. */
 #include "common.h"
 
 /* Word `at` of a page: of each record of eight words two are its own. */
@@ -18,6 +19,7 @@ int main(int argc, char **argv)
 {
     unsigned long pages = argument(argc, argv, 1, 48) * MIB / PAGE;
     unsigned long accesses = argument(argc, argv, 2, 40000);
+    unsigned long pause = argument(argc, argv, 3, accesses);
     char *base = map_anonymous(pages * PAGE);
     uint64_t *versions = map_anonymous(pages * sizeof *versions);
     uint64_t state = 1, sum = 0;
@@ -26,6 +28,8 @@ int main(int argc, char **argv)
         fill((uint64_t *)(base + i * PAGE), i, 0);
     for (unsigned long n = 0; n < accesses; n++) {
         unsigned long i = next_random(&state) % pages;
+        if (n == pause)
+            stage("halfway");
         uint64_t *words = (uint64_t *)(base + i * PAGE);
         for (unsigned long at = 0; at < WORDS; at++)
             if (words[at] != field(i, versions[i], at))

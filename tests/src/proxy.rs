@@ -5,6 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
+use std::time::Duration;
 use tmem_wire::{HEADER_LEN, Header, Op, Status};
 
 /// What is done to messages that pass.
@@ -14,6 +15,18 @@ pub enum Fault {
     None,
     /// One bit of every READ's answer is turned over.
     FlipReads,
+    /// One bit of the next READ's answer is turned over; then no fault.
+    FlipRead,
+    /// The next READ is answered with `Internal`; then no fault.
+    FailRead,
+    /// The next WRITE is answered with `Internal`; then no fault.
+    FailWrite,
+    /// Every READ is answered with `Internal`.
+    FailReads,
+    /// Every WRITE is answered with `Internal`, after so many that are not.
+    FailWrites(u64),
+    /// Everything passes as through a network of 100 Mbit/s.
+    Slow,
     /// READs are answered with zeros.
     ZeroReads,
     /// The next READ's answer ends in the middle of a page, with the
@@ -30,6 +43,9 @@ pub enum Fault {
     Stall,
 }
 
+/// What a byte takes on a network of 100 Mbit/s.
+const SLOW: Duration = Duration::from_nanos(80);
+
 struct Shared {
     upstream: SocketAddr,
     fault: Mutex<Fault>,
@@ -37,6 +53,7 @@ struct Shared {
     streams: Mutex<Vec<TcpStream>>,
     connections: AtomicU32,
     faults: AtomicU64,
+    writes: AtomicU64,
 }
 
 /// A proxy on a free port; it lives as long as the test's process.
@@ -57,6 +74,7 @@ impl Proxy {
             streams: Mutex::new(vec![]),
             connections: AtomicU32::new(0),
             faults: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
         });
         let accepting = Arc::clone(&shared);
         thread::spawn(move || {
@@ -181,12 +199,30 @@ impl Shared {
     fn spoil(&self, header: &Header, message: &mut Vec<u8>) -> bool {
         let is_read = header.op == Op::Read && header.reply && header.status == Status::Ok;
         let is_write = header.op == Op::Write && !header.reply;
+        let is_written = header.op == Op::Write && header.reply && header.status == Status::Ok;
         let fault = self.passing();
         let ends = match fault {
             Fault::FlipReads if is_read => {
                 let middle = HEADER_LEN + header.len as usize / 2;
                 message[middle] ^= 0x10;
                 false
+            }
+            Fault::FlipRead if is_read && self.take_once(fault) => {
+                message[HEADER_LEN] ^= 1;
+                false
+            }
+            Fault::FailRead if is_read && self.take_once(fault) => fail(header, message),
+            Fault::FailWrite if is_written && self.take_once(fault) => fail(header, message),
+            Fault::FailReads if is_read => fail(header, message),
+            Fault::FailWrites(after) if is_written => {
+                if self.writes.fetch_add(1, SeqCst) < after {
+                    return false;
+                }
+                fail(header, message)
+            }
+            Fault::Slow => {
+                thread::sleep(SLOW * message.len() as u32);
+                return false;
             }
             Fault::ZeroReads if is_read => {
                 message[HEADER_LEN..].fill(0);
@@ -209,4 +245,16 @@ impl Shared {
         self.faults.fetch_add(1, SeqCst);
         ends
     }
+}
+
+/// Makes an answer one that says that the server failed; the connection goes on.
+fn fail(header: &Header, message: &mut Vec<u8>) -> bool {
+    let failed = Header {
+        status: Status::Internal,
+        len: 0,
+        packed: false,
+        ..*header
+    };
+    *message = failed.encode().to_vec();
+    false
 }

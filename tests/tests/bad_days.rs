@@ -4,9 +4,11 @@
 
 use tmem_tests::cc::program;
 use tmem_tests::compare::assert_sound;
+use tmem_tests::fake;
 use tmem_tests::process::{self, End};
 use tmem_tests::proxy::Fault;
 use tmem_tests::{MIB, MemServer, Outcome, PagePath, Proxy, Run, Running};
+use tmem_wire::PAGE_SIZE;
 
 const BUDGET: u64 = 48 * MIB;
 
@@ -48,6 +50,12 @@ fn assert_ended_because_of(outcome: &Outcome, server: &str) {
     let ended = !matches!(outcome.end, End::Exit(0 | 1));
     assert!(ended, "it was not ended: {}", outcome.describe());
     assert_eq!(outcome.stdout(), "filled\n", "{}", outcome.describe());
+}
+
+/// The program got SIGBUS, and read nothing wrong.
+fn assert_ended_because_of_loss(outcome: &Outcome) {
+    assert!(outcome.figures().lost_pages > 0, "{}", outcome.describe());
+    assert_ne!(outcome.end, End::Exit(1), "{}", outcome.describe());
 }
 
 #[test]
@@ -115,6 +123,91 @@ fn wrong_bytes_are_never_given_to_the_program() {
         assert!(proxy.faults() > 0);
         assert_ended_because_of(&outcome, &proxy.address().to_string());
     }
+}
+
+#[test]
+fn a_read_that_fails_once_costs_no_page() {
+    for fault in [Fault::FlipRead, Fault::FailRead] {
+        let (outcome, proxy) = behind(fault);
+        assert_eq!(proxy.faults(), 1);
+        assert_right(&outcome);
+    }
+}
+
+#[test]
+fn reads_that_fail_for_good_end_the_program() {
+    let (outcome, proxy) = behind(Fault::FailReads);
+    assert!(proxy.faults() > 1);
+    assert_ended_because_of(&outcome, &proxy.address().to_string());
+}
+
+#[test]
+fn a_write_that_fails_once_costs_no_page() {
+    let server = MemServer::roomy();
+    let proxy = Proxy::spawn(server.address());
+    proxy.set(Fault::FailWrite);
+    let mut running = filled(|run| run.servers([proxy.address()]));
+    assert_eq!(proxy.faults(), 1);
+    running.say("go");
+    let outcome = running.wait();
+    assert_right(&outcome);
+    let lost = outcome.messages().iter().any(|m| m.contains("lost"));
+    assert!(!lost, "{}", outcome.describe());
+}
+
+#[test]
+fn pages_that_a_server_does_not_take_go_to_another() {
+    let server = MemServer::roomy();
+    let good = MemServer::roomy();
+    let proxy = Proxy::spawn(server.address());
+    proxy.set(Fault::FailWrites(8));
+    let mut running = filled(|run| run.servers([proxy.address(), good.address()]));
+    assert!(proxy.faults() > 0);
+    running.say("go");
+    let outcome = running.wait();
+    assert_right(&outcome);
+    assert_sound(&outcome, BUDGET);
+    assert!(good.stats().pages_written > 0);
+    let messages = outcome.messages();
+    let named = proxy.address().to_string();
+    assert!(
+        messages.iter().all(|m| m.contains(&named)),
+        "{}",
+        outcome.describe()
+    );
+}
+
+#[test]
+fn a_slow_server_gets_few_of_the_pages() {
+    let (slow, fast) = (MemServer::roomy(), MemServer::roomy());
+    let proxy = Proxy::spawn(slow.address());
+    proxy.set(Fault::Slow);
+    let mut running = filled(|run| run.servers([proxy.address(), fast.address()]));
+    let (few, many) = (slow.stats().stored_pages, fast.stats().stored_pages);
+    assert!(few > 0 && few * 3 < many, "{few} and {many}");
+    running.say("go");
+    assert_right(&running.wait());
+}
+
+#[test]
+fn pages_that_no_server_takes_stay_local_until_one_does() {
+    let server = MemServer::roomy();
+    let proxy = Proxy::spawn(server.address());
+    proxy.set(Fault::FailWrites(0));
+    let program = Run::new(program("fill")).args(["192", "pause", "1", "1"]);
+    let run = program.stdin_pipe().local(BUDGET);
+    let run = run.servers([proxy.address()]).flags(["--log", "info"]);
+    let mut running = run.spawn();
+    running.wait_for_line("filled");
+    let says = |words: &'static str| move |r: &Running| r.stderr_so_far().contains(words);
+    running.wait_until("told", says("no memory server takes pages now"));
+    proxy.set(Fault::None);
+    running.wait_until("told that it is over", says("servers take pages again"));
+    running.say("go");
+    let outcome = running.wait();
+    assert_right(&outcome);
+    let full = outcome.messages().iter().any(|m| m.contains("full"));
+    assert!(!full, "{}", outcome.describe());
 }
 
 #[test]
@@ -192,6 +285,112 @@ fn full_servers_leave_the_rest_in_local_memory() {
         "{}",
         outcome.describe()
     );
+}
+
+#[test]
+fn a_program_that_found_no_room_is_paged_once_there_is_some() {
+    let server = MemServer::spawn(256 * MIB);
+    let mut first = filled(|run| run.servers([server.address()]));
+    let mut second = filled(|run| run.servers([server.address()]).flags(["--log", "info"]));
+    let says = |words: &'static str| move |r: &Running| r.stderr_so_far().contains(words);
+    second.wait_until("told", says("the memory servers are full"));
+    first.say("go");
+    assert_right(&first.wait());
+    second.wait_until("told that it is over", says("servers take pages again"));
+    second.say("go");
+    let outcome = second.wait();
+    assert_right(&outcome);
+    let full = outcome.messages();
+    let full = full.iter().filter(|m| m.contains("full")).count();
+    assert_eq!(full, 1, "{}", outcome.describe());
+    assert!(
+        outcome.figures().remote_bytes > 96 * MIB,
+        "{}",
+        outcome.describe()
+    );
+}
+
+#[test]
+fn a_server_that_comes_late_is_used() {
+    let good = MemServer::roomy();
+    let late = fake::nobody();
+    let mut running = filled(|run| run.servers([late, good.address()]).flags(["--log", "info"]));
+    let server = MemServer::spawn_with(4096 * MIB, &late.to_string(), &[]);
+    let there = format!("server {late} has");
+    running.wait_until("found", |r| r.stderr_so_far().contains(&there));
+    running.say("go");
+    let outcome = running.wait();
+    assert_right(&outcome);
+    let absent = outcome.messages();
+    let absent = absent.iter().filter(|m| m.contains("others")).count();
+    assert_eq!(absent, 2, "{}", outcome.describe());
+    drop(server);
+}
+
+#[test]
+fn pages_with_a_copy_outlive_their_server() {
+    let program = Run::new(program("records")).args(["28", "60000", "30000"]);
+    let program = program.stdin_pipe();
+    let mut native = program.clone().spawn();
+    native.wait_for_line("halfway");
+    native.say("go");
+    let native = native.wait().ok();
+    for (path, others) in [(PagePath::Auto, 0), (PagePath::Copy, 1)] {
+        let mut server = MemServer::roomy();
+        let others: Vec<_> = (0..others).map(|_| MemServer::roomy()).collect();
+        let servers = others.iter().map(MemServer::address);
+        let run = program.clone().local(24 * MIB).page_path(path);
+        let run = run.env("TMEM_PACKED_COPIES", "always");
+        let run = run.servers(servers.chain([server.address()]));
+        let mut running = run.spawn();
+        running.wait_for_line("halfway");
+        server.kill();
+        let named = server.address().to_string();
+        running.wait_until("loss", |r| r.stderr_so_far().contains(&named));
+        running.say("go");
+        let outcome = running.wait();
+        // A few may have had no copy.
+        match outcome.end {
+            End::Exit(0) => assert_eq!(outcome.digest(), native.digest()),
+            _ => assert_ended_because_of_loss(&outcome),
+        }
+        let figures = outcome.figures();
+        let remote = figures.remote_bytes / PAGE_SIZE as u64;
+        assert!(figures.lost_pages * 4 < remote, "{}", outcome.describe());
+    }
+}
+
+#[test]
+fn processes_of_a_family_say_whose_pages_are_lost() {
+    let mut server = MemServer::roomy();
+    let two = [program("fill"), program("fill")];
+    let script = r#""$0" 96 pause 1 1 <&3 & "$1" 96 pause 1 1; wait"#;
+    let run = Run::new("/bin/sh").args(["-c", &format!("exec 3<&0; {script}")]);
+    let run = run.args(two).stdin_pipe().local(BUDGET);
+    let mut running = run.servers([server.address()]).spawn();
+    running.wait_until("output of both", |r| {
+        let out = r.stdout_so_far();
+        out.split(|b| *b == b'\n')
+            .filter(|l| l == b"filled")
+            .count()
+            == 2
+    });
+    server.kill();
+    let named = server.address().to_string();
+    let told = |r: &Running| {
+        let text = r.stderr_so_far();
+        text.lines().filter(|l| l.contains(&named)).count() >= 2
+    };
+    running.wait_until("word of both", told);
+    let text = running.stderr_so_far();
+    let mut who: Vec<&str> = text
+        .lines()
+        .filter_map(|l| l.split_once("fill (process ")?.1.split_once(')'))
+        .map(|(pid, _)| pid)
+        .collect();
+    who.sort_unstable();
+    who.dedup();
+    assert_eq!(who.len(), 2, "{text}");
 }
 
 #[test]

@@ -125,6 +125,34 @@ fn one_bad_server_of_two_is_done_without() {
     assert!(good.stats().pages_written > 0);
 }
 
+/// A name that has no address, by RFC 6761.
+const NOWHERE: &str = "nowhere.invalid:7070";
+
+#[test]
+fn one_name_of_two_without_an_address_is_done_without() {
+    let good = MemServer::roomy();
+    let named = format!("{NOWHERE},{}", good.address());
+    let native = fill().run().ok();
+    let run = fill().env("TMEM_LOCAL", "24M").env("TMEM_SERVERS", named);
+    for run in [run.clone().tmem(), run.preload()] {
+        let written = good.stats().pages_written;
+        let outcome = run.run().ok();
+        assert_eq!(outcome.digest(), native.digest());
+        says(&outcome, &[NOWHERE, "going on with the others"]);
+        assert!(good.stats().pages_written > written);
+    }
+}
+
+#[test]
+fn a_name_without_an_address_is_all_that_there_is() {
+    let run = fill()
+        .preload()
+        .env("TMEM_LOCAL", "24M")
+        .env("TMEM_SERVERS", NOWHERE);
+    let outcome = run.run().ok();
+    says(&outcome, &[NOWHERE, "no address", "without paging"]);
+}
+
 #[test]
 fn the_preload_line_says_what_is_wrong_too() {
     let server = fake::nobody();

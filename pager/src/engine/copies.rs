@@ -13,6 +13,7 @@ use crate::sys::mem::{self, Region};
 use crate::sys::space::{self, SPACE};
 use crate::sys::{now_ns, process_cpu_ns};
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 use tmem_wire::{PAGE_SIZE, packed};
 
@@ -34,6 +35,8 @@ pub(super) struct Copies {
     trials: u32,
     /// What was used of processor time and of time asleep when it was looked last.
     busy_ns: u64,
+    /// Pages whose server was lost: their copies are all that there is of them.
+    only: Vec<u64>,
 }
 
 impl Copies {
@@ -52,6 +55,7 @@ impl Copies {
             trial: Box::new([0; packed::ROOM]),
             trials: 0,
             busy_ns: 0,
+            only: Vec::new(),
         }
     }
 
@@ -63,6 +67,21 @@ impl Copies {
     /// Pages of memory that they take.
     pub(super) fn pages(&self) -> usize {
         self.cache.pages()
+    }
+
+    /// Whether there is a copy of a page.
+    pub(super) fn has(&self, page: u64, entry: &Page) -> bool {
+        self.cache.has(entry.copy, page, entry.hash)
+    }
+
+    /// These pages, of which there is a copy, have no other place any more.
+    pub(super) fn rescue(&mut self, pages: Vec<u64>) {
+        self.only.extend(pages);
+    }
+
+    /// Whether copies must stay, because some page has no other place.
+    pub(super) fn are_needed(&self) -> bool {
+        !self.only.is_empty()
     }
 
     /// A page has left the program.
@@ -104,7 +123,7 @@ impl Engine {
     pub(super) fn keep_copy(&mut self, frame: u32, page: u64) -> Option<Place> {
         let entry = self.pages.get(page);
         let streams = self.pace.streams() && self.copies.when != When::Always;
-        if streams || entry.ahead {
+        if streams || entry.ahead || self.copies.are_needed() {
             return entry.copy;
         }
         let copies = &mut self.copies;
@@ -130,27 +149,57 @@ impl Engine {
 
     /// If there is a copy of the page that was asked for, the frame has it then.
     pub(super) fn unpack_copy(&mut self, fault: &Fault, entry: &Page, frame: u32) -> bool {
+        let Some(when) = self.restore(fault.page, entry, frame) else {
+            return false;
+        };
         let copies = &mut self.copies;
-        // SAFETY: the frame was just taken and is nobody else's.
-        let to = unsafe { mem::page_mut(self.pool.addr(frame)) };
-        let (digester, copy) = (self.digester, entry.copy);
-        let found = copies
-            .cache
-            .unpack(copy, fault.page, entry.hash, digester, to);
-        let Some(when) = found else { return false };
         let age = copies.left.wrapping_sub(when) as usize;
         let stays = size::leave_until(copies.cache.pages(), self.remote as usize);
         copies.seen.young += u64::from(age < stays);
         copies.seen.hits.add(now_ns().saturating_sub(fault.read_ns));
         self.figures.copy_hits.fetch_add(1, Relaxed);
-        self.pages
-            .update(fault.page, |p| p.state = State::Pooled(frame));
-        self.pool.put(frame, Kind::Standby, fault.page);
         true
+    }
+
+    /// If there is a copy of a page that is in no frame, the frame has it then; when it
+    /// was made.
+    pub(super) fn restore(&mut self, page: u64, entry: &Page, frame: u32) -> Option<u32> {
+        // SAFETY: the frame was just taken, or what was received there is of no use; it is
+        // nobody else's.
+        let to = unsafe { mem::page_mut(self.pool.addr(frame)) };
+        let (cache, digester) = (&self.copies.cache, self.digester);
+        let when = cache.unpack(entry.copy, page, entry.hash, digester, to)?;
+        self.pages.update(page, |p| p.state = State::Pooled(frame));
+        match entry.slot {
+            Some(_) => self.pool.put(frame, Kind::Standby, page),
+            // Its server was lost.
+            None => self.unplace(frame, page),
+        }
+        Some(when)
+    }
+
+    /// Gives pages that have only a copy a frame, from where they find another place.
+    pub(super) fn look_at_rescued(&mut self) {
+        while let Some(&page) = self.copies.only.last() {
+            let entry = self.pages.get(page);
+            if entry.state == State::Remote && entry.slot.is_none() {
+                // A fork waits for all of them.
+                let Some((frame, _)) = self.take_frames(1, self.is_forking()) else {
+                    return;
+                };
+                if self.restore(page, &entry, frame).is_none() {
+                    self.lose(page, frame);
+                }
+            }
+            self.copies.only.pop();
+        }
     }
 
     /// Has as many copies as were found to be good for the program.
     pub(super) fn size_copies(&mut self) {
+        if self.copies.are_needed() {
+            return;
+        }
         let mut seen = core::mem::take(&mut self.copies.seen);
         let target = self.budget.target;
         let cache = &mut self.copies.cache;
@@ -178,7 +227,7 @@ impl Engine {
     /// Not more than there may be of what this process may have.
     pub(super) fn trim_copies(&mut self) {
         let most = size::most(self.budget.target);
-        if self.copies.cache.may_have() > most {
+        if self.copies.cache.may_have() > most && !self.copies.are_needed() {
             self.copies.cache.set_pages(most);
         }
     }

@@ -425,7 +425,7 @@ impl Engine {
         None
     }
 
-    fn poison(&mut self, fault: &Fault) -> Result<(), Again> {
+    pub(super) fn poison(&mut self, fault: &Fault) -> Result<(), Again> {
         match self.uffd.poison(addr(fault.page), PAGE_SIZE) {
             Ok(()) => self.served(fault.read_ns),
             Err(Errno::AGAIN) => return Err(Again::Event),

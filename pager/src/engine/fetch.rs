@@ -3,13 +3,12 @@
 
 use super::fault::{Fault, Stop};
 use super::ops::{Op, Read};
-use super::{Again, ERROR, Engine};
+use super::{Again, Engine};
 use crate::net::{At, Lane, RequestError};
 use crate::pages::{Page, State};
 use crate::pool::Kind;
 use crate::slots::Slot;
 use crate::sys::{mem, now_ns};
-use alloc::format;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -51,9 +50,6 @@ impl Run {
 impl Engine {
     /// The fault's page is on a server.
     pub(super) fn demand(&mut self, fault: &Fault, entry: &Page) -> Result<(), Again> {
-        let Some(slot) = entry.slot else {
-            crate::sys::say::die("a defect of tmem: a remote page has no place on a server");
-        };
         let Some((frame, _)) = self.take_frames(1, true) else {
             return Err(Again::Memory);
         };
@@ -65,6 +61,11 @@ impl Engine {
             self.note_lead(fault.page, bytes);
             return self.give(fault, frame, true);
         }
+        let Some(slot) = entry.slot else {
+            // Its server was lost, and its copy is gone.
+            self.lose(fault.page, frame);
+            return self.poison(fault);
+        };
         self.pages.update(fault.page, |p| p.wanted = true);
         let prompt = self.pace.asks(fault.read_ns);
         self.net.set_prompt(prompt);
@@ -201,6 +202,21 @@ impl Engine {
 
     /// Asks for a run of slots that follow one another.
     fn read(&mut self, run: &[(u64, Slot, u32)], asked_ns: u64, marker: u64) {
+        if asked_ns == 0 {
+            let ahead = &self.figures.prefetched_pages;
+            ahead.fetch_add(run.len() as u64, Relaxed);
+        }
+        self.ask_for(run, asked_ns, marker, 0);
+    }
+
+    /// The same, after so many tries.
+    pub(super) fn ask_for(
+        &mut self,
+        run: &[(u64, Slot, u32)],
+        asked_ns: u64,
+        marker: u64,
+        tries: u8,
+    ) {
         let Some(&(_, slot, _)) = run.first() else {
             return;
         };
@@ -211,16 +227,13 @@ impl Engine {
         }
         let frames: Vec<u32> = run.iter().map(|r| r.2).collect();
         let addrs: Vec<usize> = frames.iter().map(|f| self.pool.addr(*f)).collect();
-        if asked_ns == 0 {
-            let ahead = &self.figures.prefetched_pages;
-            ahead.fetch_add(run.len() as u64, Relaxed);
-        }
         let server = slot.server();
         let token = self.ops.add(Op::Read(Read {
             frames,
             marker,
             asked_ns,
             server,
+            tries,
         }));
         let (slab, page) = self.slots.address(slot).unwrap_or((u32::MAX, 0));
         let at = At { server, slab, page };
@@ -236,7 +249,7 @@ impl Engine {
         }
         let fetched = &self.figures.fetched_pages;
         fetched.fetch_add(read.frames.len() as u64, Relaxed);
-        let mut wrong = 0;
+        let mut wrong = Vec::new();
         let mut run = Run::default();
         for &frame in &read.frames {
             self.must_be(frame, Kind::Fetching);
@@ -250,15 +263,17 @@ impl Engine {
             // SAFETY: the read has ended, and nobody else knows the frame.
             let bytes = unsafe { mem::page(self.pool.addr(frame)) };
             if self.digester.digest(bytes, None) != entry.hash {
-                wrong += 1;
-                self.lose(page, frame);
+                wrong.push(frame);
                 continue;
             }
             if read.asked_ns > 0 {
                 self.note_lead(page, bytes);
             }
             self.pages.update(page, |p| p.state = State::Pooled(frame));
-            if entry.slot.is_some() {
+            if self.leave_slow(entry.slot) {
+                self.pages.update(page, |p| p.slot = None);
+                self.unplace(frame, page);
+            } else if entry.slot.is_some() {
                 self.pool.put(frame, Kind::Standby, page);
             } else {
                 // Its server was given up while the answer was on its way.
@@ -277,18 +292,12 @@ impl Engine {
             let took = now_ns().saturating_sub(read.asked_ns);
             self.pace.answered(took);
             self.copies.seen.asked.add(took);
+            self.net.waited_for(read.server, took);
             self.served_one = true;
             self.served(read.asked_ns);
         }
-        if wrong > 0 {
-            let name = self.net.name(read.server);
-            self.say(
-                ERROR,
-                &format!(
-                    "server {name} answered with other bytes than it was sent, for {wrong} \
-                     page(s); touching such a page ends the program by SIGBUS"
-                ),
-            );
+        if !wrong.is_empty() {
+            self.fetch_again(read, &wrong, Some("it answered with other bytes"), true);
         }
     }
 
@@ -315,37 +324,19 @@ impl Engine {
         }
     }
 
-    fn not_fetched(&mut self, read: &Read, error: RequestError) {
-        let mut lost = 0;
-        for &frame in &read.frames {
-            self.must_be(frame, Kind::Fetching);
-            match self.pool.page(frame) {
-                0 => self.pool.put(frame, Kind::Free, 0),
-                page => {
-                    lost += 1;
-                    self.lose(page, frame);
-                }
-            }
-        }
-        // The loss of a whole server is told once.
-        if lost > 0 && error != RequestError::Lost {
-            let name = self.net.name(read.server);
-            self.say(
-                ERROR,
-                &format!(
-                    "server {name} does not give back {lost} page(s): {error}; touching such a \
-                     page ends the program by SIGBUS"
-                ),
-            );
-        }
-    }
-
-    /// A page cannot be had back.
-    fn lose(&mut self, page: u64, frame: u32) {
-        self.pool.put(frame, Kind::Free, 0);
+    /// A page cannot be had back from its server, and is lost if there is no copy of it.
+    pub(super) fn lose(&mut self, page: u64, frame: u32) {
         let mut entry = self.pages.get(page);
-        let wanted = entry.wanted;
         self.free_slot(entry.slot.take());
+        self.pages.set(page, &entry);
+        let wanted = entry.wanted;
+        if self.restore(page, &entry, frame).is_some() {
+            if wanted {
+                self.recall(page);
+            }
+            return;
+        }
+        self.pool.put(frame, Kind::Free, 0);
         entry.state = State::Lost;
         entry.wanted = false;
         self.pages.set(page, &entry);

@@ -267,7 +267,9 @@ impl Engine {
 
     /// Whether servers have, and have been told, everything.
     fn is_drained(&self) -> bool {
-        self.unplaced.is_empty() && self.net.outstanding(Lane::Bulk) == 0
+        self.unplaced.is_empty()
+            && !self.copies.are_needed()
+            && self.net.outstanding(Lane::Bulk) == 0
     }
 
     fn ask_for_children(&mut self) {

@@ -39,7 +39,10 @@
 //! | `apart` | what the program must not do while a page of it is zapped |
 //! | `devices` | sees whether devices may write to memory |
 //! | `place` | finds remote memory for evicted pages and writes them |
+//! | `grants` | which servers have room |
+//! | `seek` | looks again for servers that are not there |
 //! | `servers` | what servers answer, and what becomes of pages when they are lost |
+//! | `trouble` | what becomes of pages when a server fails to take or give some |
 //!
 //! There are no locks: everything belongs to this thread. What other threads
 //! of the process see are the figures, which are atomics.
@@ -60,6 +63,7 @@ mod fault;
 mod fetch;
 mod fill;
 pub mod fork;
+mod grants;
 mod guard;
 mod inherit;
 mod kin;
@@ -72,6 +76,7 @@ mod place;
 mod question;
 mod resting;
 pub mod room;
+mod seek;
 mod servers;
 mod start;
 mod storm;
@@ -80,6 +85,7 @@ mod tcb;
 mod thaw;
 mod trail;
 mod transit;
+mod trouble;
 mod unpaged;
 mod wait;
 mod will;
@@ -213,7 +219,9 @@ struct Engine {
     pace: pace::Pace,
     /// Evicted frames that have no slot yet, or no write under way.
     unplaced: VecDeque<u32>,
-    grants: servers::Grants,
+    grants: grants::Grants,
+    troubles: trouble::Troubles,
+    seek: seek::Seek,
     /// Why servers could not be had, before one was.
     refused: Vec<String>,
     was_up: bool,
@@ -270,6 +278,7 @@ impl Engine {
     /// server can be had in the beginning.
     fn run(mut self) -> String {
         if self.settings.inherit.is_none() {
+            self.learn_addresses();
             self.net.connect(now_ns());
         }
         loop {
@@ -299,6 +308,8 @@ impl Engine {
         if now >= self.sampled_ns + SAMPLE_NS {
             self.sample(now);
         }
+        self.look_at_troubles(now);
+        self.look_at_rescued();
         self.maintain();
         self.search_code();
         if !self.faults.is_empty() {
@@ -425,7 +436,10 @@ impl Engine {
         self.forgive_stubborn(now);
         if !self.is_forking() {
             self.give_slabs_back();
+            self.look_for_servers(now);
+            self.weigh_servers();
             self.ask_for_slabs(now);
+            self.look_at_room();
             self.look_at_frozen();
         }
     }

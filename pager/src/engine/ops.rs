@@ -8,8 +8,8 @@ use alloc::vec::Vec;
 pub(super) enum Op {
     /// Pages are being received into these frames.
     Read(Read),
-    /// Pages are being sent from these frames.
-    Write(Vec<u32>),
+    /// Pages are being sent from frames.
+    Write(Write),
     /// Zeros are being sent to a slot that is not in use, in the slab of this
     /// name on the wire, see `thaw`.
     Probe(Slot, u32),
@@ -27,6 +27,16 @@ pub(super) struct Read {
     pub(super) asked_ns: u64,
     /// The server.
     pub(super) server: u16,
+    /// How often the pages were asked for in vain before.
+    pub(super) tries: u8,
+}
+
+/// A write that is under way.
+#[derive(Debug)]
+pub(super) struct Write {
+    pub(super) frames: Vec<u32>,
+    /// Where the first page goes; the others follow on.
+    pub(super) slot: Slot,
 }
 
 /// Requests by token.

@@ -1,7 +1,7 @@
 //! Finds room on servers for evicted pages, and writes them there.
 
-use super::ops::Op;
-use super::{Engine, WARN};
+use super::ops::{Op, Write};
+use super::{Engine, INFO, WARN};
 use crate::net::{At, Lane};
 use crate::pages::State;
 use crate::pool::Kind;
@@ -16,17 +16,13 @@ const RUN: usize = 128;
 /// As many pages are written together while a thread waits for one.
 const CLUSTER: usize = 16;
 
-/// Bytes of pages that are being written at a time: enough to keep a network
-/// busy, and little for a read to wait behind.
-const WRITING: usize = 4 << 20;
-
 impl Engine {
     /// Begins to write what waits for it, as far as there is room.
     pub(super) fn place(&mut self) {
         if self.has_asked_for_children() || self.is_too_few() {
             return;
         }
-        while !self.unplaced.is_empty() && self.net.queued_bytes(Lane::Bulk) < WRITING {
+        while !self.unplaced.is_empty() && self.see_who_is_busy() {
             let mut batch: Vec<(u32, u64, Option<Slot>)> = Vec::with_capacity(RUN);
             while batch.len() < RUN {
                 let Some(frame) = self.unplaced.pop_front() else {
@@ -38,7 +34,7 @@ impl Engine {
                 if self.pool.kind(frame) == Kind::Unplaced {
                     let page = self.pool.page(frame);
                     self.pool.put(frame, Kind::Writing, page);
-                    self.leave_frozen(page);
+                    self.leave_place(page);
                     batch.push((frame, page, self.pages.get(page).slot));
                 }
             }
@@ -65,6 +61,9 @@ impl Engine {
                 self.unplaced.push_front(frame);
             }
             self.write(&batch);
+            if short && self.slots.waits_for_turn() {
+                return;
+            }
             if short {
                 self.ask_for_slabs(now_ns());
                 self.see_whether_full();
@@ -82,13 +81,40 @@ impl Engine {
         self.unplaced.len() < CLUSTER && asks && !is_pressed
     }
 
-    /// A page that another process can read where it is gets another place.
-    fn leave_frozen(&mut self, page: u64) {
+    /// Sees to which servers enough is on its way: so much as keeps a network
+    /// busy, and is little for a read to wait behind. Whether more can be sent to
+    /// any.
+    fn see_who_is_busy(&mut self) -> bool {
+        let mut any = !self.net.any_up();
+        for (server, speed) in self.net.speeds() {
+            let is_busy = self.net.queued_at(server, Lane::Bulk) >= speed.queue();
+            self.slots.set_busy(server, is_busy);
+            any |= !is_busy;
+        }
+        any
+    }
+
+    /// A page that another process can read where it is, or that is on a server that
+    /// fails, gets another place.
+    fn leave_place(&mut self, page: u64) {
         let slot = self.pages.get(page).slot;
         if slot.is_some_and(|slot| self.slots.is_frozen(slot)) {
             self.pages.update(page, |p| p.slot = None);
             self.free_slot(slot);
+        } else if self.leave_slow(slot) {
+            self.pages.update(page, |p| p.slot = None);
         }
+    }
+
+    /// Gives up a page's place on a server that is far slower than others with room.
+    /// The page, which is at hand, has no place then.
+    pub(super) fn leave_slow(&mut self, slot: Option<Slot>) -> bool {
+        let is_slow = slot.is_some_and(|slot| self.slots.has_better(slot.server()));
+        let leaves = is_slow && !self.is_forking();
+        if leaves {
+            self.free_slot(slot);
+        }
+        leaves
     }
 
     /// Writes pages to their slots.
@@ -113,7 +139,8 @@ impl Engine {
             let addrs: Vec<usize> = frames.iter().map(|f| self.pool.addr(*f)).collect();
             let (slab, page) = self.slots.address(first).unwrap_or((u32::MAX, 0));
             let server = first.server();
-            let token = self.ops.add(Op::Write(frames));
+            let slot = first;
+            let token = self.ops.add(Op::Write(Write { frames, slot }));
             // SAFETY: frames of kind `Writing` stay as they are until the
             // write has ended.
             unsafe { self.net.write(token, At { server, slab, page }, &addrs) };
@@ -172,17 +199,15 @@ impl Engine {
     pub(super) fn ask_for_slabs(&mut self, now: u64) {
         let want = (self.unplaced.len() + self.budget.pool) as u64;
         self.grants.retry(&mut self.slots, now);
-        while self.slots.total_free() + self.grants.coming < want {
-            let Some(server) = self.slots.grant_target() else {
-                return;
-            };
-            if !self.grants.ask(server) {
-                return;
-            }
+        // Of those that it would come to anyway the best is asked.
+        while let Some(server) = self.slots.grant_target() {
+            let free = self.slots.free_as_good_as(server);
             let pages = u64::from(self.slots.slab_pages(server)).max(1);
             let n = (want / 2).div_ceil(pages).clamp(1, 64) as u32;
-            self.grants.coming += u64::from(n) * pages;
-            self.grants.of[usize::from(server)].coming = u64::from(n) * pages;
+            let is_enough = free + self.grants.coming() >= want;
+            if is_enough || !self.grants.ask(server, u64::from(n) * pages) {
+                return;
+            }
             self.net.grant(server, n);
         }
     }
@@ -203,6 +228,7 @@ impl Engine {
             || self.slots.total_free() > 0
             || self.grants.waiting()
             || self.slots.grant_target().is_some()
+            || self.troubles.is_passing()
         {
             return;
         }
@@ -227,12 +253,35 @@ impl Engine {
                 break;
             }
         }
-        if !self.grants.warned && self.net.any_up() {
-            self.grants.warned = true;
+        if self.net.any_up() && self.grants.tells(now_ns()) {
+            let why = if self.grants.is_for_lack_of_room() && !self.troubles.any_rests() {
+                "the memory servers are full"
+            } else {
+                "no memory server takes pages now"
+            };
             self.say(
                 WARN,
-                "the memory servers are full: from here on the program's memory stays local, \
-                 beyond its budget; give the servers more capacity, or name further ones",
+                &alloc::format!(
+                    "{why}: until that changes, the program's memory stays local, beyond its \
+                     budget; give the servers more capacity, or name further ones"
+                ),
+            );
+        }
+    }
+
+    /// Lets pages leave again when there is room for as many as leave at a time, and
+    /// says so once the program's memory came down.
+    pub(super) fn look_at_room(&mut self) {
+        let free = self.slots.total_free();
+        if free >= self.budget.pool as u64 {
+            self.grants.full = false;
+        }
+        let is_over = self.resident() > self.budget.limit;
+        if !self.grants.full && !is_over && self.grants.tells_of_room() {
+            self.say(
+                INFO,
+                "the memory servers take pages again, and the program's memory is within its \
+                 budget",
             );
         }
     }

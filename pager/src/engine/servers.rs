@@ -2,78 +2,16 @@
 
 use super::ops::Op;
 use super::{ERROR, Engine, INFO, LOST, PAGED, WARN};
-use crate::net::{Completion, Reason, RequestError};
+use crate::net::{Completion, Reason};
 use crate::pages::State;
 use crate::pool::Kind;
-use crate::slots::{MAX_SERVERS, Slots};
-use crate::sys::thread;
+use crate::sys::{proc, thread};
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Display;
 use core::sync::atomic::Ordering::{self, Relaxed};
 use tmem_wire::PAGE_SIZE;
-
-/// After how long a server that had no room is asked again.
-const RETRY_NS: u64 = 1_000_000_000;
-
-/// What is known of one server's willingness to give slabs.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Grant {
-    /// Pages that were asked for and not answered.
-    pub(super) coming: u64,
-    asked: bool,
-    /// When it had no room, or 0.
-    refused_ns: u64,
-}
-
-/// Which slabs were asked for.
-#[derive(Debug)]
-pub(super) struct Grants {
-    pub(super) of: Vec<Grant>,
-    /// Pages that were asked for in all.
-    pub(super) coming: u64,
-    /// No server has room.
-    pub(super) full: bool,
-    /// The user was told so.
-    pub(super) warned: bool,
-}
-
-impl Grants {
-    pub(super) fn new() -> Grants {
-        Grants {
-            of: alloc::vec![Grant::default(); MAX_SERVERS],
-            coming: 0,
-            full: false,
-            warned: false,
-        }
-    }
-
-    /// Notes that `server` is asked; false when it is already.
-    pub(super) fn ask(&mut self, server: u16) -> bool {
-        !core::mem::replace(&mut self.of[usize::from(server)].asked, true)
-    }
-
-    /// Whether an answer is to come.
-    pub(super) fn waiting(&self) -> bool {
-        self.of.iter().any(|g| g.asked)
-    }
-
-    fn answered(&mut self, server: u16) {
-        let grant = &mut self.of[usize::from(server)];
-        self.coming -= grant.coming;
-        *grant = Grant::default();
-    }
-
-    /// Servers that had no room a while ago may have some now.
-    pub(super) fn retry(&mut self, slots: &mut Slots, now: u64) {
-        for (server, grant) in (0..).zip(&mut self.of) {
-            if grant.refused_ns != 0 && now >= grant.refused_ns + RETRY_NS {
-                grant.refused_ns = 0;
-                slots.set_grantable(server, u64::from(slots.slab_pages(server)));
-            }
-        }
-    }
-}
 
 impl Engine {
     /// Takes in what became of something.
@@ -85,16 +23,16 @@ impl Engine {
                 }
             }
             Completion::Written { token } => match self.ops.take(token) {
-                Some(Op::Write(frames)) => self.written(&frames),
+                Some(Op::Write(write)) => {
+                    self.slots.worked(write.slot);
+                    self.took(write.slot.server());
+                    self.written(&write.frames);
+                }
                 Some(Op::Probe(slot, slab)) => self.probed(slot, slab, true),
                 Some(Op::Read(_)) | None => {}
             },
-            Completion::WriteFailed {
-                token,
-                server,
-                error,
-            } => match self.ops.take(token) {
-                Some(Op::Write(frames)) => self.not_written(&frames, server, error),
+            Completion::WriteFailed { token, error, .. } => match self.ops.take(token) {
+                Some(Op::Write(write)) => self.not_written(&write, error),
                 Some(Op::Probe(slot, slab)) => self.probed(slot, slab, false),
                 Some(Op::Read(_)) | None => {}
             },
@@ -103,11 +41,9 @@ impl Engine {
                 self.slots.add_slabs(server, &slabs);
                 self.grants.full = false;
             }
-            Completion::GrantRefused { server } => {
-                self.grants.answered(server);
-                self.slots.set_grantable(server, 0);
+            Completion::GrantRefused { server, error } => {
                 let now = crate::sys::now_ns();
-                self.grants.of[usize::from(server)].refused_ns = now;
+                self.grants.refused(server, error, &mut self.slots, now);
                 self.see_whether_full();
             }
             Completion::Shared { server, result } => self.shared(server, result),
@@ -137,6 +73,7 @@ impl Engine {
     }
 
     fn up(&mut self, server: u16, slab_pages: u32, free_pages: u64) {
+        self.seek.is_there(server);
         if !self.was_up {
             self.pages_from_now_on();
             // Those that could not be had are told of now that the others are.
@@ -148,6 +85,8 @@ impl Engine {
         match self.slots.set_geometry(server, slab_pages) {
             Ok(()) => {
                 self.slots.set_grantable(server, free_pages);
+                self.troubles.forget(server);
+                self.slots.set_resting(server, false);
                 self.grants.full = false;
                 let mib = (free_pages * PAGE_SIZE as u64) >> 20;
                 self.say(INFO, &format!("server {name} has {mib} MiB free"));
@@ -169,8 +108,11 @@ impl Engine {
     fn refused(&mut self, server: u16, reason: &Reason) {
         let name = self.net.name(server);
         let text = format!("server {name}: {reason}");
+        let is_news = self.seek.is_away(server);
         if self.was_up {
-            self.done_without(&text);
+            if is_news {
+                self.done_without(&text);
+            }
         } else {
             self.refused.push(text);
         }
@@ -184,43 +126,35 @@ impl Engine {
         }
     }
 
+    /// The program and its process, for messages: those of several processes may come
+    /// together.
+    pub(super) fn program(&self) -> String {
+        let pid = rustix::process::getpid().as_raw_nonzero();
+        match proc::command() {
+            Some(name) => format!("{name} (process {pid})"),
+            None => format!("process {pid}"),
+        }
+    }
+
     fn done_without(&self, text: &str) {
         let level = if self.settings.checked { INFO } else { WARN };
         self.say(level, &format!("{text}; going on with the others"));
     }
 
-    fn not_written(&mut self, frames: &[u32], server: u16, error: RequestError) {
-        for &frame in frames {
-            self.must_be(frame, Kind::Writing);
-            match self.pool.page(frame) {
-                0 => self.pool.put(frame, Kind::Free, 0),
-                page => {
-                    let mut entry = self.pages.get(page);
-                    let slot = entry.slot.take();
-                    self.pages.set(page, &entry);
-                    if let Some(slot) = slot {
-                        self.slots.free(slot, 1);
-                    }
-                    self.unplace(frame, page);
-                }
-            }
-        }
-        if let RequestError::Status(status) = error {
-            // It does not keep what it promised; nothing of it can be trusted.
-            self.lost(server, &format!("it refused a page: {status}"));
-        }
-    }
-
     /// A server is gone, and what it held.
     fn lost(&mut self, server: u16, reason: &impl Display) {
         self.slots.server_lost(server);
+        self.seek.is_away(server);
         self.grants.answered(server);
         let mut lost = 0;
         let mut homeless = Vec::new();
+        let copies = &self.copies;
+        let mut rescued = Vec::new();
         self.pages.for_all(|number, entry| {
             if entry.slot.is_some_and(|s| s.server() == server) {
                 entry.slot = None;
                 match entry.state {
+                    State::Remote if copies.has(number, entry) => rescued.push(number),
                     State::Remote => {
                         entry.state = State::Lost;
                         lost += 1;
@@ -235,16 +169,18 @@ impl Engine {
                 self.unplace(frame, page);
             }
         }
+        self.copies.rescue(rescued);
         self.lost_some(lost);
         self.count_remote(-lost);
         let name = self.net.name(server);
+        let who = self.program();
         let text = if lost > 0 {
             format!(
-                "server {name} is lost ({reason}), and {lost} pages of the program with it; \
-                 touching one of them ends the program by SIGBUS"
+                "server {name} is lost ({reason}), and {lost} pages of {who} with it; touching \
+                 one of them ends it by SIGBUS"
             )
         } else {
-            format!("server {name} is lost ({reason}); nothing of the program was on it only")
+            format!("server {name} is lost ({reason}); nothing of {who} was on it only")
         };
         self.say(if lost > 0 { ERROR } else { WARN }, &text);
     }

@@ -2,15 +2,16 @@
 
 use super::adopt::Growth;
 use super::budget::Budget;
+use super::grants::Grants;
 use super::kin::Kin;
 use super::ops::Ops;
 use super::pace::Pace;
 use super::resting::Resting;
-use super::servers::Grants;
 use super::{Engine, INFO};
 use crate::When;
 use crate::digest::Digester;
 use crate::family::Family;
+use crate::names::Names;
 use crate::net::{Endpoint, Options, Servers};
 use crate::pages::Pages;
 use crate::pool::Pool;
@@ -72,6 +73,8 @@ pub struct Settings {
     pub evict_all: bool,
     /// The processes that share the budget, if it is not this one's alone.
     pub family: Option<&'static Family>,
+    /// Where addresses of servers are found once they are known.
+    pub names: Option<&'static Names>,
     /// Where figures are kept.
     pub figures: &'static Figures,
     /// Memory never to be paged: the engine's own, and all that its code
@@ -124,6 +127,11 @@ pub fn have_all() {
         // Whether it has by then or not.
         thread::sleep_until(|| HAS_ALL.load(Ordering::Acquire), PATIENCE, NAP_US);
     }
+}
+
+/// Whether the program has made opening anything harder.
+pub(super) fn is_confined() -> bool {
+    WANTED_NOW.load(Ordering::Relaxed)
 }
 
 /// In a forked child the engine has nothing yet.
@@ -372,6 +380,8 @@ impl Engine {
             fills: super::fill::Fills::default(),
             unplaced: VecDeque::new(),
             grants: Grants::new(),
+            troubles: super::trouble::Troubles::new(),
+            seek: super::seek::Seek::new(),
             refused: Vec::new(),
             was_up: false,
             budget,

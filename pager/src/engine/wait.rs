@@ -51,6 +51,7 @@ impl Engine {
             .net
             .next_timer()
             .unwrap_or(u64::MAX)
+            .min(self.troubles.due().unwrap_or(u64::MAX))
             .min(self.sampled_ns + look);
         if until <= now {
             return false;

@@ -142,6 +142,15 @@ impl Link {
         self.pause_ms = (self.pause_ms * 2).min(*PAUSE_MS.end());
     }
 
+    /// Gives up a connection that works, to have another at once.
+    pub(super) fn renew(&mut self, now: u64, reason: Reason) {
+        if self.is_ready() {
+            self.end();
+            self.broken = Some((now, reason));
+            self.phase = Phase::Wait(now);
+        }
+    }
+
     /// The connection broke, or an attempt to have it again failed.
     pub(super) fn broke(&mut self, now: u64, reason: Reason) {
         self.waiting_since = None;

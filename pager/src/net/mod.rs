@@ -21,6 +21,7 @@ mod transport;
 pub use reason::{Code, Reason, RequestError};
 
 use crate::When;
+use crate::placement::Speed;
 use crate::sys::wait::Interest;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -144,6 +145,8 @@ pub enum Completion {
     GrantRefused {
         /// The server.
         server: u16,
+        /// Why.
+        error: RequestError,
     },
     /// The server was asked for a child of the session.
     Shared {
@@ -248,6 +251,20 @@ impl Servers {
         self.servers.iter().all(Server::is_settled)
     }
 
+    /// Whether no server is down.
+    pub fn is_complete(&self) -> bool {
+        self.servers.iter().all(|s| !s.is_down())
+    }
+
+    /// The addresses of a server that had none.
+    pub fn set_addresses(&mut self, server: u16, addrs: Vec<SocketAddr>) {
+        if let Some(server) = self.servers.get_mut(usize::from(server))
+            && server.endpoint.addrs.is_empty()
+        {
+            server.endpoint.addrs = addrs;
+        }
+    }
+
     /// The server's name for messages.
     pub fn name(&self, server: u16) -> &str {
         self.servers
@@ -259,6 +276,14 @@ impl Servers {
     /// servers are told.
     pub fn set_prompt(&mut self, prompt: bool) {
         self.prompt = prompt;
+    }
+
+    /// Makes the connection of `lane` anew, and sends again over it what is not
+    /// answered: whatever spoils answers may be on its way.
+    pub fn renew(&mut self, server: u16, lane: Lane, now_ns: u64) {
+        if let Some(server) = self.servers.get_mut(usize::from(server)) {
+            server.renew(lane, now_ns);
+        }
     }
 
     /// Reads one page into each of the frames at the addresses `dest`, at most
@@ -428,6 +453,19 @@ impl Servers {
         self.servers.iter_mut().for_each(|s| s.waited(ns));
     }
 
+    /// A thread waited so long for a page of `server`.
+    pub fn waited_for(&mut self, server: u16, ns: u64) {
+        if let Some(server) = self.servers.get_mut(usize::from(server)) {
+            server.waited_for(ns);
+        }
+    }
+
+    /// What each server that is up takes, as measured.
+    pub fn speeds(&self) -> impl Iterator<Item = (u16, Speed)> {
+        let up = (0..).zip(&self.servers).filter(|(_, s)| s.is_up());
+        up.map(|(number, s)| (number, s.speed()))
+    }
+
     /// When to call [`Servers::drive`] even if no socket is ready.
     pub fn next_timer(&self) -> Option<u64> {
         if !self.early.is_empty() {
@@ -443,6 +481,12 @@ impl Servers {
     /// Bytes of pages that reads and writes of `lane` under way move.
     pub fn queued_bytes(&self, lane: Lane) -> usize {
         self.servers.iter().map(|s| s.load(lane).bytes).sum()
+    }
+
+    /// Those of `server`.
+    pub fn queued_at(&self, server: u16, lane: Lane) -> usize {
+        let server = self.servers.get(usize::from(server));
+        server.map_or(0, |s| s.load(lane).bytes)
     }
 
     /// Requests of `lane` under way.

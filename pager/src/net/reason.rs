@@ -42,7 +42,7 @@ impl fmt::Debug for Code {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Reason {
     /// The server's name gave no address.
-    #[error("it has no address")]
+    #[error("its name has no address")]
     NoAddress,
     /// No connection could be made, or it broke.
     #[error("{0}")]
@@ -89,7 +89,8 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Whether another attempt within a short time may go better.
+    /// Whether another attempt to open a session within a short time may go
+    /// better.
     pub(super) fn is_transient(&self) -> bool {
         matches!(
             self,
@@ -101,6 +102,24 @@ impl Reason {
                 // is gone.
                 | Reason::Status(Status::Limit)
         )
+    }
+
+    /// Whether a session, with all pages that it holds, ends with this. All else
+    /// breaks a connection, which is made again: a few bits that were turned over
+    /// on the way make bytes that are no protocol, and the next ones are right.
+    pub(super) fn is_final(&self) -> bool {
+        match self {
+            Reason::Status(status) => matches!(
+                status,
+                Status::NoSession | Status::ShuttingDown | Status::BadVersion | Status::Auth
+            ),
+            Reason::Io(_)
+            | Reason::Closed
+            | Reason::NoAnswer(_)
+            | Reason::Protocol(_)
+            | Reason::Unexpected(_) => false,
+            _ => true,
+        }
     }
 }
 
@@ -125,4 +144,13 @@ pub enum RequestError {
     /// The server answered with an error.
     #[error("{0}")]
     Status(Status),
+}
+
+impl RequestError {
+    /// Whether the same request may be granted a moment later. What is not so is
+    /// refused whenever it is asked.
+    pub fn is_transient(&self) -> bool {
+        let passing = [Status::Internal, Status::Full, Status::Limit];
+        matches!(self, RequestError::Status(status) if passing.contains(status))
+    }
 }

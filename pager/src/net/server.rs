@@ -9,6 +9,7 @@ use super::sock::{Ready, Sock};
 use super::transport::{Iov, Transport};
 use super::{Completion, Endpoint, Lane, Options};
 use crate::When;
+use crate::placement::{Rate, Speed, Wait};
 use crate::sys::wait::Interest;
 use alloc::vec::Vec;
 use tmem_wire::{
@@ -35,6 +36,8 @@ pub(super) struct Server {
     packing: Learner,
     /// That it takes its time to greet was told once.
     told_silent: bool,
+    wait: Wait,
+    rate: Rate,
 }
 
 /// Requests that are not answered.
@@ -68,6 +71,8 @@ impl Server {
             resuming: [false; 2],
             packing: Learner::new(packing),
             told_silent: false,
+            wait: Wait::default(),
+            rate: Rate::default(),
         }
     }
 
@@ -87,6 +92,10 @@ impl Server {
             State::Up => self.only.is_some() || self.links.iter().all(Link::is_ready),
             State::Opening => false,
         }
+    }
+
+    pub(super) fn is_down(&self) -> bool {
+        self.state == State::Down
     }
 
     /// Begins to connect unless there is a session or an attempt.
@@ -121,6 +130,19 @@ impl Server {
         self.packing.waited(ns);
     }
 
+    /// A thread waited so long for a page of this server.
+    pub(super) fn waited_for(&mut self, ns: u64) {
+        self.wait.add(ns);
+    }
+
+    /// What it takes, as measured.
+    pub(super) fn speed(&self) -> Speed {
+        Speed {
+            wait_ns: self.wait.ns(),
+            page_ns: self.rate.page_ns(),
+        }
+    }
+
     /// Whether pages that are asked for or sent now are to be packed.
     pub(super) fn packs(&self) -> bool {
         self.packing.is_packed()
@@ -133,6 +155,12 @@ impl Server {
         load.requests += 1;
         load.bytes += request.page_bytes();
         self.links[link].pipe.push(request);
+    }
+
+    /// Makes the connection that carries `lane` anew, if there is one.
+    pub(super) fn renew(&mut self, lane: Lane, now: u64) {
+        let link = self.only.unwrap_or(lane as usize);
+        self.links[link].renew(now, Reason::Unexpected("spoilt answers"));
     }
 
     /// What travelled packed.
@@ -170,6 +198,8 @@ impl Server {
         if let Some(reason) = self.links[link].overdue(now, options) {
             self.give_up(link, reason, out);
         }
+        let is_writing = self.load[Lane::Bulk as usize].bytes > 0;
+        self.rate.begin(now, is_writing);
         let l = &mut self.links[link];
         if let Some(ms) = l.falls_silent(now)
             && !core::mem::replace(&mut self.told_silent, true)
@@ -212,6 +242,7 @@ impl Server {
             }
         }
         let before = self.pages_under_way();
+        let writing = self.load(Lane::Bulk).bytes;
         let (l, load) = (&mut self.links[link], &mut self.load);
         let result = l
             .transfer(ready, now, |request, status, body| {
@@ -220,6 +251,9 @@ impl Server {
             .and_then(|()| l.check(now, options.stall_ms));
         let left = self.pages_under_way();
         self.packing.look(now, (before - left) as u64, left);
+        let to_write = self.load(Lane::Bulk).bytes;
+        let written = (writing - to_write) / PAGE_SIZE;
+        self.rate.add(now, written as u64, to_write > 0);
         if let Err(reason) = result {
             self.failed(link, reason, now, options, out);
         }
@@ -307,7 +341,7 @@ impl Server {
             }
             return l.again(now);
         }
-        if !reason.is_transient() {
+        if reason.is_final() {
             return self.lost(reason, out);
         }
         l.broke(now, reason);
@@ -347,6 +381,7 @@ impl Server {
         }
         self.session = None;
         self.load = [Load::default(); 2];
+        (self.wait, self.rate) = (Wait::default(), Rate::default());
         let server = self.number;
         out.push(match core::mem::replace(&mut self.state, State::Down) {
             State::Up => Completion::Lost { server, reason },
@@ -393,7 +428,7 @@ pub(super) fn failure(server: u16, request: &Request, error: RequestError) -> Op
             server,
             error,
         }),
-        Op::Grant => Some(Completion::GrantRefused { server }),
+        Op::Grant => Some(Completion::GrantRefused { server, error }),
         Op::Share => Some(Completion::Shared {
             server,
             result: Err(error),
@@ -429,9 +464,6 @@ fn answer(
             result: Ok(()),
         }),
         (Op::Write, Status::Ok) => out.push(Completion::Written { token }),
-        (Op::Read | Op::Write, _) => {
-            out.extend(failure(server, request, RequestError::Status(status)));
-        }
         (Op::Grant, Status::Ok) => {
             let slabs = decode_slab_list(body);
             if slabs
@@ -441,20 +473,28 @@ fn answer(
                 out.extend(slabs.map(|slabs| Completion::Granted { server, slabs }));
                 return Ok(());
             }
-            out.push(Completion::GrantRefused { server });
+            out.push(Completion::GrantRefused {
+                server,
+                error: RequestError::Status(Status::Full),
+            });
             if !slabs?.is_empty() {
                 return Err(Reason::Unexpected("more slabs than were asked for"));
             }
         }
-        (Op::Grant, _) => out.push(Completion::GrantRefused { server }),
         (Op::Share, Status::Ok) => {
-            let session = body.try_into().map_err(|_| NO_SESSION)?;
+            let Ok(session) = body.try_into() else {
+                let error = RequestError::Status(Status::Internal);
+                out.extend(failure(server, request, error));
+                return Err(NO_SESSION);
+            };
             out.push(Completion::Shared {
                 server,
                 result: Ok(SessionId(session)),
             });
         }
-        (Op::Share, _) => out.extend(failure(server, request, RequestError::Status(status))),
+        (Op::Read | Op::Write | Op::Grant | Op::Share, _) => {
+            out.extend(failure(server, request, RequestError::Status(status)));
+        }
         // A DISCARD or RELEASE that is refused changes nothing here.
         _ => {}
     }

@@ -2,6 +2,7 @@
 
 use super::slab::{Class, Slab};
 use super::{MAX_SLABS, SMALL};
+use crate::placement::Share;
 use alloc::vec::Vec;
 
 /// What one server has granted, and what of it is used.
@@ -28,11 +29,38 @@ pub(super) struct Server {
     /// Pages that this server is behind its share of the allocations, in
     /// 1/1024.
     pub(super) credit: i64,
+    /// Of the pages that its room would bring it.
+    pub(super) share: Share,
+    /// Nothing is written to it for the moment.
+    pub(super) resting: bool,
+    /// Enough is on its way to it.
+    pub(super) busy: bool,
 }
 
 impl Server {
     pub(super) fn weight(&self) -> u64 {
-        self.free.saturating_add(self.grantable).max(1)
+        let room = self.free.saturating_add(self.grantable);
+        self.share.of(room).max(1)
+    }
+
+    /// Pages that can be allocated now.
+    pub(super) fn usable(&self) -> u64 {
+        if self.resting { 0 } else { self.free }
+    }
+
+    /// Allocates nothing in a slab, and has nothing written there, until it is
+    /// thawed.
+    pub(super) fn freeze(&mut self, index: usize) {
+        if self.current == Some(index as u32) {
+            self.current = None;
+        }
+        if let Some(Some(slab)) = self.slabs.get_mut(index)
+            && !slab.frozen
+        {
+            slab.frozen = true;
+            self.free -= u64::from(slab.free());
+            self.reclass(index);
+        }
     }
 
     pub(super) fn add_slab(&mut self, wire: u32) {

@@ -11,7 +11,7 @@ impl Class {
     const CLOSED: Class = Class(0);
     /// Wholly free.
     pub(super) const EMPTY: Class = Class(9);
-    /// Wholly free, but shared: to be given back.
+    /// Wholly free, but not to be written: to be given back.
     pub(super) const FROZEN_EMPTY: Class = Class(10);
     /// How many classes there are.
     pub(super) const COUNT: usize = 11;
@@ -54,8 +54,11 @@ pub(super) struct Slab {
     /// The list it is in, and where in that list.
     pub(super) class: Class,
     pub(super) place: u32,
-    /// Shared with another session: not written any more.
+    /// Shared with another session, or given up for failing: not written any
+    /// more.
     pub(super) frozen: bool,
+    /// Writes that failed, one after the other.
+    pub(super) failed: u8,
     pages: u32,
     free: u32,
     /// No free run is longer than this.
@@ -77,6 +80,7 @@ impl Slab {
             class: Class::EMPTY,
             place: 0,
             frozen: false,
+            failed: 0,
             pages,
             free: pages,
             longest: pages,

@@ -50,6 +50,112 @@ fn runs_go_to_servers_in_proportion_to_their_space() {
     assert!(on(0) > on(1) * 2 && on(1) > 2, "{} and {}", on(0), on(1));
 }
 
+/// A server whose share is least beside one that has all.
+fn slow_and_quick() -> [crate::placement::Share; 2] {
+    let speed = |ns| crate::placement::Speed {
+        wait_ns: Some(ns),
+        page_ns: None,
+    };
+    let shares = crate::placement::shares(&[speed(1 << 30), speed(1)]);
+    [shares[0], shares[1]]
+}
+
+#[test]
+fn a_slow_server_gets_what_others_have_no_room_for() {
+    let mut s = slots(1024, &[&[0, 1, 2, 3], &[0, 1, 2, 3]]);
+    for (server, share) in (0..).zip(slow_and_quick()) {
+        s.set_share(server, share);
+    }
+    assert!(s.has_better(0) && !s.has_better(1));
+    assert_eq!((s.free_as_good_as(0), s.free_as_good_as(1)), (8192, 4096));
+    let mut out = Vec::new();
+    for _ in 0..60 {
+        assert_eq!(s.alloc(64, &mut out), 64);
+    }
+    let on = |out: &[(Slot, u32)], n| out.iter().filter(|r| r.0.server() == n).count();
+    assert!(on(&out, 0) < 4 && on(&out, 1) > 50);
+    // With less to spare a page is as well where it is.
+    assert!(s.free_pages(1) < 512);
+    assert_eq!(s.alloc(4096, &mut out), 4096);
+    assert!(!s.has_better(0));
+    assert_eq!(on(&out[out.len() - 1..], 0), 1);
+}
+
+#[test]
+fn slabs_are_asked_of_the_quick_server_first() {
+    let mut s = slots(64, &[&[], &[]]);
+    for (server, share) in (0..).zip(slow_and_quick()) {
+        s.set_share(server, share);
+        s.set_grantable(server, 64 * 20);
+    }
+    for wire in 0..20 {
+        assert_eq!(s.grant_target(), Some(1), "{wire}");
+        s.add_slabs(1, &[wire]);
+    }
+    assert_eq!(s.grant_target(), Some(0));
+}
+
+#[test]
+fn a_busy_server_is_passed_over_and_its_room_is_not_gone() {
+    let mut s = slots(64, &[&[1], &[2]]);
+    s.set_busy(0, true);
+    let mut out = Vec::new();
+    assert_eq!(s.alloc(128, &mut out), 64);
+    assert!(out.iter().all(|r| r.0.server() == 1));
+    assert!(s.waits_for_turn());
+    assert_eq!(s.total_free(), 64);
+    s.set_busy(0, false);
+    assert!(!s.waits_for_turn());
+    assert_eq!(s.alloc(128, &mut out), 64);
+}
+
+#[test]
+fn a_server_that_rests_gets_nothing_and_keeps_what_it_has() {
+    let mut s = slots(64, &[&[1], &[2]]);
+    let mut out = Vec::new();
+    s.alloc(100, &mut out);
+    let slot = out.iter().find(|r| r.0.server() == 0).map(|r| r.0);
+    let slot = slot.expect("both servers have pages");
+    s.set_resting(0, true);
+    s.set_grantable(0, 64);
+    assert!(s.is_frozen(slot) && s.address(slot).is_some());
+    assert_eq!(s.grant_target(), None);
+    let free = s.total_free();
+    assert_eq!(s.alloc(100, &mut Vec::new()) as u64, free);
+    s.set_resting(0, false);
+    assert!(!s.is_frozen(slot));
+    assert_eq!(s.grant_target(), Some(0));
+}
+
+#[test]
+fn a_slab_that_keeps_failing_is_given_up_for_new_pages_until_it_is_thawed() {
+    let mut s = slots(64, &[&[1, 2]]);
+    let mut out = Vec::new();
+    s.alloc(10, &mut out);
+    let slot = out[0].0;
+    for _ in 0..2 {
+        s.failed(slot, false, 3);
+        s.failed(slot, false, 3);
+        s.worked(slot);
+    }
+    assert!(!s.is_frozen(slot));
+    assert_eq!(s.total_free(), 118);
+    (0..3).for_each(|_| s.failed(slot, false, 3));
+    assert!(s.is_frozen(slot) && s.address(slot).is_some());
+    assert_eq!(s.total_free(), 64);
+    // Once more is no more than once.
+    s.failed(slot, true, 3);
+    assert_eq!(s.total_free(), 64);
+    assert_eq!(s.alloc(100, &mut Vec::new()), 64);
+    let room = s.frozen_with_room(9);
+    assert_eq!(room.len(), 1);
+    s.thaw(room[0]);
+    assert!(!s.is_frozen(slot));
+    assert_eq!(s.total_free(), 54);
+    s.failed(slot, true, 200);
+    assert!(s.is_frozen(slot));
+}
+
 #[test]
 fn empty_slabs_beyond_those_kept_are_given_back() {
     let mut s = slots(64, &[&[11, 12, 13]]);

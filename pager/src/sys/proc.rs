@@ -5,6 +5,7 @@
 
 use super::fd::Fd;
 use crate::maps::{self, Flags};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::ffi::CStr;
 use core::ops::Range;
@@ -451,6 +452,30 @@ impl Proc {
         let read = rustix::io::pread::<_, &mut [u8]>(&self.mem, bytes, src as u64);
         read.unwrap_or(0) / size_of::<u64>()
     }
+}
+
+/// Opens what there is to read of the calling thread, to be kept open.
+pub fn status() -> Option<Fd> {
+    keep(c"/proc/thread-self/status").ok()
+}
+
+/// Whether system calls of the thread whose status that is are filtered, as far as can
+/// be told.
+pub fn is_filtered(status: &Fd) -> bool {
+    let mut text = [0; 4096];
+    let len = rustix::io::pread(status, &mut text[..], 0).unwrap_or(0);
+    let lines = text[..len].split(|b| *b == b'\n');
+    let mode = lines.filter_map(|l| l.strip_prefix(b"Seccomp:")).next();
+    mode.is_none_or(|mode| mode.trim_ascii() != b"0")
+}
+
+/// The name of the program that this process runs, as the kernel has it.
+pub fn command() -> Option<String> {
+    let file = open(c"/proc/self/comm", OFlags::RDONLY).ok()?;
+    let mut name = [0; 64];
+    let len = rustix::io::read(&file, &mut name[..]).ok()?;
+    let name = String::from_utf8_lossy(&name[..len]);
+    Some(String::from(name.trim_end()))
 }
 
 /// The wait status that the process's first thread has left with, if it has, and

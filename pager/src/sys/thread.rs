@@ -255,6 +255,11 @@ pub fn confine() {
     CONFINED.store(true, Relaxed);
 }
 
+/// Whether the program has limited its system calls.
+pub fn is_confined() -> bool {
+    CONFINED.load(Relaxed)
+}
+
 /// Sleeps for so many microseconds, in a thread of the program.
 pub fn rest_us(us: u64) {
     // What the processor takes for a hint differs; it is no measure of time.

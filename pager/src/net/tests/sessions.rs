@@ -97,7 +97,8 @@ fn slabs_are_granted_until_there_are_none_and_given_back() {
     let slabs = c.grant(8);
     assert_eq!(slabs, [100, 101, 102]);
     c.servers.grant(0, 1);
-    c.until(|x| *x == Completion::GrantRefused { server: 0 });
+    let error = RequestError::Status(Status::Full);
+    c.until(|x| *x == Completion::GrantRefused { server: 0, error });
     c.servers.release(0, &slabs);
     c.finish();
     assert!(fake.orders().slabs.is_empty());

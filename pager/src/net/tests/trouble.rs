@@ -201,7 +201,7 @@ fn requests_to_a_server_that_is_not_up_fail_at_once() {
                 server: 77,
                 error
             },
-            Completion::GrantRefused { server: 0 },
+            Completion::GrantRefused { server: 0, error },
         ]
     );
 }
@@ -278,33 +278,67 @@ fn a_cut_within_a_payload_is_hidden_wherever_it_is() {
     }
 }
 
-#[test]
-fn a_server_that_breaks_the_protocol_is_lost_with_what_was_wrong() {
+/// Answers that are none to the first READ, and what is wrong with them.
+fn spoilt() -> [(Vec<u8>, &'static str); 3] {
     let read = Header {
         count: 1,
         ..Header::request(Op::Read, 1)
     };
+    let unasked = Header { id: 99, ..read }.reply(Status::Full, 0);
     let oversized = Header { count: 2, ..read }.reply(Status::Ok, 2 * PAGE_SIZE as u32);
-    for (forged, words) in [
+    [
         (vec![0xff; 64], "unknown operation 255"),
-        (
-            Header { id: 99, ..read }
-                .reply(Status::Full, 0)
-                .encode()
-                .to_vec(),
-            "answer to no request",
-        ),
+        (unasked.encode().to_vec(), "answer to no request"),
         (oversized.encode().to_vec(), "another number of pages"),
-        (
-            read.reply(Status::NoSession, 0).encode().to_vec(),
-            "ended the session",
-        ),
-        (
-            read.reply(Status::ShuttingDown, 0).encode().to_vec(),
-            "shutting down",
-        ),
-    ] {
+    ]
+}
+
+#[test]
+fn an_answer_that_is_spoilt_on_its_way_costs_a_connection_and_no_page() {
+    for (forged, words) in spoilt() {
         let fake = Fake::with(|o| o.forged = Some(forged));
+        fake.orders().pages.insert((0, 3), page(5));
+        let mut c = Client::up(&fake);
+        let mut f = Frames::new(1);
+        c.read(Lane::Demand, 1, at(0, 3), &mut f, &[0]);
+        c.finish();
+        let token = 1;
+        let result = Ok(());
+        assert_eq!(c.seen, [Completion::Read { token, result }], "{words}");
+        assert_eq!(f.page(0), page(5), "{words}");
+        assert_eq!(c.servers.reconnects(), 1, "{words}");
+    }
+}
+
+#[test]
+fn a_server_that_breaks_the_protocol_for_good_is_lost_with_what_was_wrong() {
+    let (forged, words) = &spoilt()[0];
+    let fake = Fake::new();
+    let mut c = Client::up(&fake);
+    let mut f = Frames::new(1);
+    c.read(Lane::Demand, 1, at(0, 0), &mut f, &[0]);
+    let is_lost = |c: &Completion| matches!(c, Completion::Lost { .. });
+    while !c.seen.iter().any(is_lost) {
+        fake.orders().forged = Some(forged.clone());
+        assert!(fake.orders().connections < 100, "{:?}", c.seen);
+        // Pauses pass sooner.
+        c.skip(10);
+        c.wait();
+        c.drive();
+    }
+    let reason = lost(&mut c).to_string();
+    assert!(reason.contains(words), "{reason}");
+}
+
+#[test]
+fn a_server_that_ends_the_session_is_lost_at_once() {
+    for (status, words) in [
+        (Status::NoSession, "ended the session"),
+        (Status::ShuttingDown, "shutting down"),
+    ] {
+        let read = Header::request(Op::Read, 1);
+        let forged = Header { count: 1, ..read }.reply(status, 0);
+        let fake = Fake::with(|o| o.forged = Some(forged.encode().to_vec()));
         let mut c = Client::up(&fake);
         let mut f = Frames::new(1);
         c.read(Lane::Demand, 1, at(0, 0), &mut f, &[0]);
@@ -321,23 +355,80 @@ fn a_server_that_breaks_the_protocol_is_lost_with_what_was_wrong() {
 }
 
 #[test]
+fn a_session_is_joined_again_when_the_server_has_failed_to_let_it_in() {
+    let fake = Fake::with(|o| o.join = Status::Internal);
+    let mut c = Client::up(&fake);
+    fake.cut();
+    let before = fake.orders().connections;
+    while fake.orders().connections < before + 3 {
+        c.skip(10);
+        c.wait();
+        c.drive();
+    }
+    fake.orders().join = Status::Ok;
+    let mut f = Frames::new(1);
+    c.read(Lane::Demand, 1, at(0, 0), &mut f, &[0]);
+    c.finish();
+    let token = 1;
+    let result = Ok(());
+    assert_eq!(c.seen, [Completion::Read { token, result }]);
+}
+
+#[test]
+fn a_connection_made_anew_is_asked_again_what_was_not_answered() {
+    let fake = Fake::with(|o| o.silent = true);
+    fake.orders().pages.insert((0, 3), page(5));
+    let mut c = Client::up(&fake);
+    let mut f = Frames::new(1);
+    c.read(Lane::Demand, 1, at(0, 3), &mut f, &[0]);
+    while fake.orders().log.is_empty() {
+        c.wait();
+        c.drive();
+    }
+    fake.orders().silent = false;
+    c.servers.renew(0, Lane::Demand, c.now_ns);
+    // Once is enough.
+    c.servers.renew(0, Lane::Demand, c.now_ns);
+    c.finish();
+    let token = 1;
+    let result = Ok(());
+    assert_eq!(c.seen, [Completion::Read { token, result }]);
+    assert_eq!((f.page(0), c.servers.reconnects()), (&*page(5), 1));
+}
+
+#[test]
 fn more_slabs_than_asked_for_are_not_believed() {
     let mut forged = Header {
         count: 1,
         ..Header::request(Op::Grant, 1)
     }
     .reply(Status::Ok, 8);
-    for (len, words) in [(8, "more slabs"), (7, "malformed payload")] {
+    for len in [8, 7] {
         forged.len = len;
         let mut bytes = forged.encode().to_vec();
         bytes.extend(vec![1; len as usize]);
         let fake = Fake::with(|o| o.forged = Some(bytes));
         let mut c = Client::up(&fake);
         c.servers.grant(0, 1);
-        let reason = lost(&mut c).to_string();
-        assert!(reason.contains(words), "{reason}");
-        assert_eq!(c.seen, [Completion::GrantRefused { server: 0 }]);
+        c.until(|x| matches!(x, Completion::GrantRefused { .. }));
+        assert_eq!(c.grant(1), [101]);
+        assert_eq!(c.servers.reconnects(), 1);
     }
+}
+
+#[test]
+fn a_share_without_a_session_in_its_answer_is_refused_and_answered_next_time() {
+    let forged = Header::request(Op::Share, 1).reply(Status::Ok, 3);
+    let bytes = [&forged.encode()[..], &[1, 2, 3]].concat();
+    let fake = Fake::with(|o| o.forged = Some(bytes));
+    let mut c = Client::up(&fake);
+    c.servers.share(0);
+    let got = c.until(|x| matches!(x, Completion::Shared { .. }));
+    let error = RequestError::Status(Status::Internal);
+    let (server, result) = (0, Err(error));
+    assert_eq!(got, Completion::Shared { server, result });
+    c.finish();
+    assert!(c.servers.is_up(0));
 }
 
 #[test]

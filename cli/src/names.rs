@@ -1,0 +1,57 @@
+//! Has the names of servers resolved, for the processes of the program: they need not
+//! ask themselves, and a name that has no address yet is used once it has one.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tmem_config::ServerAddr;
+
+use crate::figures::Figures;
+
+/// How long the program waits for what takes long: it starts without.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// Looks for the addresses of all servers until they are found, as long as this process
+/// lives; returns when most are likely to be.
+pub(crate) fn look_for(figures: &Figures, servers: &[ServerAddr]) {
+    let (tried, results) = mpsc::channel();
+    let mut asked = 0;
+    for server in servers {
+        // Without memory or threads for it each process asks by itself.
+        let Ok(figures) = figures.again() else { return };
+        if !figures.names().begin(&server.to_string()) {
+            return;
+        }
+        let (server, tried) = (server.clone(), tried.clone());
+        let look = move || resolve(&figures, &server, &tried);
+        asked += usize::from(thread::Builder::new().spawn(look).is_ok());
+    }
+    let until = Instant::now() + PATIENCE;
+    for _ in 0..asked {
+        let left = until.saturating_duration_since(Instant::now());
+        if results.recv_timeout(left).is_err() {
+            return;
+        }
+    }
+}
+
+fn resolve(figures: &Figures, server: &ServerAddr, tried: &mpsc::Sender<()>) {
+    loop {
+        let found = (server.host.as_str(), server.port).to_socket_addrs();
+        let found: Vec<SocketAddr> = found.map(Iterator::collect).unwrap_or_default();
+        let is_found = !found.is_empty();
+        if is_found {
+            figures.names().set(&server.to_string(), &found);
+        }
+        // Nobody may wait for it any more.
+        let _ = tried.send(());
+        if is_found {
+            return;
+        }
+        thread::sleep(PAUSE);
+    }
+}

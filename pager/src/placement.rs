@@ -1,0 +1,294 @@
+//! How evicted pages are spread over servers that are not equally quick, as
+//! arithmetic.
+//!
+//! By room alone a server behind a slow network gets as many pages as one beside
+//! it, and a program that waits for pages of both is as slow as the slow one. So
+//! what a server takes for a page is measured, and one that is slower by far gets
+//! few pages: enough to see when that changes, and all that no other has room for.
+
+use alloc::vec::Vec;
+use tmem_wire::PAGE_SIZE;
+
+/// Servers that differ by no more than this factor count as equal: measured under
+/// different loads, the same server differs as much.
+const EVEN: u64 = 3;
+
+/// A server whose share is smaller by this factor is not to keep a page that can
+/// go elsewhere.
+const POOR: u32 = 4;
+
+/// What is being written to one server takes about so long at most: a read waits
+/// behind it.
+const QUEUE_NS: u64 = 50_000_000;
+/// And is no more and no less than this, in bytes.
+const QUEUE: core::ops::RangeInclusive<usize> = 512 << 10..=4 << 20;
+
+/// Pages, or nanoseconds, of one measurement.
+const MEASURED_PAGES: u64 = 256;
+const MEASURED_NS: u64 = 100_000_000;
+
+/// What part a server gets of the pages that its room would bring it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Share(u32);
+
+impl Share {
+    /// All of them.
+    pub const FULL: Share = Share(1024);
+    /// As many as it takes to see when a server becomes quicker.
+    const LEAST: Share = Share(4);
+
+    /// So much of `room`.
+    pub fn of(self, room: u64) -> u64 {
+        (u128::from(room) * u128::from(self.0) / u128::from(Share::FULL.0)) as u64
+    }
+
+    /// `granted` as it counts against a server with this share.
+    pub fn against(self, granted: u128) -> u128 {
+        granted * u128::from(Share::FULL.0) / u128::from(self.0)
+    }
+
+    /// Whether a page is better off where the share is `other`.
+    pub fn is_poor_beside(self, other: Share) -> bool {
+        self.0.saturating_mul(POOR) <= other.0
+    }
+}
+
+impl Default for Share {
+    fn default() -> Share {
+        Share::FULL
+    }
+}
+
+/// What a server takes, as far as it is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Speed {
+    /// Nanoseconds that a thread waits for a page.
+    pub wait_ns: Option<u64>,
+    /// Nanoseconds for each page while pages are written.
+    pub page_ns: Option<u64>,
+}
+
+impl Speed {
+    /// Bytes that may be on their way to the server at a time.
+    pub fn queue(&self) -> usize {
+        let pages = QUEUE_NS / self.page_ns.unwrap_or(1).max(1);
+        let bytes = pages.saturating_mul(PAGE_SIZE as u64);
+        usize::try_from(bytes)
+            .unwrap_or(usize::MAX)
+            .clamp(*QUEUE.start(), *QUEUE.end())
+    }
+}
+
+/// The share of each server, in the order of `speeds`. The quickest have all; what
+/// is not known counts as quick.
+pub fn shares(speeds: &[Speed]) -> Vec<Share> {
+    let quickest = |of: fn(&Speed) -> Option<u64>| speeds.iter().filter_map(of).min();
+    let (wait, page) = (quickest(|s| s.wait_ns), quickest(|s| s.page_ns));
+    let factors: Vec<u64> = speeds
+        .iter()
+        .map(|s| factor(s.wait_ns, wait).max(factor(s.page_ns, page)))
+        .collect();
+    // One may be the quickest in this and another in that.
+    let best = factors.iter().min().copied().unwrap_or(UNIT).max(UNIT);
+    factors
+        .iter()
+        .map(|factor| {
+            let slower = (factor * UNIT / best).max(EVEN * UNIT);
+            let part = u64::from(Share::FULL.0) * (EVEN * UNIT).pow(2) / slower.pow(2);
+            Share((part as u32).max(Share::LEAST.0))
+        })
+        .collect()
+}
+
+/// Fixed point.
+const UNIT: u64 = 256;
+
+/// By what factor a server is slower than the quickest, in 1/[`UNIT`], up to some
+/// thousands.
+fn factor(ns: Option<u64>, quickest: Option<u64>) -> u64 {
+    match (ns, quickest) {
+        (Some(ns), Some(quickest)) => {
+            let factor = u128::from(ns) * u128::from(UNIT) / u128::from(quickest.max(1));
+            factor.clamp(u128::from(UNIT), 4096 * u128::from(UNIT)) as u64
+        }
+        _ => UNIT,
+    }
+}
+
+/// What a thread waits for a page of one server, on the average.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wait(Option<u64>);
+
+impl Wait {
+    /// A thread has waited so long.
+    pub(crate) fn add(&mut self, ns: u64) {
+        self.0 = Some(self.0.map_or(ns, |old| old - old / 16 + ns / 16));
+    }
+
+    /// The average.
+    pub(crate) fn ns(&self) -> Option<u64> {
+        self.0
+    }
+}
+
+/// What a page takes while pages are written to one server, on the average.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rate {
+    /// Since when there are pages under way, of which no time was counted.
+    since: Option<u64>,
+    pages: u64,
+    ns: u64,
+    page_ns: Option<u64>,
+}
+
+impl Rate {
+    /// Pages may be under way from now on.
+    pub(crate) fn begin(&mut self, now: u64, under_way: bool) {
+        if under_way && self.since.is_none() {
+            self.since = Some(now);
+        }
+    }
+
+    /// So many pages were answered.
+    pub(crate) fn add(&mut self, now: u64, pages: u64, under_way: bool) {
+        if pages == 0 {
+            return;
+        }
+        let since = self.since.take();
+        self.begin(now, under_way);
+        let Some(since) = since else { return };
+        self.pages += pages;
+        self.ns += now.saturating_sub(since);
+        if self.pages >= MEASURED_PAGES || self.ns >= MEASURED_NS {
+            let ns = (self.ns / self.pages).max(1);
+            let old = self.page_ns.unwrap_or(ns);
+            self.page_ns = Some(old - old / 4 + ns / 4);
+            (self.pages, self.ns) = (0, 0);
+        }
+    }
+
+    /// The average.
+    pub(crate) fn page_ns(&self) -> Option<u64> {
+        self.page_ns
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn speed(wait_us: u64, page_us: u64) -> Speed {
+        Speed {
+            wait_ns: Some(wait_us * 1000),
+            page_ns: Some(page_us * 1000),
+        }
+    }
+
+    #[test]
+    fn equals_and_those_nearly_so_share_by_room_alone() {
+        let all = shares(&[speed(30, 3), speed(80, 4), Speed::default()]);
+        assert_eq!(all, [Share::FULL; 3]);
+        assert_eq!(shares(&[speed(9000, 900)]), [Share::FULL]);
+    }
+
+    #[test]
+    fn a_server_behind_a_slow_network_gets_few_pages() {
+        let all = shares(&[speed(40, 4), speed(500, 330)]);
+        assert_eq!(all[0], Share::FULL);
+        assert!(all[1].of(1000) <= 4 && all[1].is_poor_beside(all[0]));
+        assert!(!all[0].is_poor_beside(all[1]) && !all[0].is_poor_beside(all[0]));
+    }
+
+    #[test]
+    fn one_measure_is_enough_to_tell() {
+        let waits = |ns| Speed {
+            wait_ns: Some(ns),
+            page_ns: None,
+        };
+        let all = shares(&[waits(40_000), waits(4_000_000)]);
+        assert!(all[1].is_poor_beside(all[0]));
+        // Each is known by another: nothing tells.
+        let other = Speed {
+            wait_ns: None,
+            page_ns: Some(9),
+        };
+        assert_eq!(shares(&[waits(4_000_000), other]), [Share::FULL; 2]);
+    }
+
+    #[test]
+    fn what_is_on_its_way_is_less_where_it_takes_longer() {
+        let queue = |page_ns| {
+            Speed {
+                wait_ns: None,
+                page_ns,
+            }
+            .queue()
+        };
+        assert_eq!(queue(None), 4 << 20);
+        assert_eq!(queue(Some(3_000)), 4 << 20);
+        assert_eq!(queue(Some(330_000)), 151 * PAGE_SIZE);
+        assert_eq!(queue(Some(u64::MAX)), 512 << 10);
+    }
+
+    #[test]
+    fn time_counts_only_while_pages_are_under_way() {
+        let mut rate = Rate::default();
+        let mut now = 0;
+        for _ in 0..200 {
+            now += 1_000_000_000;
+            rate.begin(now, true);
+            now += 10_000;
+            rate.add(now, 5, true);
+            now += 30_000;
+            rate.add(now, 5, false);
+        }
+        assert_eq!(rate.page_ns(), Some(4_000));
+        assert_eq!(Rate::default().page_ns(), None);
+    }
+
+    #[test]
+    fn an_average_follows_what_it_is_told() {
+        let mut wait = Wait::default();
+        assert_eq!(wait.ns(), None);
+        wait.add(100_000);
+        assert_eq!(wait.ns(), Some(100_000));
+        (0..100).for_each(|_| wait.add(1_000_000));
+        assert!(wait.ns().is_some_and(|ns| ns > 900_000));
+    }
+
+    fn any_speed() -> impl Strategy<Value = Speed> {
+        let ns = || proptest::option::of(0u64..1 << 40);
+        (ns(), ns()).prop_map(|(wait_ns, page_ns)| Speed { wait_ns, page_ns })
+    }
+
+    proptest! {
+        #[test]
+        fn somebody_has_all_and_everybody_something(
+            speeds in proptest::collection::vec(any_speed(), 1..8),
+        ) {
+            let shares = shares(&speeds);
+            prop_assert_eq!(shares.len(), speeds.len());
+            prop_assert_eq!(shares.iter().max(), Some(&Share::FULL));
+            prop_assert!(shares.iter().all(|s| *s >= Share::LEAST && s.of(1 << 40) > 0));
+        }
+
+        #[test]
+        fn a_slower_server_never_gets_more(
+            speeds in proptest::collection::vec(any_speed(), 2..8),
+        ) {
+            let shares = shares(&speeds);
+            for (a, x) in speeds.iter().zip(&shares) {
+                for (b, y) in speeds.iter().zip(&shares) {
+                    let slower = |a: Option<u64>, b: Option<u64>| match (a, b) {
+                        (Some(a), Some(b)) => a >= b,
+                        (_, b) => b.is_none(),
+                    };
+                    if slower(a.wait_ns, b.wait_ns) && slower(a.page_ns, b.page_ns) {
+                        prop_assert!(x <= y, "{:?} {:?}", a, b);
+                    }
+                }
+            }
+        }
+    }
+}
