@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use tmem_wire::{HEADER_LEN, Header, Hello, HelloReply, Op, SessionId, Status, VERSION, auth};
+use tmem_wire::{HEADER_LEN, Header, Hello, Op, SessionId, Status, VERSION, auth::Keys};
 
 /// `tmem run` with a library that loads: it pages nothing, and need not.
 fn tmem() -> Command {
@@ -71,9 +71,10 @@ fn greet(address: &str, secret: &[u8]) -> (TcpStream, Status) {
     };
     let (status, body) = ask(&mut stream, Op::Hello, 0, &hello.encode());
     assert_eq!(status, Status::Auth, "strangers are not served");
-    let challenge = HelloReply::decode(&body).expect("a HELLO reply").challenge;
-    let proof = auth::proof(secret, &challenge, &hello.nonce);
-    let status = ask(&mut stream, Op::Auth, 0, &proof).0;
+    let keys = Keys::new(secret, 0, &hello.encode(), &body);
+    let auth = keys.auth(SessionId::NEW);
+    let (status, body) = ask(&mut stream, Op::Auth, 0, &auth);
+    assert_eq!(keys.told(&auth, &body).is_some(), status == Status::Ok);
     (stream, status)
 }
 

@@ -21,6 +21,6 @@ pub use complaints::Complaints;
 pub use error::{ConfigError, Invalid};
 pub use options::{Evict, Level, Options, PagePath, Partial, When};
 pub use random::random;
-pub use secret::read_secret;
+pub use secret::{MIN_SECRET, check_secret, new_secret, read_secret, write_secret};
 pub use server::{SERVER_ALLOWED, Scheme, ServerAddr, parse_servers};
 pub use size::{SIZE_ALLOWED, Size, parse_size};

@@ -23,9 +23,6 @@ pub const AUTH_LEN: usize = PROOF_LEN + 16;
 /// Bytes of the reply to an AUTH that was right: a [`HelloReply`] and the server's proof.
 pub const AUTH_REPLY_LEN: usize = HelloReply::LEN + PROOF_LEN;
 
-/// The fewest bytes of a secret: shorter ones can be guessed.
-pub const MIN_SECRET: usize = 16;
-
 /// What both sides derive from the secret for one connection.
 pub struct Keys {
     client: Mark,

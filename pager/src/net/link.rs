@@ -7,7 +7,7 @@ use super::sock::{Ready, Sock};
 use super::{Endpoint, Options};
 use alloc::vec::Vec;
 use rustix::rand::{GetRandomFlags, getrandom};
-use tmem_wire::{HelloReply, Preface, SessionId};
+use tmem_wire::{HelloReply, Preface};
 
 /// How long one attempt may take, from connecting to the answered greeting.
 const ATTEMPT_MS: u64 = 3_000;
@@ -193,9 +193,10 @@ impl Link {
     pub(super) fn greet(
         &mut self,
         ready: Ready,
-        session: SessionId,
+        known: Option<&HelloReply>,
         options: &Options,
     ) -> Result<Option<HelloReply>, Reason> {
+        let secret = options.secret.as_deref();
         if matches!(self.phase, Phase::Connecting { .. }) && ready.write {
             let nonce = nonce(options.seed)?;
             if let Phase::Connecting {
@@ -205,7 +206,7 @@ impl Link {
             } = core::mem::replace(&mut self.phase, Phase::Off)
             {
                 sock.connected().map_err(|e| Reason::Io(Code(e)))?;
-                let handshake = Handshake::new(session, nonce, preface);
+                let handshake = Handshake::new(known.cloned(), secret, nonce, preface);
                 self.phase = Phase::Greeting {
                     sock,
                     handshake,
@@ -219,7 +220,7 @@ impl Link {
         else {
             return Ok(None);
         };
-        let reply = handshake.drive(sock, options.secret.as_deref())?;
+        let reply = handshake.drive(sock, secret)?;
         if reply.is_some()
             && let Phase::Greeting { sock, .. } = core::mem::replace(&mut self.phase, Phase::Off)
         {

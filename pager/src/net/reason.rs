@@ -74,6 +74,9 @@ pub enum Reason {
     /// The secret is not the one that it knows.
     #[error("it does not accept the secret")]
     SecretWrong,
+    /// It does not know the secret that this side knows.
+    #[error("it does not prove that it knows the secret")]
+    NoProof,
     /// It was started anew, and what it held is gone.
     #[error("it was restarted, and what it held is gone")]
     Restarted,
