@@ -71,6 +71,8 @@ fn config(capacity: u64, secret: &str, level: Level) -> Config {
         listen: "127.0.0.1:0".to_owned(),
         capacity,
         secret: Some(secret.as_bytes().to_vec()),
+        // There is one client only: the programs of this run.
+        max_per_client: Some(Config::default().max_connections),
         log: Some(Arc::new(move |l, text| {
             if l <= level {
                 eprintln!("tmem: embedded memory server: {text}");

@@ -26,7 +26,10 @@ fn try_run(args: &KeygenArgs) -> Result<(), String> {
     };
     write_secret(path, &secret).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => {
-            format!("{} exists already, and is kept; name a new file", path.display())
+            format!(
+                "{} exists already, and is kept; name a new file",
+                path.display()
+            )
         }
         _ => format!("{}: {error}", path.display()),
     })

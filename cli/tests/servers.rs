@@ -5,7 +5,9 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output};
 use std::thread::JoinHandle;
 
-use tmem_wire::{HEADER_LEN, Header, Hello, HelloReply, Op, SessionId, Status, VERSION, auth::Keys};
+use tmem_wire::{
+    HEADER_LEN, Header, Hello, HelloReply, Op, SessionId, Status, VERSION, auth::Keys,
+};
 
 const SECRET: &[u8] = b"a shared secret..";
 

@@ -102,7 +102,10 @@ mod tests {
             fs::write(&path, format!("{SECRET}{end}")).unwrap();
             fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
             let read = String::from_utf8(read_secret(&path).unwrap()).unwrap();
-            assert_eq!(read, format!("{SECRET}{}", end.strip_suffix('\n').unwrap_or(end)));
+            assert_eq!(
+                read,
+                format!("{SECRET}{}", end.strip_suffix('\n').unwrap_or(end))
+            );
         }
     }
 
@@ -120,7 +123,10 @@ mod tests {
             fs::write(&path, bad).unwrap();
             fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
             let message = refused();
-            assert!(message.contains(words) && message.contains("keygen"), "{message}");
+            assert!(
+                message.contains(words) && message.contains("keygen"),
+                "{message}"
+            );
         }
     }
 
