@@ -10,7 +10,7 @@
 //!
 //! Granted slabs never exceed the capacity. Beside them a server needs
 //! - a bit for each page and owner, and some 160 bytes for each slab and owner. What
-//!   children of sessions need of that is an eighth of the capacity at most, of each client
+//!   children of sessions need of that is a sixteenth of the capacity at most, of each client
 //!   half of that. Of a slab with several owners, 4 bytes for each page;
 //! - for each connection a thread with a stack of 256 KiB, of which little is touched, and
 //!   buffers: a few KiB, and up to 64 KiB for a message without pages, as much for packed

@@ -256,7 +256,7 @@ impl Slab {
         let held = owners
             .held
             .get_or_insert_with(|| (0..pages).map(own).collect());
-        for run in present.runs(0, pages).filter(|run| run.set) {
+        for run in present.all_set() {
             held[run.start as usize..run.end as usize]
                 .iter_mut()
                 .for_each(|n| *n += 1);
@@ -365,8 +365,7 @@ impl Drop for Slab {
             // The memory goes with its last owner.
             gone = self.present.count();
         } else {
-            let mine = self.runs(0, self.memory.pool.slab_pages);
-            for run in mine.filter(|r| r.set) {
+            for run in self.present.all_set() {
                 gone += self.memory.let_go(&mut owners, run.start, run.end);
             }
         }

@@ -84,7 +84,7 @@ fn serve(shared: &Arc<Shared>, incoming: Incoming) -> Result<(), String> {
     let domain = connection.domain();
     let pump = Pump::new(connection, buffers, theirs);
     shared.serve(Link::pumped(ours, client), Some(domain), |conn| {
-        run(conn, pump)
+        run(conn, pump);
     })
 }
 

@@ -29,9 +29,9 @@ const GREETING: Duration = Duration::from_secs(10);
 /// connect yet, and sessions within their grace.
 const SESSIONS: usize = 4;
 
-/// Bytes of tables of slabs that are always allowed; of a large server, an eighth of its
+/// Bytes of tables of slabs that are always allowed; of a large server, a sixteenth of its
 /// capacity is.
-const TABLES: u64 = 32 << 20;
+const TABLES: u64 = 64 << 20;
 
 /// Bytes of packed pages on their way out that are always allowed; of a large server, a
 /// 64th of its capacity is.
@@ -106,7 +106,10 @@ impl Shared {
     /// Says that a client does not know the secret, though it has tried so often.
     pub(crate) fn complain_of_secrets(&self, client: Client, wrong: u64) {
         if self.secrets.are_due(Instant::now()) {
-            let text = format!("{wrong} wrong secrets in a row from {client}");
+            let text = match wrong {
+                1 => format!("a wrong secret came from {client}"),
+                n => format!("{n} wrong secrets in a row came from {client}"),
+            };
             self.config.say(Level::Warn, &text);
         }
     }
@@ -215,10 +218,12 @@ impl Server {
         })?;
         let capacity = pool.capacity_pages() * PAGE_SIZE as u64;
         let (connections, per_client) = (config.max_connections, config.per_client());
+        let tables = (capacity / 16).max(TABLES);
         let limits = Limits {
             sessions: connections.saturating_mul(SESSIONS),
             per_client: per_client.saturating_mul(SESSIONS),
-            tables: (capacity / 8).max(TABLES),
+            tables,
+            tables_per_client: tables / connections as u64 * per_client as u64,
             grace: config.grace,
         };
         let shared = Shared {

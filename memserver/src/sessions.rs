@@ -71,8 +71,10 @@ pub(crate) struct Limits {
     pub(crate) sessions: usize,
     /// Of one client, beside as many children as are set aside for all.
     pub(crate) per_client: usize,
-    /// Bytes of the tables in which they have slabs; one client may have half of it.
+    /// Bytes of the tables in which they have slabs.
     pub(crate) tables: u64,
+    /// Those of one client.
+    pub(crate) tables_per_client: u64,
     pub(crate) grace: Duration,
 }
 
@@ -187,7 +189,15 @@ impl Sessions {
         let mut inner = self.lock();
         let limits = &self.limits;
         let most = limits.sessions - limits.sessions / 4;
-        inner.admit(client, most, limits.per_client)?;
+        while let Err(status) = inner.admit(client, most, limits.per_client) {
+            // It is the first to go: it has nothing, and nobody is there who wants it.
+            let unused = match status {
+                Status::Limit => inner.unused(client),
+                _ => None,
+            };
+            let gone = unused.and_then(|id| inner.end(id, Instant::now()));
+            gone.ok_or(status)?;
+        }
         let session = self.session(&mut inner, id, client);
         let slot = Slot {
             members: vec![member],
@@ -344,7 +354,7 @@ impl Sessions {
         let own = inner.clients.get(&client).map(|c| &c.tables);
         let own = own.map_or(0, |tables| tables.load(Ordering::Relaxed));
         let all = self.tables.load(Ordering::Relaxed);
-        if all + bytes > limits.tables || own + bytes > limits.tables / 2 {
+        if all + bytes > limits.tables || own + bytes > limits.tables_per_client {
             return Err(Status::Limit);
         }
         Ok((client, bytes))
@@ -471,6 +481,16 @@ impl Inner {
             return Err(Status::Limit);
         }
         Ok(())
+    }
+
+    /// The oldest of a client's sessions that were closed and have no slabs.
+    fn unused(&self, client: Client) -> Option<SessionId> {
+        let closed = |(id, slot): (&SessionId, &Slot)| {
+            let empty = slot.client == client && slot.session.len() == 0;
+            slot.closed.filter(|_| empty).map(|at| (at, *id))
+        };
+        let oldest = self.slots.iter().filter_map(closed).min();
+        oldest.map(|(_, id)| id)
     }
 
     fn forget(&mut self, id: SessionId, key: u64) {

@@ -351,7 +351,7 @@ fn the_secret_opens_and_nothing_else_does() {
     // Nor is a proof for another connection, or no proof, or the server's own.
     let other = Keys::new(secret, 0, &hello(new).encode(), &nothing_said());
     for proof in [&other.auth(new)[..], &[], &[0; 48], &[0; 5000]] {
-        let (mut stream, told) = challenged(server.addr(), hello(new));
+        let (mut stream, told) = challenged(server.addr(), &hello(new));
         assert_eq!((told.instance, told.capacity_pages), ([0; 16], 0));
         assert_eq!((told.features, told.slab_pages), (0, 0));
         stream
@@ -364,7 +364,7 @@ fn the_secret_opens_and_nothing_else_does() {
         assert!(ended(&mut stream));
     }
     // Another request instead of the proof.
-    let (mut stream, _) = challenged(server.addr(), hello(new));
+    let (mut stream, _) = challenged(server.addr(), &hello(new));
     stream
         .write_all(&message(run(Op::Grant, 0, 0, 1), &[]))
         .unwrap();
@@ -374,7 +374,7 @@ fn the_secret_opens_and_nothing_else_does() {
 }
 
 /// A connection whose HELLO was answered with a challenge.
-fn challenged(addr: SocketAddr, hello: Hello) -> (TcpStream, HelloReply) {
+fn challenged(addr: SocketAddr, hello: &Hello) -> (TcpStream, HelloReply) {
     let mut stream = connect(addr);
     let greeting = message(run(Op::Hello, 0, 0, 0), &hello.encode());
     stream.write_all(&greeting).unwrap();

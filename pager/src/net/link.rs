@@ -5,6 +5,7 @@ use super::handshake::Handshake;
 use super::reason::{Code, Reason};
 use super::sock::{Ready, Sock};
 use super::{Endpoint, Options};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use rustix::rand::{GetRandomFlags, getrandom};
 use tmem_wire::{HelloReply, Preface};
@@ -54,7 +55,7 @@ pub(super) enum Phase {
     },
     Greeting {
         sock: Sock,
-        handshake: Handshake,
+        handshake: Box<Handshake>,
         until: u64,
     },
     Ready(Sock),
@@ -207,6 +208,7 @@ impl Link {
             {
                 sock.connected().map_err(|e| Reason::Io(Code(e)))?;
                 let handshake = Handshake::new(known.cloned(), secret, nonce, preface);
+                let handshake = Box::new(handshake);
                 self.phase = Phase::Greeting {
                     sock,
                     handshake,
