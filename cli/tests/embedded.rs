@@ -99,8 +99,13 @@ fn the_program_is_told_of_a_server_that_nobody_else_can_use() {
     child.stdin.take().unwrap().write_all(b"go\n").unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(6));
-    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
-    assert!(!stream.read(&mut [0]).is_ok_and(|n| n > 0));
+    let text = String::from_utf8(output.stderr).unwrap();
+    let said = "tmem: embedded memory server: a wrong secret came from this machine\n";
+    assert_eq!(text, said);
+    // It says goodbye.
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest);
+    assert!(rest.is_empty() || rest[0] == Op::Bye as u8, "{rest:?}");
     assert!(TcpStream::connect(&address).is_err());
 }
 
