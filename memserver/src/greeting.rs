@@ -2,6 +2,7 @@
 
 use crate::attempts::Verdict;
 use crate::conn::{Conn, End, refused};
+use crate::places::Use;
 use crate::session::Session;
 use crate::sessions::{Left, Member};
 use std::sync::Arc;
@@ -72,7 +73,7 @@ fn open(conn: &Conn, lane: u32, asked: &Asked) -> Result<Arc<Session>, End> {
     let shared = &conn.shared;
     shared
         .places
-        .take(conn.key, false, Instant::now())
+        .take(conn.key, Use::Open, Instant::now())
         .map_err(|text| limited(conn, asked, text))?;
     let id = random().map_err(|_| Status::Internal);
     id.and_then(|id| {
@@ -90,6 +91,16 @@ fn open(conn: &Conn, lane: u32, asked: &Asked) -> Result<Arc<Session>, End> {
 fn join(conn: &Conn, lane: u32, asked: &Asked) -> Result<Arc<Session>, End> {
     let shared = &conn.shared;
     let member = member(conn, lane);
+    let (beside, replaced) = shared.sessions.members(asked.session, &member);
+    let place = || match beside {
+        // The client has to be served somehow, and comes again when it is not.
+        0 => (shared.places).take(conn.key, Use::First, Instant::now() + PLACE),
+        _ => shared.places.take(conn.key, Use::Further, Instant::now()),
+    };
+    let has_room = replaced == 0;
+    if has_room {
+        place().map_err(|text| limited(conn, asked, text))?;
+    }
     let joined = shared
         .sessions
         .join(asked.session, &member, Instant::now() + JOIN);
@@ -102,9 +113,11 @@ fn join(conn: &Conn, lane: u32, asked: &Asked) -> Result<Arc<Session>, End> {
         }
         status => End::Refused(asked.header, status, status.to_string()),
     })?;
+    if has_room {
+        return Ok(session);
+    }
     // Only now: the connection that it replaces may have had the last place.
-    let place = shared.places.take(conn.key, true, Instant::now() + PLACE);
-    place.map_err(|text| {
+    place().map_err(|text| {
         let now = Instant::now();
         shared
             .sessions

@@ -2,8 +2,8 @@
 //!
 //! Who has not greeted is a stranger. Strangers have a few places of their own, and the
 //! one that has said nothing for longest makes room for the next. Of the other places a
-//! quarter is for connections that join a session: no new program may keep those that run
-//! from coming back, or from forking.
+//! quarter is for sessions that have no connection: no new program may keep those that run
+//! from coming back, or from forking. Second connections are for as long as half is free.
 
 use crate::client::Client;
 use crate::link::Link;
@@ -20,6 +20,17 @@ const CHECK: Duration = Duration::from_millis(100);
 
 /// How long a new connection waits for the place of a stranger that is sent away.
 const ROOM: Duration = Duration::from_secs(1);
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// A new session.
+    Open,
+    /// A session that has none: a forked child, or a client that comes back.
+    First,
+    /// A session that has one already, which would do.
+    Further,
+}
 
 /// The connections of a server.
 #[derive(Debug)]
@@ -93,12 +104,12 @@ impl Places {
     ///
     /// # Errors
     /// A text for the client: which limit is met.
-    pub(crate) fn take(&self, key: u64, is_join: bool, patience: Instant) -> Result<(), String> {
+    pub(crate) fn take(&self, key: u64, what: Use, patience: Instant) -> Result<(), String> {
         let spare = self.most / 4;
-        let (most, per_client) = if is_join {
-            (self.most, self.per_client.saturating_add(spare))
-        } else {
-            (self.most - spare, self.per_client)
+        let (most, per_client) = match what {
+            Use::First => (self.most, self.per_client.saturating_add(spare)),
+            Use::Open => (self.most - spare, self.per_client),
+            Use::Further => (self.most / 2, self.per_client.div_ceil(2)),
         };
         let mut inner = self.lock();
         loop {
@@ -174,5 +185,91 @@ impl Inner {
             (std::cmp::Reverse(own), **key)
         };
         strangers().min_by_key(rank).map(|(_, link)| link)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    /// Places, and the other ends of their connections.
+    struct Crowd {
+        places: Places,
+        ends: Vec<UnixStream>,
+        next: u64,
+    }
+
+    impl Crowd {
+        fn new(most: usize, per_client: usize) -> Crowd {
+            Crowd {
+                places: Places::new(most, per_client),
+                ends: Vec::new(),
+                next: 0,
+            }
+        }
+
+        /// A stranger from the client `n`.
+        fn add(&mut self, n: u8) -> u64 {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let client = Client::at(Some(([10, 0, 0, n], 1).into()));
+            self.next += 1;
+            let link = Link::pumped(ours, client);
+            self.places.add(self.next, Arc::new(link)).unwrap();
+            self.ends.push(theirs);
+            self.next
+        }
+
+        fn take(&mut self, n: u8, what: Use) -> Result<u64, String> {
+            let key = self.add(n);
+            let taken = self.places.take(key, what, Instant::now());
+            if taken.is_err() {
+                self.places.remove(key);
+            }
+            taken.map(|()| key)
+        }
+
+        /// How many of a kind a client gets before it is refused.
+        fn fill(&mut self, n: u8, what: Use) -> usize {
+            (0..).take_while(|_| self.take(n, what).is_ok()).count()
+        }
+    }
+
+    #[test]
+    fn one_client_leaves_places_for_others_and_new_ones_for_those_who_are_in() {
+        let mut crowd = Crowd::new(32, 16);
+        assert_eq!(crowd.fill(1, Use::Further), 8);
+        assert_eq!(crowd.fill(1, Use::Open), 8);
+        assert_eq!(crowd.fill(1, Use::First), 8);
+        let full = crowd.take(1, Use::First).unwrap_err();
+        assert!(full.contains("--max-per-client"), "{full}");
+        // Now what is left is for those who are in.
+        let full = crowd.take(2, Use::Open).unwrap_err();
+        assert!(full.contains("--max-connections"), "{full}");
+        assert_eq!(crowd.fill(2, Use::First), 8);
+        let full = crowd.take(3, Use::First).unwrap_err();
+        assert!(full.contains("--max-connections"), "{full}");
+        // A place that is left is there again.
+        crowd.places.remove(1);
+        assert!(crowd.take(2, Use::First).is_ok());
+    }
+
+    #[test]
+    fn a_server_with_one_place_serves_one_client() {
+        let mut crowd = Crowd::new(1, 1);
+        assert_eq!(crowd.fill(1, Use::Open), 1);
+        assert_eq!(crowd.fill(1, Use::Further), 0);
+    }
+
+    #[test]
+    fn the_oldest_stranger_of_the_client_with_most_is_sent_away_first() {
+        let mut crowd = Crowd::new(8, 8);
+        let first = crowd.add(1);
+        let flood: Vec<u64> = (0..3).map(|_| crowd.add(2)).collect();
+        let greeted = crowd.take(2, Use::Open).unwrap();
+        let inner = crowd.places.lock();
+        let oldest = inner.links.get(&flood[0]).unwrap();
+        assert!(Arc::ptr_eq(inner.least_wanted().unwrap(), oldest));
+        assert!(inner.links.contains_key(&first) && inner.links.contains_key(&greeted));
     }
 }

@@ -179,6 +179,16 @@ impl Sessions {
         self.lock().slots.contains_key(&id)
     }
 
+    /// How many connections a session has beside those that a new one replaces, and how
+    /// many it replaces.
+    pub(crate) fn members(&self, id: SessionId, new: &Member) -> (usize, usize) {
+        let inner = self.lock();
+        inner.slots.get(&id).map_or((0, 0), |slot| {
+            let replaced = slot.replaced_by(new).len();
+            (slot.members.len() - replaced, replaced)
+        })
+    }
+
     /// Opens the session `id`, which nobody else can know.
     pub(crate) fn open(
         &self,

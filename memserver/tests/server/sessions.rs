@@ -432,8 +432,11 @@ fn connections_are_limited_and_those_that_say_nothing_make_room() {
     let text = String::from_utf8(text).unwrap();
     assert!(text.contains("--max-connections"), "{text}");
     assert!(ended(&mut stream));
-    // Those who are in have places left.
-    let join = |n: usize| Client::greet(server.addr(), clients[n].session(), 9, None);
+    // Those who are in have places left, for their children first.
+    let further = Client::greet(server.addr(), clients[0].session(), 9, None);
+    assert_eq!(further.unwrap_err(), Status::Limit);
+    let forked: Vec<_> = clients.iter_mut().take(3).map(|c| c.share()).collect();
+    let join = |n: usize| Client::greet(server.addr(), forked[n], 0, None);
     let joined: Vec<_> = (0..2).map(|n| join(n).unwrap()).collect();
     assert_eq!(join(2).unwrap_err(), Status::Limit);
     drop(joined);
@@ -453,10 +456,11 @@ fn connections_are_limited_and_those_that_say_nothing_make_room() {
 #[test]
 fn one_client_machine_has_half_of_the_connections_and_some_more_for_its_forks() {
     let server = server_with(64, |config| config.max_connections = 8);
-    let clients: Vec<_> = (0..4).map(|_| Client::new(server.addr())).collect();
+    let mut clients: Vec<_> = (0..4).map(|_| Client::new(server.addr())).collect();
     let refused = Client::greet(server.addr(), SessionId::NEW, 0, None);
     assert_eq!(refused.unwrap_err(), Status::Limit);
-    let join = |n: usize| Client::greet(server.addr(), clients[n].session(), 9, None);
+    let forked: Vec<_> = clients.iter_mut().map(|c| c.share()).collect();
+    let join = |n: usize| Client::greet(server.addr(), forked[n], 0, None);
     let _joined: Vec<_> = (0..2).map(|n| join(n).unwrap()).collect();
     assert_eq!(join(2).unwrap_err(), Status::Limit);
 }

@@ -6,7 +6,8 @@ use alloc::vec::Vec;
 use rustix::io::Errno;
 use tmem_wire::auth::Keys;
 use tmem_wire::{
-    FEATURE_LZ4, HEADER_LEN, Header, Hello, HelloReply, MAX_CONTROL, Op, SessionId, Status, VERSION,
+    BYE_ID, FEATURE_LZ4, HEADER_LEN, Header, Hello, HelloReply, MAX_CONTROL, Op, SessionId, Status,
+    VERSION,
 };
 
 /// A greeting under way.
@@ -167,6 +168,9 @@ impl Handshake {
             Some(_) => Op::Auth,
             None => Op::Hello,
         };
+        if header.reply && header.op == Op::Bye && header.id == BYE_ID {
+            return Err(Reason::Status(header.status));
+        }
         if !header.reply || header.op != op || header.id != 0 {
             return Err(Reason::Unexpected("no answer to the greeting"));
         }

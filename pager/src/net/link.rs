@@ -18,6 +18,8 @@ const PAUSE_MS: core::ops::RangeInclusive<u64> = 20..=500;
 /// the oldest request, whatever else it has: with the pauses in between about as
 /// long as a server may be away.
 const FRUITLESS: u32 = 16;
+/// A server that is full is attempted so many times as long as one that is away.
+const FULL: u64 = 12;
 /// Bytes sent, and received, before other connections have their turn.
 const TURN_BYTES: usize = 1 << 20;
 
@@ -148,7 +150,7 @@ impl Link {
     /// often.
     pub(super) fn overdue(&self, now: u64, options: &Options) -> Option<Reason> {
         let (since, reason) = self.broken?;
-        let late = now >= after(since, options.reconnect_ms);
+        let late = now >= after(since, patience(&reason, options));
         (late || self.fruitless >= FRUITLESS).then_some(reason)
     }
 
@@ -296,8 +298,18 @@ impl Link {
         };
         let give_up = self
             .broken
-            .map(|(since, _)| after(since, options.reconnect_ms));
+            .map(|(since, reason)| after(since, patience(&reason, options)));
         own.into_iter().chain(give_up).min()
+    }
+}
+
+/// How long a connection is attempted again. A server that is there and full keeps what it
+/// holds: a forked child waits for others to end.
+fn patience(reason: &Reason, options: &Options) -> u64 {
+    if reason.is_full() {
+        options.reconnect_ms.saturating_mul(FULL)
+    } else {
+        options.reconnect_ms
     }
 }
 

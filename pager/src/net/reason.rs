@@ -89,6 +89,11 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Whether the server has all the clients that it may have, until one of them ends.
+    pub(super) fn is_full(&self) -> bool {
+        *self == Reason::Status(Status::Limit)
+    }
+
     /// Whether another attempt within a short time may go better.
     pub(super) fn is_transient(&self) -> bool {
         matches!(

@@ -297,6 +297,11 @@ impl Server {
         if !reason.is_transient() {
             return self.lost(reason, out);
         }
+        if reason.is_full() && self.links[1 - link].is_ready() {
+            // One connection is enough, and more are for those who have none.
+            return self.give_up(link, reason, out);
+        }
+        let l = &mut self.links[link];
         l.broke(now, reason);
         if let Some(reason) = l.overdue(now, options) {
             self.give_up(link, reason, out);
