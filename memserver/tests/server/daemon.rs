@@ -15,9 +15,9 @@ fn command(args: &[&str]) -> Command {
 }
 
 /// A daemon, killed when dropped.
-struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
-    addr: SocketAddr,
+    pub(crate) addr: SocketAddr,
     line: String,
 }
 
@@ -34,7 +34,7 @@ impl Daemon {
         Daemon { child, addr, line }
     }
 
-    fn on_free_port(args: &[&str]) -> Daemon {
+    pub(crate) fn on_free_port(args: &[&str]) -> Daemon {
         Daemon::start(&[&["--listen", "127.0.0.1:0"], args].concat())
     }
 
@@ -43,9 +43,33 @@ impl Daemon {
         unsafe { libc::kill(self.child.id() as libc::pid_t, signal) };
     }
 
+    /// A file of the kernel's about it.
+    pub(crate) fn proc(&self, file: &str) -> String {
+        std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).unwrap()
+    }
+
+    /// What is in its memory that can be written; `None` for who may not look.
+    pub(crate) fn memory(&self) -> Option<Vec<Vec<u8>>> {
+        use std::os::unix::fs::FileExt;
+        let open = |file| std::fs::File::open(format!("/proc/{}/{file}", self.child.id()));
+        let memory = open("mem").ok()?;
+        let mut maps = String::new();
+        open("maps").ok()?.read_to_string(&mut maps).ok()?;
+        let region = |line: &str| {
+            let (range, rest) = line.split_once(' ')?;
+            let (start, end) = range.split_once('-')?;
+            let start = u64::from_str_radix(start, 16).ok()?;
+            let end = u64::from_str_radix(end, 16).ok()?;
+            let mut bytes = vec![0; (end - start) as usize];
+            let all = rest.starts_with("rw") && memory.read_exact_at(&mut bytes, start).is_ok();
+            all.then_some(bytes)
+        };
+        Some(maps.lines().filter_map(region).collect())
+    }
+
     /// Resident memory in bytes.
-    fn resident(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+    pub(crate) fn resident(&self) -> u64 {
+        let status = self.proc("status");
         let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
         let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
         kib << 10
