@@ -91,14 +91,13 @@ fn open(conn: &Conn, lane: u32, asked: &Asked) -> Result<Arc<Session>, End> {
 fn join(conn: &Conn, lane: u32, asked: &Asked) -> Result<Arc<Session>, End> {
     let shared = &conn.shared;
     let member = member(conn, lane);
-    let (beside, replaced) = shared.sessions.members(asked.session, &member);
-    let place = || match beside {
+    let coming = shared.sessions.announce(asked.session, &member);
+    let place = || match coming.is_further {
         // The client has to be served somehow, and comes again when it is not.
-        0 => (shared.places).take(conn.key, Use::First, Instant::now() + PLACE),
-        _ => shared.places.take(conn.key, Use::Further, Instant::now()),
+        false => (shared.places).take(conn.key, Use::First, Instant::now() + PLACE),
+        true => shared.places.take(conn.key, Use::Further, Instant::now()),
     };
-    let has_room = replaced == 0;
-    if has_room {
+    if !coming.replaces {
         place().map_err(|text| limited(conn, asked, text))?;
     }
     let joined = shared
@@ -113,7 +112,7 @@ fn join(conn: &Conn, lane: u32, asked: &Asked) -> Result<Arc<Session>, End> {
         }
         status => End::Refused(asked.header, status, status.to_string()),
     })?;
-    if has_room {
+    if !coming.replaces {
         return Ok(session);
     }
     // Only now: the connection that it replaces may have had the last place.

@@ -3,12 +3,13 @@
 //! Who has not greeted is a stranger. Strangers have a few places of their own, and the
 //! one that has said nothing for longest makes room for the next. Of the other places a
 //! quarter is for sessions that have no connection: no new program may keep those that run
-//! from coming back, or from forking. Second connections are for as long as half is free.
+//! from coming back, or from forking. Second connections are for as long as half is free, and
+//! end when a session has none and there is no other place.
 
 use crate::client::Client;
 use crate::link::Link;
 use crate::sessions::Cut;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,8 @@ struct Inner {
     links: HashMap<u64, Arc<Link>>,
     /// Those that have greeted.
     greeted: HashMap<u64, Client>,
+    /// Those of them that are the second of their session.
+    further: BTreeSet<u64>,
     /// How many of them each client has.
     of: HashMap<Client, usize>,
 }
@@ -125,11 +128,17 @@ impl Places {
                 format!("there are {all} connections, and may be no more (--max-connections)")
             } else {
                 inner.greeted.insert(key, client);
+                if what == Use::Further {
+                    inner.further.insert(key);
+                }
                 *inner.of.entry(client).or_default() += 1;
                 return Ok(());
             };
             if Instant::now() >= patience {
                 return Err(full);
+            }
+            if what == Use::First {
+                inner.part_with(client, own >= per_client);
             }
             inner = self.wait(inner);
         }
@@ -139,6 +148,7 @@ impl Places {
     pub(crate) fn remove(&self, key: u64) {
         let mut inner = self.lock();
         inner.links.remove(&key);
+        inner.further.remove(&key);
         if let Some(client) = inner.greeted.remove(&key)
             && let Some(own) = inner.of.get_mut(&client)
         {
@@ -172,6 +182,19 @@ impl Places {
 }
 
 impl Inner {
+    /// Ends the oldest second connection of a session, one of the client's own where `own`:
+    /// its session goes on with the other, and sends again what was not answered.
+    fn part_with(&mut self, client: Client, own: bool) {
+        let fits = |key: &&u64| !own || self.greeted.get(*key) == Some(&client);
+        let Some(key) = self.further.iter().find(fits).copied() else {
+            return;
+        };
+        self.further.remove(&key);
+        if let Some(link) = self.links.get(&key) {
+            link.cut();
+        }
+    }
+
     /// The stranger that is sent away first: the oldest of the client that has most.
     fn least_wanted(&self) -> Option<&Arc<Link>> {
         let strangers = || {
@@ -252,6 +275,21 @@ mod tests {
         // A place that is left is there again.
         crowd.places.remove(1);
         assert!(crowd.take(2, Use::First).is_ok());
+    }
+
+    #[test]
+    fn a_session_without_a_connection_gets_the_place_of_anothers_second() {
+        let mut crowd = Crowd::new(16, 8);
+        let second = crowd.take(1, Use::Further).unwrap();
+        let other = crowd.take(2, Use::Further).unwrap();
+        crowd.fill(1, Use::First);
+        let key = crowd.add(1);
+        let links = crowd.places.lock().links.clone();
+        let soon = Instant::now() + CHECK / 2;
+        assert!(crowd.places.take(key, Use::First, soon).is_err());
+        assert!(links[&second].is_cut() && !links[&other].is_cut());
+        crowd.places.remove(second);
+        crowd.places.take(key, Use::First, Instant::now()).unwrap();
     }
 
     #[test]

@@ -125,6 +125,26 @@ struct Slot {
     made: Instant,
     /// Somebody said BYE.
     ending: bool,
+    /// Connections that are about to join.
+    coming: usize,
+}
+
+/// A connection that is about to join a session, until this is dropped.
+pub(crate) struct Coming<'a> {
+    sessions: &'a Sessions,
+    id: SessionId,
+    /// The session has another connection, or is about to.
+    pub(crate) is_further: bool,
+    /// It takes the place of another.
+    pub(crate) replaces: bool,
+}
+
+impl Drop for Coming<'_> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.sessions.lock().slots.get_mut(&self.id) {
+            slot.coming = slot.coming.saturating_sub(1);
+        }
+    }
 }
 
 impl Sessions {
@@ -179,14 +199,22 @@ impl Sessions {
         self.lock().slots.contains_key(&id)
     }
 
-    /// How many connections a session has beside those that a new one replaces, and how
-    /// many it replaces.
-    pub(crate) fn members(&self, id: SessionId, new: &Member) -> (usize, usize) {
-        let inner = self.lock();
-        inner.slots.get(&id).map_or((0, 0), |slot| {
-            let replaced = slot.replaced_by(new).len();
-            (slot.members.len() - replaced, replaced)
-        })
+    /// A connection is about to join: what it will be to its session.
+    pub(crate) fn announce(&self, id: SessionId, new: &Member) -> Coming<'_> {
+        let mut inner = self.lock();
+        let coming = |is_further, replaces| Coming {
+            sessions: self,
+            id,
+            is_further,
+            replaces,
+        };
+        let Some(slot) = inner.slots.get_mut(&id) else {
+            return coming(false, false);
+        };
+        let replaced = slot.replaced_by(new).len();
+        let beside = slot.members.len() - replaced + slot.coming;
+        slot.coming += 1;
+        coming(beside > 0, replaced > 0)
     }
 
     /// Opens the session `id`, which nobody else can know.
@@ -545,6 +573,7 @@ impl Slot {
             children: HashSet::new(),
             made: Instant::now(),
             ending: false,
+            coming: 0,
         }
     }
 
