@@ -198,3 +198,30 @@ fn one_good_server_is_enough_and_the_bad_one_is_named() {
         format!("tmem: server {bad} is full; going on with the others\n")
     );
 }
+
+#[test]
+fn keygen_makes_a_secret_that_nobody_else_can_read() {
+    use std::os::unix::fs::MetadataExt;
+    let keygen = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tmem"));
+        command.arg("keygen").args(args);
+        command.output().expect("tmem can be run")
+    };
+    let printed = keygen(&[]).stdout;
+    assert_eq!(printed.len(), 65);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secret");
+    let file = path.to_str().unwrap();
+    let output = keygen(&[file]);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(0), 0));
+    let secret = std::fs::read(&path).unwrap();
+    assert_eq!(secret.len(), 65);
+    assert_ne!(secret, printed);
+    assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    // What is there is kept.
+    let output = keygen(&[file]);
+    assert_eq!(output.status.code(), Some(125));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("exists already"), "{text}");
+    assert_eq!(std::fs::read(&path).unwrap(), secret);
+}
