@@ -22,11 +22,20 @@ pub(crate) enum Command {
     ///
     /// Prints a line to set in their environment, and stays.
     Agent,
+    /// Make a secret for memory servers and their clients
+    Keygen(KeygenArgs),
     /// Measure what tmem costs on this machine
     Bench(BenchArgs),
     /// What `bench` starts
     #[command(hide = true)]
     BenchWorkload(WorkloadArgs),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct KeygenArgs {
+    /// A new file for it, which only you can read; without one it is printed
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]

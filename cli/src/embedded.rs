@@ -1,14 +1,13 @@
 //! A memory server in this process, for when none is named.
 
-use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tmem_config::{Level, Memory, Scheme, ServerAddr, random};
+use tmem_config::{Level, Memory, Scheme, ServerAddr, new_secret};
 use tmem_memserver::{Config, Error, Handle, Server};
 
 /// The server; it ends when this is dropped, and its memory with it.
@@ -72,6 +71,8 @@ fn config(capacity: u64, secret: &str, level: Level) -> Config {
         listen: "127.0.0.1:0".to_owned(),
         capacity,
         secret: Some(secret.as_bytes().to_vec()),
+        // There is one client only: the programs of this run.
+        max_per_client: Some(Config::default().max_connections),
         log: Some(Arc::new(move |l, text| {
             if l <= level {
                 eprintln!("tmem: embedded memory server: {text}");
@@ -84,11 +85,7 @@ fn config(capacity: u64, secret: &str, level: Level) -> Config {
 /// A fresh secret, and a file with it that goes with this process. It has no
 /// name but that of this process's descriptor, which only its user may follow.
 fn secret() -> io::Result<(String, File)> {
-    let mut secret = String::new();
-    for byte in [random()?, random()?].concat() {
-        // Writing to a string does not fail.
-        let _ = write!(secret, "{byte:02x}");
-    }
+    let secret = new_secret()?;
     // SAFETY: the name is a C string.
     let fd = unsafe { libc::memfd_create(c"tmem-secret".as_ptr(), libc::MFD_CLOEXEC) };
     if fd < 0 {

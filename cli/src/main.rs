@@ -7,6 +7,7 @@ mod child;
 mod elf;
 mod embedded;
 mod figures;
+mod keygen;
 mod library;
 mod names;
 mod program;
@@ -37,6 +38,7 @@ fn main() {
     std::process::exit(match args.command {
         args::Command::Run(args) => run::run(args),
         args::Command::Agent => agent::run(),
+        args::Command::Keygen(args) => keygen::run(&args),
         args::Command::Bench(args) => bench::run(&args),
         args::Command::BenchWorkload(args) => bench::workload(&args),
     });

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tmem_config::{Level, Scheme, ServerAddr, random};
 use tmem_rdma::Agent;
 use tmem_wire::{
-    Features, HEADER_LEN, Header, Hello, HelloReply, Op, SessionId, Status, VERSION, auth,
+    Features, HEADER_LEN, Header, Hello, HelloReply, Op, SessionId, Status, VERSION, auth::Keys,
 };
 
 /// For connecting, and until it is told that an answer takes its time.
@@ -196,21 +196,29 @@ fn talk(stream: &mut (impl Read + Write), secret: Option<&[u8]>) -> Result<Featu
         session: SessionId::NEW,
         nonce,
     };
-    let (mut status, mut payload) = exchange(stream, Op::Hello, 1, &hello.encode())?;
+    let hello = hello.encode();
+    let (mut status, mut payload) = exchange(stream, Op::Hello, 1, &hello)?;
+    let mut proved = secret.is_none();
     if status == Status::Auth {
-        let challenge = HelloReply::decode(&payload)
-            .map_err(|_| Talk::Garbage)?
-            .challenge;
         let secret =
             secret.ok_or_else(|| Talk::Said("wants a secret: use --secret-file".into()))?;
-        let proof = auth::proof(secret, &challenge, &nonce);
-        (status, payload) = exchange(stream, Op::Auth, 2, &proof)?;
+        let keys = Keys::new(secret, 0, &hello, &payload);
+        let auth = keys.auth(SessionId::NEW);
+        (status, payload) = exchange(stream, Op::Auth, 2, &auth)?;
+        if let Some(reply) = keys.told(&auth, &payload) {
+            payload = reply.encode().to_vec();
+            proved = true;
+        }
     }
     let refusal = match status {
+        Status::Ok if !proved => {
+            Some("does not prove that it knows the secret in the secret file".to_owned())
+        }
         Status::Ok => None,
         Status::Auth => Some("does not accept the secret in the secret file".to_owned()),
         Status::BadVersion => Some(format!("does not speak version {VERSION} of the protocol")),
-        Status::Full | Status::Limit => Some("is full".to_owned()),
+        Status::Full => Some("is full".to_owned()),
+        Status::Limit => Some(format!("refuses: {}", said(&payload, status))),
         other => Some(format!("refuses: {other}")),
     };
     if let Some(text) = refusal {
@@ -228,6 +236,17 @@ fn talk(stream: &mut (impl Read + Write), secret: Option<&[u8]>) -> Result<Featu
         return Err(Talk::Said("is full".to_owned()));
     }
     Ok(reply.features)
+}
+
+/// The server's own words, as far as they are fit to print.
+fn said(payload: &[u8], status: Status) -> String {
+    let text = String::from_utf8_lossy(payload);
+    let fit = !text.is_empty() && text.len() <= 200 && !text.contains(char::is_control);
+    if fit {
+        text.into_owned()
+    } else {
+        status.to_string()
+    }
 }
 
 fn exchange(

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tmem_tests::process::as_from_a_shell;
-use tmem_wire::{HEADER_LEN, Header, Hello, HelloReply, Op, SessionId, Status, VERSION, auth};
+use tmem_wire::{HEADER_LEN, Header, Hello, Op, SessionId, Status, VERSION, auth::Keys};
 
 /// `tmem run` with a library that loads: it pages nothing, and need not.
 fn tmem() -> Command {
@@ -72,9 +72,10 @@ fn greet(address: &str, secret: &[u8]) -> (TcpStream, Status) {
     };
     let (status, body) = ask(&mut stream, Op::Hello, 0, &hello.encode());
     assert_eq!(status, Status::Auth, "strangers are not served");
-    let challenge = HelloReply::decode(&body).expect("a HELLO reply").challenge;
-    let proof = auth::proof(secret, &challenge, &hello.nonce);
-    let status = ask(&mut stream, Op::Auth, 0, &proof).0;
+    let keys = Keys::new(secret, 0, &hello.encode(), &body);
+    let auth = keys.auth(SessionId::NEW);
+    let (status, body) = ask(&mut stream, Op::Auth, 0, &auth);
+    assert_eq!(keys.told(&auth, &body).is_some(), status == Status::Ok);
     (stream, status)
 }
 
@@ -99,8 +100,13 @@ fn the_program_is_told_of_a_server_that_nobody_else_can_use() {
     child.stdin.take().unwrap().write_all(b"go\n").unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(6));
-    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
-    assert!(!stream.read(&mut [0]).is_ok_and(|n| n > 0));
+    let text = String::from_utf8(output.stderr).unwrap();
+    let said = "tmem: embedded memory server: a wrong secret came from this machine\n";
+    assert_eq!(text, said);
+    // It says goodbye.
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest);
+    assert!(rest.is_empty() || rest[0] == Op::Bye as u8, "{rest:?}");
     assert!(TcpStream::connect(&address).is_err());
 }
 

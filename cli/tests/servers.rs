@@ -6,9 +6,11 @@ use std::process::{Command, Output};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tmem_wire::{HEADER_LEN, Header, Hello, HelloReply, Op, SessionId, Status, VERSION, auth};
+use tmem_wire::{
+    HEADER_LEN, Header, Hello, HelloReply, Op, SessionId, Status, VERSION, auth::Keys,
+};
 
-const SECRET: &[u8] = b"a shared secret";
+const SECRET: &[u8] = b"a shared secret..";
 
 /// How the server of a test answers.
 #[derive(Clone, Copy)]
@@ -17,6 +19,8 @@ enum Server {
     Version(u16),
     Free(u64),
     WantsSecret,
+    /// Takes any proof for right, and knows nothing.
+    Pretends,
     Silent,
     /// Answers, and is slow to do so.
     Busy,
@@ -45,7 +49,7 @@ fn serve(how: Server) -> (String, JoinHandle<()>) {
     let address = listener.local_addr().expect("it is bound").to_string();
     let thread = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("the client comes");
-        let mut nonce = [0; 16];
+        let mut keys = None;
         let mut reply = HelloReply {
             version: VERSION,
             features: 0,
@@ -69,14 +73,25 @@ fn serve(how: Server) -> (String, JoinHandle<()>) {
                 (_, Op::Bye) => return,
                 (Server::Silent, _) => {}
                 (Server::Refuses(status), _) => answer(&mut stream, &request, status, b"no"),
-                (Server::WantsSecret, Op::Hello) => {
-                    nonce = Hello::decode(&payload).expect("a HELLO").nonce;
-                    answer(&mut stream, &request, Status::Auth, &reply.encode());
+                (Server::WantsSecret | Server::Pretends, Op::Hello) => {
+                    assert!(Hello::decode(&payload).is_ok(), "a HELLO");
+                    let challenge = reply.encode();
+                    keys = Some(Keys::new(SECRET, request.slab, &payload, &challenge));
+                    answer(&mut stream, &request, Status::Auth, &challenge);
                 }
-                (Server::WantsSecret, Op::Auth)
-                    if !auth::verify(SECRET, &reply.challenge, &nonce, &payload) =>
-                {
-                    answer(&mut stream, &request, Status::Auth, b"");
+                (Server::WantsSecret, Op::Auth) => {
+                    let keys = keys.take().expect("after a HELLO");
+                    match keys.session(&payload) {
+                        Some(_) => {
+                            let told = keys.reply(&payload, &reply);
+                            answer(&mut stream, &request, Status::Ok, &told);
+                        }
+                        None => answer(&mut stream, &request, Status::Auth, b""),
+                    }
+                }
+                (Server::Pretends, Op::Auth) => {
+                    let told = [&reply.encode()[..], &[0; 32]].concat();
+                    answer(&mut stream, &request, Status::Ok, &told);
                 }
                 _ => answer(&mut stream, &request, Status::Ok, &reply.encode()),
             }
@@ -175,7 +190,12 @@ fn the_right_secret_is_accepted_and_a_wrong_one_is_said() {
     let flags = ["--secret-file", file.to_str().unwrap()];
     std::fs::write(&file, [SECRET, b"\n"].concat()).unwrap();
     assert_eq!(said(Server::WantsSecret, &flags), "");
-    std::fs::write(&file, "wrong").unwrap();
+    // Servers that do not know it get no memory of anybody's.
+    for stranger in [Server::Free(1), Server::Pretends] {
+        let text = said(stranger, &flags);
+        assert!(text.contains("does not prove that it knows"), "{text}");
+    }
+    std::fs::write(&file, "a wrong secret...").unwrap();
     assert!(said(Server::WantsSecret, &flags).contains("does not accept the secret"));
 }
 
@@ -192,4 +212,31 @@ fn one_good_server_is_enough_and_the_bad_one_is_named() {
         text,
         format!("tmem: server {bad} is full; going on with the others\n")
     );
+}
+
+#[test]
+fn keygen_makes_a_secret_that_nobody_else_can_read() {
+    use std::os::unix::fs::MetadataExt;
+    let keygen = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tmem"));
+        command.arg("keygen").args(args);
+        command.output().expect("tmem can be run")
+    };
+    let printed = keygen(&[]).stdout;
+    assert_eq!(printed.len(), 65);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secret");
+    let file = path.to_str().unwrap();
+    let output = keygen(&[file]);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(0), 0));
+    let secret = std::fs::read(&path).unwrap();
+    assert_eq!(secret.len(), 65);
+    assert_ne!(secret, printed);
+    assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    // What is there is kept.
+    let output = keygen(&[file]);
+    assert_eq!(output.status.code(), Some(125));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("exists already"), "{text}");
+    assert_eq!(std::fs::read(&path).unwrap(), secret);
 }

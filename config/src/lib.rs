@@ -26,6 +26,6 @@ pub use memory::Memory;
 pub use options::{Evict, Level, Options, PagePath, Partial, When};
 pub use random::random;
 pub use sanitizer::{behind_others, looks_for_leaks};
-pub use secret::read_secret;
+pub use secret::{MIN_SECRET, check_secret, new_secret, read_secret, write_secret};
 pub use server::{SERVER_ALLOWED, Scheme, ServerAddr, parse_servers};
 pub use size::{SIZE_ALLOWED, Size, parse_size};

@@ -10,7 +10,7 @@ use tmem_memserver::Config;
 
 /// Hold the cold pages of other machines' programs in this machine's memory.
 ///
-/// Exit status: 0 when ended by SIGTERM or SIGINT, 1 when it cannot start, 2
+/// SIGHUP is ignored. Exit status: 0 when ended by SIGTERM or SIGINT, 1 when it cannot start, 2
 /// when the flags are wrong.
 #[derive(clap::Parser)]
 #[command(name = "tmem-memserver", version)]
@@ -36,9 +36,13 @@ pub(crate) struct Args {
     /// [default: 10]
     #[arg(long, value_name = "SECONDS")]
     grace: Option<u32>,
-    /// Connections at a time [default: 1024]
+    /// Connections at a time, of which a quarter is for programs that run already
+    /// [default: 2048]
     #[arg(long, value_name = "N")]
     max_connections: Option<usize>,
+    /// Connections of one client machine's new programs [default: half of all]
+    #[arg(long, value_name = "N")]
+    max_per_client: Option<usize>,
     /// Messages on stderr: error, warn, info or debug [default: warn]
     #[arg(long, value_name = "LEVEL")]
     log: Option<Level>,
@@ -72,6 +76,7 @@ impl Args {
                 .max_connections
                 .or(file.max_connections)
                 .unwrap_or(defaults.max_connections),
+            max_per_client: self.max_per_client.or(file.max_per_client),
             grace: grace.map_or(defaults.grace, |s| Duration::from_secs(s.into())),
             log: None,
         };

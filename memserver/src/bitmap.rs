@@ -1,12 +1,15 @@
 //! Which pages of a slab its owner has stored.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One bit for each page. Readers and writers on several connections use it
-/// at the same time; each bit by itself is always right.
+/// at the same time; each bit by itself is always right. Its memory is taken when
+/// the first is set.
 #[derive(Debug)]
 pub(crate) struct Bitmap {
-    words: Box<[AtomicU64]>,
+    pages: u32,
+    words: OnceLock<Box<[AtomicU64]>>,
 }
 
 /// Pages `start..end` that are all set, or all clear.
@@ -21,27 +24,41 @@ impl Bitmap {
     /// All clear.
     pub(crate) fn new(pages: u32) -> Bitmap {
         Bitmap {
-            words: (0..pages.div_ceil(64)).map(|_| AtomicU64::new(0)).collect(),
+            pages,
+            words: OnceLock::new(),
         }
+    }
+
+    fn words(&self) -> &[AtomicU64] {
+        self.words.get().map_or(&[], |words| words)
     }
 
     /// One with the same bits.
     pub(crate) fn copy(&self) -> Bitmap {
         let word = |w: &AtomicU64| AtomicU64::new(w.load(Ordering::Acquire));
-        Bitmap {
-            words: self.words.iter().map(word).collect(),
+        let copy = Bitmap::new(self.pages);
+        if self.count() > 0 {
+            copy.words
+                .get_or_init(|| self.words().iter().map(word).collect());
         }
+        copy
     }
 
     pub(crate) fn get(&self, page: u32) -> bool {
-        self.words[page as usize / 64].load(Ordering::Acquire) & (1 << (page % 64)) != 0
+        let word = self.words().get(page as usize / 64);
+        word.is_some_and(|w| w.load(Ordering::Acquire) & (1 << (page % 64)) != 0)
     }
 
     /// Sets `start..end`; how many were clear.
     pub(crate) fn set(&self, start: u32, end: u32) -> u32 {
         let mut changed = 0;
+        let none = || {
+            let words = self.pages.div_ceil(64);
+            (0..words).map(|_| AtomicU64::new(0)).collect()
+        };
+        let words = self.words.get_or_init(none);
         masks(start, end, |word, mask| {
-            let old = self.words[word].fetch_or(mask, Ordering::AcqRel);
+            let old = words[word].fetch_or(mask, Ordering::AcqRel);
             changed += (mask & !old).count_ones();
         });
         changed
@@ -50,8 +67,10 @@ impl Bitmap {
     /// Clears `start..end`; how many were set.
     pub(crate) fn clear(&self, start: u32, end: u32) -> u32 {
         let mut changed = 0;
+        let words = self.words();
         masks(start, end, |word, mask| {
-            let old = self.words[word].fetch_and(!mask, Ordering::AcqRel);
+            let Some(word) = words.get(word) else { return };
+            let old = word.fetch_and(!mask, Ordering::AcqRel);
             changed += (mask & old).count_ones();
         });
         changed
@@ -60,7 +79,17 @@ impl Bitmap {
     /// How many are set.
     pub(crate) fn count(&self) -> u32 {
         let ones = |w: &AtomicU64| w.load(Ordering::Acquire).count_ones();
-        self.words.iter().map(ones).sum()
+        self.words().iter().map(ones).sum()
+    }
+
+    /// The runs of set pages.
+    pub(crate) fn all_set(&self) -> impl Iterator<Item = Run> {
+        let end = if self.words().is_empty() {
+            0
+        } else {
+            self.pages
+        };
+        self.runs(0, end).filter(|run| run.set)
     }
 
     /// `start..end` as runs that alternate.
@@ -136,6 +165,8 @@ mod tests {
             }
             prop_assert_eq!(map.count() as usize, model.iter().filter(|p| **p).count());
             prop_assert_eq!(map.copy().count(), map.count());
+            let set: u32 = map.all_set().map(|run| run.end - run.start).sum();
+            prop_assert_eq!(set, map.count());
             let mut at = 0;
             let mut last = None;
             for run in map.runs(0, 300) {

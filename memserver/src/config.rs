@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tmem_config::Level;
+use tmem_config::{Level, check_secret};
 use tmem_wire::PAGE_SIZE;
 
 /// The largest slab, in bytes.
@@ -29,8 +29,11 @@ pub struct Config {
     pub slab_size: u64,
     /// What clients must prove to know.
     pub secret: Option<Vec<u8>>,
-    /// The most connections at a time.
+    /// The most connections at a time. A quarter of them is for sessions that there are.
     pub max_connections: usize,
+    /// The most connections that new sessions of one client machine may have; half of all
+    /// when `None`.
+    pub max_per_client: Option<usize>,
     /// How long a session outlives its last connection. Twice the time for
     /// which clients try to be back: one that comes late has lost its memory.
     pub grace: Duration,
@@ -46,7 +49,8 @@ impl Default for Config {
             capacity: 1 << 30,
             slab_size: 16 << 20,
             secret: None,
-            max_connections: 1024,
+            max_connections: 2048,
+            max_per_client: None,
             grace: Duration::from_secs(10),
             log: None,
         }
@@ -62,6 +66,7 @@ impl fmt::Debug for Config {
             .field("slab_size", &self.slab_size)
             .field("secret", &self.secret.as_ref().map(|_| "…"))
             .field("max_connections", &self.max_connections)
+            .field("max_per_client", &self.max_per_client)
             .field("grace", &self.grace)
             .finish_non_exhaustive()
     }
@@ -85,13 +90,19 @@ impl Config {
 
     /// Refuses what cannot be served.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        if self.max_connections == 0 {
+        if self.max_connections == 0 || self.max_per_client == Some(0) {
             return Err(Error::MaxConnections);
         }
-        if self.secret.as_ref().is_some_and(Vec::is_empty) {
-            return Err(Error::EmptySecret);
+        match &self.secret {
+            Some(secret) => check_secret(secret).map_err(Error::Secret),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// The most connections of one client machine's new sessions.
+    pub(crate) fn per_client(&self) -> usize {
+        let half = self.max_connections.div_ceil(2);
+        self.max_per_client.unwrap_or(half)
     }
 
     /// Says something.

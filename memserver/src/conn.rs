@@ -5,8 +5,10 @@ use crate::inbox::Inbox;
 use crate::link::Link;
 use crate::one_sided;
 use crate::outbox::Outbox;
+use crate::packed;
 use crate::server::Shared;
-use crate::sessions::{Left, Session, bytes};
+use crate::session::Session;
+use crate::sessions::{Cut, Left, bytes};
 use std::io;
 use std::sync::Arc;
 use std::sync::PoisonError;
@@ -14,12 +16,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tmem_config::random;
 use tmem_verbs::Domain;
-use tmem_wire::{
-    HEADER_LEN, Header, MAX_RUN, Op, PAGE_SIZE, SessionId, Status, decode_slab_list, unpack,
-};
+use tmem_wire::{BYE_ID, HEADER_LEN, Header, MAX_RUN, Op, SessionId, Status, decode_slab_list};
 
 /// How long a connection that was refused may take to read why.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// How long a GRANT waits for the memory of clients that are gone.
+const ROOM: Duration = Duration::from_secs(2);
 
 /// A connection.
 pub(crate) struct Conn {
@@ -43,6 +46,8 @@ pub(crate) enum End {
     Bye(Header),
     /// The client does not keep to the protocol, or is not welcome.
     Refused(Header, Status, String),
+    /// The session that it asks for is not there (any more): what it is told.
+    Gone(Header, Vec<u8>),
 }
 
 impl From<io::Error> for End {
@@ -62,7 +67,6 @@ impl Conn {
         let (session, end) = match greet(&mut self) {
             Ok(session) => {
                 self.inbox.deadline = None;
-                self.link.greeted();
                 let end = self.serve(&session);
                 (Some(session), end)
             }
@@ -71,7 +75,7 @@ impl Conn {
         let left = match &end {
             Err(End::Bye(_)) => Left::Bye,
             // What another thread cuts looks as if the client had closed it.
-            Err(End::Closed) if !self.link.is_cut() => Left::Closed,
+            Err(End::Closed | End::Refused(..)) if !self.link.is_cut() => Left::Closed,
             _ => Left::Broken,
         };
         if let Some(session) = session {
@@ -86,15 +90,23 @@ impl Conn {
             self.shared.sessions.leave(id, self.key, left, now);
         }
         match end {
-            Err(End::Bye(header)) => self.last(&header, Status::Ok, ""),
-            Err(End::Refused(header, status, text)) => self.last(&header, status, &text),
+            Err(End::Bye(header)) => self.last(&header, Status::Ok, &[]),
+            Err(End::Refused(header, status, text)) => {
+                self.last(&header, status, text.as_bytes());
+            }
+            Err(End::Gone(header, told)) => self.last(&header, Status::NoSession, &told),
+            _ if self.link.is_ending() => {
+                let bye = Header::request(Op::Bye, BYE_ID);
+                let status = Status::ShuttingDown;
+                self.last(&bye, status, status.to_string().as_bytes());
+            }
             _ => {}
         }
     }
 
     /// Says a last thing.
-    fn last(&mut self, header: &Header, status: Status, text: &str) {
-        self.out.reply(header, status, text.as_bytes());
+    fn last(&mut self, header: &Header, status: Status, payload: &[u8]) {
+        self.out.reply(header, status, payload);
         if self.out.flush(&self.link).is_ok() {
             self.link.linger(Instant::now() + LINGER);
         }
@@ -122,14 +134,27 @@ impl Conn {
         }
     }
 
+    /// Receives the next bytes of a payload into memory.
+    ///
+    /// # Safety
+    /// `len` bytes from `to` must be memory that may be written.
+    pub(crate) unsafe fn payload(&mut self, to: *mut u8, len: usize) -> Result<(), End> {
+        // SAFETY: by the caller.
+        unsafe { self.inbox.payload(&self.link, &mut self.out, to, len)? };
+        Ok(())
+    }
+
+    /// Throws the next bytes of a payload away.
+    pub(crate) fn skip(&mut self, len: usize) -> Result<(), End> {
+        self.inbox.skip(&self.link, len)?;
+        Ok(())
+    }
+
     /// Receives a payload, whose length the decoder has bounded.
     pub(crate) fn body(&mut self, header: &Header) -> Result<Vec<u8>, End> {
         let mut body = vec![0; header.len as usize];
         // SAFETY: the memory is `body`.
-        unsafe {
-            self.inbox
-                .payload(&self.link, &mut self.out, body.as_mut_ptr(), body.len())?;
-        }
+        unsafe { self.payload(body.as_mut_ptr(), body.len())? };
         Ok(body)
     }
 
@@ -139,7 +164,7 @@ impl Conn {
                 self.out.flush(&self.link)?;
             }
             let header = self.request()?;
-            if self.link.is_cut() {
+            if self.link.is_cut() || self.link.is_ending() {
                 return Err(End::Broken);
             }
             if header.op != Op::Read && self.out.has_pages() {
@@ -155,7 +180,7 @@ impl Conn {
     }
 
     fn read(&mut self, header: &Header, session: &Session) -> Result<(), End> {
-        self.inbox.skip(&self.link, header.len as usize)?;
+        self.skip(header.len as usize)?;
         let slab = match header.len {
             0 => self.slab(header, session),
             _ => Err(Status::BadRequest),
@@ -164,7 +189,8 @@ impl Conn {
             Ok(slab) => {
                 let read = &self.shared.pages_read;
                 read.fetch_add(u64::from(header.count), Ordering::Relaxed);
-                if !header.packed || !self.out.packed(header, &slab) {
+                let rations = &self.shared.rations;
+                if !header.packed || !self.out.packed(header, &slab, rations) {
                     self.out.pages(header, slab);
                 }
             }
@@ -187,16 +213,14 @@ impl Conn {
                 let to = slab.page(header.page);
                 let len = bytes(header.count);
                 if header.packed {
-                    let Some(pages) = self.packed_pages(header)? else {
+                    // SAFETY: the run lies within the slab, which is held.
+                    if !unsafe { packed::receive(self, header, to)? } {
                         self.out.refusal(header, Status::BadRequest);
                         return Ok(());
-                    };
-                    // SAFETY: the run lies within the slab, which is held; there are as
-                    // many pages as the run has.
-                    unsafe { std::ptr::copy_nonoverlapping(pages.as_ptr(), to, len) };
+                    }
                 } else {
                     // SAFETY: the run lies within the slab, which is held.
-                    unsafe { self.inbox.payload(&self.link, &mut self.out, to, len)? };
+                    unsafe { self.payload(to, len)? };
                 }
                 slab.written(header.page, header.page + header.count);
                 let written = &self.shared.pages_written;
@@ -204,21 +228,11 @@ impl Conn {
                 self.out.reply(header, Status::Ok, &[]);
             }
             Err(status) => {
-                self.inbox.skip(&self.link, header.len as usize)?;
+                self.skip(header.len as usize)?;
                 self.out.refusal(header, status);
             }
         }
         Ok(())
-    }
-
-    /// Receives the packed pages of a WRITE; none when they cannot be unpacked. Not one
-    /// of them is stored then.
-    fn packed_pages(&mut self, header: &Header) -> Result<Option<Vec<u8>>, End> {
-        let payload = self.body(header)?;
-        let count = header.count as usize;
-        let mut pages = Vec::with_capacity(count * PAGE_SIZE);
-        let unpacked = unpack(&payload, count, |_, page| pages.extend_from_slice(page));
-        Ok(unpacked.is_ok().then_some(pages))
     }
 
     fn other(&mut self, header: &Header, session: &Session) -> Result<(), End> {
@@ -230,8 +244,8 @@ impl Conn {
                 .and_then(|list| session.release(&list))
                 .map(|()| Vec::new()),
             _ if !body.is_empty() => Err(Status::BadRequest),
-            Op::Grant => session
-                .grant(header.count, self.shared.sessions.pool())
+            Op::Grant => self
+                .grant(header, session)
                 .map(|list| tmem_wire::encode_slab_list(&list)),
             Op::Discard => self.slab(header, session).map(|slab| {
                 slab.discard(header.page, header.page + header.count);
@@ -250,10 +264,34 @@ impl Conn {
         Ok(())
     }
 
+    /// Slabs, also of clients that are gone, where there are no others.
+    fn grant(&self, header: &Header, session: &Session) -> Result<Vec<u32>, Status> {
+        let patience = Instant::now() + ROOM;
+        loop {
+            let granted = session.grant(header.count);
+            let again = matches!(granted, Err(Status::Full)) && Instant::now() < patience;
+            if !again || !self.shared.sessions.make_room() {
+                return granted;
+            }
+        }
+    }
+
     fn share(&self, session: &Session) -> Result<Vec<u8>, Status> {
         let id = SessionId(random().map_err(|_| Status::Internal)?);
-        self.shared.sessions.share(session, id)?;
-        Ok(id.0.to_vec())
+        let is_gone = || self.link.is_ending() || self.link.is_dead();
+        let shared = self.shared.sessions.share(session, id, is_gone);
+        if shared == Err(Status::Limit) {
+            self.turned_away("a child: there are too many sessions that wait".to_owned());
+        }
+        shared.map(|()| id.0.to_vec())
+    }
+
+    /// Notes that a limit was met.
+    pub(crate) fn turned_away(&self, text: String) -> String {
+        let client = self.link.client();
+        self.shared
+            .complain(&format!("a client at {client} is refused: {text}"));
+        text
     }
 
     /// The slab that a request addresses, if the whole run lies in it.

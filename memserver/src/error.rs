@@ -43,9 +43,9 @@ pub enum Error {
     /// The limit on connections allows none.
     #[error("a limit of 0 connections allows none; give at least 1")]
     MaxConnections,
-    /// The secret is empty.
-    #[error("an empty secret protects nothing; give one of at least one byte, or none")]
-    EmptySecret,
+    /// The secret can be guessed.
+    #[error("the secret is refused: {0}")]
+    Secret(String),
     /// RDMA was asked for and is not to be had.
     #[error(transparent)]
     Rdma(#[from] tmem_verbs::Error),

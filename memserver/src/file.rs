@@ -19,6 +19,7 @@ pub(crate) struct File {
     pub(crate) secret_file: Option<PathBuf>,
     pub(crate) grace: Option<u32>,
     pub(crate) max_connections: Option<usize>,
+    pub(crate) max_per_client: Option<usize>,
     pub(crate) log: Option<Parsed<Level>>,
 }
 

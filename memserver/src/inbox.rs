@@ -3,6 +3,7 @@
 use crate::link::{Link, Piece};
 use crate::outbox::Outbox;
 use crate::wait::{Wait, give_way};
+use crate::wipe::Wiped;
 use std::io;
 use std::time::Instant;
 use tmem_wire::HEADER_LEN;
@@ -13,7 +14,7 @@ const LEN: usize = 1024;
 
 /// A small buffer before the connection.
 pub(crate) struct Inbox {
-    bytes: Box<[u8; LEN]>,
+    bytes: Box<Wiped<[u8; LEN]>>,
     start: usize,
     end: usize,
     wait: Wait,
@@ -26,7 +27,7 @@ pub(crate) struct Inbox {
 impl Inbox {
     pub(crate) fn new(deadline: Instant) -> Inbox {
         Inbox {
-            bytes: Box::new([0; LEN]),
+            bytes: Box::new(Wiped([0; LEN])),
             start: 0,
             end: 0,
             wait: Wait::default(),
@@ -43,14 +44,14 @@ impl Inbox {
         out: &mut Outbox,
     ) -> io::Result<Option<[u8; HEADER_LEN]>> {
         while self.end - self.start < HEADER_LEN {
-            self.bytes.copy_within(self.start..self.end, 0);
+            self.bytes.0.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
             if self.more(link, out, None)? == 0 {
                 return Ok(None);
             }
         }
         let mut header = [0; HEADER_LEN];
-        header.copy_from_slice(&self.bytes[self.start..self.start + HEADER_LEN]);
+        header.copy_from_slice(&self.bytes.0[self.start..self.start + HEADER_LEN]);
         self.start += HEADER_LEN;
         Ok(Some(header))
     }
@@ -69,7 +70,7 @@ impl Inbox {
         let mut done = 0;
         loop {
             let buffered = (len - done).min(self.end - self.start);
-            let (from, at) = (self.bytes[self.start..].as_ptr(), to.wrapping_add(done));
+            let (from, at) = (self.bytes.0[self.start..].as_ptr(), to.wrapping_add(done));
             // SAFETY: so much is buffered, and the caller vouches for `to`.
             unsafe { std::ptr::copy_nonoverlapping(from, at, buffered) };
             self.start += buffered;
@@ -103,7 +104,7 @@ impl Inbox {
     /// Receives into `first` and then into the free rest of the buffer; how
     /// many bytes came.
     fn more(&mut self, link: &Link, out: &mut Outbox, first: Option<Piece>) -> io::Result<usize> {
-        let free = &mut self.bytes[self.end..];
+        let free = &mut self.bytes.0[self.end..];
         let buffer = Piece::new(free.as_mut_ptr(), free.len());
         let (mut two, mut one);
         let pieces: &mut [Piece] = if let Some(first) = first {

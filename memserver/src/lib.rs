@@ -8,11 +8,22 @@
 //! thread of each such connection, takes from and gives to a socket pair. Pages
 //! need neither: the client reads and writes them in place.
 //!
-//! Granted slabs never exceed the capacity. Beside them a server needs a bit
-//! for each page and owner, and for each connection a thread with a stack of
-//! 256 KiB, of which little is touched, and buffers of a few KiB.
+//! Granted slabs never exceed the capacity. Beside them a server needs
+//! - a bit for each page and owner, and some 160 bytes for each slab and owner. What
+//!   children of sessions need of that is a sixteenth of the capacity at most, of each client
+//!   half of that. Of a slab with several owners, 4 bytes for each page;
+//! - for each connection a thread with a stack of 256 KiB, of which little is touched, and
+//!   buffers: a few KiB, and up to 64 KiB for a message without pages, as much for packed
+//!   pages that come in, and 1 MiB for replies without pages that the client does not take;
+//! - for packed pages that go out, a 64th of the capacity: beyond that they go unpacked,
+//!   out of their slabs.
+//!
+//! Buffers that held pages are wiped. What one client can have of connections and sessions
+//! is limited (`places`, `sessions`), and some are set aside for those who are in.
 
+mod attempts;
 mod bitmap;
+mod client;
 mod config;
 mod conn;
 mod error;
@@ -23,11 +34,15 @@ mod link;
 mod memory;
 mod one_sided;
 mod outbox;
+mod packed;
+mod places;
 mod pump;
 mod rdma;
 mod server;
+mod session;
 mod sessions;
 mod wait;
+mod wipe;
 
 pub use config::{Config, Log};
 pub use error::Error;

@@ -1,6 +1,8 @@
 //! The socket of one connection: reads and writes of several pieces of memory.
 
+use crate::client::Client;
 use crate::sessions::Cut;
+use crate::wipe::wipe;
 use std::io;
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -8,12 +10,18 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+/// Bytes that the kernel keeps for a client beyond those under way to it: enough for the
+/// time until the thread that has more of them runs.
+const UNSENT: i32 = 256 << 10;
+
 /// A socket, which other threads can cut.
 #[derive(Debug)]
 pub(crate) struct Link {
     socket: OwnedFd,
+    /// Where it comes from.
+    client: Client,
     cut: AtomicBool,
-    greeted: AtomicBool,
+    ending: AtomicBool,
     /// The client is on the same machine.
     is_local: bool,
     /// It comes through a pump, from another kind of connection.
@@ -64,11 +72,13 @@ impl Link {
     /// Takes over an accepted connection.
     pub(crate) fn new(stream: TcpStream) -> io::Result<Link> {
         stream.set_nodelay(true)?;
-        let is_local = stream.local_addr()?.ip() == stream.peer_addr()?.ip();
+        let peer = stream.peer_addr()?;
+        let is_local = stream.local_addr()?.ip() == peer.ip();
         let link = Link {
             socket: stream.into(),
+            client: Client::at(Some(peer)),
             cut: AtomicBool::new(false),
-            greeted: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
             is_local,
             is_pumped: false,
         };
@@ -77,6 +87,8 @@ impl Link {
         link.option(libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, 10)?;
         link.option(libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, 5)?;
         link.option(libc::IPPROTO_TCP, libc::TCP_KEEPCNT, 4)?;
+        // What a client does not read waits in its slabs, and not in the kernel.
+        link.option(libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, UNSENT)?;
         if is_local {
             link.spare_loopback();
         }
@@ -85,11 +97,12 @@ impl Link {
 
     /// Takes over an end of a pair, whose other end is pumped from and to a
     /// client.
-    pub(crate) fn pumped(stream: UnixStream) -> Link {
+    pub(crate) fn pumped(stream: UnixStream, client: Client) -> Link {
         Link {
             socket: stream.into(),
+            client,
             cut: AtomicBool::new(false),
-            greeted: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
             is_local: false,
             is_pumped: true,
         }
@@ -100,13 +113,20 @@ impl Link {
         self.is_pumped
     }
 
-    /// The client has greeted: it is no stranger any more.
-    pub(crate) fn greeted(&self) {
-        self.greeted.store(true, Ordering::Release);
+    /// Where it comes from.
+    pub(crate) fn client(&self) -> Client {
+        self.client
     }
 
-    pub(crate) fn is_stranger(&self) -> bool {
-        !self.greeted.load(Ordering::Acquire)
+    /// Has its thread say goodbye and end it, once it has answered what it is at.
+    pub(crate) fn end(&self) {
+        self.ending.store(true, Ordering::Release);
+        // An error means that the connection is gone already.
+        let _ = self.shutdown(libc::SHUT_RD);
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
     }
 
     /// The processor that the client runs on, if that is on this machine: what
@@ -177,7 +197,9 @@ impl Link {
             let mut waste = [0u8; 16 << 10];
             let (to, len) = (waste.as_mut_ptr(), len.min(waste.len()));
             // SAFETY: room for so many bytes.
-            return retry(|| unsafe { libc::recv(self.fd(), to.cast(), len, 0) });
+            let n = retry(|| unsafe { libc::recv(self.fd(), to.cast(), len, 0) });
+            wipe(&mut waste);
+            return n;
         }
         // SAFETY: with MSG_TRUNC the kernel writes nothing.
         retry(|| unsafe { libc::recv(self.fd(), std::ptr::null_mut(), len, libc::MSG_TRUNC) })

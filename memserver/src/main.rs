@@ -5,12 +5,12 @@ mod file;
 
 use args::Args;
 use clap::Parser;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use tmem_config::Level;
-use tmem_memserver::Server;
+use tmem_memserver::{Log, Server};
 
 /// Descriptors of a connection over RDMA: its pair of sockets, two channels of
 /// events, and what the device's library takes.
@@ -33,20 +33,18 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     // Before the first client, so that no signal is missed.
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])?;
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    keep_to_oneself()?;
     let (mut config, level) = args.config()?;
-    config.log = Some(Arc::new(move |l, text| {
+    let log: Log = Arc::new(move |l, text| {
         if l <= level {
             let _ = writeln!(std::io::stderr(), "tmem-memserver: {text}");
         }
-    }));
+    });
+    config.log = Some(log.clone());
     let capacity = config.capacity;
     let memory = tmem_config::Memory::get()?.most();
-    let warn = |text: &str| {
-        if let Some(log) = &config.log {
-            log(Level::Warn, text);
-        }
-    };
+    let warn = |text: &str| log(Level::Warn, text);
     if capacity > memory {
         warn(&format!(
             "the capacity, {capacity} bytes, is more than this machine's memory, or its \
@@ -75,8 +73,32 @@ fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         handle.addr()
     )?;
     out.flush()?;
-    signals.forever().next();
+    for signal in signals.forever() {
+        if signal != SIGHUP {
+            break;
+        }
+        // A terminal that is closed is no reason to end the programs of others.
+        log(Level::Info, "SIGHUP is ignored; SIGTERM ends this server");
+    }
     handle.shutdown();
+    Ok(())
+}
+
+/// Keeps what this process holds, the secret and pages of clients, out of core files, and
+/// from other programs of its user.
+fn keep_to_oneself() -> std::io::Result<()> {
+    let none = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: plain calls, the one with a valid limit.
+    let failed = unsafe {
+        libc::setrlimit(libc::RLIMIT_CORE, &raw const none) != 0
+            || libc::prctl(libc::PR_SET_DUMPABLE, 0) != 0
+    };
+    if failed {
+        return Err(std::io::Error::last_os_error());
+    }
     Ok(())
 }
 

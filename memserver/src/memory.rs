@@ -4,9 +4,12 @@ use crate::bitmap::{Bitmap, Run, runs};
 use crate::keys::Keys;
 use std::io;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tmem_wire::{PAGE_SIZE, PageBytes, Status};
+
+/// Bytes of a hold on a slab beside its bits.
+const HOLD: u64 = 160;
 
 /// What all slabs of a server are taken from: one range of addresses, so that
 /// the number of slabs is not bound by the kernel's limit on mappings.
@@ -17,6 +20,8 @@ pub(crate) struct Pool {
     slabs: u64,
     free: Mutex<Free>,
     stored: AtomicU64,
+    /// The whole mapping goes soon: nothing of it needs to be given back before.
+    closing: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -44,7 +49,23 @@ impl Pool {
             slabs,
             free: Mutex::default(),
             stored: AtomicU64::new(0),
+            closing: AtomicBool::new(false),
         }))
+    }
+
+    /// Leaves the memory of slabs that end from now on to the end of the pool.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that one session's hold on a slab takes beside the slab: its bits, its entry in
+    /// the session's table, and what allocating them costs.
+    pub(crate) fn bytes_of_hold(&self) -> u64 {
+        u64::from(self.slab_pages.div_ceil(64)) * 8 + HOLD
     }
 
     /// Pages of each slab.
@@ -80,11 +101,11 @@ impl Pool {
             return None;
         };
         drop(free);
-        let present = Arc::new(Bitmap::new(self.slab_pages));
         let memory = Memory {
             number,
             owners: Mutex::new(Owners {
-                present: vec![present.clone()],
+                count: 1,
+                held: None,
                 pins: 0,
                 writers: 0,
             }),
@@ -92,7 +113,7 @@ impl Pool {
         };
         Some(Slab {
             memory: Arc::new(memory),
-            present,
+            present: Bitmap::new(self.slab_pages),
             keys: Keys::default(),
         })
     }
@@ -122,9 +143,11 @@ struct Memory {
 /// Who has a slab. What no owner has stored is zeros, or partly received.
 #[derive(Debug)]
 struct Owners {
-    /// What each owner has stored. A page's memory is given back when it is in
-    /// none of them.
-    present: Vec<Arc<Bitmap>>,
+    /// How many there are.
+    count: usize,
+    /// Where there are several: how many of them have stored each page. Its memory is given
+    /// back when none has it. Nothing is stored meanwhile.
+    held: Option<Box<[u32]>>,
     /// Devices that may reach the memory, which then stays where it is.
     pins: usize,
     /// Those of them that may write it.
@@ -147,8 +170,8 @@ impl Memory {
     }
 
     /// Gives pages back, or empties them where a device goes on with them.
-    fn empty(&self, owners: &Owners, start: u32, end: u32) {
-        if owners.pins == 0 {
+    fn empty(&self, pins: usize, start: u32, end: u32) {
+        if pins == 0 {
             self.give_back(start, end);
             return;
         }
@@ -156,6 +179,25 @@ impl Memory {
         // SAFETY: the range lies within the slab, and nobody has references
         // to it.
         unsafe { self.at(start).write_bytes(0, len) };
+    }
+
+    /// One of several owners has the pages no longer; how many nobody has any more.
+    fn let_go(&self, owners: &mut Owners, start: u32, end: u32) -> u32 {
+        let pins = owners.pins;
+        let Some(held) = &mut owners.held else {
+            return 0;
+        };
+        held[start as usize..end as usize]
+            .iter_mut()
+            .for_each(|n| *n -= 1);
+        let mut gone = 0;
+        for run in runs(start, end, |page| held[page as usize] > 0) {
+            if !run.set {
+                self.empty(pins, run.start, run.end);
+                gone += run.end - run.start;
+            }
+        }
+        gone
     }
 
     /// The caller knows that no device has the slab.
@@ -169,6 +211,9 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
+        if self.pool.is_closing() {
+            return;
+        }
         self.give_back(0, self.pool.slab_pages);
         // Only now: what is granted is never more than the capacity.
         self.pool.free().back.push(self.number);
@@ -195,7 +240,8 @@ impl Drop for Pin {
 #[derive(Debug)]
 pub(crate) struct Slab {
     memory: Arc<Memory>,
-    present: Arc<Bitmap>,
+    /// What this owner has stored.
+    present: Bitmap,
     keys: Keys,
 }
 
@@ -204,8 +250,18 @@ impl Slab {
     /// one of the two is gone.
     pub(crate) fn share(&self) -> Slab {
         let mut owners = self.memory.owners();
-        let present = Arc::new(self.present.copy());
-        owners.present.push(present.clone());
+        let present = self.present.copy();
+        let pages = self.memory.pool.slab_pages;
+        let own = |page| u32::from(self.present.get(page));
+        let held = owners
+            .held
+            .get_or_insert_with(|| (0..pages).map(own).collect());
+        for run in present.all_set() {
+            held[run.start as usize..run.end as usize]
+                .iter_mut()
+                .for_each(|n| *n += 1);
+        }
+        owners.count += 1;
         Slab {
             memory: self.memory.clone(),
             present,
@@ -215,7 +271,7 @@ impl Slab {
 
     /// Whether somebody else owns it too.
     pub(crate) fn is_shared(&self) -> bool {
-        self.memory.owners().present.len() > 1
+        self.memory.owners().count > 1
     }
 
     /// The keys to it.
@@ -227,7 +283,7 @@ impl Slab {
     /// it.
     pub(crate) fn pin(&self, write: bool) -> Result<Pin, Status> {
         let mut owners = self.memory.owners();
-        if write && owners.present.len() > 1 {
+        if write && owners.count > 1 {
             return Err(Status::Shared);
         }
         owners.pins += 1;
@@ -248,13 +304,11 @@ impl Slab {
         self.memory.at(page)
     }
 
-    /// What `page`, which must be one of the slab's, holds now. Where it is written
+    /// Copies what `page`, which must be one of the slab's, holds now. Where it is written
     /// meanwhile, that is any mixture.
-    pub(crate) fn copy(&self, page: u32) -> PageBytes {
-        let mut copy = [0; PAGE_SIZE];
+    pub(crate) fn copy(&self, page: u32, to: &mut PageBytes) {
         // SAFETY: the page lies within the slab, which is held.
-        unsafe { std::ptr::copy_nonoverlapping(self.page(page), copy.as_mut_ptr(), PAGE_SIZE) };
-        copy
+        unsafe { std::ptr::copy_nonoverlapping(self.page(page), to.as_mut_ptr(), PAGE_SIZE) };
     }
 
     /// The runs of pages that this owner has stored, and has not.
@@ -278,35 +332,23 @@ impl Slab {
 
     /// This owner wants the pages no longer.
     pub(crate) fn discard(&self, start: u32, end: u32) {
-        let owners = self.memory.owners();
+        let mut owners = self.memory.owners();
         let mut gone = 0;
-        if owners.present.len() == 1 {
+        if owners.count == 1 {
             // A device that may write does not say when it does.
             if owners.writers == 0 {
                 gone = self.present.clear(start, end);
             }
-            self.memory.empty(&owners, start, end);
+            self.memory.empty(owners.pins, start, end);
         } else {
             let mine: Vec<Run> = self.runs(start, end).filter(|r| r.set).collect();
             for run in mine {
                 self.present.clear(run.start, run.end);
-                gone += self.empty_unowned(&owners, run.start, run.end);
+                gone += self.memory.let_go(&mut owners, run.start, run.end);
             }
         }
         let stored = &self.memory.pool.stored;
         stored.fetch_sub(u64::from(gone), Ordering::Relaxed);
-    }
-
-    /// Gives back, or empties, those pages that no owner has stored; how many.
-    fn empty_unowned(&self, owners: &Owners, start: u32, end: u32) -> u32 {
-        let mut gone = 0;
-        for run in runs(start, end, |p| owners.present.iter().any(|o| o.get(p))) {
-            if !run.set {
-                self.memory.empty(owners, run.start, run.end);
-                gone += run.end - run.start;
-            }
-        }
-        gone
     }
 }
 
@@ -314,17 +356,23 @@ impl Drop for Slab {
     fn drop(&mut self) {
         // No device may reach what the next owner is given.
         self.keys.end();
+        if self.memory.pool.is_closing() {
+            return;
+        }
         let mut owners = self.memory.owners();
-        owners.present.retain(|o| !Arc::ptr_eq(o, &self.present));
         let mut gone = 0;
-        if owners.present.is_empty() {
+        if owners.count == 1 {
             // The memory goes with its last owner.
             gone = self.present.count();
         } else {
-            let mine = self.runs(0, self.memory.pool.slab_pages);
-            for run in mine.filter(|r| r.set) {
-                gone += self.empty_unowned(&owners, run.start, run.end);
+            for run in self.present.all_set() {
+                gone += self.memory.let_go(&mut owners, run.start, run.end);
             }
+        }
+        owners.count -= 1;
+        if owners.count == 1 {
+            // It may store again, which is not counted.
+            owners.held = None;
         }
         let stored = &self.memory.pool.stored;
         stored.fetch_sub(u64::from(gone), Ordering::Relaxed);

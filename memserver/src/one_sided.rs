@@ -2,7 +2,7 @@
 
 use crate::conn::Conn;
 use crate::keys::Region;
-use crate::sessions::Session;
+use crate::session::Session;
 use std::sync::{Arc, PoisonError};
 use tmem_verbs::{Access, Domain, Error};
 use tmem_wire::{ACCESS_READ, ACCESS_WRITE, Header, Status};

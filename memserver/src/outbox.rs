@@ -3,15 +3,21 @@
 use crate::link::{Link, Piece};
 use crate::memory::Slab;
 use crate::sessions::bytes;
+use crate::wipe::Wiped;
 use std::io;
 use std::sync::Arc;
-use tmem_wire::{HEADER_LEN, Header, PAGE_SIZE, Packer, Status};
+use std::sync::atomic::{AtomicU64, Ordering};
+use tmem_wire::packed::ROOM;
+use tmem_wire::{HEADER_LEN, Header, PAGE_SIZE, Packer, PageBytes, Status};
 
 /// Replies held back at most, before they are sent.
 const MAX_REPLIES: usize = 64;
 
 /// Bytes held back at most.
 const MAX_BYTES: usize = 1 << 20;
+
+/// Bytes of headers and small payloads that are kept room for.
+const HEADS: usize = 64 << 10;
 
 /// What pages that nobody stored are sent from.
 static ZEROS: [u8; 16 * PAGE_SIZE] = [0; 16 * PAGE_SIZE];
@@ -34,6 +40,42 @@ enum Part {
     Head(usize),
     /// Pages.
     Pages(Piece),
+    /// Packed pages, and the right to hold them.
+    Packed(
+        Wiped<Vec<u8>>,
+        #[expect(dead_code, reason = "given back when dropped")] Ration,
+    ),
+}
+
+/// How many bytes of packed pages all connections hold for clients that have not received
+/// them, and how many they may. Beyond it pages go as they are, out of their slabs.
+#[derive(Debug)]
+pub(crate) struct Rations {
+    held: AtomicU64,
+    most: u64,
+}
+
+/// A part of it, given back when dropped.
+struct Ration(Arc<Rations>, u64);
+
+impl Rations {
+    pub(crate) fn new(most: u64) -> Arc<Rations> {
+        let held = AtomicU64::new(0);
+        Arc::new(Rations { held, most })
+    }
+
+    fn take(self: &Arc<Rations>, bytes: u64) -> Option<Ration> {
+        let before = self.held.fetch_add(bytes, Ordering::Relaxed);
+        let ration = Ration(self.clone(), bytes);
+        // Given back at once when it is too much.
+        (before + bytes <= self.most).then_some(ration)
+    }
+}
+
+impl Drop for Ration {
+    fn drop(&mut self) {
+        self.0.held.fetch_sub(self.1, Ordering::Relaxed);
+    }
 }
 
 impl Outbox {
@@ -93,27 +135,30 @@ impl Outbox {
         }
     }
 
-    /// Adds the pages that a READ asks for packed, if they get smaller by it; whether
-    /// they did.
-    pub(crate) fn packed(&mut self, request: &Header, slab: &Slab) -> bool {
-        let mut packer = Packer::new(request.count as usize);
-        for run in slab.runs(request.page, request.page + request.count) {
-            for page in run.start..run.end {
-                if !run.set {
-                    packer.add_zeros();
-                } else if !packer.add(&slab.copy(page)) {
-                    return false;
-                }
-            }
-        }
-        let Some(payload) = packer.finish() else {
+    /// Adds the pages that a READ asks for packed, if they get smaller by it and there is
+    /// room for them; whether they did.
+    pub(crate) fn packed(&mut self, request: &Header, slab: &Slab, rations: &Arc<Rations>) -> bool {
+        let Some(ration) = rations.take(bytes(request.count) as u64) else {
             return false;
         };
+        let mut packer = Packer::in_place(request.count as usize);
+        let all = pack(&mut packer, request, slab);
+        let is_whole = all && packer.is_whole();
+        let mut bytes = packer.into_bytes();
+        let len = bytes.len();
+        // What the last page was packed into goes further than what came of it.
+        bytes.resize((len + ROOM).min(bytes.capacity()), 0);
+        bytes.truncate(len);
+        let payload = Wiped(bytes);
+        if !is_whole {
+            return false;
+        }
         self.head(&Header {
             packed: true,
-            ..request.reply(Status::Ok, payload.len() as u32)
+            ..request.reply(Status::Ok, len as u32)
         });
-        self.body(&payload);
+        self.bytes += len;
+        self.parts.push(Part::Packed(payload, ration));
         true
     }
 
@@ -130,12 +175,14 @@ impl Outbox {
                     Piece::new(self.heads[at - len..].as_ptr(), *len)
                 }
                 Part::Pages(piece) => *piece,
+                Part::Packed(payload, _) => Piece::new(payload.0.as_ptr(), payload.0.len()),
             });
         }
-        // SAFETY: the pieces are of `heads`, of zeros, and of slabs that are
-        // held here.
+        // SAFETY: the pieces are of `heads`, of zeros, of packed pages, and of slabs that
+        // are held here.
         let sent = unsafe { link.send(&mut self.pieces) };
         self.heads.clear();
+        self.heads.shrink_to(HEADS);
         self.parts.clear();
         self.slabs.clear();
         self.pieces.clear();
@@ -154,4 +201,22 @@ impl Outbox {
         self.replies += 1;
         self.bytes += HEADER_LEN;
     }
+}
+
+/// Packs pages, until it is not worth it; whether all were.
+fn pack(packer: &mut Packer, request: &Header, slab: &Slab) -> bool {
+    let mut copy: Box<Wiped<PageBytes>> = Box::new(Wiped([0; PAGE_SIZE]));
+    for run in slab.runs(request.page, request.page + request.count) {
+        for page in run.start..run.end {
+            if !run.set {
+                packer.add_zeros();
+                continue;
+            }
+            slab.copy(page, &mut copy.0);
+            if !packer.add(&copy.0) {
+                return false;
+            }
+        }
+    }
+    true
 }

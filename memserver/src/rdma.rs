@@ -1,5 +1,6 @@
 //! Connections over RDMA: how they are taken.
 
+use crate::client::Client;
 use crate::config::Config;
 use crate::conn::Conn;
 use crate::link::Link;
@@ -61,13 +62,14 @@ pub(crate) fn take_connections(shared: &Arc<Shared>, mut listener: Listener) {
 /// Has two threads serve a client: one does what it asks, as over TCP, the
 /// other carries the bytes.
 fn serve(shared: &Arc<Shared>, incoming: Incoming) -> Result<(), String> {
-    if let Err(text) = shared.check_room() {
+    if let Err(text) = shared.places.check_room() {
         incoming.reject();
         return Err(text);
     }
     let failed = |e: &dyn std::fmt::Display| format!("cannot serve a connection over RDMA: {e}");
     let (ours, theirs) = UnixStream::pair().map_err(|e| failed(&e))?;
     theirs.set_nonblocking(true).map_err(|e| failed(&e))?;
+    let client = Client::at(incoming.peer());
     let mut buffers = None;
     // The client may send as soon as it is accepted.
     let connection = incoming
@@ -81,7 +83,9 @@ fn serve(shared: &Arc<Shared>, incoming: Incoming) -> Result<(), String> {
     };
     let domain = connection.domain();
     let pump = Pump::new(connection, buffers, theirs);
-    shared.serve(Link::pumped(ours), Some(domain), |conn| run(conn, pump))
+    shared.serve(Link::pumped(ours, client), Some(domain), |conn| {
+        run(conn, pump);
+    })
 }
 
 /// Serves one client until it or the server has enough.

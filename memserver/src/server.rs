@@ -1,24 +1,26 @@
 //! The server: its listener, and the threads of its connections.
 
+use crate::attempts::Attempts;
+use crate::client::Client;
 use crate::conn::Conn;
 use crate::inbox::Inbox;
 use crate::link::{Link, retry};
 use crate::memory::Pool;
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Rations};
+use crate::places::Places;
 use crate::rdma;
-use crate::sessions::{Cut, Sessions};
+use crate::sessions::{Cut, Limits, Sessions};
 use crate::{Config, Error};
-use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use tmem_config::{Complaints, Level, random};
 use tmem_verbs::{Domain, Listener};
-use tmem_wire::{FEATURE_LZ4, FEATURE_RDMA, Features, ServerStats};
+use tmem_wire::{FEATURE_LZ4, FEATURE_RDMA, Features, PAGE_SIZE, ServerStats};
 
 /// How long a stranger may take to greet.
 const GREETING: Duration = Duration::from_secs(10);
@@ -27,14 +29,25 @@ const GREETING: Duration = Duration::from_secs(10);
 /// connect yet, and sessions within their grace.
 const SESSIONS: usize = 4;
 
+/// Bytes of tables of slabs that are always allowed; of a large server, a sixteenth of its
+/// capacity is.
+const TABLES: u64 = 64 << 20;
+
+/// Bytes of packed pages on their way out that are always allowed; of a large server, a
+/// 64th of its capacity is.
+const RATIONS: u64 = 16 << 20;
+
 /// Stack of a connection's thread; its buffers are on the heap.
 const STACK: usize = 256 * 1024;
 
 /// How long the listener rests when the system cannot take a connection.
 const REST: Duration = Duration::from_millis(100);
 
-/// How long a new connection waits for the place of one that does not greet.
-const ROOM: Duration = Duration::from_secs(1);
+/// Threads that free the memory of sessions that have ended.
+const KEEPERS: usize = 2;
+
+/// How long clients may take to hear that the server ends.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// How often the listener looks for clients whose machines are gone.
 const LOOK: Duration = Duration::from_secs(5);
@@ -42,9 +55,6 @@ const LOOK: Duration = Duration::from_secs(5);
 /// How long a machine may be silent while it owes an answer. Without this it
 /// would be a quarter of an hour; the keep-alive sees only idle connections.
 const LOST: Duration = Duration::from_secs(30);
-
-/// Connections by their numbers, in the order in which they came.
-type Links = HashMap<u64, Arc<Link>>;
 
 /// What all threads of a server share.
 pub(crate) struct Shared {
@@ -54,14 +64,17 @@ pub(crate) struct Shared {
     pub(crate) pages_read: AtomicU64,
     pub(crate) pages_written: AtomicU64,
     pub(crate) complaints: Complaints,
+    pub(crate) places: Places,
+    /// What is held of packed pages on their way out.
+    pub(crate) rations: Arc<Rations>,
+    pub(crate) attempts: Attempts,
+    /// Of wrong secrets, which others must not hide.
+    secrets: Complaints,
     /// What every client is told that this server does.
     pub(crate) features: Features,
     /// Connections so far.
     taken: AtomicU64,
     start: Instant,
-    links: Mutex<Links>,
-    /// A connection's thread ended.
-    ended: Condvar,
     closing: AtomicBool,
     /// Wakes the listener.
     wake: OwnedFd,
@@ -83,14 +96,21 @@ impl Shared {
         }
     }
 
-    fn links(&self) -> MutexGuard<'_, Links> {
-        self.links.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Says what clients may make happen again and again, not each time.
     pub(crate) fn complain(&self, text: &str) {
         if self.complaints.are_due(Instant::now()) {
             self.config.say(Level::Warn, text);
+        }
+    }
+
+    /// Says that a client does not know the secret, though it has tried so often.
+    pub(crate) fn complain_of_secrets(&self, client: Client, wrong: u64) {
+        if self.secrets.are_due(Instant::now()) {
+            let text = match wrong {
+                1 => format!("a wrong secret came from {client}"),
+                n => format!("{n} wrong secrets in a row came from {client}"),
+            };
+            self.config.say(Level::Warn, &text);
         }
     }
 
@@ -196,9 +216,22 @@ impl Server {
             capacity: config.capacity,
             error,
         })?;
-        let limit = config.max_connections.saturating_mul(SESSIONS);
+        let capacity = pool.capacity_pages() * PAGE_SIZE as u64;
+        let (connections, per_client) = (config.max_connections, config.per_client());
+        let tables = (capacity / 16).max(TABLES);
+        let limits = Limits {
+            sessions: connections.saturating_mul(SESSIONS),
+            per_client: per_client.saturating_mul(SESSIONS),
+            tables,
+            tables_per_client: tables / connections as u64 * per_client as u64,
+            grace: config.grace,
+        };
         let shared = Shared {
-            sessions: Sessions::new(pool, limit, config.grace),
+            sessions: Sessions::new(pool, limits),
+            places: Places::new(connections, per_client),
+            rations: Rations::new((capacity / 64).max(RATIONS)),
+            attempts: Attempts::default(),
+            secrets: Complaints::default(),
             config,
             instance: random()?,
             pages_read: AtomicU64::new(0),
@@ -207,8 +240,6 @@ impl Server {
             features: FEATURE_LZ4 | if same_port { FEATURE_RDMA } else { 0 },
             taken: AtomicU64::new(0),
             start: Instant::now(),
-            links: Mutex::default(),
-            ended: Condvar::new(),
             closing: AtomicBool::new(false),
             wake,
         };
@@ -241,10 +272,12 @@ impl Server {
             let shared = self.shared.clone();
             thread::spawn(move || rdma::take_connections(&shared, listener))
         });
-        let keeper = {
-            let shared = self.shared.clone();
-            thread::spawn(move || shared.sessions.keep())
-        };
+        let keepers: Vec<_> = (0..KEEPERS)
+            .map(|_| {
+                let shared = self.shared.clone();
+                thread::spawn(move || shared.sessions.keep())
+            })
+            .collect();
         let mut looked = Instant::now();
         while self.shared.wait(self.listener.as_raw_fd()) {
             let taken = match self.listener.accept() {
@@ -256,9 +289,11 @@ impl Server {
                 }
             };
             if looked.elapsed() >= LOOK {
-                let links = self.shared.links();
-                let lost = links.values().filter(|link| link.is_lost(LOST));
-                lost.for_each(|link| link.cut());
+                self.shared.places.each(|link| {
+                    if link.is_lost(LOST) {
+                        link.cut();
+                    }
+                });
                 looked = Instant::now();
             }
             if let Err(text) = taken {
@@ -268,18 +303,15 @@ impl Server {
         // A panic there was reported when it happened.
         let _ = rdma.map(thread::JoinHandle::join);
         self.shared.sessions.close();
-        let mut links = self.shared.links();
-        while !links.is_empty() {
-            links.values().for_each(|l| l.cut());
-            let ended = &self.shared.ended;
-            let again = Duration::from_millis(100);
-            links = ended
-                .wait_timeout(links, again)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+        // They are told first, and then cut off.
+        let places = &self.shared.places;
+        places.each(|link| link.end());
+        if !places.clear(Some(Instant::now() + GOODBYE), |_| ()) {
+            places.clear(None, |link| link.cut());
         }
-        drop(links);
-        let _ = keeper.join();
+        for keeper in keepers {
+            let _ = keeper.join();
+        }
     }
 
     /// Serves in a thread of its own.
@@ -319,9 +351,7 @@ impl Shared {
     ) -> Result<(), String> {
         let key = self.taken.fetch_add(1, Ordering::Relaxed) + 1;
         let link = Arc::new(link);
-        let mut links = self.with_room()?;
-        links.insert(key, link.clone());
-        drop(links);
+        self.places.add(key, link.clone())?;
         let conn = Conn {
             shared: self.clone(),
             key,
@@ -340,34 +370,6 @@ impl Shared {
             })
             .map(drop)
             .map_err(|e| format!("cannot serve a connection: {e}"))
-    }
-
-    /// Fails when there is no room for one more, and none can be made.
-    pub(crate) fn check_room(&self) -> Result<(), String> {
-        self.with_room().map(drop)
-    }
-
-    /// The connections, with room for one more: if need be, the one that has
-    /// said nothing for longest makes it.
-    fn with_room(&self) -> Result<MutexGuard<'_, Links>, String> {
-        let mut links = self.links();
-        let patience = Instant::now() + ROOM;
-        while links.len() >= self.config.max_connections {
-            let strangers = links.iter().filter(|(_, link)| link.is_stranger());
-            let Some((_, link)) = strangers.min_by_key(|(key, _)| **key) else {
-                return Err("too many connections: one is turned away".to_owned());
-            };
-            if Instant::now() >= patience {
-                return Err("too many connections: one is turned away".to_owned());
-            }
-            link.cut();
-            links = self
-                .ended
-                .wait_timeout(links, REST)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-        Ok(links)
     }
 }
 
@@ -418,7 +420,6 @@ struct Leaving(Arc<Shared>, u64);
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        self.0.links().remove(&self.1);
-        self.0.ended.notify_all();
+        self.0.places.remove(self.1);
     }
 }

@@ -1,24 +1,39 @@
-//! Sessions: who owns which slabs, and until when.
+//! Sessions: which there are, and until when.
 
-use crate::memory::{Pool, Slab};
-use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use crate::client::Client;
+use crate::memory::Pool;
+use crate::session::{Session, Tables};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tmem_wire::{MAX_CONTROL, PAGE_SIZE, SessionId, Status};
-
-/// The most slabs one GRANT gives: what its reply can list.
-const MAX_GRANT: u32 = MAX_CONTROL / 4;
+use tmem_wire::{PAGE_SIZE, SessionId, Status};
 
 /// Children of one session that nobody has joined yet.
 const MAX_UNJOINED: usize = 64;
 
-/// How often a join looks whether the connection that it replaces is gone.
-const JOIN_CHECK: Duration = Duration::from_millis(100);
+/// Connections of one session.
+const MAX_MEMBERS: usize = 16;
+
+/// How long the request for a child waits where a limit is met: children that are being
+/// started join, and their number counts no more. A client waits longer for an answer.
+const CHILD_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A child that nobody has joined for so long gives its place to another: its process ended
+/// before it could.
+const ABANDONED: Duration = Duration::from_secs(60);
+
+/// How often one who waits looks whether what it waits for is gone.
+const CHECK: Duration = Duration::from_millis(100);
 
 /// How long a session outlives its last connection when the client's system
 /// closed that: as it does at the client's end. What breaks on the way is
 /// mostly not closed, and a client that lost a connection is back at once.
 const CLOSED: Duration = Duration::from_secs(2);
+
+/// How long such a session is left alone even if its memory is wanted. A client that lives
+/// has made several attempts to be back by then.
+const SETTLED: Duration = Duration::from_millis(200);
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,145 +64,110 @@ pub(crate) struct Member {
     pub(crate) link: Arc<dyn Cut>,
 }
 
-/// The slabs of one client.
-#[derive(Debug)]
-pub(crate) struct Session {
-    pub(crate) id: SessionId,
-    slabs: RwLock<Slabs>,
-    /// Held by WRITEs, and KEYS for writing, under way; SHARE waits for them.
-    pub(crate) writing: RwLock<()>,
-}
-
-#[derive(Debug, Default)]
-struct Slabs {
-    /// Numbers are not used twice, so that a RELEASE that is sent again after
-    /// a broken connection cannot hit another slab.
-    next: u32,
-    map: HashMap<u32, Arc<Slab>>,
-}
-
-impl Session {
-    fn new(id: SessionId, slabs: Slabs) -> Arc<Session> {
-        Arc::new(Session {
-            id,
-            slabs: RwLock::new(slabs),
-            writing: RwLock::new(()),
-        })
-    }
-
-    /// The slab of that number.
-    pub(crate) fn slab(&self, number: u32) -> Option<Arc<Slab>> {
-        let slabs = self.slabs.read().unwrap_or_else(PoisonError::into_inner);
-        slabs.map.get(&number).cloned()
-    }
-
-    /// Up to `count` fresh slabs.
-    pub(crate) fn grant(&self, count: u32, pool: &Arc<Pool>) -> Result<Vec<u32>, Status> {
-        if count == 0 {
-            return Err(Status::BadRequest);
-        }
-        let mut slabs = self.slabs.write().unwrap_or_else(PoisonError::into_inner);
-        let mut granted = Vec::new();
-        for _ in 0..count.min(MAX_GRANT) {
-            let number = slabs.next;
-            let Some(next) = number.checked_add(1) else {
-                break;
-            };
-            let Some(slab) = pool.grant() else { break };
-            slabs.next = next;
-            slabs.map.insert(number, Arc::new(slab));
-            granted.push(number);
-        }
-        if granted.is_empty() {
-            return Err(Status::Full);
-        }
-        Ok(granted)
-    }
-
-    /// Gives back all of `numbers`, or nothing when one is not the session's.
-    pub(crate) fn release(&self, numbers: &[u32]) -> Result<(), Status> {
-        let mut slabs = self.slabs.write().unwrap_or_else(PoisonError::into_inner);
-        let mut gone = Vec::with_capacity(numbers.len());
-        for number in numbers {
-            if let Some(slab) = slabs.map.remove(number) {
-                gone.push((*number, slab));
-            } else {
-                slabs.map.extend(gone);
-                return Err(Status::NoSuchSlab);
-            }
-        }
-        // The kernel takes its time to take memory back.
-        drop(slabs);
-        // Another connection may still be sending from them.
-        gone.iter().for_each(|(_, slab)| slab.keys().end());
-        Ok(())
-    }
-
-    /// Ends the keys of a connection.
-    pub(crate) fn end_keys_of(&self, connection: u64) {
-        let slabs = self.slabs.read().unwrap_or_else(PoisonError::into_inner);
-        let all: Vec<_> = slabs.map.values().cloned().collect();
-        drop(slabs);
-        all.iter().for_each(|slab| slab.end_keys_of(connection));
-    }
-
-    /// Every slab once more, for another session.
-    fn shared(&self) -> Slabs {
-        // A page that is half received must not change after it is shared.
-        let _writing = self.writing.write().unwrap_or_else(PoisonError::into_inner);
-        let slabs = self.slabs.read().unwrap_or_else(PoisonError::into_inner);
-        let share = |(number, slab): (&u32, &Arc<Slab>)| {
-            slab.end_write_keys();
-            (*number, Arc::new(slab.share()))
-        };
-        Slabs {
-            next: slabs.next,
-            map: slabs.map.iter().map(share).collect(),
-        }
-    }
+/// How many sessions there may be, and how much they may take beside their slabs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Of all clients. A quarter is for children of those that there are.
+    pub(crate) sessions: usize,
+    /// Of one client, beside as many children as are set aside for all.
+    pub(crate) per_client: usize,
+    /// Bytes of the tables in which they have slabs.
+    pub(crate) tables: u64,
+    /// Those of one client.
+    pub(crate) tables_per_client: u64,
+    pub(crate) grace: Duration,
 }
 
 /// All sessions of a server.
 pub(crate) struct Sessions {
     inner: Mutex<Inner>,
-    /// A connection left, or a deadline came to be.
+    /// A connection left, a child was joined, or memory came free.
     changed: Condvar,
-    limit: usize,
-    grace: Duration,
+    /// A deadline came to be, or a session ended whose memory is to be freed.
+    due: Condvar,
+    limits: Limits,
+    tables: Arc<AtomicU64>,
     pool: Arc<Pool>,
 }
 
 #[derive(Default)]
 struct Inner {
     slots: HashMap<SessionId, Slot>,
+    clients: HashMap<Client, Share>,
+    /// Sessions that have ended, and whose memory is to be freed.
+    ended: Vec<Arc<Session>>,
+    /// How many of them are being freed now.
+    freeing: usize,
+    /// When the next deadline is, as far as was looked.
+    look: Option<Instant>,
     closing: bool,
+}
+
+/// What one client has of the server.
+#[derive(Default)]
+struct Share {
+    sessions: usize,
+    tables: Arc<AtomicU64>,
 }
 
 struct Slot {
     session: Arc<Session>,
+    client: Client,
     members: Vec<Member>,
     /// When it ends unless somebody joins.
     deadline: Option<Instant>,
+    /// Since when it has been without a connection because its client closed the last.
+    closed: Option<Instant>,
     /// A child that nobody joined yet lives with this parent.
     parent: Option<SessionId>,
+    /// Its own such children.
+    children: HashSet<SessionId>,
+    made: Instant,
     /// Somebody said BYE.
     ending: bool,
+    /// Connections that are about to join.
+    coming: usize,
+}
+
+/// A connection that is about to join a session, until this is dropped.
+pub(crate) struct Coming<'a> {
+    sessions: &'a Sessions,
+    id: SessionId,
+    /// The session has another connection, or is about to.
+    pub(crate) is_further: bool,
+    /// It takes the place of another.
+    pub(crate) replaces: bool,
+}
+
+impl Drop for Coming<'_> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.sessions.lock().slots.get_mut(&self.id) {
+            slot.coming = slot.coming.saturating_sub(1);
+        }
+    }
 }
 
 impl Sessions {
-    /// None yet; at most `limit` at a time.
-    pub(crate) fn new(pool: Arc<Pool>, limit: usize, grace: Duration) -> Sessions {
+    /// None yet.
+    pub(crate) fn new(pool: Arc<Pool>, limits: Limits) -> Sessions {
         Sessions {
             inner: Mutex::default(),
             changed: Condvar::new(),
-            limit,
-            grace,
+            due: Condvar::new(),
+            limits,
+            tables: Arc::default(),
             pool,
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until something has changed, or for so long.
+    fn wait<'a>(&self, inner: MutexGuard<'a, Inner>, time: Duration) -> MutexGuard<'a, Inner> {
+        let waited = self.changed.wait_timeout(inner, time);
+        waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// How many there are, and how many connections they have.
@@ -214,22 +194,66 @@ impl Sessions {
         }
     }
 
-    /// Opens the session `id`, which nobody else can know.
-    pub(crate) fn open(&self, id: SessionId, member: Member) -> Result<Arc<Session>, Status> {
+    /// Whether there is such a session.
+    pub(crate) fn has(&self, id: SessionId) -> bool {
+        self.lock().slots.contains_key(&id)
+    }
+
+    /// A connection is about to join: what it will be to its session.
+    pub(crate) fn announce(&self, id: SessionId, new: &Member) -> Coming<'_> {
         let mut inner = self.lock();
-        inner.admit(self.limit)?;
-        let session = Session::new(id, Slabs::default());
-        inner.slots.insert(
+        let coming = |is_further, replaces| Coming {
+            sessions: self,
             id,
-            Slot {
-                session: session.clone(),
-                members: vec![member],
-                deadline: None,
-                parent: None,
-                ending: false,
-            },
-        );
+            is_further,
+            replaces,
+        };
+        let Some(slot) = inner.slots.get_mut(&id) else {
+            return coming(false, false);
+        };
+        let replaced = slot.replaced_by(new).len();
+        let beside = slot.members.len() - replaced + slot.coming;
+        slot.coming += 1;
+        coming(beside > 0, replaced > 0)
+    }
+
+    /// Opens the session `id`, which nobody else can know.
+    pub(crate) fn open(
+        &self,
+        id: SessionId,
+        client: Client,
+        member: Member,
+    ) -> Result<Arc<Session>, Status> {
+        let mut inner = self.lock();
+        let limits = &self.limits;
+        let most = limits.sessions - limits.sessions / 4;
+        while let Err(status) = inner.admit(client, most, limits.per_client) {
+            // It is the first to go: it has nothing, and nobody is there who wants it.
+            let unused = match status {
+                Status::Limit => inner.unused(client),
+                _ => None,
+            };
+            let gone = unused.and_then(|id| inner.end(id, Instant::now()));
+            gone.ok_or(status)?;
+        }
+        let session = self.session(&mut inner, id, client);
+        let slot = Slot {
+            members: vec![member],
+            ..Slot::new(session.clone(), client)
+        };
+        inner.slots.insert(id, slot);
         Ok(session)
+    }
+
+    /// A session on the account of its client.
+    fn session(&self, inner: &mut Inner, id: SessionId, client: Client) -> Arc<Session> {
+        let share = inner.clients.entry(client).or_default();
+        share.sessions += 1;
+        let tables = Tables {
+            all: self.tables.clone(),
+            own: share.tables.clone(),
+        };
+        Arc::new(Session::new(id, tables, self.pool.clone()))
     }
 
     /// Joins the session `id`. What connection the new one replaces has left
@@ -244,9 +268,17 @@ impl Sessions {
         // From here on the session does not end, whatever is cut.
         let slot = inner.slots.get_mut(&id).ok_or(Status::NoSession)?;
         let replaced = slot.replaced_by(member);
-        slot.deadline = None;
-        slot.parent = None;
+        if slot.members.len() - replaced.len() >= MAX_MEMBERS {
+            return Err(Status::Limit);
+        }
+        (slot.deadline, slot.closed) = (None, None);
         slot.members.push(member.clone());
+        if let Some(parent) = slot.parent.take()
+            && let Some(parent) = inner.slots.get_mut(&parent)
+        {
+            parent.children.remove(&id);
+            self.changed.notify_all();
+        }
         loop {
             if inner.closing {
                 inner.forget(id, member.key);
@@ -260,17 +292,11 @@ impl Sessions {
             }
             waiting.for_each(|m| m.link.cut());
             if Instant::now() >= patience {
-                inner.forget(id, member.key);
-                let gone = inner.left(id, Instant::now() + self.grace);
                 drop(inner);
-                drop(gone);
+                self.leave(id, member.key, Left::Broken, Instant::now());
                 return Err(Status::Internal);
             }
-            inner = self
-                .changed
-                .wait_timeout(inner, JOIN_CHECK)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            inner = self.wait(inner, CHECK);
         }
     }
 
@@ -278,49 +304,138 @@ impl Sessions {
     /// said BYE, soon after it if that was closed, else after the grace.
     pub(crate) fn leave(&self, id: SessionId, key: u64, how: Left, now: Instant) {
         let mut inner = self.lock();
+        inner.forget(id, key);
+        let mut gone = None;
         if let Some(slot) = inner.slots.get_mut(&id) {
             slot.ending |= how == Left::Bye;
+            if slot.members.is_empty() && slot.ending {
+                gone = inner.end(id, now + self.limits.grace);
+                // Its children may be due from now on.
+                self.due.notify_all();
+            } else if slot.members.is_empty() {
+                slot.closed = (how == Left::Closed).then_some(now);
+                let short = self.limits.grace.min(CLOSED);
+                let deadline = now + slot.closed.map_or(self.limits.grace, |_| short);
+                slot.deadline = Some(deadline);
+                if inner.look.is_none_or(|look| deadline < look) {
+                    inner.look = Some(deadline);
+                    self.due.notify_all();
+                }
+            }
         }
-        inner.forget(id, key);
-        let grace = match how {
-            Left::Closed => self.grace.min(CLOSED),
-            Left::Bye | Left::Broken => self.grace,
-        };
-        let gone = inner.left(id, now + grace);
         drop(inner);
         // Its memory goes here, where nobody waits for the lock.
         drop(gone);
         self.changed.notify_all();
     }
 
-    /// A child of `parent` that owns every slab too.
-    pub(crate) fn share(&self, parent: &Session, id: SessionId) -> Result<(), Status> {
-        let check = |inner: &Inner| {
-            inner.admit(self.limit)?;
-            let waits = |s: &&Slot| s.parent == Some(parent.id);
-            if inner.slots.values().filter(waits).count() >= MAX_UNJOINED {
-                return Err(Status::Limit);
-            }
-            Ok(())
-        };
-        check(&self.lock())?;
-        let slabs = parent.shared();
+    /// A child of `parent` that owns every slab too. Where a limit is met it waits, until it
+    /// is no use to the client any more.
+    pub(crate) fn share(
+        &self,
+        parent: &Session,
+        id: SessionId,
+        is_useless: impl Fn() -> bool,
+    ) -> Result<(), Status> {
+        let patience = Instant::now() + CHILD_PATIENCE;
         let mut inner = self.lock();
-        check(&inner)?;
-        let slot = Slot {
-            session: Session::new(id, slabs),
-            members: Vec::new(),
-            deadline: None,
-            parent: Some(parent.id),
-            ending: false,
+        let (client, bytes) = loop {
+            match self.room_for_child(&mut inner, parent) {
+                Err(Status::Limit) if Instant::now() < patience && !is_useless() => {
+                    inner = self.wait(inner, CHECK);
+                }
+                Err(status) => return Err(status),
+                Ok(room) => break room,
+            }
         };
-        inner.slots.insert(id, slot);
-        Ok(())
+        // Its place is taken before its table is made, which takes its time.
+        let session = self.session(&mut inner, id, client);
+        let tables = session.tables().clone();
+        tables.add(bytes);
+        let child = Slot {
+            parent: Some(parent.id),
+            ..Slot::new(session, client)
+        };
+        inner.slots.insert(id, child);
+        if let Some(slot) = inner.slots.get_mut(&parent.id) {
+            slot.children.insert(id);
+        }
+        drop(inner);
+        let slabs = parent.shared();
+        let inner = self.lock();
+        let child = inner.slots.get(&id).map(|slot| slot.session.fill(slabs));
+        drop(inner);
+        tables.sub(bytes);
+        child.ok_or(Status::Limit)
     }
 
-    /// Ends what is overdue; when to look again.
-    pub(crate) fn reap(&self, now: Instant) -> Option<Instant> {
+    /// The client of `parent` and the bytes of its table, if there may be a child of it.
+    fn room_for_child(&self, inner: &mut Inner, parent: &Session) -> Result<(Client, u64), Status> {
+        let slot = inner.slots.get(&parent.id).ok_or(Status::NoSession)?;
+        let client = slot.client;
+        if slot.children.len() >= MAX_UNJOINED {
+            let age = |id: &&SessionId| inner.slots.get(id).map(|s| s.made);
+            let oldest = slot.children.iter().min_by_key(age).copied();
+            let made = oldest.and_then(|id| inner.slots.get(&id)).map(|s| s.made);
+            if made.is_none_or(|made| made.elapsed() < ABANDONED) {
+                return Err(Status::Limit);
+            }
+            let now = Instant::now();
+            let gone = oldest.and_then(|id| inner.end(id, now + self.limits.grace));
+            inner.ended.extend(gone);
+            self.due.notify_all();
+        }
+        let limits = &self.limits;
+        let own = limits.per_client.saturating_add(limits.sessions / 4);
+        inner.admit(client, limits.sessions, own)?;
+        let bytes = parent.table_bytes();
+        let own = inner.clients.get(&client).map(|c| &c.tables);
+        let own = own.map_or(0, |tables| tables.load(Ordering::Relaxed));
+        let all = self.tables.load(Ordering::Relaxed);
+        if all + bytes > limits.tables || own + bytes > limits.tables_per_client {
+            return Err(Status::Limit);
+        }
+        Ok((client, bytes))
+    }
+
+    /// Makes room for a slab: ends a session whose client is gone for all that is known, or
+    /// waits for memory that is being freed. `false` when there is none of either.
+    pub(crate) fn make_room(&self) -> bool {
         let mut inner = self.lock();
+        loop {
+            if inner.closing {
+                return false;
+            }
+            if inner.freeing > 0 || !inner.ended.is_empty() {
+                drop(self.wait(inner, CHECK));
+                return true;
+            }
+            let closed = |(id, slot): (&SessionId, &Slot)| {
+                let at = slot.closed.filter(|_| slot.session.len() > 0)?;
+                Some((at, *id))
+            };
+            let now = Instant::now();
+            let Some((at, id)) = inner.slots.iter().filter_map(closed).min() else {
+                return false;
+            };
+            let left = SETTLED.saturating_sub(now.saturating_duration_since(at));
+            if left.is_zero() {
+                let gone = inner.end(id, now + self.limits.grace);
+                drop(inner);
+                self.due.notify_all();
+                drop(gone);
+                return true;
+            }
+            // Its client may be back by then.
+            inner = self.wait(inner, left);
+        }
+    }
+
+    /// Ends what is overdue.
+    fn reap(&self, inner: &mut Inner, now: Instant) {
+        if inner.look.is_none_or(|look| look > now) {
+            return;
+        }
         let overdue = |s: &Slot| s.deadline.is_some_and(|d| d <= now);
         let ids: Vec<SessionId> = inner
             .slots
@@ -328,44 +443,63 @@ impl Sessions {
             .filter(|(_, s)| overdue(s))
             .map(|(id, _)| *id)
             .collect();
-        let gone: Vec<_> = ids
-            .into_iter()
-            .map(|id| inner.end(id, now + self.grace))
-            .collect();
-        let next = inner.slots.values().filter_map(|s| s.deadline).min();
-        drop(inner);
-        drop(gone);
-        next
+        for id in ids {
+            let gone = inner.end(id, now + self.limits.grace);
+            inner.ended.extend(gone);
+        }
+        inner.look = inner.slots.values().filter_map(|s| s.deadline).min();
     }
 
-    /// Ends sessions as they fall due, until [`Sessions::close`].
+    /// Ends sessions as they fall due, and frees their memory, until [`Sessions::close`].
+    /// Several threads do so, that one large session holds up nobody; and small ones go
+    /// first.
     pub(crate) fn keep(&self) {
-        loop {
-            let next = self.reap(Instant::now());
-            let inner = self.lock();
-            if inner.closing {
-                return;
+        let mut inner = self.lock();
+        while !inner.closing {
+            self.reap(&mut inner, Instant::now());
+            let size = |(_, session): &(usize, &Arc<Session>)| session.len();
+            let smallest = inner.ended.iter().enumerate().min_by_key(size);
+            if let Some((at, _)) = smallest {
+                let gone = inner.ended.swap_remove(at);
+                inner.freeing += 1;
+                drop(inner);
+                drop(gone);
+                inner = self.lock();
+                inner.freeing -= 1;
+                self.changed.notify_all();
+                continue;
             }
-            // What fell due since is looked at within the grace at the latest.
-            let wait = next.map_or(self.grace, |at| {
-                at.saturating_duration_since(Instant::now())
+            let longest = Duration::from_secs(60);
+            let wait = inner.look.map_or(longest, |at| {
+                at.saturating_duration_since(Instant::now()).min(longest)
             });
-            let wait = wait.clamp(Duration::from_millis(1), Duration::from_secs(1));
-            drop(self.changed.wait_timeout(inner, wait));
+            let waited = self.due.wait_timeout(inner, wait);
+            inner = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
     /// Nothing is opened or joined any more.
     pub(crate) fn close(&self) {
+        self.pool.close();
         self.lock().closing = true;
         self.changed.notify_all();
+        self.due.notify_all();
     }
 
-    /// The largest number of pages that can still be granted.
+    /// The largest number of pages that can still be granted, with those of clients that
+    /// are gone for all that is known.
     pub(crate) fn free_pages(&self) -> u64 {
-        self.pool
-            .capacity_pages()
-            .saturating_sub(self.pool.granted_pages())
+        let inner = self.lock();
+        let closed = inner.slots.values().filter(|s| s.closed.is_some());
+        let slabs: usize = closed
+            .map(|s| &s.session)
+            .chain(&inner.ended)
+            .map(|session| session.len())
+            .sum();
+        drop(inner);
+        let (capacity, granted) = (self.pool.capacity_pages(), self.pool.granted_pages());
+        let gone = slabs as u64 * u64::from(self.pool.slab_pages());
+        capacity - granted.saturating_sub(gone).min(capacity)
     }
 
     /// What slabs are taken from.
@@ -375,14 +509,26 @@ impl Sessions {
 }
 
 impl Inner {
-    fn admit(&self, limit: usize) -> Result<(), Status> {
+    /// Whether there may be one more, of so many in all and of that client.
+    fn admit(&self, client: Client, most: usize, own: usize) -> Result<(), Status> {
         if self.closing {
             return Err(Status::ShuttingDown);
         }
-        if self.slots.len() >= limit {
+        let had = self.clients.get(&client).map_or(0, |c| c.sessions);
+        if self.slots.len() >= most || had >= own {
             return Err(Status::Limit);
         }
         Ok(())
+    }
+
+    /// The oldest of a client's sessions that were closed and have no slabs.
+    fn unused(&self, client: Client) -> Option<SessionId> {
+        let closed = |(id, slot): (&SessionId, &Slot)| {
+            let empty = slot.client == client && slot.session.len() == 0;
+            slot.closed.filter(|_| empty).map(|at| (at, *id))
+        };
+        let oldest = self.slots.iter().filter_map(closed).min();
+        oldest.map(|(_, id)| id)
     }
 
     fn forget(&mut self, id: SessionId, key: u64) {
@@ -391,32 +537,46 @@ impl Inner {
         }
     }
 
-    /// Someone left: the session ends now, at `deadline`, or not.
-    fn left(&mut self, id: SessionId, deadline: Instant) -> Option<Arc<Session>> {
-        let slot = self.slots.get_mut(&id)?;
-        if !slot.members.is_empty() {
-            return None;
-        }
-        if slot.ending {
-            return self.end(id, deadline);
-        }
-        slot.deadline = Some(deadline);
-        None
-    }
-
     /// Takes a session out; its children that nobody joined have until
     /// `deadline`.
     fn end(&mut self, id: SessionId, deadline: Instant) -> Option<Arc<Session>> {
         let slot = self.slots.remove(&id)?;
-        for child in self.slots.values_mut().filter(|s| s.parent == Some(id)) {
-            child.parent = None;
-            child.deadline = Some(deadline);
+        for child in slot.children {
+            if let Some(child) = self.slots.get_mut(&child) {
+                child.parent = None;
+                child.deadline = Some(deadline);
+                self.look = Some(self.look.map_or(deadline, |look| look.min(deadline)));
+            }
+        }
+        if let Some(parent) = slot.parent.and_then(|p| self.slots.get_mut(&p)) {
+            parent.children.remove(&id);
+        }
+        if let Some(share) = self.clients.get_mut(&slot.client) {
+            share.sessions -= 1;
+            if share.sessions == 0 {
+                self.clients.remove(&slot.client);
+            }
         }
         Some(slot.session)
     }
 }
 
 impl Slot {
+    fn new(session: Arc<Session>, client: Client) -> Slot {
+        Slot {
+            session,
+            client,
+            members: Vec::new(),
+            deadline: None,
+            closed: None,
+            parent: None,
+            children: HashSet::new(),
+            made: Instant::now(),
+            ending: false,
+            coming: 0,
+        }
+    }
+
     /// The connections that a new one takes the place of: that of its lane. A
     /// client that names no lanes has two connections at most, so that a third
     /// replaces both: which of them is the broken one cannot be known.
@@ -437,4 +597,101 @@ impl Slot {
 /// Bytes of `pages`.
 pub(crate) fn bytes(pages: u32) -> usize {
     pages as usize * PAGE_SIZE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nobody;
+
+    impl Cut for Nobody {
+        fn cut(&self) {}
+        fn is_dead(&self) -> bool {
+            true
+        }
+    }
+
+    fn member(key: u64) -> Member {
+        Member {
+            key,
+            lane: 0,
+            link: Arc::new(Nobody),
+        }
+    }
+
+    fn client(n: u8) -> Client {
+        Client::at(Some(([10, 0, 0, n], 1).into()))
+    }
+
+    /// Four slabs, and so many sessions.
+    fn sessions(sessions: usize, per_client: usize) -> Sessions {
+        let limits = Limits {
+            sessions,
+            per_client,
+            tables: 1 << 20,
+            tables_per_client: 1 << 20,
+            grace: Duration::from_secs(3600),
+        };
+        Sessions::new(Pool::new(4, 64).unwrap(), limits)
+    }
+
+    fn open(all: &Sessions, n: u8, of: u8) -> Result<Arc<Session>, Status> {
+        all.open(SessionId([n; 16]), client(of), member(n.into()))
+    }
+
+    fn leave(all: &Sessions, n: u8, how: Left) {
+        all.leave(SessionId([n; 16]), n.into(), how, Instant::now());
+    }
+
+    #[test]
+    fn memory_is_taken_from_closed_sessions_only() {
+        let all = sessions(8, 8);
+        for (n, how) in [(1, Left::Broken), (2, Left::Closed)] {
+            open(&all, n, 1).unwrap().grant(1).unwrap();
+            leave(&all, n, how);
+        }
+        let mut there = open(&all, 3, 2).unwrap();
+        there.grant(2).unwrap();
+        assert_eq!(there.grant(1), Err(Status::Full));
+        assert_eq!(all.free_pages(), 64);
+        assert!(all.make_room());
+        there.grant(1).unwrap();
+        // A client whose connection broke is waited for, and one that is there lives.
+        assert!(!all.make_room());
+        assert!(all.has(SessionId([1; 16])) && !all.has(SessionId([2; 16])));
+        // One that is back is not closed any more.
+        leave(&all, 3, Left::Closed);
+        there = all.join(there.id, &member(4), Instant::now()).unwrap();
+        assert!(!all.make_room());
+        assert_eq!((there.len(), all.free_pages()), (3, 0));
+    }
+
+    #[test]
+    fn one_client_does_not_get_all_sessions_and_children_have_some_left() {
+        let all = sessions(16, 8);
+        let ids = 1..=8;
+        for n in ids.clone() {
+            open(&all, n, 1).unwrap();
+        }
+        assert_eq!(open(&all, 9, 1).unwrap_err(), Status::Limit);
+        for n in 11..=14 {
+            open(&all, n, 2).unwrap();
+        }
+        assert_eq!(open(&all, 15, 3).unwrap_err(), Status::Limit);
+        let parent = all.lock().slots[&SessionId([1; 16])].session.clone();
+        for n in 21..=24 {
+            all.share(&parent, SessionId([n; 16]), || true).unwrap();
+        }
+        let refused = all.share(&parent, SessionId([25; 16]), || true);
+        assert_eq!(refused, Err(Status::Limit));
+        // Those that were closed and have nothing make room at once.
+        leave(&all, 2, Left::Closed);
+        leave(&all, 3, Left::Closed);
+        leave(&all, 4, Left::Closed);
+        leave(&all, 5, Left::Closed);
+        leave(&all, 6, Left::Closed);
+        open(&all, 9, 1).unwrap();
+        assert!(!all.has(SessionId([2; 16])));
+    }
 }

@@ -399,7 +399,9 @@ impl Proxy {
                     continue;
                 }
                 Op::Hello | Op::Auth if ok => {
-                    self.slab_pages = HelloReply::decode(body).map_or(0, |r| r.slab_pages);
+                    // In a reply to AUTH a proof follows, which is the client's to look at.
+                    let told = body.get(..HelloReply::LEN).unwrap_or(body);
+                    self.slab_pages = HelloReply::decode(told).map_or(0, |r| r.slab_pages);
                 }
                 Op::Share => {
                     self.sharing = false;

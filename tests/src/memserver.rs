@@ -90,6 +90,12 @@ impl MemServer {
         let _ = self.child.wait();
     }
 
+    /// Ends it as its owner would, and waits for its end.
+    pub fn end(&mut self) {
+        process::signal(self.pid(), libc::SIGTERM);
+        let _ = self.child.wait();
+    }
+
     /// Stops it from running, as a hung machine would.
     pub fn freeze(&self) {
         process::signal(self.pid(), libc::SIGSTOP);

@@ -93,8 +93,27 @@ fn a_server_restarted_has_lost_the_pages_and_ends_the_program() {
     server.kill();
     let again = MemServer::spawn_with(4096 * MIB, &address, &[]);
     running.say("go");
-    assert_ended_because_of(&running.wait(), &address);
+    let outcome = running.wait();
+    assert_ended_because_of(&outcome, &address);
+    assert_said(&outcome, "it was restarted");
     drop(again);
+}
+
+fn assert_said(outcome: &Outcome, words: &str) {
+    let said = outcome.messages().iter().any(|m| m.contains(words));
+    assert!(said, "nothing says {words:?}: {}", outcome.describe());
+}
+
+#[test]
+fn a_server_that_its_owner_ends_says_so() {
+    let mut server = MemServer::roomy();
+    let address = server.address().to_string();
+    let mut running = filled(|run| run.servers([server.address()]));
+    server.end();
+    running.say("go");
+    let outcome = running.wait();
+    assert_ended_because_of(&outcome, &address);
+    assert_said(&outcome, "the server is shutting down");
 }
 
 #[test]

@@ -34,8 +34,8 @@ pub enum Status {
     /// The request is larger than the protocol allows.
     #[error("too large")]
     TooLarge = 8,
-    /// A limit on connections, sessions or slabs was reached.
-    #[error("limit reached")]
+    /// A limit on connections, sessions, children or attempts was reached.
+    #[error("a limit of the server is reached")]
     Limit = 9,
     /// A secret is wanted, or the one given is wrong.
     #[error("not authorised")]
@@ -83,6 +83,9 @@ pub enum DecodeError {
     /// Unknown status.
     #[error("unknown status {0}")]
     UnknownStatus(u16),
+    /// A request with the status of a reply.
+    #[error("status {0} in a request")]
+    RequestStatus(u16),
     /// A reserved field is not zero.
     #[error("a reserved field is not zero")]
     ReservedNotZero,

@@ -33,7 +33,8 @@ pub enum Op {
     Ping = 9,
     /// Asks for the server's figures.
     Stats = 10,
-    /// Ends the session at once, without the grace of a lost connection.
+    /// Ends the session at once, without the grace of a lost connection. From a server,
+    /// unasked and with a status: it ends the connection.
     Bye = 11,
     /// Asks where a slab lies for one-sided access; only on a connection over
     /// RDMA.
@@ -159,6 +160,9 @@ impl Header {
         }
         let status = u16::from_le_bytes([b[2], b[3]]);
         let status = Status::from_u16(status).ok_or(DecodeError::UnknownStatus(status))?;
+        if b[1] & FLAG_REPLY == 0 && status != Status::Ok {
+            return Err(DecodeError::RequestStatus(status as u16));
+        }
         let mut id = [0u8; 8];
         id.copy_from_slice(&b[8..16]);
         let header = Header {

@@ -29,7 +29,7 @@ pub use message::{
 pub use packed::{Packer, PageBytes, unpack};
 
 /// The protocol version that this crate speaks.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// First bytes of a HELLO payload.
 pub const MAGIC: [u8; 4] = *b"TMEM";
@@ -49,6 +49,9 @@ pub const RDMA_RECEIVES: usize = 16;
 
 /// The most pages one READ, WRITE or DISCARD may name.
 pub const MAX_RUN: u32 = 512;
+
+/// `id` of the BYE that a server sends unasked, before it ends a connection.
+pub const BYE_ID: u64 = u64::MAX;
 
 /// The most payload bytes of any message that is not a READ reply or a WRITE.
 pub const MAX_CONTROL: u32 = 64 * 1024;

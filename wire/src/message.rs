@@ -40,9 +40,10 @@ pub struct Hello {
     pub max_version: u16,
     /// What the client supports.
     pub features: Features,
-    /// The session to join, or [`SessionId::NEW`].
+    /// The session to join, or [`SessionId::NEW`], as from a client with a secret: its AUTH
+    /// names the session.
     pub session: SessionId,
-    /// Fresh random bytes, part of what AUTH signs.
+    /// Fresh random bytes, part of what both sides prove.
     pub nonce: [u8; 16],
 }
 
@@ -81,12 +82,25 @@ impl Hello {
         r.end()?;
         Ok(hello)
     }
+
+    /// The versions that a payload names. Its beginning is the same in all versions.
+    ///
+    /// # Errors
+    /// [`DecodeError::Magic`] or [`DecodeError::Malformed`].
+    pub fn versions(b: &[u8]) -> Result<core::ops::RangeInclusive<u16>, DecodeError> {
+        let mut r = Reader(b);
+        if r.take::<4>()? != MAGIC {
+            return Err(DecodeError::Magic);
+        }
+        let min = u16::from_le_bytes(r.take()?);
+        Ok(min..=u16::from_le_bytes(r.take()?))
+    }
 }
 
 /// Payload of the reply to a HELLO.
 ///
-/// With status `Auth` the session fields are zero and `challenge` is what the
-/// client signs in an AUTH; the reply to that AUTH is a whole `HelloReply`.
+/// With status `Auth` nothing is told but the version and `challenge`; the reply to the
+/// AUTH that follows tells the rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HelloReply {
     /// The version both will speak.
@@ -100,7 +114,7 @@ pub struct HelloReply {
     /// Random at each start of the server: another one means that whatever it
     /// held is gone.
     pub instance: [u8; 16],
-    /// Random bytes to sign in an AUTH.
+    /// Fresh random bytes, part of what both sides prove.
     pub challenge: [u8; 16],
     /// Pages the server can hold.
     pub capacity_pages: u64,

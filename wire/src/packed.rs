@@ -68,6 +68,23 @@ impl Packer {
         }
     }
 
+    /// As [`Packer::new`], with room for all pages from the start: nowhere are copies left of
+    /// what was packed before it grew.
+    pub fn in_place(count: usize) -> Packer {
+        let mut packed = Vec::with_capacity(count * (LENGTH + PAGE_SIZE) + ROOM);
+        packed.resize(count * LENGTH, 0);
+        Packer {
+            packed,
+            count,
+            done: 0,
+        }
+    }
+
+    /// What was packed so far, of no use but to be wiped.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.packed
+    }
+
     /// Adds the next page. False when the pages so far do not get smaller: the others
     /// need not be tried.
     pub fn add(&mut self, page: &PageBytes) -> bool {
@@ -90,7 +107,12 @@ impl Packer {
 
     /// The payload, when all pages were added and it is worth it.
     pub fn finish(self) -> Option<Vec<u8>> {
-        (self.done == self.count && self.is_worth_it()).then_some(self.packed)
+        self.is_whole().then_some(self.packed)
+    }
+
+    /// Whether all pages were added and it is worth it.
+    pub fn is_whole(&self) -> bool {
+        self.done == self.count && self.is_worth_it()
     }
 
     fn added(&mut self, len: usize) {

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use tmem_wire::{
     DecodeError, HEADER_LEN, Header, Hello, HelloReply, MAX_CONTROL, MAX_RUN, Op, PAGE_SIZE,
-    ServerStats, SessionId, SlabKey, Status, auth, decode_slab_list, encode_slab_list,
+    ServerStats, SessionId, SlabKey, Status, auth::Keys, decode_slab_list, encode_slab_list,
 };
 
 fn op() -> impl Strategy<Value = Op> {
@@ -25,6 +25,7 @@ prop_compose! {
         len in 0..=MAX_CONTROL, id: u64, slab: u32, page: u32, any: u32, run in 1..=MAX_RUN,
         share in 0u32..=PAGE_SIZE as u32,
     ) -> Header {
+        let status = if reply { status } else { Status::Ok };
         let pages = carries_pages(op, reply, status);
         let (len, count) = match (pages, packed) {
             (true, false) => (run * PAGE_SIZE as u32, run),
@@ -184,20 +185,40 @@ proptest! {
 
     #[test]
     fn a_proof_is_good_for_what_it_was_made_for_only(
-        secret in prop::collection::vec(any::<u8>(), 1..100), challenge: [u8; 16], nonce: [u8; 16],
-        bit in 0..256usize, other: [u8; 16],
+        secret in prop::collection::vec(any::<u8>(), 1..100), lane: u32, hello in hello(),
+        challenge in hello_reply(), told in hello_reply(), at in any::<prop::sample::Index>(),
+        bits in 1u8..,
     ) {
-        let proof = auth::proof(&secret, &challenge, &nonce);
-        prop_assert!(auth::verify(&secret, &challenge, &nonce, &proof));
-        let mut wrong = proof;
-        wrong[bit / 8] ^= 1 << (bit % 8);
-        prop_assert!(!auth::verify(&secret, &challenge, &nonce, &wrong));
-        prop_assert!(!auth::verify(&secret, &challenge, &nonce, &proof[..bit / 8]));
-        prop_assert_eq!(auth::verify(&secret, &other, &nonce, &proof), other == challenge);
-        prop_assert_eq!(auth::verify(&secret, &challenge, &other, &proof), other == nonce);
-        let mut longer = secret;
-        longer.push(1);
-        prop_assert!(!auth::verify(&longer, &challenge, &nonce, &proof));
+        let (hello, challenge) = (hello.encode(), challenge.encode());
+        let keys = || Keys::new(&secret, lane, &hello, &challenge);
+        let auth = keys().auth(told.session);
+        prop_assert_eq!(keys().session(&auth), Some(told.session));
+        let reply = keys().reply(&auth, &told);
+        prop_assert_eq!(keys().told(&auth, &reply), Some(told));
+        // Nothing of either can be changed, cut short or reflected.
+        let changed = |bytes: &[u8]| {
+            let mut bytes = bytes.to_vec();
+            let at = at.index(bytes.len());
+            bytes[at] ^= bits;
+            bytes
+        };
+        prop_assert_eq!(keys().session(&changed(&auth)), None);
+        prop_assert_eq!(keys().session(&auth[..at.index(auth.len())]), None);
+        prop_assert_eq!(keys().told(&auth, &changed(&reply)), None);
+        prop_assert_eq!(keys().told(&changed(&auth), &reply), None);
+        prop_assert_eq!(keys().told(&auth, &reply[..at.index(reply.len())]), None);
+        prop_assert_eq!(keys().session(&reply[HelloReply::LEN..]), None);
+        prop_assert_eq!(keys().told(&auth, &auth), None);
+        // Nor is it good with another secret, or on another connection.
+        for other in [
+            Keys::new(&changed(&secret), lane, &hello, &challenge),
+            Keys::new(&secret, lane ^ 1, &hello, &challenge),
+            Keys::new(&secret, lane, &changed(&hello), &challenge),
+            Keys::new(&secret, lane, &hello, &changed(&challenge)),
+        ] {
+            prop_assert_eq!(other.session(&auth), None);
+            prop_assert_eq!(other.told(&auth, &reply), None);
+        }
     }
 }
 
@@ -320,12 +341,51 @@ fn the_bytes_are_as_written_down() {
     let bytes = [1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 1, 0, 0, 0];
     assert_eq!(key.encode(), bytes);
     assert_eq!(Header::request(Op::Keys, 0).encode()[0], 12);
-    // HMAC-SHA256 of "tmem auth v1", sixteen 01 and sixteen 02 under "key", as
-    // any other implementation computes it.
-    let proof = auth::proof(b"key", &[1; 16], &[2; 16]);
-    let hex: String = proof.iter().map(|b| format!("{b:02x}")).collect();
+}
+
+/// The proofs as PROTOCOL.md has them, as any other implementation computes them.
+#[test]
+fn the_proofs_are_as_written_down() {
+    let keys = Keys::new(b"a secret of tests", 7, &[1; 48], &[2; 84]);
+    let hex = |bytes: &[u8]| -> String { bytes.iter().map(|b| format!("{b:02x}")).collect() };
+    let auth = keys.auth(SessionId([3; 16]));
     assert_eq!(
-        hex,
-        "3cdcc86d2d5196a034f926830faf412f9073356ad150176e2dedd5c071c03c45"
+        hex(&auth),
+        "a12c2d300598fd7eb67bdebd5dc0ceecc27fb866c44b54371201f3be558b2e12c7b0cfc325bea11c7c9a20b906384ef3"
     );
+    let told = HelloReply {
+        version: 2,
+        ..nothing()
+    };
+    assert_eq!(
+        hex(&keys.reply(&auth, &told)[HelloReply::LEN..]),
+        "d629dc550e15628c837f269806d9ae1bbdf404845a845a9801b41535c10934c9"
+    );
+}
+
+fn nothing() -> HelloReply {
+    HelloReply {
+        version: 0,
+        features: 0,
+        slab_pages: 0,
+        session: SessionId::NEW,
+        instance: [0; 16],
+        challenge: [0; 16],
+        capacity_pages: 0,
+        free_pages: 0,
+    }
+}
+
+#[test]
+fn a_request_has_no_status() {
+    for op in Op::ALL {
+        for status in Status::ALL.into_iter().filter(|s| *s != Status::Ok) {
+            let request = Header {
+                status,
+                ..Header::request(op, 1)
+            };
+            let error = DecodeError::RequestStatus(status as u16);
+            assert_eq!(Header::decode(&request.encode()), Err(error));
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use tmem_wire::{
-    HEADER_LEN, Header, Hello, HelloReply, Op, PAGE_SIZE, SessionId, Status, VERSION, auth,
+    HEADER_LEN, Header, Hello, Op, PAGE_SIZE, SessionId, Status, VERSION, auth::Keys,
     decode_slab_list,
 };
 
@@ -91,15 +91,21 @@ impl Client {
             session: SessionId::NEW,
             nonce,
         };
-        let mut status = self.exchange(Header::request(Op::Hello, 0), &hello.encode())?;
+        let hello = hello.encode();
+        let mut status = self.exchange(Header::request(Op::Hello, 0), &hello)?;
+        let mut proved = secret.is_none();
         if status == Status::Auth {
-            let reply = HelloReply::decode(&self.buffer);
-            let challenge = reply.map_err(|e| Error::Server(e.to_string()))?.challenge;
             let secret = secret.ok_or_else(|| Error::Server("wants a secret".to_owned()))?;
-            let proof = auth::proof(secret, &challenge, &nonce);
-            status = self.exchange(Header::request(Op::Auth, 0), &proof)?;
+            let keys = Keys::new(secret, 0, &hello, &self.buffer);
+            let auth = keys.auth(SessionId::NEW);
+            status = self.exchange(Header::request(Op::Auth, 0), &auth)?;
+            proved = keys.told(&auth, &self.buffer).is_some();
         }
-        accepted(status)
+        accepted(status)?;
+        if !proved {
+            return Err(Error::Server("does not prove the secret".to_owned()));
+        }
+        Ok(())
     }
 
     fn prepare(&mut self) -> Result<(), Error> {
@@ -232,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_server_is_measured() {
-        let (_handle, server) = start(Some(b"secret"));
+        let (_handle, server) = start(Some(b"a secret of tests"));
         let mut client = server.connect().unwrap();
         assert!(client.is_local());
         // However little time there is.
@@ -245,11 +251,11 @@ mod tests {
 
     #[test]
     fn a_secret_that_is_missing_is_told() {
-        let (_handle, mut server) = start(Some(b"secret"));
+        let (_handle, mut server) = start(Some(b"a secret of tests"));
         server.secret = None;
         let error = server.connect().err().unwrap();
         assert_eq!(error.to_string(), "the memory server wants a secret");
-        server.secret = Some(b"other".to_vec());
+        server.secret = Some(b"another secret of tests".to_vec());
         assert!(matches!(server.connect(), Err(Error::Server(_))));
     }
 }

@@ -5,8 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 use tmem_memserver::{Config, Handle, Server};
 use tmem_wire::{
-    HEADER_LEN, Header, Hello, HelloReply, Op, PAGE_SIZE, ServerStats, SessionId, Status, VERSION,
-    auth, decode_slab_list, encode_slab_list,
+    BYE_ID, HEADER_LEN, Header, Hello, HelloReply, Op, PAGE_SIZE, ServerStats, SessionId, Status,
+    VERSION, auth::Keys, decode_slab_list, encode_slab_list,
 };
 
 /// A server with `pages` pages in slabs of 64, whose sessions outlive the test.
@@ -136,13 +136,26 @@ impl Client {
             hello: HelloReply::decode(&nothing_said()).unwrap(),
             next: 1,
         };
-        let hello = hello(session);
+        // Those who know the secret tell nobody else what they want.
+        let told = secret.map_or(session, |_| SessionId::NEW);
+        let hello = hello(told).encode();
         let request = run(Op::Hello, lane, 0, 0);
-        let (mut status, mut reply) = client.ask(request, &hello.encode());
+        let (mut status, mut reply) = client.ask(request, &hello);
         if let (Status::Auth, Some(secret)) = (status, secret) {
-            let challenge = HelloReply::decode(&reply).unwrap().challenge;
-            let proof = auth::proof(secret, &challenge, &hello.nonce);
-            (status, reply) = client.ask(run(Op::Auth, 0, 0, 0), &proof);
+            let keys = Keys::new(secret, lane, &hello, &reply);
+            let auth = keys.auth(session);
+            (status, reply) = client.ask(run(Op::Auth, 0, 0, 0), &auth);
+            if let Status::Ok | Status::NoSession = status {
+                let told = keys.told(&auth, &reply).expect("the server proves itself");
+                reply = told.encode().to_vec();
+            }
+        }
+        if status == Status::NoSession {
+            let told = HelloReply::decode(&reply).unwrap();
+            assert_ne!(
+                told.instance, [0; 16],
+                "the client is told which server it is"
+            );
         }
         if status != Status::Ok {
             return Err(status);
@@ -201,6 +214,14 @@ impl Client {
 
     pub(crate) fn bye(mut self) {
         self.done(run(Op::Bye, 0, 0, 0), &[]);
+    }
+
+    /// Waits for the server to say why it ends the connection, and to do so.
+    pub(crate) fn is_told_of_the_end(&mut self) -> bool {
+        let (bye, text) = self.receive();
+        assert_eq!((bye.op, bye.id, bye.reply), (Op::Bye, BYE_ID, true));
+        assert_eq!(text, bye.status.to_string().as_bytes());
+        bye.status == Status::ShuttingDown && self.is_ended()
     }
 
     /// Whether the server has ended the connection, once it has.

@@ -3,9 +3,10 @@
 use crate::client::{Asks, Client, connect, page, pages, until};
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use tmem_wire::{SessionId, Status};
+use tmem_wire::{Op, SessionId, Status};
 
 fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tmem-memserver"));
@@ -14,9 +15,9 @@ fn command(args: &[&str]) -> Command {
 }
 
 /// A daemon, killed when dropped.
-struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
-    addr: SocketAddr,
+    pub(crate) addr: SocketAddr,
     line: String,
 }
 
@@ -33,7 +34,7 @@ impl Daemon {
         Daemon { child, addr, line }
     }
 
-    fn on_free_port(args: &[&str]) -> Daemon {
+    pub(crate) fn on_free_port(args: &[&str]) -> Daemon {
         Daemon::start(&[&["--listen", "127.0.0.1:0"], args].concat())
     }
 
@@ -42,9 +43,33 @@ impl Daemon {
         unsafe { libc::kill(self.child.id() as libc::pid_t, signal) };
     }
 
+    /// A file of the kernel's about it.
+    pub(crate) fn proc(&self, file: &str) -> String {
+        std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).unwrap()
+    }
+
+    /// What is in its memory that can be written; `None` for who may not look.
+    pub(crate) fn memory(&self) -> Option<Vec<Vec<u8>>> {
+        use std::os::unix::fs::FileExt;
+        let open = |file| std::fs::File::open(format!("/proc/{}/{file}", self.child.id()));
+        let memory = open("mem").ok()?;
+        let mut maps = String::new();
+        open("maps").ok()?.read_to_string(&mut maps).ok()?;
+        let region = |line: &str| {
+            let (range, rest) = line.split_once(' ')?;
+            let (start, end) = range.split_once('-')?;
+            let start = u64::from_str_radix(start, 16).ok()?;
+            let end = u64::from_str_radix(end, 16).ok()?;
+            let mut bytes = vec![0; (end - start) as usize];
+            let all = rest.starts_with("rw") && memory.read_exact_at(&mut bytes, start).is_ok();
+            all.then_some(bytes)
+        };
+        Some(maps.lines().filter_map(region).collect())
+    }
+
     /// Resident memory in bytes.
-    fn resident(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+    pub(crate) fn resident(&self) -> u64 {
+        let status = self.proc("status");
         let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
         let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
         kib << 10
@@ -70,6 +95,8 @@ fn fails(args: &[&str]) -> (i32, String) {
 
 fn write(path: &Path, text: &str) -> String {
     std::fs::write(path, text).unwrap();
+    // Whatever the mask of whoever runs this.
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).unwrap();
     path.to_str().unwrap().to_owned()
 }
 
@@ -85,9 +112,17 @@ fn it_says_where_it_listens_and_ends_when_told_to() {
         let mut c = Client::new(daemon.addr);
         c.grant(1);
         let mut silent = connect(daemon.addr);
+        // A terminal that is closed ends nobody's memory.
+        daemon.signal(libc::SIGHUP);
+        c.ping();
         daemon.signal(signal);
+        assert!(c.is_told_of_the_end());
+        // One that was not taken yet is not told.
+        if let Ok((bye, _)) = crate::client::receive(&mut silent) {
+            assert_eq!((bye.op, bye.status), (Op::Bye, Status::ShuttingDown));
+            assert!(crate::client::ended(&mut silent));
+        }
         assert_eq!(daemon.child.wait().unwrap().code(), Some(0));
-        assert!(c.is_ended() && crate::client::ended(&mut silent));
         let mut rest = String::new();
         daemon
             .child
@@ -198,6 +233,7 @@ fn bad_flags_are_named() {
         ),
         (&["--slab-size", "2G"], "at most 1G"),
         (&["--max-connections", "0"], "at least 1"),
+        (&["--max-per-client", "0"], "at least 1"),
         (&["--listen", "nonsense"], "`nonsense`"),
         (&["--listen", "127.0.0.1"], "HOST:PORT"),
         (&["--listen", "127.0.0.1:99999"], "127.0.0.1:99999"),
@@ -223,19 +259,19 @@ fn bad_flags_are_named() {
 #[test]
 fn the_file_is_read_and_flags_win_over_it() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("key"), "a secret\n").unwrap();
+    write(&folder.path().join("key"), "a secret of tests\n");
     let file = write(
         &folder.path().join("server.toml"),
         "listen = \"127.0.0.1:0\"\ncapacity = \"8M\"\nslab-size = 1048576\n\
-         secret-file = \"key\"\ngrace = 3\nmax-connections = 9\nlog = \"error\"\n",
+         secret-file = \"key\"\ngrace = 3\nmax-connections = 9\nmax-per-client = 5\nlog = \"error\"\n",
     );
-    let greet = |addr| Client::greet(addr, SessionId::NEW, 0, Some(b"a secret"));
+    let greet = |addr| Client::greet(addr, SessionId::NEW, 0, Some(b"a secret of tests"));
     let daemon = Daemon::start(&["--config", &file]);
     let c = greet(daemon.addr).unwrap();
     assert_eq!((c.hello.capacity_pages, c.hello.slab_pages), (2048, 256));
     let refused = Client::greet(daemon.addr, SessionId::NEW, 0, None);
     assert_eq!(refused.unwrap_err(), Status::Auth);
-    let other = write(&folder.path().join("other"), "another");
+    let other = write(&folder.path().join("other"), "another secret of tests");
     let daemon = Daemon::start(&[
         "--config",
         &file,
@@ -247,7 +283,13 @@ fn the_file_is_read_and_flags_win_over_it() {
         &other,
     ]);
     assert_eq!(greet(daemon.addr).unwrap_err(), Status::Auth);
-    let c = Client::greet(daemon.addr, SessionId::NEW, 0, Some(b"another")).unwrap();
+    let c = Client::greet(
+        daemon.addr,
+        SessionId::NEW,
+        0,
+        Some(b"another secret of tests"),
+    )
+    .unwrap();
     assert_eq!((c.hello.capacity_pages, c.hello.slab_pages), (1024, 16));
 }
 
@@ -287,12 +329,24 @@ fn a_malformed_file_is_named_with_its_line() {
 }
 
 #[test]
-fn an_empty_secret_file_is_refused() {
+fn secret_files_that_protect_nothing_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let file = write(&folder.path().join("key"), "\n");
-    let (status, text) = fails(&["--listen", "127.0.0.1:0", "--secret-file", &file]);
-    assert_eq!(status, 1);
-    assert!(text.contains("it is empty"), "{text}");
+    for (n, (secret, mode, words)) in [
+        ("\n", 0o600, "it is empty"),
+        ("fifteen bytes..", 0o600, "`tmem keygen FILE`"),
+        ("a secret of tests", 0o622, "`chmod go-w`"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let path = folder.path().join(n.to_string());
+        let file = write(&path, secret);
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+        let (status, text) = fails(&["--listen", "127.0.0.1:0", "--secret-file", &file]);
+        assert_eq!(status, 1);
+        assert!(text.contains(words), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@
 mod client;
 mod daemon;
 mod hostile;
+mod limits;
 mod model;
 mod pages;
 mod sessions;

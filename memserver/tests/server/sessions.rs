@@ -2,12 +2,14 @@
 
 use crate::client::until;
 use crate::client::{
-    Asks, Client, connect, ended, hello, page, pages, receive, run, server, server_with,
+    Asks, Client, connect, ended, hello, nothing_said, page, pages, receive, run, server,
+    server_with,
 };
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use tmem_wire::{Header, Hello, Op, PAGE_SIZE, SessionId, Status, VERSION, auth};
+use tmem_wire::{Header, Hello, HelloReply, Op, PAGE_SIZE, SessionId, Status, VERSION, auth::Keys};
 
 #[test]
 fn sessions_do_not_see_each_other() {
@@ -103,6 +105,26 @@ fn a_session_outlives_its_connections_for_the_grace_and_no_longer() {
     );
     let late = Client::greet(server.addr(), id, 0, None);
     assert_eq!(late.unwrap_err(), Status::NoSession);
+}
+
+#[test]
+fn the_memory_of_clients_that_have_ended_is_there_for_others_at_once() {
+    let server = server(1024);
+    for _ in 0..3 {
+        let mut c = Client::new(server.addr());
+        assert_eq!(c.hello.free_pages, 1024);
+        for slab in c.grant(16) {
+            c.write(slab, 0, &pages(0..64));
+        }
+        drop(c);
+        until("left", || server.stats().connections == 0);
+    }
+    // One that is there keeps what it has.
+    let mut c = Client::new(server.addr());
+    c.grant(10);
+    let mut other = Client::new(server.addr());
+    assert_eq!((other.hello.free_pages, other.grant(16).len()), (6 * 64, 6));
+    assert_eq!(other.ask(run(Op::Grant, 0, 0, 1), &[]).0, Status::Full);
 }
 
 #[test]
@@ -294,62 +316,71 @@ fn a_child_of_a_child_and_children_without_a_parent() {
 }
 
 #[test]
-fn children_that_nobody_joins_are_limited() {
+fn a_fork_that_meets_the_limit_of_children_waits_for_one_to_be_joined() {
     let server = server(64);
     let mut parent = Client::new(server.addr());
     let children: Vec<_> = (0..64).map(|_| parent.share()).collect();
-    assert_eq!(parent.ask(run(Op::Share, 0, 0, 0), &[]).0, Status::Limit);
+    let asked = parent.send(run(Op::Share, 0, 0, 0), &[]);
+    let mut other = Client::join(server.addr(), parent.session(), 7);
+    other.ping();
     let _child = Client::join(server.addr(), children[0], 0);
-    parent.share();
+    let (reply, child) = parent.receive();
+    assert_eq!((reply.id, reply.status), (asked, Status::Ok));
+    let child = SessionId(child.try_into().unwrap());
+    Client::join(server.addr(), child, 0).ping();
 }
 
 #[test]
 fn the_secret_opens_and_nothing_else_does() {
-    let secret = b"open sesame";
+    let secret = b"open sesame, please";
     let server = server_with(64, |config| config.secret = Some(secret.to_vec()));
     let new = SessionId::NEW;
     let mut c = Client::greet(server.addr(), new, 0, Some(secret)).unwrap();
     let slab = c.grant(1)[0];
     c.write(slab, 0, &page(1));
-    for wrong in [&b"open sesam"[..], b"", b"open sesame\n"] {
+    for wrong in [&b"open sesame, pleas"[..], b"", b"open sesame, please\n"] {
         let refused = Client::greet(server.addr(), new, 0, Some(wrong));
         assert_eq!(refused.unwrap_err(), Status::Auth);
     }
     // Knowing a session is not enough.
     let refused = Client::greet(server.addr(), c.session(), 0, Some(b"x"));
     assert_eq!(refused.unwrap_err(), Status::Auth);
-    assert!(Client::greet(server.addr(), c.session(), 0, Some(secret)).is_ok());
-    // Nor is a proof for another challenge, or no proof.
-    for proof in [
-        &auth::proof(secret, &[0; 16], &[7; 16])[..],
-        &[],
-        &[0; 5000],
-    ] {
-        let mut stream = connect(server.addr());
-        let greeting = message(run(Op::Hello, 0, 0, 0), &hello(new).encode());
-        stream.write_all(&greeting).unwrap();
-        let (reply, body) = receive(&mut stream).unwrap();
-        assert_eq!(reply.status, Status::Auth);
-        let told = tmem_wire::HelloReply::decode(&body).unwrap();
+    assert!(Client::greet(server.addr(), c.session(), 3, Some(secret)).is_ok());
+    let gone = Client::greet(server.addr(), SessionId([1; 16]), 0, Some(secret));
+    assert_eq!(gone.unwrap_err(), Status::NoSession);
+    // Nor is a proof for another connection, or no proof, or the server's own.
+    let other = Keys::new(secret, 0, &hello(new).encode(), &nothing_said());
+    for proof in [&other.auth(new)[..], &[], &[0; 48], &[0; 5000]] {
+        let (mut stream, told) = challenged(server.addr(), &hello(new));
         assert_eq!((told.instance, told.capacity_pages), ([0; 16], 0));
+        assert_eq!((told.features, told.slab_pages), (0, 0));
         stream
             .write_all(&message(run(Op::Auth, 0, 0, 0), proof))
             .unwrap();
-        assert_eq!(receive(&mut stream).unwrap().0.status, Status::Auth);
+        let (reply, text) = receive(&mut stream).unwrap();
+        assert_eq!(reply.status, Status::Auth);
+        // It proves nothing to a stranger.
+        assert!(text.len() < 48, "{text:?}");
         assert!(ended(&mut stream));
     }
     // Another request instead of the proof.
-    let mut stream = connect(server.addr());
-    stream
-        .write_all(&message(run(Op::Hello, 0, 0, 0), &hello(new).encode()))
-        .unwrap();
-    receive(&mut stream).unwrap();
+    let (mut stream, _) = challenged(server.addr(), &hello(new));
     stream
         .write_all(&message(run(Op::Grant, 0, 0, 1), &[]))
         .unwrap();
     assert_eq!(receive(&mut stream).unwrap().0.status, Status::BadRequest);
     assert!(ended(&mut stream));
     assert_eq!(server.stats().sessions, 1);
+}
+
+/// A connection whose HELLO was answered with a challenge.
+fn challenged(addr: SocketAddr, hello: &Hello) -> (TcpStream, HelloReply) {
+    let mut stream = connect(addr);
+    let greeting = message(run(Op::Hello, 0, 0, 0), &hello.encode());
+    stream.write_all(&greeting).unwrap();
+    let (reply, body) = receive(&mut stream).unwrap();
+    assert_eq!(reply.status, Status::Auth);
+    (stream, HelloReply::decode(&body).unwrap())
 }
 
 #[test]
@@ -384,17 +415,54 @@ fn another_version_is_refused_with_what_is_spoken() {
 
 #[test]
 fn connections_are_limited_and_those_that_say_nothing_make_room() {
-    let server = server_with(64, |config| config.max_connections = 4);
-    let mut clients: Vec<_> = (0..4).map(|_| Client::new(server.addr())).collect();
-    assert!(ended(&mut connect(server.addr())));
+    let server = server_with(64, |config| {
+        (config.max_connections, config.max_per_client) = (8, Some(8));
+    });
+    let mut clients: Vec<_> = (0..6).map(|_| Client::new(server.addr())).collect();
+    // Another program is told why it cannot be served.
+    let mut stream = connect(server.addr());
+    stream
+        .write_all(&message(
+            run(Op::Hello, 0, 0, 0),
+            &hello(SessionId::NEW).encode(),
+        ))
+        .unwrap();
+    let (reply, text) = receive(&mut stream).unwrap();
+    assert_eq!(reply.status, Status::Limit);
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains("--max-connections"), "{text}");
+    assert!(ended(&mut stream));
+    // Those who are in have places left, for their children first.
+    let further = Client::greet(server.addr(), clients[0].session(), 9, None);
+    assert_eq!(further.unwrap_err(), Status::Limit);
+    let forked: Vec<_> = clients.iter_mut().take(3).map(|c| c.share()).collect();
+    let join = |n: usize| Client::greet(server.addr(), forked[n], 0, None);
+    let joined: Vec<_> = (0..2).map(|n| join(n).unwrap()).collect();
+    assert_eq!(join(2).unwrap_err(), Status::Limit);
+    drop(joined);
+    join(2).unwrap().ping();
     clients.iter_mut().for_each(Client::ping);
     clients.truncate(2);
     until("left", || server.stats().connections == 2);
-    let mut silent: Vec<_> = (0..20).map(|_| connect(server.addr())).collect();
+    let mut silent: Vec<_> = (0..100).map(|_| connect(server.addr())).collect();
     let mut c = Client::new(server.addr());
     c.ping();
     clients.iter_mut().for_each(Client::ping);
-    assert!(ended(&mut silent[0]));
+    let mut rest = Vec::new();
+    silent[0].read_to_end(&mut rest).unwrap();
+    assert!(rest.is_empty());
+}
+
+#[test]
+fn one_client_machine_has_half_of_the_connections_and_some_more_for_its_forks() {
+    let server = server_with(64, |config| config.max_connections = 8);
+    let mut clients: Vec<_> = (0..4).map(|_| Client::new(server.addr())).collect();
+    let refused = Client::greet(server.addr(), SessionId::NEW, 0, None);
+    assert_eq!(refused.unwrap_err(), Status::Limit);
+    let forked: Vec<_> = clients.iter_mut().map(|c| c.share()).collect();
+    let join = |n: usize| Client::greet(server.addr(), forked[n], 0, None);
+    let _joined: Vec<_> = (0..2).map(|n| join(n).unwrap()).collect();
+    assert_eq!(join(2).unwrap_err(), Status::Limit);
 }
 
 fn message(header: Header, payload: &[u8]) -> Vec<u8> {

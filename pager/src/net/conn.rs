@@ -7,7 +7,7 @@ use super::transport::{Iov, MAX_IOV, Transport};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use rustix::io::Errno;
-use tmem_wire::{HEADER_LEN, Header, Op, PAGE_SIZE, Status, unpack};
+use tmem_wire::{BYE_ID, HEADER_LEN, Header, Op, PAGE_SIZE, Status, unpack};
 
 /// The most requests that one system call sends.
 const BATCH: usize = 64;
@@ -363,6 +363,10 @@ impl Pipeline {
     fn begin(&mut self, header: &Header, on: &mut impl Answers) -> Result<(), Reason> {
         if !header.reply {
             return Err(Reason::Unexpected("a request where a reply was due"));
+        }
+        if header.op == Op::Bye && header.id == BYE_ID {
+            // The server ends the connection of its own accord, and says why.
+            return Err(Reason::Status(header.status));
         }
         let index = self.index(header.id).ok_or(NO_REQUEST)?;
         let request = &self.queue[index];

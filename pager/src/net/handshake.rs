@@ -4,29 +4,53 @@ use super::reason::Reason;
 use super::transport::{Iov, Transport};
 use alloc::vec::Vec;
 use rustix::io::Errno;
+use tmem_wire::auth::Keys;
 use tmem_wire::{
-    FEATURE_LZ4, HEADER_LEN, Header, Hello, HelloReply, MAX_CONTROL, Op, SessionId, Status,
-    VERSION, auth,
+    BYE_ID, FEATURE_LZ4, HEADER_LEN, Header, Hello, HelloReply, MAX_CONTROL, Op, SessionId, Status,
+    VERSION,
 };
 
 /// A greeting under way.
 #[derive(Debug)]
 pub(super) struct Handshake {
-    nonce: [u8; 16],
+    /// The session to join, as it was told when it was opened; none for a new one.
+    known: Option<HelloReply>,
+    /// Payload of the HELLO.
+    hello: [u8; Hello::LEN],
     /// What is sent and how much of it is.
     out: Vec<u8>,
     sent: usize,
     /// The reply, as far as it has come, and how long it is so far as known.
     reply: Vec<u8>,
     want: usize,
-    /// Whether the proof is sent.
-    proved: bool,
+    /// What proves the secret, once the server has asked for that: the AUTH that was sent,
+    /// and what its answer has to be proved with.
+    proof: Option<(Keys, Vec<u8>)>,
 }
 
 impl Handshake {
-    /// A greeting that joins `session` or opens a new one. The nonce is random;
-    /// `preface` is sent before.
-    pub(super) fn new(session: SessionId, nonce: [u8; 16], preface: Vec<u8>) -> Handshake {
+    /// A greeting that joins the session that is `known` or opens a new one. The nonce is
+    /// random; `preface` is sent before. A client with a secret names its session only to
+    /// a server that knows it too.
+    pub(super) fn new(
+        known: Option<HelloReply>,
+        secret: Option<&[u8]>,
+        nonce: [u8; 16],
+        preface: Vec<u8>,
+    ) -> Handshake {
+        let mut handshake = Handshake {
+            known,
+            hello: [0; Hello::LEN],
+            out: preface,
+            sent: 0,
+            reply: Vec::new(),
+            want: HEADER_LEN,
+            proof: None,
+        };
+        let session = match secret {
+            Some(_) => SessionId::NEW,
+            None => handshake.session(),
+        };
         let hello = Hello {
             min_version: VERSION,
             max_version: VERSION,
@@ -34,16 +58,13 @@ impl Handshake {
             session,
             nonce,
         };
-        let mut handshake = Handshake {
-            nonce,
-            out: preface,
-            sent: 0,
-            reply: Vec::new(),
-            want: HEADER_LEN,
-            proved: false,
-        };
+        handshake.hello = hello.encode();
         handshake.say(Op::Hello, &hello.encode());
         handshake
+    }
+
+    fn session(&self) -> SessionId {
+        self.known.as_ref().map_or(SessionId::NEW, |k| k.session)
     }
 
     /// Whether there is anything to send.
@@ -143,16 +164,22 @@ impl Handshake {
     /// A whole reply has come.
     fn replied(&mut self, secret: Option<&[u8]>) -> Result<Option<HelloReply>, Reason> {
         let header = self.header()?;
-        let op = if self.proved { Op::Auth } else { Op::Hello };
+        let op = match self.proof {
+            Some(_) => Op::Auth,
+            None => Op::Hello,
+        };
+        if header.reply && header.op == Op::Bye && header.id == BYE_ID {
+            return Err(Reason::Status(header.status));
+        }
         if !header.reply || header.op != op || header.id != 0 {
             return Err(Reason::Unexpected("no answer to the greeting"));
         }
         let body = core::mem::take(&mut self.reply);
         let body = &body[HEADER_LEN..];
         self.want = HEADER_LEN;
-        match header.status {
-            Status::Ok => {
-                let reply = HelloReply::decode(body)?;
+        match (header.status, &self.proof, secret) {
+            (Status::Ok, ..) => {
+                let reply = self.told(body, secret)?;
                 if reply.version != VERSION {
                     return Err(Reason::Version(reply.version));
                 }
@@ -161,18 +188,38 @@ impl Handshake {
                 }
                 Ok(Some(reply))
             }
-            Status::Auth if self.proved => Err(Reason::SecretWrong),
-            Status::Auth => {
-                let secret = secret.ok_or(Reason::SecretWanted)?;
-                let challenge = HelloReply::decode(body)?.challenge;
-                self.proved = true;
+            (Status::Auth, Some(_), _) => Err(Reason::SecretWrong),
+            (Status::Auth, None, None) => Err(Reason::SecretWanted),
+            (Status::Auth, None, Some(secret)) => {
+                // It is all that a server tells before it has proved itself.
+                HelloReply::decode(body)?;
+                let keys = Keys::new(secret, 0, &self.hello, body);
+                let auth = keys.auth(self.session());
                 self.out.clear();
                 self.sent = 0;
-                self.say(Op::Auth, &auth::proof(secret, &challenge, &self.nonce));
+                self.say(Op::Auth, &auth);
+                self.proof = Some((keys, auth.to_vec()));
                 Ok(None)
             }
-            Status::NoSession => Err(Reason::SessionGone),
-            status => Err(Reason::Status(status)),
+            (Status::NoSession, ..) => {
+                let told = self.told(body, secret)?;
+                let is_new = |k: &HelloReply| k.instance != told.instance;
+                Err(match &self.known {
+                    Some(known) if is_new(known) => Reason::Restarted,
+                    _ => Reason::SessionGone,
+                })
+            }
+            (status, ..) => Err(Reason::Status(status)),
+        }
+    }
+
+    /// What the server tells of itself, where it has proved to know the secret if there is
+    /// one.
+    fn told(&self, body: &[u8], secret: Option<&[u8]>) -> Result<HelloReply, Reason> {
+        match (&self.proof, secret) {
+            (Some((keys, auth)), _) => keys.told(auth, body).ok_or(Reason::NoProof),
+            (None, Some(_)) => Err(Reason::NoProof),
+            (None, None) => Ok(HelloReply::decode(body)?),
         }
     }
 }

@@ -5,9 +5,10 @@ use super::handshake::Handshake;
 use super::reason::{Code, Reason};
 use super::sock::{Ready, Sock};
 use super::{Endpoint, Options};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use rustix::rand::{GetRandomFlags, getrandom};
-use tmem_wire::{HelloReply, Preface, SessionId};
+use tmem_wire::{HelloReply, Preface};
 
 /// How long it may take to connect. The peer's kernel does that by itself, however busy
 /// the server is; its greeting has as long as any other answer.
@@ -20,6 +21,8 @@ const PAUSE_MS: core::ops::RangeInclusive<u64> = 20..=500;
 /// the oldest request, whatever else it has: with the pauses in between about as
 /// long as a server may be away.
 const FRUITLESS: u32 = 16;
+/// A server that is full is attempted so many times as long as one that is away.
+const FULL: u64 = 12;
 /// Bytes sent, and received, before other connections have their turn.
 const TURN_BYTES: usize = 1 << 20;
 
@@ -59,7 +62,7 @@ pub(super) enum Phase {
     },
     Greeting {
         sock: Sock,
-        handshake: Handshake,
+        handshake: Box<Handshake>,
         since: u64,
     },
     Ready(Sock),
@@ -178,7 +181,7 @@ impl Link {
     pub(super) fn overdue(&self, now: u64, options: &Options) -> Option<Reason> {
         let (since, reason) = self.broken?;
         // A server that has taken the connection is there, and has its time to greet.
-        let late = !self.is_greeting() && now >= after(since, options.reconnect_ms);
+        let late = !self.is_greeting() && now >= after(since, patience(&reason, options));
         (late || self.fruitless >= FRUITLESS).then_some(reason)
     }
 
@@ -227,17 +230,19 @@ impl Link {
     pub(super) fn greet(
         &mut self,
         ready: Ready,
-        session: SessionId,
+        known: Option<&HelloReply>,
         now: u64,
         options: &Options,
     ) -> Result<Option<HelloReply>, Reason> {
+        let secret = options.secret.as_deref();
         if matches!(self.phase, Phase::Connecting { .. }) && ready.write {
             let nonce = nonce(options.seed)?;
             if let Phase::Connecting { sock, preface, .. } =
                 core::mem::replace(&mut self.phase, Phase::Off)
             {
                 sock.connected().map_err(|e| Reason::Io(Code(e)))?;
-                let handshake = Handshake::new(session, nonce, preface);
+                let handshake = Handshake::new(known.cloned(), secret, nonce, preface);
+                let handshake = Box::new(handshake);
                 self.told_silent = false;
                 self.phase = Phase::Greeting {
                     sock,
@@ -252,7 +257,7 @@ impl Link {
         else {
             return Ok(None);
         };
-        let reply = handshake.drive(sock, options.secret.as_deref())?;
+        let reply = handshake.drive(sock, secret)?;
         if reply.is_some()
             && let Phase::Greeting { sock, .. } = core::mem::replace(&mut self.phase, Phase::Off)
         {
@@ -331,8 +336,18 @@ impl Link {
         let give_up = self
             .broken
             .filter(|_| !self.is_greeting())
-            .map(|(since, _)| after(since, options.reconnect_ms));
+            .map(|(since, reason)| after(since, patience(&reason, options)));
         own.into_iter().chain(give_up).min()
+    }
+}
+
+/// How long a connection is attempted again. A server that is there and full keeps what it
+/// holds: a forked child waits for others to end.
+fn patience(reason: &Reason, options: &Options) -> u64 {
+    if reason.is_full() {
+        options.reconnect_ms.saturating_mul(FULL)
+    } else {
+        options.reconnect_ms
     }
 }
 

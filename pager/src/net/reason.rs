@@ -77,6 +77,9 @@ pub enum Reason {
     /// The secret is not the one that it knows.
     #[error("it does not accept the secret")]
     SecretWrong,
+    /// It does not know the secret that this side knows.
+    #[error("it does not prove that it knows the secret")]
+    NoProof,
     /// It was started anew, and what it held is gone.
     #[error("it was restarted, and what it held is gone")]
     Restarted,
@@ -89,6 +92,11 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Whether the server has all the clients that it may have, until one of them ends.
+    pub(super) fn is_full(&self) -> bool {
+        *self == Reason::Status(Status::Limit)
+    }
+
     /// Whether another attempt to open a session within a short time may go
     /// better.
     pub(super) fn is_transient(&self) -> bool {

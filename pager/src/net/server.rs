@@ -13,7 +13,7 @@ use crate::placement::{Rate, Speed, Wait};
 use crate::sys::wait::Interest;
 use alloc::vec::Vec;
 use tmem_wire::{
-    FEATURE_LZ4, Header, HelloReply, Op, PAGE_SIZE, SessionId, Status, decode_slab_list,
+    BYE_ID, FEATURE_LZ4, Header, HelloReply, Op, PAGE_SIZE, SessionId, Status, decode_slab_list,
 };
 
 /// A server and what is known of it.
@@ -234,8 +234,7 @@ impl Server {
     ) {
         let number = self.number;
         if ready.read || ready.write {
-            let session = self.session.as_ref().map_or(SessionId::NEW, |s| s.session);
-            match self.links[link].greet(ready, session, now, options) {
+            match self.links[link].greet(ready, self.session.as_ref(), now, options) {
                 Ok(Some(reply)) => return self.greeted(link, reply, now, out),
                 Ok(None) => {}
                 Err(reason) => return self.failed(link, reason, now, options, out),
@@ -344,6 +343,11 @@ impl Server {
         if reason.is_final() {
             return self.lost(reason, out);
         }
+        if reason.is_full() && self.links[1 - link].is_ready() {
+            // One connection is enough, and more are for those who have none.
+            return self.give_up(link, reason, out);
+        }
+        let l = &mut self.links[link];
         l.broke(now, reason);
         if let Some(reason) = l.overdue(now, options) {
             self.give_up(link, reason, out);
@@ -391,7 +395,7 @@ impl Server {
 
     /// Ends the session, as far as that can be said without waiting.
     pub(super) fn bye(&mut self) {
-        let bye = Header::request(Op::Bye, u64::MAX).encode();
+        let bye = Header::request(Op::Bye, BYE_ID).encode();
         let piece = Iov {
             base: bye.as_ptr() as usize,
             len: bye.len(),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use std::vec;
 use std::vec::Vec;
 use tmem_wire::{
-    HEADER_LEN, Header, Hello, HelloReply, Op, PAGE_SIZE, SessionId, Status, VERSION, auth,
+    HEADER_LEN, Header, Hello, HelloReply, Op, PAGE_SIZE, SessionId, Status, VERSION, auth::Keys,
     decode_slab_list, encode_slab_list,
 };
 
@@ -273,31 +273,44 @@ fn greet(wire: &mut Wire, orders: &Mutex<Orders>) -> Option<()> {
         capacity_pages: 64 * 1000,
         free_pages: 64 * u64::from(o.left),
     };
-    if let Some(secret) = o.secret.clone() {
-        drop(o);
-        wire.give(&reply(&header, Status::Auth, &answer.encode()))?;
-        let (auth, proof) = wire.request()?;
+    let (mut session, mut proof) = (hello.session, None);
+    let secret = o.secret.clone();
+    drop(o);
+    if let Some(secret) = secret {
+        assert_eq!(session, SessionId::NEW, "said before the server is known");
+        let challenge = answer.encode();
+        wire.give(&reply(&header, Status::Auth, &challenge))?;
+        let keys = Keys::new(&secret, header.slab, &body, &challenge);
+        let (auth, payload) = wire.request()?;
         assert_eq!(auth.op, Op::Auth);
         header = auth;
-        if !auth::verify(&secret, &answer.challenge, &hello.nonce, &proof) {
+        let Some(asked) = keys.session(&payload) else {
             let _ = wire.give(&reply(&header, Status::Auth, b""));
             return None;
-        }
-    } else {
-        drop(o);
+        };
+        session = asked;
+        proof = Some((keys, payload));
     }
     let o = orders.lock().unwrap();
-    let status = if hello.session == SessionId::NEW {
+    let status = if session == SessionId::NEW {
         Status::Ok
-    } else if hello.session.0 != o.session {
+    } else if session.0 != o.session {
         Status::NoSession
     } else {
         o.join
     };
     answer.session = SessionId(o.session);
     drop(o);
+    let told = match proof {
+        Some((keys, auth)) => keys.reply(&auth, &answer).to_vec(),
+        None => answer.encode().to_vec(),
+    };
     match status {
-        Status::Ok => wire.give(&reply(&header, Status::Ok, &answer.encode())),
+        Status::Ok => wire.give(&reply(&header, Status::Ok, &told)),
+        Status::NoSession => {
+            let _ = wire.give(&reply(&header, status, &told));
+            None
+        }
         status => {
             let _ = wire.give(&reply(&header, status, b"no"));
             None

@@ -46,12 +46,21 @@ fn a_server_restarted_under_another_identity_is_lost() {
 }
 
 #[test]
-fn a_session_that_ended_meanwhile_is_lost() {
-    let fake = Fake::new();
-    let mut c = Client::up(&fake);
-    fake.orders().session = [1; 16];
-    fake.cut();
-    assert_eq!(lost(&mut c), Reason::SessionGone);
+fn a_session_that_ended_meanwhile_is_lost_and_told_from_a_server_started_anew() {
+    for secret in [None, Some(b"a secret of tests".to_vec())] {
+        for (instance, reason) in [([7; 16], Reason::SessionGone), ([8; 16], Reason::Restarted)] {
+            let fake = Fake::with(|o| o.secret.clone_from(&secret));
+            let options = Options {
+                secret: secret.clone(),
+                ..Options::default()
+            };
+            let mut c = Client::new(&[&fake], options);
+            c.until(|x| matches!(x, Completion::Up { .. }));
+            (fake.orders().session, fake.orders().instance) = ([1; 16], instance);
+            fake.cut();
+            assert_eq!(lost(&mut c), reason);
+        }
+    }
 }
 
 #[test]

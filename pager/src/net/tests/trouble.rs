@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use std::collections::HashMap;
 use std::format;
 use std::string::ToString;
-use tmem_wire::{DecodeError, HEADER_LEN, Header};
+use tmem_wire::{BYE_ID, DecodeError, HEADER_LEN, Header};
 
 fn refused(fake: &Fake, options: Options) -> Reason {
     let mut c = Client::new(&[fake], options);
@@ -95,11 +95,53 @@ fn another_version_is_refused_by_either_side() {
 fn a_missing_and_a_wrong_secret_are_told_apart() {
     let fake = Fake::with(|o| o.secret = Some(b"right".to_vec()));
     assert_eq!(refused(&fake, Options::default()), Reason::SecretWanted);
-    let wrong = Options {
-        secret: Some(b"wrong".to_vec()),
+    assert_eq!(refused(&fake, knowing(b"wrong")), Reason::SecretWrong);
+}
+
+fn knowing(secret: &[u8]) -> Options {
+    Options {
+        secret: Some(secret.to_vec()),
         ..Options::default()
+    }
+}
+
+/// The reply to a HELLO or AUTH of a server that is not the one with the secret.
+fn stranger(op: Op, status: Status, more: &[u8]) -> Vec<u8> {
+    let told = tmem_wire::HelloReply {
+        version: tmem_wire::VERSION,
+        features: 0,
+        slab_pages: 64,
+        session: tmem_wire::SessionId([1; 16]),
+        instance: [2; 16],
+        challenge: [0; 16],
+        capacity_pages: 64,
+        free_pages: 64,
     };
-    assert_eq!(refused(&fake, wrong), Reason::SecretWrong);
+    let body = [&told.encode()[..], more].concat();
+    let header = Header::request(op, 0).reply(status, body.len() as u32);
+    [&header.encode()[..], &body].concat()
+}
+
+#[test]
+fn a_server_that_does_not_know_the_secret_is_refused() {
+    // One that wants no secret.
+    let fake = Fake::new();
+    assert_eq!(refused(&fake, knowing(b"right")), Reason::NoProof);
+    assert!(fake.orders().log.is_empty());
+    // One that takes any proof for right, or says that the session is gone, and proves nothing.
+    for status in [Status::Ok, Status::NoSession] {
+        for end in [&[][..], &[0; 32]] {
+            let answers = [
+                stranger(Op::Hello, Status::Auth, &[]),
+                stranger(Op::Auth, status, end),
+            ];
+            let fake = Fake::with(|o| o.greeting = Some(answers.concat()));
+            assert_eq!(refused(&fake, knowing(b"right")), Reason::NoProof);
+        }
+    }
+    let gone = stranger(Op::Hello, Status::NoSession, &[]);
+    let fake = Fake::with(|o| o.greeting = Some(gone));
+    assert_eq!(refused(&fake, knowing(b"right")), Reason::NoProof);
 }
 
 #[test]
@@ -332,12 +374,18 @@ fn a_server_that_breaks_the_protocol_for_good_is_lost_with_what_was_wrong() {
 
 #[test]
 fn a_server_that_ends_the_session_is_lost_at_once() {
-    for (status, words) in [
-        (Status::NoSession, "ended the session"),
-        (Status::ShuttingDown, "shutting down"),
+    let read = Header {
+        count: 1,
+        ..Header::request(Op::Read, 1)
+    };
+    // Unasked, and for no request.
+    let bye = Header::request(Op::Bye, BYE_ID);
+    for (request, status, words) in [
+        (read, Status::NoSession, "ended the session"),
+        (read, Status::ShuttingDown, "shutting down"),
+        (bye, Status::ShuttingDown, "shutting down"),
     ] {
-        let read = Header::request(Op::Read, 1);
-        let forged = Header { count: 1, ..read }.reply(status, 0);
+        let forged = request.reply(status, 0);
         let fake = Fake::with(|o| o.forged = Some(forged.encode().to_vec()));
         let mut c = Client::up(&fake);
         let mut f = Frames::new(1);
