@@ -12,6 +12,7 @@ use tmem_pager::engine::fork::Will;
 use tmem_pager::engine::{self, PAGED, PENDING, Path, Settings, UNPAGED};
 use tmem_pager::net;
 use tmem_pager::stats::{Shared, Slot};
+use tmem_pager::sys::channel::End;
 use tmem_pager::sys::mem::Region;
 use tmem_pager::sys::space;
 use tmem_pager::sys::{self, thread};
@@ -70,9 +71,8 @@ fn options() -> Result<Option<Options>, String> {
     Ok(options.local.is_some().then_some(options))
 }
 
-/// Starts the engine; again in a forked child that has all of its memory.
-pub(crate) fn start(options: &Options) {
-    OUTCOME.store(PENDING, Ordering::Release);
+/// Starts the engine.
+fn start(options: &Options) {
     match launch(options) {
         Ok(()) if options.strict && !is_checked() => wait(),
         Ok(()) => {}
@@ -80,23 +80,38 @@ pub(crate) fn start(options: &Options) {
     }
 }
 
-/// Starts the engine of a forked child whose memory is on servers, and returns
-/// when it is paged. Until then nothing of the program's may be touched, nor
-/// what the C library keeps on its heap.
-pub(crate) fn start_child(options: &Options, will: &'static Will) {
+/// Starts the engine of a forked child, with its parent's settings: it may not be able to
+/// read files or to ask for addresses any more. Where some of its memory is on servers,
+/// as `will` says, this returns when it is paged. Until then nothing of the program's may
+/// be touched, nor what the C library keeps on its heap.
+pub(crate) fn start_child(will: Option<&'static Will>, handed: Option<End>) {
     OUTCOME.store(PENDING, Ordering::Release);
     let Some(parents) = SETTINGS.get() else {
-        fork::cannot_go_on("a fork that was not prepared");
+        if will.is_some() {
+            fork::cannot_go_on("a fork that was not prepared");
+        }
+        // What stood in the way of its parent does in its way.
+        return;
     };
     let mut settings = parents.clone();
     let shared = shared_memory();
-    settings.figures = figures_of(options, shared, settings.budget);
-    settings.family = shared.map(|s| &s.family);
+    settings.figures = match shared {
+        Some(shared) => shared.claim(std::process::id()),
+        None => figures::own(None, false),
+    };
+    let budget = settings.budget;
+    settings
+        .figures
+        .local_budget_bytes
+        .store(budget, Ordering::Relaxed);
     settings.net.seed = u64::from(std::process::id());
-    settings.inherit = Some(will);
-    match spawn(settings) {
-        Ok(()) => wait(),
-        Err(text) => fork::cannot_go_on(&text),
+    settings.inherit = will;
+    settings.handed = handed;
+    match (spawn(settings), will) {
+        (Ok(()), Some(_)) => wait(),
+        (Ok(()), None) => {}
+        (Err(text), Some(_)) => fork::cannot_go_on(&text),
+        (Err(text), None) => say(&format!("{text}; the program runs without paging")),
     }
 }
 
@@ -130,7 +145,6 @@ fn launch(options: &Options) -> Result<(), String> {
     }
     let shared = shared_memory();
     let figures = figures_of(options, shared, budget);
-    fork::prepare(options);
     let settings = Settings {
         budget,
         endpoints: options
@@ -158,10 +172,12 @@ fn launch(options: &Options) -> Result<(), String> {
         checked: is_checked(),
         strict: options.strict && !is_checked(),
         inherit: None,
+        handed: None,
         outcome: &OUTCOME,
     };
-    // A child has its parent's already, which say the same.
+    // Only the constructor comes here, once.
     let _ = SETTINGS.set(settings.clone());
+    fork::prepare();
     spawn(settings)
 }
 
@@ -280,10 +296,10 @@ fn spawn(settings: Settings) -> Result<(), String> {
 }
 
 unsafe extern "C" fn enter(arg: *mut u8) -> ! {
-    // The descriptors of the program are none of this thread's.
-    thread::close_all();
     // SAFETY: what `spawn` gave.
     let settings = unsafe { Box::from_raw(arg.cast::<Settings>()) };
+    // The descriptors of the program are none of this thread's.
+    thread::close_all_but(settings.handed.map(|end| end.fd));
     engine::run(&settings)
 }
 

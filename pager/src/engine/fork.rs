@@ -36,6 +36,8 @@
 //!
 //! [`Op::Share`]: tmem_wire::Op::Share
 
+use super::handover::Child;
+pub use super::handover::taken_over;
 pub use super::will::Will;
 use super::will::{Change, Entry, EntryKind};
 use super::{DEBUG, Engine};
@@ -43,8 +45,10 @@ use crate::maps;
 use crate::net::{Lane, RequestError};
 use crate::pages::State;
 use crate::ranges::Ranges;
+use crate::sys::channel::End;
+use crate::sys::helper;
 use crate::sys::mem::{self, Region};
-use crate::sys::uffd::{Msg, REGISTER_MISSING};
+use crate::sys::uffd::{Msg, REGISTER_MISSING, feature};
 use crate::sys::{now_ns, say, thread};
 use alloc::boxed::Box;
 use alloc::format;
@@ -85,8 +89,12 @@ pub(super) const LIMBO: usize = 1 << 60;
 const NAP_US: u64 = 50;
 
 /// Asks the engine to hold, and returns when it does. Called by the thread that
-/// forks, with signals blocked; only one thread may do so at a time.
-pub fn prepare() {
+/// forks, with signals blocked; only one thread may do so at a time. `shares_files` says
+/// that the child is to have its very file table, and not a copy.
+pub fn prepare(shares_files: bool) {
+    if !shares_files {
+        super::handover::offer();
+    }
     let number = FORKING.fetch_add(1, SeqCst) + 1;
     ring(HOLD, number / 2, || HELD.load(SeqCst) == number);
 }
@@ -95,6 +103,7 @@ pub fn prepare() {
 pub fn parent() {
     let number = FORKING.fetch_add(1, SeqCst);
     ring(GO_ON, number / 2, || HELD.load(SeqCst) != number);
+    super::handover::withdraw();
 }
 
 /// What a process that was just forked finds.
@@ -108,31 +117,33 @@ pub enum Found {
     Something,
 }
 
-/// What the process that was just forked finds. Called once, by its only thread,
-/// before anything else of this crate.
-pub fn child() -> Found {
+/// What the process that was just forked finds, and the end of the connection to its
+/// parent's engine that its own is to have. Called once, by its only thread, before
+/// anything else of this crate.
+pub fn child() -> (Found, Option<End>) {
     let number = FORKING.load(SeqCst);
     let was_held = number % 2 == 1 && HELD.load(SeqCst) == number;
-    FORKING.store(0, SeqCst);
-    HELD.store(0, SeqCst);
-    DOORBELL.store(0, SeqCst);
-    super::apart::begin_anew();
-    super::room::begin_anew();
-    super::look::begin_anew();
-    super::cede::begin_anew();
-    super::start::begin_anew();
     let will = WILL.swap(null_mut(), SeqCst);
+    super::begin_anew();
+    let end = super::handover::inherited();
     // SAFETY: null, or what the parent's engine made and leaves alone until its
     // fork has returned. This process has a copy of its own, which stays.
     if let Some(will) = unsafe { will.as_ref() } {
-        return Found::Will(will);
+        return (Found::Will(will), end);
     }
     if !was_held && super::has_evicted() {
-        return Found::Something;
+        return (Found::Something, end);
     }
     // What the parent has elsewhere is not for the child.
-    super::EVICTED.store(false, Relaxed);
-    Found::Everything
+    super::none_evicted();
+    (Found::Everything, end)
+}
+
+/// In a process that was just forked: no fork is under way.
+pub(super) fn begin_anew() {
+    FORKING.store(0, SeqCst);
+    HELD.store(0, SeqCst);
+    DOORBELL.store(0, SeqCst);
 }
 
 /// Touches a page of the doorbell until it is heard; `turn` counts how often.
@@ -172,9 +183,16 @@ pub(super) struct Fork {
     stage: Stage,
     number: u32,
     bell: Option<Region>,
+    /// The stack of helpers of threads that fork.
+    pub(super) helpers: Option<Region>,
     pub(super) alarm: super::alarm::Alarm,
     /// A thread waits for these pages of the doorbell.
     rung: [bool; BELLS],
+    /// The thread that has asked to hold.
+    tid: u32,
+    /// Children that have not begun yet, and how many there were.
+    pub(super) children: Vec<Child>,
+    pub(super) serial: u64,
     asked: usize,
     /// When it was asked to hold, when all was written, and when shared.
     times: [u64; 3],
@@ -193,6 +211,11 @@ pub(super) fn is_under_way() -> bool {
     FORKING.load(SeqCst) % 2 == 1
 }
 
+/// Whether there is an engine that can be asked.
+pub(super) fn has_engine() -> bool {
+    DOORBELL.load(SeqCst) != 0
+}
+
 /// There is no engine any more.
 pub(super) fn no_engine() {
     DOORBELL.store(0, SeqCst);
@@ -203,6 +226,10 @@ impl Engine {
     pub(super) fn hang_doorbell(&mut self) -> Result<(), rustix::io::Errno> {
         let bell = Region::new(BELLS * PAGE_SIZE)?;
         self.uffd.register(bell.start, bell.len, REGISTER_MISSING)?;
+        if self.uffd.features & feature::MOVE != 0 {
+            // Before Linux 6 a filter that ended a helper would end the program, too.
+            self.fork.helpers = helper::prepare().ok();
+        }
         self.fork.bell = Some(bell);
         DOORBELL.store(bell.start, SeqCst);
         Ok(())
@@ -214,11 +241,15 @@ impl Engine {
     }
 
     /// Whether a fault is somebody who rings.
-    pub(super) fn is_ring(&mut self, addr: usize) -> bool {
+    pub(super) fn is_ring(&mut self, addr: usize, tid: u32) -> bool {
         let Some(bell) = self.fork.bell.filter(|b| b.contains(addr)) else {
             return false;
         };
-        self.fork.rung[(addr - bell.start) / PAGE_SIZE] = true;
+        let which = (addr - bell.start) / PAGE_SIZE;
+        self.fork.rung[which] = true;
+        if which / 2 == HOLD {
+            self.fork.tid = tid;
+        }
         true
     }
 
@@ -365,11 +396,13 @@ impl Engine {
             self.fork.refused = Some(String::from("the memory servers are full"));
         }
         let evicted = entries.iter().any(|e| e.kind() != EntryKind::Local);
+        let sessions = core::mem::take(&mut self.fork.sessions);
+        self.hand_over(self.fork.tid, if evicted { &sessions } else { &[] });
         if evicted {
             let will = Will::new(
                 entries,
                 self.adopted.iter().collect(),
-                core::mem::take(&mut self.fork.sessions),
+                sessions,
                 self.slots.clone(),
                 self.fork.refused.take(),
             );

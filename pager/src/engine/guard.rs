@@ -15,10 +15,12 @@
 use crate::stats::Slot as Figures;
 use crate::sys::mem::Region;
 use crate::sys::proc::{self, Waits};
+use crate::sys::roots::Root;
 use crate::sys::{say, thread};
 use alloc::boxed::Box;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
+use rustix::fd::AsRawFd;
 use rustix::io::Errno;
 
 /// Between two looks, in microseconds.
@@ -30,6 +32,11 @@ static TURNS: AtomicU64 = AtomicU64::new(0);
 /// The engine has a turn.
 pub(super) fn turn() {
     TURNS.store(TURNS.load(Relaxed).wrapping_add(1), Relaxed);
+}
+
+/// In a process that was just forked.
+pub(super) fn begin_anew() {
+    TURNS.store(0, Relaxed);
 }
 
 /// Ends a process of whose own threads none is left.
@@ -66,7 +73,9 @@ pub(super) fn start(figures: &'static Figures) -> Result<Region, Errno> {
 unsafe extern "C" fn watch(arg: *mut u8) -> ! {
     // SAFETY: what `start` gave.
     let guard = unsafe { &*arg.cast::<Guard>() };
-    thread::close_all();
+    // The engine's, of which this is a copy, has `/proc` to look into.
+    let proc = Root::Proc.get().map(|fd| fd.as_raw_fd());
+    thread::close_all_but(proc);
     let mut seen = TURNS.load(Relaxed);
     loop {
         thread::sleep_us(LOOK_US);

@@ -16,6 +16,7 @@
 //! | `fetch` | reads pages from servers, ahead of the program where it can tell |
 //! | `fork` | what a forked child is told |
 //! | `will` | what it is told with |
+//! | `handover` | which descriptors it gets |
 //! | `inherit` | how a child's engine begins |
 //! | `alarm` | hears of forks that nobody has told of |
 //! | `kin` | what this process may have of a budget that several share |
@@ -58,6 +59,7 @@ mod fetch;
 mod fill;
 pub mod fork;
 mod guard;
+mod handover;
 mod inherit;
 mod kin;
 mod look;
@@ -140,6 +142,34 @@ static LOST: AtomicBool = AtomicBool::new(false);
 /// in its memory.
 pub fn has_evicted() -> bool {
     EVICTED.load(Relaxed) || LOST.load(Relaxed)
+}
+
+/// In a process that was just forked: the engine, and all threads but the one that
+/// forked, are not there, and what they were doing is not under way. Everything that
+/// stands in a static is seen to here:
+///
+/// - what says how the parent's engine stood is reset;
+/// - `EVICTED` and `LOST` stay, and its own engine sees to them, or [`none_evicted`];
+/// - the key of digests (`digest`), what was asked of ranges (`asks`), the address space
+///   set aside (`sys::space`), whether the program has set a filter (`sys::thread`), and
+///   the number of the last socket (`net::sock`) are the child's as well.
+fn begin_anew() {
+    adopt::begin_anew();
+    apart::begin_anew();
+    cede::begin_anew();
+    fork::begin_anew();
+    guard::begin_anew();
+    look::begin_anew();
+    room::begin_anew();
+    start::begin_anew();
+    sys::helper::begin_anew();
+    sys::roots::begin_anew();
+    sys::thread::none_is_own();
+}
+
+/// Nothing of this process is elsewhere.
+fn none_evicted() {
+    EVICTED.store(false, Relaxed);
 }
 
 struct Engine {
@@ -328,7 +358,7 @@ impl Engine {
             let now = now_ns();
             for msg in &raw[..n] {
                 match msg.decode() {
-                    Msg::Fault { addr, .. } if self.is_ring(addr) => {}
+                    Msg::Fault { addr, tid, .. } if self.is_ring(addr, tid) => {}
                     Msg::Fault {
                         addr,
                         write,
@@ -403,6 +433,7 @@ impl Engine {
         self.look_at_doomed();
         self.look_for_devices();
         self.hear_alarm();
+        self.answer_children();
         self.forgive_stubborn(now);
         if !self.is_forking() {
             self.give_slabs_back();

@@ -2,6 +2,7 @@
 
 use super::adopt::Growth;
 use super::budget::Budget;
+use super::handover::Handed;
 use super::kin::Kin;
 use super::ops::Ops;
 use super::pace::Pace;
@@ -18,6 +19,7 @@ use crate::queue::Resident;
 use crate::ranges::Ranges;
 use crate::slots::Slots;
 use crate::stats::Slot as Figures;
+use crate::sys::channel::End;
 use crate::sys::mem::Region;
 use crate::sys::proc::Proc;
 use crate::sys::timer::Timer;
@@ -84,6 +86,9 @@ pub struct Settings {
     /// What a process that was forked from one with evicted pages has to begin
     /// with.
     pub inherit: Option<&'static super::fork::Will>,
+    /// The end of a connection to the engine of the process that this one was forked
+    /// from: the only descriptor that the engine's thread has when it begins.
+    pub handed: Option<End>,
     /// Changes when the engine watches the program, but where it inherits, and becomes
     /// [`PAGED`] or [`UNPAGED`].
     pub outcome: &'static AtomicU32,
@@ -127,6 +132,7 @@ pub fn have_all() {
 
 /// In a forked child the engine has nothing yet.
 pub(super) fn begin_anew() {
+    WANTED_NOW.store(false, Ordering::Release);
     HAS_ALL.store(false, Ordering::Release);
 }
 
@@ -186,8 +192,10 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
         settings.outcome.store(WATCHED, Ordering::Release);
         thread::wake_sleeper(settings.outcome);
     }
-    let mut proc =
-        Proc::open().map_err(|e| format!("/proc cannot be read (error {})", e.raw_os_error()))?;
+    let handed = Handed::receive(settings.handed);
+    let mut proc = handed
+        .proc()
+        .map_err(|e| format!("/proc cannot be read (error {})", e.raw_os_error()))?;
     let mut kin = super::kin::Kin::default();
     let all = thread::cpus();
     let cpu = match settings.inherit {
@@ -206,7 +214,7 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
     engine.hang_doorbell().map_err(no_memory)?;
     if let Some(will) = settings.inherit {
         engine.begin_as_child();
-        engine.inherit(will)?;
+        engine.inherit(will, handed)?;
         thread::hurry();
     }
     Ok(engine)

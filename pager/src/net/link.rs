@@ -156,24 +156,7 @@ impl Link {
     pub(super) fn attempt(&mut self, now: u64, to: &Endpoint, stall_ms: u64) -> Result<(), Reason> {
         match &self.phase {
             Phase::Wait(at) if *at <= now => {
-                let addr = self
-                    .addr
-                    .checked_rem(to.addrs.len())
-                    .and_then(|i| to.addrs.get(i));
-                let addr = addr.ok_or(Reason::NoAddress)?;
-                let (sock, preface) = match &to.agent {
-                    None => {
-                        let stall_ms = u32::try_from(stall_ms).unwrap_or(u32::MAX);
-                        (Sock::connect(addr, stall_ms)?, Vec::new())
-                    }
-                    Some(agent) => {
-                        let preface = Preface {
-                            token: agent.token,
-                            server: *addr,
-                        };
-                        (Sock::agent(&agent.name)?, preface.encode().to_vec())
-                    }
-                };
+                let (sock, preface) = self.dial(to, stall_ms)?;
                 self.phase = Phase::Connecting {
                     sock,
                     until: after(now, ATTEMPT_MS),
@@ -186,6 +169,47 @@ impl Link {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Begins to connect to the address whose turn it is; what is to be said before
+    /// the greeting.
+    pub(super) fn dial(&self, to: &Endpoint, stall_ms: u64) -> Result<(Sock, Vec<u8>), Reason> {
+        let addr = self
+            .addr
+            .checked_rem(to.addrs.len())
+            .and_then(|i| to.addrs.get(i));
+        let addr = addr.ok_or(Reason::NoAddress)?;
+        match &to.agent {
+            None => {
+                let stall_ms = u32::try_from(stall_ms).unwrap_or(u32::MAX);
+                Ok((Sock::connect(addr, stall_ms)?, Vec::new()))
+            }
+            Some(agent) => {
+                let preface = Preface {
+                    token: agent.token,
+                    server: *addr,
+                };
+                Ok((Sock::agent(&agent.name)?, preface.encode().to_vec()))
+            }
+        }
+    }
+
+    /// Goes on with what another process has dialled.
+    pub(super) fn dialled(&mut self, sock: Sock, to: &Endpoint, now: u64) {
+        let addr = self.addr.checked_rem(to.addrs.len());
+        let server = addr.and_then(|i| to.addrs.get(i)).copied();
+        let preface = match (&to.agent, server) {
+            (Some(agent), Some(server)) => {
+                let token = agent.token;
+                Preface { token, server }.encode().to_vec()
+            }
+            _ => Vec::new(),
+        };
+        self.phase = Phase::Connecting {
+            sock,
+            until: after(now, ATTEMPT_MS),
+            preface,
+        };
     }
 
     /// Goes on with connecting and greeting; the reply when it is complete, and

@@ -109,6 +109,19 @@ impl Server {
         self.links.iter_mut().for_each(|link| link.begin(now));
     }
 
+    /// Begins to connect for another process; and the address, by its place in the list.
+    pub(super) fn dial(&self, link: usize, options: &Options) -> Option<(Sock, usize)> {
+        let link = &self.links[link];
+        let (sock, _) = link.dial(&self.endpoint, options.stall_ms).ok()?;
+        Some((sock, link.addr))
+    }
+
+    /// Joins the session by what another process has dialled.
+    pub(super) fn resume_by(&mut self, link: usize, sock: Sock, addr: usize, now: u64) {
+        self.links[link].addr = addr;
+        self.links[link].dialled(sock, &self.endpoint, now);
+    }
+
     pub(super) fn is_resuming(&self) -> bool {
         self.resuming == [true; 2]
     }

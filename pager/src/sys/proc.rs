@@ -4,11 +4,11 @@
 //! its first thread has ended.
 
 use super::fd::Fd;
+use super::roots::open_in_proc;
 use crate::maps::{self, Flags};
 use alloc::vec::Vec;
 use core::ffi::CStr;
 use core::ops::Range;
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::ioctl::{self, Opcode};
 use tmem_wire::PAGE_SIZE;
@@ -24,7 +24,29 @@ pub struct Proc {
     aio: Option<Fd>,
     /// The `stat` of the thread that was asked for last.
     stat: Option<(u32, Fd)>,
+    /// Of a process that may not open its own: what the engine of its parent has
+    /// opened for it.
+    lists: Option<Lists>,
 }
+
+/// Files that are opened each time they are read, where that may be.
+#[derive(Debug)]
+struct Lists {
+    maps: Fd,
+    smaps: Fd,
+    rollup: Fd,
+}
+
+/// The files of a process that its engine cannot do without, in the order of
+/// [`Proc::of`].
+pub const FILES: [&CStr; 6] = [
+    c"statm",
+    c"pagemap",
+    c"mem",
+    c"maps",
+    c"smaps",
+    c"smaps_rollup",
+];
 
 /// A run of present pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,13 +87,9 @@ const IS_SWAPPED: u64 = 1 << 4;
 const PAGEMAP_PRESENT: u64 = 1 << 63;
 const PAGEMAP_SWAPPED: u64 = 1 << 62;
 
-fn open(path: &core::ffi::CStr, flags: OFlags) -> Result<Fd, Errno> {
-    rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).map(Fd::from)
-}
-
 /// Opens a file that stays open.
 fn keep(path: &CStr) -> Result<Fd, Errno> {
-    open(path, OFlags::RDONLY).map(Fd::moved_up)
+    open_in_proc(path).map(Fd::moved_up)
 }
 
 impl Proc {
@@ -80,17 +98,46 @@ impl Proc {
     /// # Errors
     /// The kernel's: `/proc` is not mounted, for instance.
     pub fn open() -> Result<Proc, Errno> {
+        let statm = keep(c"thread-self/statm")?;
+        let pagemap = keep(c"thread-self/pagemap")?;
+        let mem = keep(c"thread-self/mem")?;
+        Ok(Proc::with(statm, pagemap, mem, None))
+    }
+
+    /// The same with [`FILES`] that the engine of another process has opened. `None`
+    /// where they are not this process's.
+    pub fn of(files: [Fd; 6]) -> Option<Proc> {
+        let [statm, pagemap, mem, maps, smaps, rollup] = files.map(Fd::moved_up);
+        let lists = Lists {
+            maps,
+            smaps,
+            rollup,
+        };
+        let proc = Proc::with(statm, pagemap, mem, Some(lists));
+        proc.is_of_this_process().then_some(proc)
+    }
+
+    fn with(statm: Fd, pagemap: Fd, mem: Fd, lists: Option<Lists>) -> Proc {
         let mut proc = Proc {
-            statm: keep(c"/proc/thread-self/statm")?,
-            pagemap: keep(c"/proc/thread-self/pagemap")?,
-            mem: keep(c"/proc/thread-self/mem")?,
+            statm,
+            pagemap,
+            mem,
             has_scan: true,
-            aio: keep(c"/proc/sys/fs/aio-nr").ok(),
+            aio: keep(c"sys/fs/aio-nr").ok(),
             stat: None,
+            lists,
         };
         let mut none = Vec::new();
         proc.has_scan = proc.scan(0x1000, 0x2000, IS_PRESENT, &mut none).is_ok();
-        Ok(proc)
+        proc
+    }
+
+    /// Whether a word that only this process has is found where it lies.
+    fn is_of_this_process(&self) -> bool {
+        let word = super::now_ns() ^ u64::from(super::thread::id()) << 40;
+        let here = core::hint::black_box(word);
+        let mut found = [0];
+        self.words((&raw const here).addr(), &mut found) == 1 && found[0] == word
     }
 
     /// Resident pages of the process, and those among them that are of files or
@@ -134,9 +181,14 @@ impl Proc {
     /// # Errors
     /// The kernel's.
     pub fn anonymous_pages(&self) -> Result<(u64, u64), Errno> {
-        let fd = open(c"/proc/thread-self/smaps_rollup", OFlags::RDONLY)?;
         let mut buf = [0u8; 2048];
-        let n = rustix::io::read(&fd, &mut buf)?;
+        let n = match &self.lists {
+            Some(lists) => rustix::io::pread(&lists.rollup, &mut buf, 0)?,
+            None => {
+                let fd = open_in_proc(c"thread-self/smaps_rollup")?;
+                rustix::io::read(&fd, &mut buf)?
+            }
+        };
         let text = core::str::from_utf8(&buf[..n]).map_err(|_| Errno::INVAL)?;
         let kib = |name: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(name));
@@ -161,7 +213,10 @@ impl Proc {
     /// # Errors
     /// The kernel's.
     pub fn maps(&self, out: &mut Vec<u8>) -> Result<(), Errno> {
-        Proc::whole(c"/proc/thread-self/maps", out)
+        match &self.lists {
+            Some(lists) => whole(&lists.maps, out),
+            None => whole(&open_in_proc(c"thread-self/maps")?, out),
+        }
     }
 
     /// All mappings and what of them forked children are to have. The kernel goes
@@ -171,22 +226,11 @@ impl Proc {
     /// The kernel's.
     pub fn flags(&self) -> Result<Vec<(Range<usize>, Flags)>, Errno> {
         let mut text = Vec::new();
-        Proc::whole(c"/proc/thread-self/smaps", &mut text)?;
-        Ok(maps::flags(&text).collect())
-    }
-
-    fn whole(file: &CStr, out: &mut Vec<u8>) -> Result<(), Errno> {
-        let fd = open(file, OFlags::RDONLY)?;
-        out.clear();
-        loop {
-            let at = out.len();
-            out.resize(at + 64 * 1024, 0);
-            let n = rustix::io::read(&fd, &mut out[at..])?;
-            out.truncate(at + n);
-            if n == 0 {
-                return Ok(());
-            }
+        match &self.lists {
+            Some(lists) => whole(&lists.smaps, &mut text)?,
+            None => whole(&open_in_proc(c"thread-self/smaps")?, &mut text)?,
         }
+        Ok(maps::flags(&text).collect())
     }
 
     /// The present pages between `start` and `end`, appended to `out` in order.
@@ -347,6 +391,20 @@ impl Proc {
     }
 }
 
+/// Reads a file from its beginning to its end.
+fn whole(fd: &Fd, out: &mut Vec<u8>) -> Result<(), Errno> {
+    out.clear();
+    loop {
+        let at = out.len();
+        out.resize(at + 64 * 1024, 0);
+        let n = rustix::io::pread(fd, &mut out[at..], at as u64)?;
+        out.truncate(at + n);
+        if n == 0 {
+            return Ok(());
+        }
+    }
+}
+
 /// The wait status that the process's first thread has left with, if it has, and
 /// no thread is left but the `own` ones of this library: by `exit(2)`, which the C
 /// library does not call for a process, or by what a filter of system calls does
@@ -406,9 +464,9 @@ fn open_beside_threads(file: core::fmt::Arguments<'_>) -> Option<Fd> {
     let mut path = Path::default();
     // By the thread that asks: the process has no entry of its own once its
     // first thread has ended.
-    write!(path, "/proc/thread-self/../{file}\0").ok()?;
+    write!(path, "thread-self/../{file}\0").ok()?;
     let path = core::ffi::CStr::from_bytes_until_nul(&path.bytes).ok()?;
-    open(path, OFlags::RDONLY).ok()
+    open_in_proc(path).ok()
 }
 
 /// A path, without the heap.
