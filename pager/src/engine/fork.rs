@@ -58,7 +58,7 @@ use core::ops::Range;
 use core::ptr::null_mut;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize};
-use tmem_wire::{HelloReply, PAGE_SIZE, SessionId};
+use tmem_wire::{HelloReply, PAGE_SIZE, SessionId, Status};
 
 /// Forks asked for, times two; odd while one is under way.
 static FORKING: AtomicU32 = AtomicU32::new(0);
@@ -87,6 +87,11 @@ pub(super) const LIMBO: usize = 1 << 60;
 
 /// Between two looks, in microseconds.
 const NAP_US: u64 = 50;
+
+/// How long a fork waits where a server has no room for one more child, and between two
+/// attempts. Those forked before make room as they join their sessions.
+const LIMIT_PATIENCE_NS: u64 = 60_000_000_000;
+const LIMIT_PAUSE_NS: u64 = 2_000_000;
 
 /// Asks the engine to hold, and returns when it does. Called by the thread that
 /// forks, with signals blocked; only one thread may do so at a time. `shares_files` says
@@ -194,6 +199,9 @@ pub(super) struct Fork {
     pub(super) children: Vec<Child>,
     pub(super) serial: u64,
     asked: usize,
+    /// Servers that are asked again, and when.
+    limited: Vec<u16>,
+    again_ns: u64,
     /// When it was asked to hold, when all was written, and when shared.
     times: [u64; 3],
     sessions: Vec<Option<HelloReply>>,
@@ -283,7 +291,7 @@ impl Engine {
             self.ask_for_children();
             self.fork.stage = Stage::Sharing;
         }
-        if self.fork.stage == Stage::Sharing && self.fork.asked == 0 {
+        if self.fork.stage == Stage::Sharing && self.fork.asked == 0 && !self.ask_again() {
             self.hold();
         }
         self.answer_bell();
@@ -298,13 +306,32 @@ impl Engine {
         let servers = self.settings.endpoints.len() as u16;
         self.fork.sessions = (0..servers).map(|_| None).collect();
         self.fork.refused = None;
+        self.fork.limited.clear();
         // With everything in its memory a child needs nothing of servers.
         for server in (0..servers).filter(|_| super::has_evicted()) {
             if self.slots.has_slabs(server) && self.net.session(server).is_some() {
-                self.fork.asked += 1;
-                self.net.share(server);
+                self.ask_for_child(server);
             }
         }
+    }
+
+    fn ask_for_child(&mut self, server: u16) {
+        self.fork.asked += 1;
+        self.net.share(server);
+    }
+
+    /// Asks servers again that had no room for a child, once earlier ones may have
+    /// joined theirs; whether that is still to be done.
+    fn ask_again(&mut self) -> bool {
+        if self.fork.limited.is_empty() {
+            return false;
+        }
+        if now_ns() >= self.fork.again_ns {
+            for server in core::mem::take(&mut self.fork.limited) {
+                self.ask_for_child(server);
+            }
+        }
+        true
     }
 
     /// A server has made a child, or not.
@@ -319,6 +346,12 @@ impl Engine {
                 });
             }
             (Ok(_), None) => {}
+            (Err(RequestError::Status(Status::Limit)), Some(_))
+                if now_ns() < self.fork.times[1] + LIMIT_PATIENCE_NS =>
+            {
+                self.fork.limited.push(server);
+                self.fork.again_ns = now_ns() + LIMIT_PAUSE_NS;
+            }
             (Err(error), _) => {
                 let name = self.net.name(server);
                 self.fork.refused = Some(format!(

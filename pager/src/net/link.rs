@@ -13,6 +13,8 @@ use tmem_wire::{HelloReply, Preface, SessionId};
 const ATTEMPT_MS: u64 = 3_000;
 /// The first and the longest pause between two attempts.
 const PAUSE_MS: core::ops::RangeInclusive<u64> = 20..=500;
+/// So many times as long is a server attempted that has too many connections.
+const LIMITED: u64 = 6;
 /// Connections that may break one after the other, each before it has answered
 /// the oldest request, whatever else it has: with the pauses in between about as
 /// long as a server may be away.
@@ -38,6 +40,8 @@ pub(super) struct Link {
     pause_ms: u64,
     /// Connections that broke since the oldest request was answered.
     fruitless: u32,
+    /// No other connection could do for it.
+    pub(super) alone: bool,
 }
 
 #[derive(Debug)]
@@ -72,6 +76,7 @@ impl Link {
             addr: 0,
             pause_ms: *PAUSE_MS.start(),
             fruitless: 0,
+            alone: false,
         }
     }
 
@@ -147,8 +152,17 @@ impl Link {
     /// often.
     pub(super) fn overdue(&self, now: u64, options: &Options) -> Option<Reason> {
         let (since, reason) = self.broken?;
-        let late = now >= after(since, options.reconnect_ms);
+        let late = now >= after(since, self.patience(&reason, options));
         (late || self.fruitless >= FRUITLESS).then_some(reason)
+    }
+
+    /// How long a broken connection is attempted again, in milliseconds. A server that is
+    /// there and has no place now may have one soon.
+    fn patience(&self, reason: &Reason, options: &Options) -> u64 {
+        match reason.is_limit() && self.alone {
+            true => options.reconnect_ms.saturating_mul(LIMITED),
+            false => options.reconnect_ms,
+        }
     }
 
     /// Begins an attempt if its time has come, and ends one that takes too
@@ -317,7 +331,7 @@ impl Link {
         };
         let give_up = self
             .broken
-            .map(|(since, _)| after(since, options.reconnect_ms));
+            .map(|(since, reason)| after(since, self.patience(&reason, options)));
         own.into_iter().chain(give_up).min()
     }
 }

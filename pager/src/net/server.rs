@@ -177,6 +177,7 @@ impl Server {
         options: &Options,
         out: &mut Vec<Completion>,
     ) {
+        self.links[link].alone = !self.has_other(link);
         if let Some(reason) = self.links[link].overdue(now, options) {
             self.give_up(link, reason, out);
         }
@@ -311,18 +312,28 @@ impl Server {
         if !reason.is_transient() {
             return self.lost(reason, out);
         }
+        if reason.is_limit() && self.resuming[link] && self.has_other(link) {
+            // One connection is enough, and leaves a place to another process.
+            return self.give_up(link, reason, out);
+        }
+        let l = &mut self.links[link];
         l.broke(now, reason);
         if let Some(reason) = l.overdue(now, options) {
             self.give_up(link, reason, out);
         }
     }
 
+    /// Whether another connection could carry what this one does.
+    fn has_other(&self, link: usize) -> bool {
+        self.only.is_none() && self.links[1 - link].is_ready()
+    }
+
     /// A connection could not be had again in time.
     fn give_up(&mut self, link: usize, reason: Reason, out: &mut Vec<Completion>) {
-        let other = 1 - link;
-        if self.only.is_some() || !self.links[other].is_ready() {
+        if !self.has_other(link) {
             return self.lost(reason, out);
         }
+        let other = 1 - link;
         // The other goes on alone. What changes pages is all on one of the two
         // links, so its order stays.
         self.links[link].end();
