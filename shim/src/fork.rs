@@ -84,6 +84,7 @@ unsafe extern "C" fn in_child() {
     let (found, end) = engine_fork::child();
     // SAFETY: this is the only thread of a child that was just forked.
     unsafe { HEAP.begin_anew() };
+    crate::leave::begin_anew();
     if PREPARED.load(Ordering::Acquire) {
         match found {
             Found::Will(will) => start::start_child(Some(will), end),

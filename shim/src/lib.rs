@@ -9,7 +9,9 @@
 //! | `fork` | what becomes of a forked child |
 //! | `large` | allocations larger than the machine's memory |
 //! | `filter` | filters of system calls, which are not for the engine |
+//! | `credentials` | users, groups and capabilities, which the engine's tasks follow |
 //! | `direct` | direct input, on kernels that cannot move pages |
+//! | `leave` | the end of the program |
 //! | `limits` | limits of the address space and of data, of which tmem is no part |
 //! | `look` | `mincore`, which counts what is elsewhere |
 //! | `own` | userfaultfds of the program's own |
@@ -17,9 +19,10 @@
 //! | `robust` | robust mutexes, whose pages must stay |
 //! | `unmap` | what unmaps or empties memory, which must not meet a zap |
 //!
-//! Nothing here runs while a program is paged but the last nine; the engine runs in a
+//! Nothing here runs while a program is paged but the last eleven; the engine runs in a
 //! thread of its own, without the C library.
 
+mod credentials;
 mod direct;
 mod figures;
 mod filter;
@@ -27,6 +30,7 @@ mod fork;
 mod heap;
 mod keep;
 mod large;
+mod leave;
 mod limits;
 mod look;
 mod own;

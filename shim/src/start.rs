@@ -259,6 +259,7 @@ fn tell_of_panics() {
 
 fn spawn(settings: Settings) -> Result<(), String> {
     tell_of_panics();
+    crate::credentials::begin();
     let failed = |e: rustix::io::Errno| format!("the engine cannot be started: {e}");
     let mut settings = settings;
     let needed = engine::pool_bytes(settings.budget) as usize + SMALL_THINGS;

@@ -65,8 +65,9 @@ static FORKING: AtomicU32 = AtomicU32::new(0);
 /// The value of [`FORKING`] that the engine holds for.
 static HELD: AtomicU32 = AtomicU32::new(0);
 /// Pages that are not there: to touch one of the first two asks the engine to
-/// hold, of the next two to go on, of others to say what there is ([`LOOK`]) and to
-/// cede memory ([`CEDE`]).
+/// hold, of the next two to go on, of others to say what there is ([`LOOK`]), to
+/// cede memory ([`CEDE`]), to become what the program is ([`CREDENTIALS`]) and to end
+/// what would outlive the program ([`LEAVE`]).
 /// They are rung by turns: the one that was rung before is taken away when the
 /// other is answered. Were it taken away when it is answered itself, then before
 /// its thread has gone on, which would have the kernel put a page there for good.
@@ -77,7 +78,9 @@ const HOLD: usize = 0;
 const GO_ON: usize = 1;
 pub(super) const LOOK: usize = 2;
 pub(super) const CEDE: usize = 3;
-const BELLS: usize = 8;
+pub(super) const CREDENTIALS: usize = 4;
+pub(super) const LEAVE: usize = 5;
+const BELLS: usize = 12;
 /// What a child inherits, while the engine holds.
 static WILL: AtomicPtr<Will> = AtomicPtr::new(null_mut());
 
@@ -483,7 +486,9 @@ impl Engine {
         let holding = self.fork.stage == Stage::Holding;
         self.answer_looks();
         self.answer_cede();
-        let ready = [holding, !holding, true, true];
+        self.answer_credentials();
+        self.answer_leave();
+        let ready = [holding, !holding, true, true, true, true];
         for which in 0..BELLS {
             if !self.fork.rung[which] || !ready[which / 2] {
                 continue;

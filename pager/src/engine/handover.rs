@@ -26,8 +26,8 @@ use alloc::ffi::CString;
 use alloc::format;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use core::sync::atomic::{AtomicI32, AtomicU64};
-use rustix::fd::{AsFd, BorrowedFd};
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
+use rustix::fd::AsFd;
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, dumpable_behavior, set_dumpable_behavior};
 use tmem_wire::HelloReply;
@@ -85,10 +85,19 @@ impl Offered {
 static CHILDS: Offered = Offered::none();
 static PARENTS: Offered = Offered::none();
 
+/// The thread that forks while the engine watches, and of the last pair whose end that
+/// has taken the inode.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+static TAKEN: AtomicU64 = AtomicU64::new(0);
+/// So often, and so long, a fork waits for that.
+const EARLY: u32 = 20_000;
+const NAP_US: u64 = 20;
+
 /// Makes the pair. Called by the thread that is about to fork, which shares its file
 /// table with no child.
 pub(super) fn offer() {
-    if !has_engine() {
+    // A child of a program that is not paged yet begins like any program, if it may.
+    if !has_engine() && !super::credentials::is_given_up() {
         return;
     }
     let pair = match thread::is_confined() {
@@ -98,7 +107,37 @@ pub(super) fn offer() {
     };
     if let Some([childs, parents]) = pair {
         CHILDS.set(childs);
+        if !has_engine() {
+            FORKS.store(thread::id(), Relaxed);
+        }
         PARENTS.set(parents);
+        let taken = || TAKEN.load(Acquire) == parents.inode;
+        for _ in 0..EARLY {
+            if has_engine() || taken() || !super::start::poke() {
+                break;
+            }
+            thread::rest_us(NAP_US);
+        }
+    }
+}
+
+/// Gives the child of a fork what there is, as long as the engine watches.
+pub(super) fn answer_early() {
+    let Some(end) = PARENTS.get().filter(|end| TAKEN.load(Relaxed) != end.inode) else {
+        return;
+    };
+    if let Ok(channel) = Channel::taken_from(FORKS.load(Relaxed), end) {
+        give_roots(&channel);
+    }
+    TAKEN.store(end.inode, Release);
+}
+
+fn give_roots(channel: &Channel) {
+    // What cannot be sent the child does without.
+    for (what, root) in [(PROC, Root::Proc), (DEVICE, Root::Device)] {
+        if let Some(fd) = root.get() {
+            let _ = channel.send(&note(what, 0, 0, 0), Some(fd));
+        }
     }
 }
 
@@ -192,17 +231,13 @@ impl Engine {
             return;
         };
         let _ = channel.tell_sender();
-        // What cannot be sent the child does without.
-        let give = |note: [u8; NOTE], fd: Option<BorrowedFd<'_>>| {
-            let _ = fd.map(|fd| channel.send(&note, Some(fd)));
-        };
-        give(note(PROC, 0, 0, 0), Root::Proc.get());
-        give(note(DEVICE, 0, 0, 0), Root::Device.get());
+        give_roots(&channel);
         for (server, _) in (0u16..).zip(sessions).filter(|(_, s)| s.is_some()) {
             for link in 0..LINKS {
                 if let Some(dialled) = self.net.dial(server, link) {
                     let note = note(CONNECTION, link as u8, server, dialled.addr as u32);
-                    give(note, Some(dialled.fd.as_fd()));
+                    // What cannot be sent the child makes itself.
+                    let _ = channel.send(&note, Some(dialled.fd.as_fd()));
                 }
             }
         }

@@ -23,6 +23,7 @@
 //! | `evict` | takes pages out of the program by moving them |
 //! | `stubborn` | tries again what could not be taken out |
 //! | `zap` | the same on kernels that cannot move pages |
+//! | `credentials` | follows what the program becomes |
 //! | `guard` | sees to it that a defect of all this does not hang the program |
 //! | `pace` | where the engine's thread runs, and whether it sleeps |
 //! | `wait` | waits for faults, answers and the clock |
@@ -51,6 +52,7 @@ mod budget;
 mod cede;
 mod choice;
 mod copies;
+pub mod credentials;
 mod devices;
 mod event;
 mod evict;
@@ -88,6 +90,7 @@ pub use budget::{copies_bytes, pool_bytes};
 pub use cede::{Ceded, cede};
 pub use look::pages_there;
 pub use start::{PAGED, PENDING, Path, Settings, UNPAGED, have_all, run};
+pub use zapper::leave;
 
 use crate::net::{Completion, Servers};
 use crate::pages::Pages;
@@ -151,17 +154,20 @@ pub fn has_evicted() -> bool {
 /// - what says how the parent's engine stood is reset;
 /// - `EVICTED` and `LOST` stay, and its own engine sees to them, or [`none_evicted`];
 /// - the key of digests (`digest`), what was asked of ranges (`asks`), the address space
-///   set aside (`sys::space`), whether the program has set a filter (`sys::thread`), and
-///   the number of the last socket (`net::sock`) are the child's as well.
+///   set aside (`sys::space`), whether the program has set a filter (`sys::thread`) or
+///   given up something (`credentials`), and the number of the last socket (`net::sock`)
+///   are the child's as well.
 fn begin_anew() {
     adopt::begin_anew();
     apart::begin_anew();
     cede::begin_anew();
+    credentials::begin_anew();
     fork::begin_anew();
     guard::begin_anew();
     look::begin_anew();
     room::begin_anew();
     start::begin_anew();
+    zapper::begin_anew();
     sys::helper::begin_anew();
     sys::roots::begin_anew();
     sys::thread::none_is_own();
@@ -434,6 +440,7 @@ impl Engine {
         self.look_for_devices();
         self.hear_alarm();
         self.answer_children();
+        self.look_at_credentials();
         self.forgive_stubborn(now);
         if !self.is_forking() {
             self.give_slabs_back();

@@ -130,8 +130,27 @@ pub fn have_all() {
     }
 }
 
+/// Whether there is an engine that has begun, or will, and how often somebody has wanted
+/// it to look while it watches.
+static ALIVE: AtomicBool = AtomicBool::new(false);
+static POKED: AtomicU32 = AtomicU32::new(0);
+
+/// Has an engine that watches look at once; whether there is an engine.
+pub(super) fn poke() -> bool {
+    let alive = ALIVE.load(Ordering::Acquire);
+    if alive {
+        POKED.fetch_add(1, Ordering::AcqRel);
+        // A call that the program does not make itself may end it.
+        if !thread::is_confined() {
+            thread::wake_sleeper(&POKED);
+        }
+    }
+    alive
+}
+
 /// In a forked child the engine has nothing yet.
 pub(super) fn begin_anew() {
+    ALIVE.store(false, Ordering::Release);
     WANTED_NOW.store(false, Ordering::Release);
     HAS_ALL.store(false, Ordering::Release);
 }
@@ -153,7 +172,9 @@ impl Engine {
 /// Runs the engine. Called by a thread that the C library does not know, with
 /// a file table of its own and all signals blocked.
 pub fn run(settings: &Settings) -> ! {
+    ALIVE.store(true, Ordering::Release);
     let reason = begin(settings);
+    ALIVE.store(false, Ordering::Release);
     super::fork::no_engine();
     has_all();
     if settings.inherit.is_some() {
@@ -228,10 +249,18 @@ fn watch(settings: &Settings, proc: &mut Proc, kin: &mut Kin) -> Option<u32> {
     let mut kept = None;
     let mut looked = start;
     loop {
+        let poked = POKED.load(Ordering::Acquire);
         if now_ns() - looked > LEFT_NS {
             looked = now_ns();
             super::guard::follow_the_last();
+            if super::credentials::has_to_follow() {
+                super::credentials::become_as(thread::leader());
+            }
         }
+        if super::credentials::answer_early() {
+            return kept;
+        }
+        super::handover::answer_early();
         let (resident, files) = proc.resident_pages().unwrap_or((0, 0));
         let bytes = resident * PAGE_SIZE as u64;
         let resident = Budget::counted(resident as usize, files as usize);
@@ -258,7 +287,7 @@ fn watch(settings: &Settings, proc: &mut Proc, kin: &mut Kin) -> Option<u32> {
             thread::run_on(&thread::Cpus::one(cpu));
             kept = Some(cpu);
         }
-        thread::sleep_us(pause);
+        thread::sleep_some(&POKED, poked, pause);
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod area;
 pub mod channel;
+pub mod credentials;
 pub mod fd;
 pub mod helper;
 pub mod mem;

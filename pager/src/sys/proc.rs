@@ -454,7 +454,7 @@ impl Waits {
     }
 }
 
-fn open_of_thread(tid: u32, file: &str) -> Option<Fd> {
+pub(super) fn open_of_thread(tid: u32, file: &str) -> Option<Fd> {
     open_beside_threads(format_args!("{tid}/{file}"))
 }
 

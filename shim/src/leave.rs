@@ -1,0 +1,48 @@
+//! The end of the program by the C library: what the engine has started ends before, or
+//! another process than the engine would be told of it.
+
+use crate::large::next;
+use libc::c_int;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// Whether the engine was told.
+static LEFT: AtomicBool = AtomicBool::new(false);
+
+/// In a process that was just forked.
+pub(crate) fn begin_anew() {
+    LEFT.store(false, Ordering::Relaxed);
+}
+
+/// Tells the engine, once.
+extern "C" fn leave() {
+    if crate::credentials::is_the_programs() && !LEFT.swap(true, Ordering::Relaxed) {
+        crate::heap::undisturbed(tmem_pager::engine::leave);
+    }
+}
+
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static AT_END: extern "C" fn() = leave;
+
+/// `_exit(2)`, which calls nothing else. `exit` of the C library comes by `AT_END`.
+///
+/// # Safety
+/// As for the C library's.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn _exit(status: c_int) -> ! {
+    static REAL: AtomicUsize = AtomicUsize::new(0);
+    leave();
+    let real = next(&REAL, c"_exit", 0);
+    // SAFETY: the C library's function of that name, in every version.
+    unsafe { std::mem::transmute::<usize, unsafe extern "C" fn(c_int) -> !>(real)(status) }
+}
+
+/// `_Exit(3)`, which is the same.
+///
+/// # Safety
+/// As for the C library's.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn _Exit(status: c_int) -> ! {
+    // SAFETY: by the caller.
+    unsafe { _exit(status) }
+}
