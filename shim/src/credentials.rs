@@ -25,9 +25,10 @@ pub(crate) fn is_the_programs() -> bool {
     PROCESS.load(Ordering::Relaxed) == thread::leader()
 }
 
-/// Has the engine follow where the change was made.
+/// Has the engine follow where the change was made. With a filter of system calls, by
+/// which one that the program does not make itself may end it, the engine sees by itself.
 fn followed(result: c_int) -> c_int {
-    if result == 0 && is_the_programs() {
+    if result == 0 && !thread::is_confined() && is_the_programs() {
         // SAFETY: the calling thread's.
         let errno = unsafe { *libc::__errno_location() };
         crate::heap::undisturbed(credentials::follow);
@@ -87,7 +88,7 @@ unsafe extern "C" fn capset(header: *mut c_void, data: *const c_void) -> c_int {
     let real = next(&REAL, c"capset", 0);
     // SAFETY: the C library's function of that name, with what it takes.
     let result = unsafe { std::mem::transmute::<usize, Real>(real)(header, data) };
-    match is_the_programs() && thread::id() == thread::leader() {
+    match !thread::is_confined() && thread::id() == thread::leader() {
         true => followed(result),
         false => result,
     }

@@ -4,6 +4,7 @@
 use crate::large::next;
 use libc::c_int;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use tmem_pager::sys::thread;
 
 /// Whether the engine was told.
 static LEFT: AtomicBool = AtomicBool::new(false);
@@ -13,9 +14,12 @@ pub(crate) fn begin_anew() {
     LEFT.store(false, Ordering::Relaxed);
 }
 
-/// Tells the engine, once.
+/// Tells the engine, once. A call that the program does not make itself may end it.
 extern "C" fn leave() {
-    if crate::credentials::is_the_programs() && !LEFT.swap(true, Ordering::Relaxed) {
+    if !thread::is_confined()
+        && crate::credentials::is_the_programs()
+        && !LEFT.swap(true, Ordering::Relaxed)
+    {
         crate::heap::undisturbed(tmem_pager::engine::leave);
     }
 }

@@ -82,6 +82,22 @@ const CASES: &[(&str, &[&str])] = &[
     ("confined", &["16", "strict"]),
     ("confined", &["16", "strict-end"]),
     ("confined", &["16", "signals"]),
+    ("confined_fork", &["16", "setuid"]),
+    ("confined_fork", &["16", "setuid", "twice"]),
+    ("confined_fork", &["16", "setuid", "early"]),
+    ("confined_fork", &["16", "seteuid", "twice"]),
+    ("confined_fork", &["16", "dumpable", "twice"]),
+    ("confined_fork", &["16", "chroot", "twice"]),
+    ("confined_fork", &["16", "chroot", "early"]),
+    ("confined_fork", &["16", "proc", "twice"]),
+    ("confined_fork", &["16", "all", "twice"]),
+    ("confined_fork", &["16", "network"]),
+    ("confined_fork", &["16", "files"]),
+    ("confined_fork", &["16", "calls"]),
+    ("credentials", &["16"]),
+    ("credentials", &["16", "early"]),
+    ("credentials", &["16", "raw"]),
+    ("reaper", &["16"]),
 ];
 
 /// A case, ready to be run.
