@@ -217,7 +217,7 @@ mod tests {
         assert_eq!(message.pid, Some(thread::leader()));
         rustix::io::write(&other, b"x").unwrap();
         let mut byte = [0];
-        assert_eq!(rustix::io::read(&message.fd.unwrap(), &mut byte), Ok(1));
+        assert_eq!(rustix::io::read(message.fd.unwrap(), &mut byte), Ok(1));
         drop(b);
         assert_eq!(a.receive().unwrap_err(), Errno::PIPE);
         assert_eq!(a.send(&[0; NOTE], None), Err(Errno::PIPE));
