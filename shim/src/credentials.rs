@@ -5,7 +5,7 @@
 //! (`setfsuid`), and system calls, change one.
 
 use crate::large::next;
-use libc::{c_char, c_int, c_void, gid_t, size_t, uid_t};
+use libc::{c_char, c_int, c_long, c_ulong, c_void, gid_t, size_t, uid_t};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use tmem_pager::engine::credentials;
 use tmem_pager::sys::thread;
@@ -94,6 +94,21 @@ unsafe extern "C" fn capset(header: *mut c_void, data: *const c_void) -> c_int {
     }
 }
 
+/// Whether after a system call of this number a child may be able to do less.
+pub(crate) fn may_give_up(number: c_long) -> bool {
+    let calls = [
+        libc::SYS_chroot,
+        libc::SYS_landlock_restrict_self,
+        libc::SYS_mount,
+        libc::SYS_pivot_root,
+        libc::SYS_setns,
+        libc::SYS_setresuid,
+        libc::SYS_setuid,
+        libc::SYS_unshare,
+    ];
+    calls.contains(&number)
+}
+
 /// Functions that are passed on; a child may be able to do less from then on.
 macro_rules! noted {
     ($($name:ident($($arg:ident: $kind:ty),*);)*) => {$(
@@ -121,6 +136,10 @@ macro_rules! noted {
 
 noted! {
     chroot(path: *const c_char);
+    mount(
+        from: *const c_char, to: *const c_char, kind: *const c_char, flags: c_ulong,
+        data: *const c_void
+    );
     unshare(flags: c_int);
     setns(fd: c_int, kind: c_int);
 }

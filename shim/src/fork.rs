@@ -14,6 +14,7 @@ use std::ffi::{c_int, c_long, c_void};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use tmem_pager::engine::apart::Change;
+use tmem_pager::engine::credentials;
 use tmem_pager::engine::fork::{self as engine_fork, Found};
 use tmem_pager::sys::thread;
 
@@ -254,6 +255,9 @@ unsafe extern "C" fn syscall(
     if number == libc::SYS_mincore {
         // SAFETY: by the caller.
         return unsafe { crate::look::mincore(a as *mut c_void, b, c as *mut u8).into() };
+    }
+    if crate::credentials::may_give_up(number) {
+        credentials::given_up();
     }
     let (forks, flags) = match number {
         libc::SYS_fork => (true, 0),

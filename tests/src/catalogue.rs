@@ -90,6 +90,8 @@ const CASES: &[(&str, &[&str])] = &[
     ("confined_fork", &["16", "chroot", "twice"]),
     ("confined_fork", &["16", "chroot", "early"]),
     ("confined_fork", &["16", "proc", "twice"]),
+    ("confined_fork", &["16", "proc", "early"]),
+    ("confined_fork", &["16", "files", "early"]),
     ("confined_fork", &["16", "all", "twice"]),
     ("confined_fork", &["16", "network"]),
     ("confined_fork", &["16", "files"]),

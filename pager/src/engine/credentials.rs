@@ -41,9 +41,10 @@ pub fn given_up() {
     GIVEN_UP.store(true, Relaxed);
 }
 
-/// Whether a child may not be able to do what the engine does when it begins.
+/// Whether a child may not be able to do what the engine does when it begins. With a filter
+/// of system calls an engine that watches cannot be woken.
 pub(super) fn is_given_up() -> bool {
-    GIVEN_UP.load(Relaxed) || thread::is_confined()
+    GIVEN_UP.load(Relaxed) && !thread::is_confined()
 }
 
 /// In a process that was just forked: whoever was asking is not there.

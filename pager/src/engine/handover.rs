@@ -121,13 +121,17 @@ pub(super) fn offer() {
     }
 }
 
-/// Gives the child of a fork what there is, as long as the engine watches.
-pub(super) fn answer_early() {
+/// Gives the child of a fork what there is, as long as the engine watches, and answers
+/// those that ask.
+pub(super) fn answer_early(children: &mut Vec<Child>) {
+    children.retain(Child::answer);
     let Some(end) = PARENTS.get().filter(|end| TAKEN.load(Relaxed) != end.inode) else {
         return;
     };
     if let Ok(channel) = Channel::taken_from(FORKS.load(Relaxed), end) {
+        let _ = channel.tell_sender();
         give_roots(&channel);
+        children.push(Child { channel, serial: 0 });
     }
     TAKEN.store(end.inode, Release);
 }

@@ -247,6 +247,7 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
 fn watch(settings: &Settings, proc: &mut Proc, kin: &mut Kin) -> Option<u32> {
     let start = now_ns();
     let mut kept = None;
+    let mut children = Vec::new();
     let mut looked = start;
     loop {
         let poked = POKED.load(Ordering::Acquire);
@@ -260,7 +261,7 @@ fn watch(settings: &Settings, proc: &mut Proc, kin: &mut Kin) -> Option<u32> {
         if super::credentials::answer_early() {
             return kept;
         }
-        super::handover::answer_early();
+        super::handover::answer_early(&mut children);
         let (resident, files) = proc.resident_pages().unwrap_or((0, 0));
         let bytes = resident * PAGE_SIZE as u64;
         let resident = Budget::counted(resident as usize, files as usize);

@@ -42,6 +42,8 @@ pub(super) struct Link {
     fruitless: u32,
     /// No other connection could do for it.
     pub(super) alone: bool,
+    /// A forked child joins its session by it.
+    pub(super) joins: bool,
 }
 
 #[derive(Debug)]
@@ -77,6 +79,7 @@ impl Link {
             pause_ms: *PAUSE_MS.start(),
             fruitless: 0,
             alone: false,
+            joins: false,
         }
     }
 
@@ -157,9 +160,11 @@ impl Link {
     }
 
     /// How long a broken connection is attempted again, in milliseconds. A server that is
-    /// there and has no place now may have one soon.
+    /// there and has no place now may have one soon, and one that many children join at
+    /// once may take its time.
     fn patience(&self, reason: &Reason, options: &Options) -> u64 {
-        match reason.is_limit() && self.alone {
+        let is_slow = matches!(reason, Reason::NoAnswer(_)) && self.joins;
+        match (reason.is_limit() && self.alone) || is_slow {
             true => options.reconnect_ms.saturating_mul(LIMITED),
             false => options.reconnect_ms,
         }

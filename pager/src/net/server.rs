@@ -178,6 +178,7 @@ impl Server {
         out: &mut Vec<Completion>,
     ) {
         self.links[link].alone = !self.has_other(link);
+        self.links[link].joins = self.is_resuming();
         if let Some(reason) = self.links[link].overdue(now, options) {
             self.give_up(link, reason, out);
         }
