@@ -12,14 +12,12 @@ use crate::next::{Function, NEXT, interpose, next, next_if_any};
 use crate::{HEAP, start};
 use std::cell::UnsafeCell;
 use std::ffi::{c_int, c_long, c_void};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use tmem_config::Options;
 use tmem_pager::engine::apart::Change;
+use tmem_pager::engine::credentials;
 use tmem_pager::engine::fork::{self as engine_fork, Found};
 use tmem_pager::sys::thread;
 
-static OPTIONS: OnceLock<Options> = OnceLock::new();
 static PREPARED: AtomicBool = AtomicBool::new(false);
 
 /// Held by the thread that forks, from before the fork to after it.
@@ -57,9 +55,7 @@ impl Lock {
 }
 
 /// Sees to it that children are looked after.
-pub(crate) fn prepare(options: &Options) {
-    // A child has them already.
-    let _ = OPTIONS.set(options.clone());
+pub(crate) fn prepare() {
     if !PREPARED.swap(true, Ordering::AcqRel) {
         // SAFETY: the handlers are of this library, which is never unloaded. It
         // fails only when memory is out, and then forks go on as they would.
@@ -68,10 +64,15 @@ pub(crate) fn prepare(options: &Options) {
 }
 
 unsafe extern "C" fn before() {
+    prepare_fork(false);
+}
+
+/// What has to be done before a fork; whether the child has the same file table.
+fn prepare_fork(shares_files: bool) {
     // A handler that forked would wait for itself.
     let mask = thread::block_signals();
     FORKS.take(mask);
-    engine_fork::prepare();
+    engine_fork::prepare(shares_files);
     touch_streams();
 }
 
@@ -81,17 +82,18 @@ unsafe extern "C" fn in_parent() {
 }
 
 unsafe extern "C" fn in_child() {
-    let found = engine_fork::child();
-    thread::none_is_own();
+    let (found, end) = engine_fork::child();
     // SAFETY: this is the only thread of a child that was just forked.
     unsafe { HEAP.begin_anew() };
-    if let Some(options) = OPTIONS.get() {
+    crate::leave::begin_anew();
+    if PREPARED.load(Ordering::Acquire) {
         match found {
-            Found::Will(will) => start::start_child(options, will),
+            Found::Will(will) => start::start_child(Some(will), end),
             Found::Something => cannot_go_on("a fork that was not prepared"),
-            Found::Everything => start::start(options),
+            Found::Everything => start::start_child(None, end),
         }
     }
+    engine_fork::taken_over(end);
     thread::set_mask(FORKS.give_back());
 }
 
@@ -210,9 +212,9 @@ unsafe extern "C" fn own_clone(
     };
     let mut start = Start { entry: wanted, arg };
     let arg = (&raw mut start).cast();
+    prepare_fork(flags & libc::CLONE_FILES != 0);
     // SAFETY: by the caller; `start` is there, in a copy, when the child begins.
     unsafe {
-        before();
         let pid = real(Some(begin), stack, flags, arg, parent_tid, tls, child_tid);
         let errno = errno::get();
         in_parent();
@@ -261,7 +263,7 @@ unsafe extern "C" fn is_ours(number: c_long, a: usize, b: usize) -> bool {
         libc::SYS_prctl => a as c_int == libc::PR_SET_SECCOMP,
         libc::SYS_fork | libc::SYS_clone | libc::SYS_clone3 => {
             // SAFETY: by the caller.
-            unsafe { forks(number, a, b) }
+            unsafe { forks(number, a, b).0 }
         }
         libc::SYS_seccomp
         | libc::SYS_mincore
@@ -269,27 +271,32 @@ unsafe extern "C" fn is_ours(number: c_long, a: usize, b: usize) -> bool {
         | libc::SYS_mremap
         | libc::SYS_mmap
         | libc::SYS_madvise
+        | libc::SYS_mlockall
         | libc::SYS_ioctl
+        | libc::SYS_vmsplice
+        | libc::SYS_setsockopt
+        | libc::SYS_io_uring_setup
         | libc::SYS_io_uring_register => true,
-        _ => false,
+        number => crate::credentials::may_give_up(number),
     }
 }
 
-/// Whether a system call copies the address space and has the child come back here.
+/// Whether a system call copies the address space and has the child come back here, and the
+/// flags of `clone` that it is made with.
 ///
 /// # Safety
 /// The arguments are that call's.
-unsafe fn forks(number: c_long, a: usize, b: usize) -> bool {
+unsafe fn forks(number: c_long, a: usize, b: usize) -> (bool, u64) {
     match number {
-        libc::SYS_fork => true,
+        libc::SYS_fork => (true, 0),
         // With a stack of its own the child does not come back here.
-        libc::SYS_clone => a & libc::CLONE_VM as usize == 0 && b == 0,
-        libc::SYS_clone3 => {
+        libc::SYS_clone => (a & libc::CLONE_VM as usize == 0 && b == 0, a as u64),
+        libc::SYS_clone3 if b >= 48 => {
             // SAFETY: by the caller: a `struct clone_args` of `b` bytes.
             let arg = |at: usize| unsafe { ((a as *const u64).wrapping_add(at)).read() };
-            b >= 48 && arg(0) & libc::CLONE_VM as u64 == 0 && arg(5) == 0
+            (arg(0) & libc::CLONE_VM as u64 == 0 && arg(5) == 0, arg(0))
         }
-        _ => false,
+        _ => (false, 0),
     }
 }
 
@@ -320,8 +327,13 @@ unsafe extern "C" fn own_syscall(
         // SAFETY: by the caller.
         return unsafe { crate::look::own_mincore(a as *mut c_void, b, c as *mut u8).into() };
     }
+    if crate::credentials::may_give_up(number) {
+        credentials::given_up();
+    }
     // SAFETY: by the caller.
-    let forks = unsafe { forks(number, a, b) } && PREPARED.load(Ordering::Acquire);
+    let (forks, flags) = unsafe { forks(number, a, b) };
+    let shares_files = flags & libc::CLONE_FILES as u64 != 0;
+    let forks = forks && PREPARED.load(Ordering::Acquire);
     let changes = match number {
         libc::SYS_munmap | libc::SYS_mremap => true,
         libc::SYS_mmap => crate::unmap::maps_over(d as c_int),
@@ -332,7 +344,7 @@ unsafe extern "C" fn own_syscall(
     // SAFETY: by the caller; the handlers are called as they are meant to be.
     let result = unsafe {
         if forks {
-            before();
+            prepare_fork(shares_files);
         }
         let call = || raw_syscall(number, [a, b, c, d, e, f]);
         let result = match number {

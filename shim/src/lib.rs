@@ -15,8 +15,10 @@
 //! | `errno` | the calling thread's `errno` |
 //! | `large` | allocations larger than the machine's memory |
 //! | `filter` | filters of system calls, which are not for the engine |
+//! | `credentials` | users, groups and capabilities, which the engine's tasks follow |
 //! | `direct` | direct input, on kernels that cannot move pages |
 //! | `lend` | calls that lend pages to a pipe or a socket |
+//! | `leave` | the end of the program |
 //! | `limits` | limits of the address space and of data, of which tmem is no part |
 //! | `lock` | `mlockall`, which is to leave out what is tmem's |
 //! | `look` | `mincore`, which counts what is elsewhere |
@@ -26,10 +28,11 @@
 //! | `robust` | robust mutexes, whose pages must stay |
 //! | `unmap` | what unmaps or empties memory, which must not meet a zap |
 //!
-//! Nothing here runs while a program is paged but what is interposed: the last twelve, and
-//! `fork`. The engine runs in a thread of its own, without the C library.
+//! Nothing here runs while a program is paged but what is interposed: the last fourteen,
+//! and `fork`. The engine runs in a thread of its own, without the C library.
 
 mod bind;
+mod credentials;
 mod direct;
 mod errno;
 mod figures;
@@ -38,6 +41,7 @@ mod fork;
 mod heap;
 mod keep;
 mod large;
+mod leave;
 mod lend;
 mod limits;
 mod lock;

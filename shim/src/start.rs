@@ -14,6 +14,7 @@ use tmem_pager::engine::{self, PAGED, PENDING, Path, Settings, UNPAGED};
 use tmem_pager::names::Names;
 use tmem_pager::net;
 use tmem_pager::stats::{Shared, Slot};
+use tmem_pager::sys::channel::End;
 use tmem_pager::sys::mem::Region;
 use tmem_pager::sys::space::{self, SPACE};
 use tmem_pager::sys::{self, thread};
@@ -87,8 +88,8 @@ pub(crate) fn is_own_process() -> bool {
     PROCESS.load(Ordering::Relaxed) == std::process::id()
 }
 
-/// Starts the engine; again in a forked child that has all of its memory.
-pub(crate) fn start(options: &Options) {
+/// Starts the engine.
+fn start(options: &Options) {
     PROCESS.store(std::process::id(), Ordering::Relaxed);
     OUTCOME.store(PENDING, Ordering::Release);
     match launch(options) {
@@ -97,25 +98,40 @@ pub(crate) fn start(options: &Options) {
     }
 }
 
-/// Starts the engine of a forked child whose memory is on servers, and returns
-/// when it is paged. Until then nothing of the program's may be touched, nor
-/// what the C library keeps on its heap.
-pub(crate) fn start_child(options: &Options, will: &'static Will) {
+/// Starts the engine of a forked child, with its parent's settings: it may not be able to
+/// read files or to ask for addresses any more. Where some of its memory is on servers,
+/// as `will` says, this returns when it is paged. Until then nothing of the program's may
+/// be touched, nor what the C library keeps on its heap.
+pub(crate) fn start_child(will: Option<&'static Will>, handed: Option<End>) {
     PROCESS.store(std::process::id(), Ordering::Relaxed);
     OUTCOME.store(PENDING, Ordering::Release);
     let Some(parents) = SETTINGS.get() else {
-        fork::cannot_go_on("a fork that was not prepared");
+        if will.is_some() {
+            fork::cannot_go_on("a fork that was not prepared");
+        }
+        // What stood in the way of its parent does in its way.
+        return;
     };
     let mut settings = parents.clone();
     let shared = shared_memory();
-    settings.figures = figures_of(options, shared, settings.budget);
-    settings.family = shared.map(|s| &s.family);
+    settings.figures = match shared {
+        Some(shared) => shared.claim(std::process::id()),
+        None => figures::own(None, false),
+    };
+    let budget = settings.budget;
+    settings
+        .figures
+        .local_budget_bytes
+        .store(budget, Ordering::Relaxed);
     settings.net.seed = u64::from(std::process::id());
-    settings.inherit = Some(will);
-    match spawn(settings) {
+    settings.inherit = will;
+    settings.handed = handed;
+    match (spawn(settings), will) {
         // One that cannot be paged is ended by its engine.
-        Ok(()) => _ = wait(),
-        Err(text) => fork::cannot_go_on(&text),
+        (Ok(()), Some(_)) => _ = wait(),
+        (Ok(()), None) => {}
+        (Err(text), Some(_)) => fork::cannot_go_on(&text),
+        (Err(text), None) => say(&format!("{text}; the program runs without paging")),
     }
 }
 
@@ -173,11 +189,12 @@ fn launch(options: &Options) -> Result<(), String> {
         checked: is_checked(),
         strict: options.strict && !is_checked(),
         inherit: None,
+        handed: None,
         outcome: &OUTCOME,
     };
-    // A child has its parent's already, which say the same.
+    // Only the constructor comes here, once.
     let _ = SETTINGS.set(settings.clone());
-    fork::prepare(options);
+    fork::prepare();
     next::activate(true);
     spawn(settings)
 }
@@ -280,6 +297,7 @@ fn tell_of_panics() {
 
 fn spawn(settings: Settings) -> Result<(), String> {
     tell_of_panics();
+    crate::credentials::begin();
     let failed = |e: rustix::io::Errno| format!("the engine cannot be started: {e}");
     let mut settings = settings;
     let needed = engine::pool_bytes(settings.budget) as usize + SMALL_THINGS;
@@ -317,10 +335,10 @@ fn spawn(settings: Settings) -> Result<(), String> {
 }
 
 unsafe extern "C" fn enter(arg: *mut u8) -> ! {
-    // The descriptors of the program are none of this thread's.
-    thread::close_all();
     // SAFETY: what `spawn` gave.
     let settings = unsafe { Box::from_raw(arg.cast::<Settings>()) };
+    // The descriptors of the program are none of this thread's.
+    thread::close_all_but(settings.handed.map(|end| end.fd));
     engine::run(&settings)
 }
 

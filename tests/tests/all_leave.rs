@@ -143,6 +143,21 @@ fn programs_give_up_what_they_may_do() {
 }
 
 #[test]
+fn children_live_of_programs_that_have_given_up_what_they_may_do() {
+    check(&["confined_fork"]);
+}
+
+#[test]
+fn no_task_of_a_program_has_other_rights_than_it_has() {
+    check(&["credentials"]);
+}
+
+#[test]
+fn programs_reap_their_own_children_and_no_others() {
+    check(&["reaper"]);
+}
+
+#[test]
 fn programs_may_not_be_inspected_even_by_their_user() {
     let run = Run::new(tmem_tests::software::find("setpriv", "util-linux"));
     let run = run.args(["--bounding-set=-sys_ptrace"]);

@@ -78,6 +78,12 @@ const NAP_US: u64 = 200;
 static ASKED: AtomicU32 = AtomicU32::new(0);
 static ANSWERED: AtomicU32 = AtomicU32::new(0);
 
+/// In a process that was just forked: whoever was asking is not there.
+pub(super) fn begin_anew() {
+    ASKED.store(0, Relaxed);
+    ANSWERED.store(0, Relaxed);
+}
+
 /// Has all memory adopted that can be, if some is; whether it was. Called by
 /// threads of the program, which wait for a moment.
 ///
@@ -268,6 +274,7 @@ impl Engine {
         let mut own = alloc::vec![self.pool.region(), self.probe, self.nowhere];
         own.extend(self.guard);
         own.extend(self.doorbell());
+        own.extend(self.fork.helpers);
         own.extend(self.fork.alarm.region());
         own.extend(self.copies.region());
         own.extend(self.bin.as_ref().map(|b| b.1));

@@ -44,8 +44,11 @@ pub(super) fn copies() {
 }
 
 /// In a process that was just forked: other threads, and what they were doing,
-/// are not there.
+/// are not there, and nothing is registered yet.
 pub(super) fn begin_anew() {
+    COPYING.store(false, Relaxed);
+    REPORTED.store(false, Relaxed);
+    CHANGED.store(0, Relaxed);
     HOLD.store(false, Relaxed);
     READS.begin_anew();
     CHANGES.begin_anew();

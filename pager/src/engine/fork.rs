@@ -36,6 +36,8 @@
 //!
 //! [`Op::Share`]: tmem_wire::Op::Share
 
+use super::handover::Child;
+pub use super::handover::taken_over;
 pub use super::will::Will;
 use super::will::{Change, Entry, EntryKind};
 use super::{DEBUG, Engine};
@@ -43,8 +45,10 @@ use crate::maps;
 use crate::net::{Lane, RequestError};
 use crate::pages::State;
 use crate::ranges::Ranges;
+use crate::sys::channel::End;
+use crate::sys::helper;
 use crate::sys::mem::{self, Region};
-use crate::sys::uffd::{Msg, REGISTER_MISSING};
+use crate::sys::uffd::{Msg, REGISTER_MISSING, feature};
 use crate::sys::{now_ns, say, thread};
 use alloc::boxed::Box;
 use alloc::format;
@@ -54,7 +58,7 @@ use core::ops::Range;
 use core::ptr::null_mut;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize};
-use tmem_wire::{HelloReply, PAGE_SIZE, SessionId};
+use tmem_wire::{HelloReply, PAGE_SIZE, SessionId, Status};
 
 /// Forks asked for, times two; odd while one is under way.
 static FORKING: AtomicU32 = AtomicU32::new(0);
@@ -62,7 +66,8 @@ static FORKING: AtomicU32 = AtomicU32::new(0);
 static HELD: AtomicU32 = AtomicU32::new(0);
 /// Pages that are not there: to touch one of the first two asks the engine to
 /// hold, of the next two to go on, of others to say what there is ([`LOOK`]), to
-/// cede memory ([`CEDE`]) and to read what was asked of it ([`ASKS`]).
+/// cede memory ([`CEDE`]), to read what was asked of it ([`ASKS`]), to become what the
+/// program is ([`CREDENTIALS`]) and to end what would outlive the program ([`LEAVE`]).
 /// They are rung by turns: the one that was rung before is taken away when the
 /// other is answered. Were it taken away when it is answered itself, then before
 /// its thread has gone on, which would have the kernel put a page there for good.
@@ -74,7 +79,9 @@ const GO_ON: usize = 1;
 pub(super) const LOOK: usize = 2;
 pub(super) const CEDE: usize = 3;
 pub(super) const ASKS: usize = 4;
-const BELLS: usize = 10;
+pub(super) const CREDENTIALS: usize = 5;
+pub(super) const LEAVE: usize = 6;
+const BELLS: usize = 14;
 /// What a child inherits, while the engine holds.
 static WILL: AtomicPtr<Will> = AtomicPtr::new(null_mut());
 
@@ -88,9 +95,18 @@ pub(super) const LIMBO: usize = 1 << 60;
 /// Between two looks, in microseconds.
 const NAP_US: u64 = 50;
 
+/// How long a fork waits where a server has no room for one more child, and between two
+/// attempts. Those forked before make room as they join their sessions.
+const LIMIT_PATIENCE_NS: u64 = 60_000_000_000;
+const LIMIT_PAUSE_NS: u64 = 2_000_000;
+
 /// Asks the engine to hold, and returns when it does. Called by the thread that
-/// forks, with signals blocked; only one thread may do so at a time.
-pub fn prepare() {
+/// forks, with signals blocked; only one thread may do so at a time. `shares_files` says
+/// that the child is to have its very file table, and not a copy.
+pub fn prepare(shares_files: bool) {
+    if !shares_files {
+        super::handover::offer();
+    }
     let number = FORKING.fetch_add(1, SeqCst) + 1;
     ring(HOLD, number / 2, || HELD.load(SeqCst) == number);
 }
@@ -99,6 +115,7 @@ pub fn prepare() {
 pub fn parent() {
     let number = FORKING.fetch_add(1, SeqCst);
     ring(GO_ON, number / 2, || HELD.load(SeqCst) != number);
+    super::handover::withdraw();
 }
 
 /// What a process that was just forked finds.
@@ -112,34 +129,35 @@ pub enum Found {
     Something,
 }
 
-/// What the process that was just forked finds. Called once, by its only thread,
-/// before anything else of this crate.
-pub fn child() -> Found {
+/// What the process that was just forked finds, and the end of the connection to its
+/// parent's engine that its own is to have. Called once, by its only thread, before
+/// anything else of this crate.
+pub fn child() -> (Found, Option<End>) {
     let number = FORKING.load(SeqCst);
     let was_held = number % 2 == 1 && HELD.load(SeqCst) == number;
-    FORKING.store(0, SeqCst);
     IS_CHILD.store(true, Relaxed);
-    HELD.store(0, SeqCst);
-    DOORBELL.store(0, SeqCst);
-    super::apart::begin_anew();
-    super::room::begin_anew();
     mem::new_is_locked(false);
-    super::asks::begin_anew();
-    super::look::begin_anew();
-    super::cede::begin_anew();
-    super::start::begin_anew();
     let will = WILL.swap(null_mut(), SeqCst);
+    super::begin_anew();
+    let end = super::handover::inherited();
     // SAFETY: null, or what the parent's engine made and leaves alone until its
     // fork has returned. This process has a copy of its own, which stays.
     if let Some(will) = unsafe { will.as_ref() } {
-        return Found::Will(will);
+        return (Found::Will(will), end);
     }
     if !was_held && super::has_evicted() {
-        return Found::Something;
+        return (Found::Something, end);
     }
     // What the parent has elsewhere is not for the child.
-    super::EVICTED.store(false, Relaxed);
-    Found::Everything
+    super::none_evicted();
+    (Found::Everything, end)
+}
+
+/// In a process that was just forked: no fork is under way.
+pub(super) fn begin_anew() {
+    FORKING.store(0, SeqCst);
+    HELD.store(0, SeqCst);
+    DOORBELL.store(0, SeqCst);
 }
 
 /// Touches a page of the doorbell until it is heard; `turn` counts how often.
@@ -179,10 +197,20 @@ pub(super) struct Fork {
     stage: Stage,
     number: u32,
     bell: Option<Region>,
+    /// The stack of helpers of threads that fork.
+    pub(super) helpers: Option<Region>,
     pub(super) alarm: super::alarm::Alarm,
     /// A thread waits for these pages of the doorbell.
     rung: [bool; BELLS],
+    /// The thread that has asked to hold.
+    tid: u32,
+    /// Children that have not begun yet, and how many there were.
+    pub(super) children: Vec<Child>,
+    pub(super) serial: u64,
     asked: usize,
+    /// Servers that are asked again, and when.
+    limited: Vec<u16>,
+    again_ns: u64,
     /// When it was asked to hold, when all was written, and when shared.
     times: [u64; 3],
     sessions: Vec<Option<HelloReply>>,
@@ -200,6 +228,11 @@ pub(super) fn is_under_way() -> bool {
     FORKING.load(SeqCst) % 2 == 1
 }
 
+/// Whether there is an engine that can be asked.
+pub(super) fn has_engine() -> bool {
+    DOORBELL.load(SeqCst) != 0
+}
+
 /// There is no engine any more.
 pub(super) fn no_engine() {
     DOORBELL.store(0, SeqCst);
@@ -210,6 +243,10 @@ impl Engine {
     pub(super) fn hang_doorbell(&mut self) -> Result<(), rustix::io::Errno> {
         let bell = Region::new(BELLS * PAGE_SIZE)?;
         self.uffd.register(bell.start, bell.len, REGISTER_MISSING)?;
+        if self.uffd.features & feature::MOVE != 0 {
+            // Before Linux 6 a filter that ended a helper would end the program, too.
+            self.fork.helpers = helper::prepare().ok();
+        }
         self.fork.bell = Some(bell);
         DOORBELL.store(bell.start, SeqCst);
         Ok(())
@@ -221,11 +258,15 @@ impl Engine {
     }
 
     /// Whether a fault is somebody who rings.
-    pub(super) fn is_ring(&mut self, addr: usize) -> bool {
+    pub(super) fn is_ring(&mut self, addr: usize, tid: u32) -> bool {
         let Some(bell) = self.fork.bell.filter(|b| b.contains(addr)) else {
             return false;
         };
-        self.fork.rung[(addr - bell.start) / PAGE_SIZE] = true;
+        let which = (addr - bell.start) / PAGE_SIZE;
+        self.fork.rung[which] = true;
+        if which / 2 == HOLD {
+            self.fork.tid = tid;
+        }
         true
     }
 
@@ -259,7 +300,7 @@ impl Engine {
             self.ask_for_children();
             self.fork.stage = Stage::Sharing;
         }
-        if self.fork.stage == Stage::Sharing && self.fork.asked == 0 {
+        if self.fork.stage == Stage::Sharing && self.fork.asked == 0 && !self.ask_again() {
             self.hold();
         }
         self.answer_bell();
@@ -276,13 +317,32 @@ impl Engine {
         let servers = self.settings.endpoints.len() as u16;
         self.fork.sessions = (0..servers).map(|_| None).collect();
         self.fork.refused = None;
+        self.fork.limited.clear();
         // With everything in its memory a child needs nothing of servers.
         for server in (0..servers).filter(|_| super::has_evicted()) {
             if self.slots.has_slabs(server) && self.net.session(server).is_some() {
-                self.fork.asked += 1;
-                self.net.share(server);
+                self.ask_for_child(server);
             }
         }
+    }
+
+    fn ask_for_child(&mut self, server: u16) {
+        self.fork.asked += 1;
+        self.net.share(server);
+    }
+
+    /// Asks servers again that had no room for a child, once earlier ones may have
+    /// joined theirs; whether that is still to be done.
+    fn ask_again(&mut self) -> bool {
+        if self.fork.limited.is_empty() {
+            return false;
+        }
+        if now_ns() >= self.fork.again_ns {
+            for server in core::mem::take(&mut self.fork.limited) {
+                self.ask_for_child(server);
+            }
+        }
+        true
     }
 
     /// A server has made a child, or not.
@@ -297,6 +357,12 @@ impl Engine {
                 });
             }
             (Ok(_), None) => {}
+            (Err(RequestError::Status(Status::Limit)), Some(_))
+                if now_ns() < self.fork.times[1] + LIMIT_PATIENCE_NS =>
+            {
+                self.fork.limited.push(server);
+                self.fork.again_ns = now_ns() + LIMIT_PAUSE_NS;
+            }
             (Err(error), _) => {
                 let name = self.net.name(server);
                 self.fork.refused = Some(format!(
@@ -374,11 +440,13 @@ impl Engine {
             self.fork.refused = Some(String::from("the memory servers are full"));
         }
         let evicted = entries.iter().any(|e| e.kind() != EntryKind::Local);
+        let sessions = core::mem::take(&mut self.fork.sessions);
+        self.hand_over(self.fork.tid, if evicted { &sessions } else { &[] });
         if evicted {
             let will = Will::new(
                 entries,
                 self.adopted.iter().collect(),
-                core::mem::take(&mut self.fork.sessions),
+                sessions,
                 self.slots.clone(),
                 self.digester,
                 self.fork.refused.take(),
@@ -428,7 +496,9 @@ impl Engine {
         self.answer_asks();
         self.answer_looks();
         self.answer_cede();
-        let ready = [holding, !holding, true, true, true];
+        self.answer_credentials();
+        self.answer_leave();
+        let ready = [holding, !holding, true, true, true, true, true];
         for which in 0..BELLS {
             if !self.fork.rung[which] || !ready[which / 2] {
                 continue;

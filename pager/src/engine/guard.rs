@@ -15,10 +15,12 @@
 use crate::stats::Slot as Figures;
 use crate::sys::mem::Region;
 use crate::sys::proc::{self, Waits};
+use crate::sys::roots::Root;
 use crate::sys::{say, thread};
 use alloc::boxed::Box;
-use core::sync::atomic::AtomicU64;
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicU32, AtomicU64};
+use rustix::fd::AsRawFd;
 use rustix::io::Errno;
 
 /// Between two looks, in microseconds.
@@ -27,9 +29,33 @@ const LOOK_US: u64 = 1_000_000;
 /// Turns that the engine has had.
 static TURNS: AtomicU64 = AtomicU64::new(0);
 
+/// How often the guard was to follow the program's credentials, and how often it has.
+static CALLED: AtomicU32 = AtomicU32::new(0);
+static CAME: AtomicU32 = AtomicU32::new(0);
+
+/// Has the guard be what the program is.
+pub(super) fn follow() {
+    let number = CALLED.fetch_add(1, AcqRel).wrapping_add(1);
+    thread::wake_sleeper(&CALLED);
+    // It does nothing else that takes time.
+    for turn in 0.. {
+        if CAME.load(Acquire) == number {
+            return;
+        }
+        thread::await_turn(turn);
+    }
+}
+
 /// The engine has a turn.
 pub(super) fn turn() {
     TURNS.store(TURNS.load(Relaxed).wrapping_add(1), Relaxed);
+}
+
+/// In a process that was just forked.
+pub(super) fn begin_anew() {
+    TURNS.store(0, Relaxed);
+    CALLED.store(0, Relaxed);
+    CAME.store(0, Relaxed);
 }
 
 /// Ends a process of whose own threads none is left.
@@ -66,10 +92,20 @@ pub(super) fn start(figures: &'static Figures) -> Result<Region, Errno> {
 unsafe extern "C" fn watch(arg: *mut u8) -> ! {
     // SAFETY: what `start` gave.
     let guard = unsafe { &*arg.cast::<Guard>() };
-    thread::close_all();
+    // The engine's, of which this is a copy, has `/proc` to look into.
+    let proc = Root::Proc.get().map(|fd| fd.as_raw_fd());
+    thread::close_all_but(proc);
     let mut seen = TURNS.load(Relaxed);
+    let mut called = 0;
     loop {
-        thread::sleep_us(LOOK_US);
+        while !thread::sleep_some(&CALLED, called, LOOK_US) {
+            let number = CALLED.load(Acquire);
+            if number != called {
+                super::credentials::become_as(super::credentials::whom());
+                called = number;
+                CAME.store(number, Release);
+            }
+        }
         let turns = TURNS.load(Relaxed);
         if turns == seen && Waits::of(guard.engine).is_some_and(|w| w.within(b"handle_userfault")) {
             guard.figures.self_faults.fetch_add(1, Relaxed);

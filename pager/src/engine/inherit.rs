@@ -1,6 +1,7 @@
 //! How the engine of a forked child begins: with what its parent's engine has
 //! left it, see `fork`. The program goes on only when this is done.
 
+use super::handover::Handed;
 use super::will::{Change, Entry, EntryKind, Will};
 use super::{Engine, INFO, fault::addr};
 use crate::maps;
@@ -22,7 +23,7 @@ const YOUTH_NS: u64 = 100_000_000;
 impl Engine {
     /// Takes over what the parent knew. An error is a reason why the child
     /// cannot go on.
-    pub(super) fn inherit(&mut self, will: &Will) -> Result<(), String> {
+    pub(super) fn inherit(&mut self, will: &Will, handed: Handed) -> Result<(), String> {
         if let Some(reason) = &will.refused {
             return Err(reason.clone());
         }
@@ -35,6 +36,9 @@ impl Engine {
                 self.net.resume(server, session.clone(), now);
             }
         }
+        // The parent's engine is not needed any more, and sees that.
+        let dialled = handed.dialled;
+        dialled.into_iter().for_each(|d| self.net.resume_by(d, now));
         let entries = match before.is_empty() && unknown.is_empty() && will.is_sorted() {
             true => Cow::Borrowed(&*will.entries),
             false => Cow::Owned(settled(&will.entries, &before, &unknown)),

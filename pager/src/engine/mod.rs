@@ -17,6 +17,7 @@
 //! | `fetch` | reads pages from servers, ahead of the program where it can tell |
 //! | `fork` | what a forked child is told |
 //! | `will` | what it is told with |
+//! | `handover` | which descriptors it gets |
 //! | `inherit` | how a child's engine begins |
 //! | `alarm` | hears of forks that nobody has told of |
 //! | `kin` | what this process may have of a budget that several share |
@@ -25,6 +26,7 @@
 //! | `transit` | takes out pages that are executable |
 //! | `stubborn` | tries again what could not be taken out |
 //! | `zap` | the same on kernels that cannot move pages |
+//! | `credentials` | follows what the program becomes |
 //! | `guard` | sees to it that a defect of all this does not hang the program |
 //! | `pace` | where the engine's thread runs, and whether it sleeps |
 //! | `wait` | waits for faults, answers and the clock |
@@ -56,6 +58,7 @@ mod budget;
 mod cede;
 mod choice;
 mod copies;
+pub mod credentials;
 mod devices;
 mod event;
 mod evict;
@@ -65,6 +68,7 @@ mod fill;
 pub mod fork;
 mod grants;
 mod guard;
+mod handover;
 mod inherit;
 mod kin;
 pub mod lending;
@@ -98,6 +102,7 @@ pub use budget::{copies_bytes, pool_bytes};
 pub use cede::{Ceded, cede};
 pub use look::pages_there;
 pub use start::{PAGED, PENDING, Path, Settings, UNPAGED, have_all, run};
+pub use zapper::leave;
 
 use crate::digest::Digester;
 use crate::net::{Completion, Servers};
@@ -153,6 +158,38 @@ static LOST: AtomicBool = AtomicBool::new(false);
 /// in its memory.
 pub fn has_evicted() -> bool {
     EVICTED.load(Relaxed) || LOST.load(Relaxed)
+}
+
+/// In a process that was just forked: the engine, and all threads but the one that
+/// forked, are not there, and what they were doing is not under way. Everything that
+/// stands in a static is seen to here:
+///
+/// - what says how the parent's engine stood is reset;
+/// - `EVICTED` and `LOST` stay, and its own engine sees to them, or [`none_evicted`];
+/// - the key of digests (`digest`), what was asked of ranges (`asks`), the address space
+///   set aside (`sys::space`), whether the program has set a filter (`sys::thread`) or
+///   given up something (`credentials`), and the number of the last socket (`net::sock`)
+///   are the child's as well.
+fn begin_anew() {
+    adopt::begin_anew();
+    apart::begin_anew();
+    asks::begin_anew();
+    cede::begin_anew();
+    credentials::begin_anew();
+    fork::begin_anew();
+    guard::begin_anew();
+    look::begin_anew();
+    room::begin_anew();
+    start::begin_anew();
+    zapper::begin_anew();
+    sys::helper::begin_anew();
+    sys::roots::begin_anew();
+    sys::thread::none_is_own();
+}
+
+/// Nothing of this process is elsewhere.
+fn none_evicted() {
+    EVICTED.store(false, Relaxed);
 }
 
 struct Engine {
@@ -355,7 +392,7 @@ impl Engine {
             let now = now_ns();
             for msg in &raw[..n] {
                 match msg.decode() {
-                    Msg::Fault { addr, .. } if self.is_ring(addr) => {}
+                    Msg::Fault { addr, tid, .. } if self.is_ring(addr, tid) => {}
                     Msg::Fault {
                         addr,
                         write,
@@ -433,6 +470,8 @@ impl Engine {
         self.look_for_code();
         self.tell_of_others_that_stay();
         self.hear_alarm();
+        self.answer_children();
+        self.look_at_credentials();
         self.forgive_stubborn(now);
         if !self.is_forking() {
             self.give_slabs_back();

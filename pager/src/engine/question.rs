@@ -7,6 +7,9 @@ use crate::sys::thread;
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
+/// Between two looks, in microseconds.
+const NAP_US: u64 = 20;
+
 /// One kind of question.
 pub(super) struct Question {
     /// Its page of the doorbell.
@@ -45,6 +48,11 @@ impl Question {
         self.taken.load(Acquire) != 0
     }
 
+    /// Whether somebody waits for an answer.
+    pub(super) fn is_asked(&self) -> bool {
+        self.answered.load(Relaxed) != self.asked.load(Acquire)
+    }
+
     /// The engine's part: answers by what `answer` does, if somebody asks.
     pub(super) fn answer(&self, answer: impl FnOnce()) {
         let asked = self.asked.load(Acquire);
@@ -69,6 +77,19 @@ impl Turn<'_> {
         let answered = || self.0.answered.load(Acquire) == number;
         ring(self.0.bell, number, answered);
         answered()
+    }
+
+    /// The same of an engine that may only watch the program yet, and answers then, too.
+    pub(super) fn ask_early(&self) -> bool {
+        let number = self.0.asked.fetch_add(1, AcqRel).wrapping_add(1);
+        let answered = || self.0.answered.load(Acquire) == number;
+        loop {
+            ring(self.0.bell, number, answered);
+            if answered() || !super::start::poke() {
+                return answered();
+            }
+            thread::rest_us(NAP_US);
+        }
     }
 }
 

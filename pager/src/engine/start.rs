@@ -3,6 +3,7 @@
 use super::adopt::Growth;
 use super::budget::Budget;
 use super::grants::Grants;
+use super::handover::Handed;
 use super::kin::Kin;
 use super::ops::Ops;
 use super::pace::Pace;
@@ -20,6 +21,7 @@ use crate::queue::Resident;
 use crate::ranges::Ranges;
 use crate::slots::Slots;
 use crate::stats::Slot as Figures;
+use crate::sys::channel::End;
 use crate::sys::mem::Region;
 use crate::sys::proc::Proc;
 use crate::sys::timer::Timer;
@@ -88,6 +90,9 @@ pub struct Settings {
     /// What a process that was forked from one with evicted pages has to begin
     /// with.
     pub inherit: Option<&'static super::fork::Will>,
+    /// The end of a connection to the engine of the process that this one was forked
+    /// from: the only descriptor that the engine's thread has when it begins.
+    pub handed: Option<End>,
     /// Changes when the engine watches the program, but where it inherits, and becomes
     /// [`PAGED`] or [`UNPAGED`].
     pub outcome: &'static AtomicU32,
@@ -134,8 +139,28 @@ pub(super) fn is_confined() -> bool {
     WANTED_NOW.load(Ordering::Relaxed)
 }
 
+/// Whether there is an engine that has begun, or will, and how often somebody has wanted
+/// it to look while it watches.
+static ALIVE: AtomicBool = AtomicBool::new(false);
+static POKED: AtomicU32 = AtomicU32::new(0);
+
+/// Has an engine that watches look at once; whether there is an engine.
+pub(super) fn poke() -> bool {
+    let alive = ALIVE.load(Ordering::Acquire);
+    if alive {
+        POKED.fetch_add(1, Ordering::AcqRel);
+        // A call that the program does not make itself may end it.
+        if !thread::is_confined() {
+            thread::wake_sleeper(&POKED);
+        }
+    }
+    alive
+}
+
 /// In a forked child the engine has nothing yet.
 pub(super) fn begin_anew() {
+    ALIVE.store(false, Ordering::Release);
+    WANTED_NOW.store(false, Ordering::Release);
     HAS_ALL.store(false, Ordering::Release);
 }
 
@@ -156,7 +181,9 @@ impl Engine {
 /// Runs the engine. Called by a thread that the C library does not know, with
 /// a file table of its own and all signals blocked.
 pub fn run(settings: &Settings) -> ! {
+    ALIVE.store(true, Ordering::Release);
     let reason = begin(settings);
+    ALIVE.store(false, Ordering::Release);
     super::fork::no_engine();
     has_all();
     if settings.inherit.is_some() {
@@ -195,8 +222,10 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
         settings.outcome.store(WATCHED, Ordering::Release);
         thread::wake_sleeper(settings.outcome);
     }
-    let mut proc =
-        Proc::open().map_err(|e| format!("/proc cannot be read (error {})", e.raw_os_error()))?;
+    let handed = Handed::receive(settings.handed);
+    let mut proc = handed
+        .proc()
+        .map_err(|e| format!("/proc cannot be read (error {})", e.raw_os_error()))?;
     let mut kin = super::kin::Kin::default();
     let all = thread::cpus();
     let cpu = match settings.inherit {
@@ -216,7 +245,7 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
     engine.hang_doorbell().map_err(no_memory)?;
     if let Some(will) = settings.inherit {
         engine.kin.begin_as_child(&mut engine.proc);
-        engine.inherit(will)?;
+        engine.inherit(will, handed)?;
         thread::hurry();
     } else {
         note_lateness(settings, begun, 0);
@@ -233,12 +262,21 @@ fn watch(settings: &Settings, proc: &mut Proc, kin: &mut Kin) -> Option<u32> {
         kin.begin_as_child(proc);
     }
     let mut kept = None;
+    let mut children = Vec::new();
     let mut looked = start;
     loop {
+        let poked = POKED.load(Ordering::Acquire);
         if now_ns() - looked > LEFT_NS {
             looked = now_ns();
             super::guard::follow_the_last();
+            if super::credentials::has_to_follow() {
+                super::credentials::become_as(thread::leader());
+            }
         }
+        if super::credentials::answer_early() {
+            return kept;
+        }
+        super::handover::answer_early(&mut children);
         let memory = proc.resident().unwrap_or_default();
         let resident = memory.counted() as usize;
         kin.look(proc, settings, now_ns());
@@ -266,7 +304,7 @@ fn watch(settings: &Settings, proc: &mut Proc, kin: &mut Kin) -> Option<u32> {
             kept = Some(cpu);
         }
         let before = now_ns();
-        thread::sleep_us(pause);
+        thread::sleep_some(&POKED, poked, pause);
         note_lateness(settings, before, pause);
     }
 }

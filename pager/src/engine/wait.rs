@@ -1,5 +1,6 @@
 //! Waits for faults, answers and the clock.
 
+use super::handover::Child;
 use super::{Engine, SAMPLE_NS, SLOW_NS, Waited};
 use crate::net::Lane;
 use crate::sys::wait::Interest;
@@ -86,6 +87,11 @@ impl Engine {
                     write: false,
                 }),
         );
+        interests.extend(self.fork.children.iter().map(|child| Interest {
+            fd: child.raw(),
+            serial: child.serial,
+            write: false,
+        }));
         self.net.interests(interests);
         if self.waiter.watch(interests).is_err() {
             return;
@@ -109,11 +115,16 @@ impl Engine {
             .raw()
             .is_some_and(|fd| readable.contains(&fd));
         let fired = readable.contains(&self.timer.raw());
+        let asks = |child: &Child| readable.contains(&child.raw());
+        let asked = self.fork.children.iter().any(asks);
         self.waited.uffd = readable.contains(&self.uffd.raw());
         // By the clock there may be something to do that no socket tells.
         self.waited.blindly = fired;
         if fired {
             self.timer.fired();
+        }
+        if asked {
+            self.answer_children();
         }
         if alarmed {
             self.hear_alarm();

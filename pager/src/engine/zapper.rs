@@ -9,6 +9,9 @@
 //! Of another process the kernel says what it waits for only where it may be inspected.
 //! Where it may not (`PR_SET_DUMPABLE`) it is a thread after all.
 
+use super::Engine;
+use super::fork::LEAVE;
+use super::question::Question;
 use crate::sys::helper::{self, Helper, Starter};
 use crate::sys::mem::{self, Region};
 use crate::sys::proc::Waits;
@@ -17,7 +20,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use core::sync::atomic::{AtomicU32, AtomicUsize};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
 use rustix::io::Errno;
 
 const IDLE: u32 = 0;
@@ -26,8 +29,10 @@ const DONE: u32 = 2;
 /// The process has nothing to do, and ends.
 const GONE: u32 = 3;
 
-/// So long the process waits for more to do.
-const IDLE_US: u64 = 50_000;
+/// So long the process waits for more to do: longer than between two runs of pages that
+/// leave, and no longer, as it is seen by whoever reaps the processes of a program that
+/// somebody ends.
+const IDLE_US: u64 = 5_000;
 /// How long what was asked is waited for before reports are read that might be about
 /// it.
 const PATIENCE_NS: u64 = 20_000_000;
@@ -39,14 +44,45 @@ pub(super) enum What {
     Zap,
     /// The pages become the program's own, as writing to them would make them.
     Unshare,
+    /// The task becomes what the program is, see `credentials`.
+    Follow,
+}
+
+const UNSHARE: u32 = What::Unshare as u32;
+const FOLLOW: u32 = What::Follow as u32;
+
+/// The program is about to end: nothing is begun any more that would outlive it.
+static LEAVING: AtomicBool = AtomicBool::new(false);
+static QUESTION: Question = Question::new(LEAVE);
+
+/// Ends the process that zaps, which would be reaped by another than the engine if it
+/// outlived the program. Called by a thread of the program that is about to end it, with
+/// signals blocked.
+pub fn leave() {
+    LEAVING.store(true, Release);
+    // Without an engine there is none.
+    QUESTION.turn().ask();
+}
+
+/// In a process that was just forked.
+pub(super) fn begin_anew() {
+    LEAVING.store(false, Relaxed);
+    QUESTION.begin_anew();
+}
+
+impl Engine {
+    /// Answers who asks.
+    pub(super) fn answer_leave(&mut self) {
+        QUESTION.answer(|| self.zapper.iter_mut().for_each(Zapper::end));
+    }
 }
 
 /// What the engine and who zaps share.
 #[derive(Debug)]
 struct Job {
     state: AtomicU32,
-    /// Whether to zap.
-    zap: AtomicU32,
+    /// Which [`What`].
+    what: AtomicU32,
     start: AtomicUsize,
     len: AtomicUsize,
     /// Of which process, and which of its threads it was that started who zaps.
@@ -103,7 +139,7 @@ impl Zapper {
     pub(super) fn new() -> Result<Zapper, Errno> {
         let job = Job {
             state: AtomicU32::new(IDLE),
-            zap: AtomicU32::new(0),
+            what: AtomicU32::new(0),
             start: AtomicUsize::new(0),
             len: AtomicUsize::new(0),
             process: AtomicU32::new(0),
@@ -133,7 +169,7 @@ impl Zapper {
     /// The kernel's, where nobody can be started to do it.
     pub(super) fn ask(&mut self, what: What, range: &Range<usize>) -> Result<(), Errno> {
         let job = self.job;
-        job.zap.store(u32::from(what == What::Zap), Relaxed);
+        job.what.store(what as u32, Relaxed);
         job.start.store(range.start, Relaxed);
         job.len.store(range.len(), Relaxed);
         if job
@@ -167,7 +203,39 @@ impl Zapper {
         }
     }
 
+    /// Ends a process that has nothing to do.
+    fn end(&mut self) {
+        let state = &self.job.state;
+        let idle = state.compare_exchange(IDLE, GONE, AcqRel, Acquire);
+        if matches!(idle, Ok(_) | Err(GONE))
+            && let Some(process) = self.take_process()
+        {
+            thread::wake_sleeper(&self.job.state);
+            process.join();
+            self.job.state.store(IDLE, Release);
+        } else if idle.is_ok() {
+            self.job.state.store(IDLE, Release);
+        }
+    }
+
+    /// Has it become what the program is, or end. Called while it has nothing to do.
+    pub(super) fn follow(&mut self) {
+        self.end();
+        if matches!(self.who, Who::Thread(_)) && self.ask(What::Follow, &(0..0)).is_ok() {
+            for turn in 0.. {
+                if self.is_done() {
+                    break;
+                }
+                thread::await_turn(turn);
+            }
+            self.rest();
+        }
+    }
+
     fn start(&mut self) -> Result<(), Errno> {
+        if LEAVING.load(Acquire) {
+            return Err(Errno::CANCELED);
+        }
         let arg = core::ptr::from_ref(self.job).cast_mut().cast();
         self.cpu = None;
         self.job.set_starter(Starter::this());
@@ -309,8 +377,12 @@ fn work(job: &Job, idle_us: u64, is_left: impl Fn() -> bool) {
         let (start, len) = (job.start.load(Relaxed), job.len.load(Relaxed));
         // What could not be zapped is found present; what could not be made its own
         // is not moved.
-        let _ = match job.zap.load(Relaxed) {
-            0 => mem::unshare(start, len),
+        let _ = match job.what.load(Relaxed) {
+            FOLLOW => {
+                super::credentials::become_as(super::credentials::whom());
+                Ok(())
+            }
+            UNSHARE => mem::unshare(start, len),
             _ => mem::zap(start, len),
         };
         job.state.store(DONE, Release);

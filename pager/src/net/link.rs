@@ -17,6 +17,9 @@ const CONNECT_MS: u64 = 3_000;
 const SILENT_MS: u64 = 3_000;
 /// The first and the longest pause between two attempts.
 const PAUSE_MS: core::ops::RangeInclusive<u64> = 20..=500;
+/// So many times as long is a server attempted that is slow to let a forked child in: many
+/// may join at once.
+const CROWDED: u64 = 6;
 /// Connections that may break one after the other, each before it has answered
 /// the oldest request, whatever else it has: with the pauses in between about as
 /// long as a server may be away.
@@ -46,6 +49,8 @@ pub(super) struct Link {
     fruitless: u32,
     /// That this greeting is not answered was told.
     told_silent: bool,
+    /// A forked child joins its session by it.
+    pub(super) joins: bool,
 }
 
 #[derive(Debug)]
@@ -81,6 +86,7 @@ impl Link {
             pause_ms: *PAUSE_MS.start(),
             fruitless: 0,
             told_silent: false,
+            joins: false,
         }
     }
 
@@ -181,8 +187,20 @@ impl Link {
     pub(super) fn overdue(&self, now: u64, options: &Options) -> Option<Reason> {
         let (since, reason) = self.broken?;
         // A server that has taken the connection is there, and has its time to greet.
-        let late = !self.is_greeting() && now >= after(since, patience(&reason, options));
+        let late = !self.is_greeting() && now >= after(since, self.patience(&reason, options));
         (late || self.fruitless >= FRUITLESS).then_some(reason)
+    }
+
+    /// How long a broken connection is attempted again, in milliseconds. A server that is
+    /// there and has no place now may have one soon, and one that many children join at
+    /// once may take its time.
+    fn patience(&self, reason: &Reason, options: &Options) -> u64 {
+        let times = match reason {
+            reason if reason.is_limit() => FULL,
+            Reason::NoAnswer(_) if self.joins => CROWDED,
+            _ => 1,
+        };
+        options.reconnect_ms.saturating_mul(times)
     }
 
     /// Begins an attempt if its time has come, and ends one that takes too
@@ -190,24 +208,7 @@ impl Link {
     pub(super) fn attempt(&mut self, now: u64, to: &Endpoint, stall_ms: u64) -> Result<(), Reason> {
         match &self.phase {
             Phase::Wait(at) if *at <= now => {
-                let addr = self
-                    .addr
-                    .checked_rem(to.addrs.len())
-                    .and_then(|i| to.addrs.get(i));
-                let addr = addr.ok_or(Reason::NoAddress)?;
-                let (sock, preface) = match &to.agent {
-                    None => {
-                        let stall_ms = u32::try_from(stall_ms).unwrap_or(u32::MAX);
-                        (Sock::connect(addr, stall_ms)?, Vec::new())
-                    }
-                    Some(agent) => {
-                        let preface = Preface {
-                            token: agent.token,
-                            server: *addr,
-                        };
-                        (Sock::agent(&agent.name)?, preface.encode().to_vec())
-                    }
-                };
+                let (sock, preface) = self.dial(to, stall_ms)?;
                 self.phase = Phase::Connecting {
                     sock,
                     until: after(now, CONNECT_MS),
@@ -223,6 +224,47 @@ impl Link {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Begins to connect to the address whose turn it is; what is to be said before
+    /// the greeting.
+    pub(super) fn dial(&self, to: &Endpoint, stall_ms: u64) -> Result<(Sock, Vec<u8>), Reason> {
+        let addr = self
+            .addr
+            .checked_rem(to.addrs.len())
+            .and_then(|i| to.addrs.get(i));
+        let addr = addr.ok_or(Reason::NoAddress)?;
+        match &to.agent {
+            None => {
+                let stall_ms = u32::try_from(stall_ms).unwrap_or(u32::MAX);
+                Ok((Sock::connect(addr, stall_ms)?, Vec::new()))
+            }
+            Some(agent) => {
+                let preface = Preface {
+                    token: agent.token,
+                    server: *addr,
+                };
+                Ok((Sock::agent(&agent.name)?, preface.encode().to_vec()))
+            }
+        }
+    }
+
+    /// Goes on with what another process has dialled.
+    pub(super) fn dialled(&mut self, sock: Sock, to: &Endpoint, now: u64) {
+        let addr = self.addr.checked_rem(to.addrs.len());
+        let server = addr.and_then(|i| to.addrs.get(i)).copied();
+        let preface = match (&to.agent, server) {
+            (Some(agent), Some(server)) => {
+                let token = agent.token;
+                Preface { token, server }.encode().to_vec()
+            }
+            _ => Vec::new(),
+        };
+        self.phase = Phase::Connecting {
+            sock,
+            until: after(now, CONNECT_MS),
+            preface,
+        };
     }
 
     /// Goes on with connecting and greeting; the reply when it is complete, and
@@ -336,18 +378,8 @@ impl Link {
         let give_up = self
             .broken
             .filter(|_| !self.is_greeting())
-            .map(|(since, reason)| after(since, patience(&reason, options)));
+            .map(|(since, reason)| after(since, self.patience(&reason, options)));
         own.into_iter().chain(give_up).min()
-    }
-}
-
-/// How long a connection is attempted again. A server that is there and full keeps what it
-/// holds: a forked child waits for others to end.
-fn patience(reason: &Reason, options: &Options) -> u64 {
-    if reason.is_full() {
-        options.reconnect_ms.saturating_mul(FULL)
-    } else {
-        options.reconnect_ms
     }
 }
 

@@ -22,6 +22,7 @@ pub use reason::{Code, Reason, RequestError};
 
 use crate::When;
 use crate::placement::Speed;
+use crate::sys::fd::Fd;
 use crate::sys::wait::Interest;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -30,7 +31,7 @@ pub use conn::Packed;
 use core::net::SocketAddr;
 use request::{Payload, Request};
 use server::Server;
-use sock::{Poller, Ready};
+use sock::{Poller, Ready, Sock};
 use tmem_wire::{HelloReply, MAX_CONTROL, MAX_RUN, Op, SessionId, Status, encode_slab_list};
 
 /// A server as the user named it, and where it is.
@@ -193,6 +194,22 @@ pub enum Completion {
         reason: Reason,
     },
 }
+
+/// A connection to a server that was begun for another process.
+#[derive(Debug)]
+pub struct Dialled {
+    /// The server.
+    pub server: u16,
+    /// Which of its connections: less than [`LINKS`].
+    pub link: usize,
+    /// The server's address, by its place in the list.
+    pub addr: usize,
+    /// The socket.
+    pub fd: Fd,
+}
+
+/// Connections to each server.
+pub const LINKS: usize = 2;
 
 /// All memory servers.
 #[derive(Debug)]
@@ -377,6 +394,28 @@ impl Servers {
     pub fn resume(&mut self, server: u16, session: HelloReply, now_ns: u64) {
         if let Some(server) = self.servers.get_mut(usize::from(server)) {
             server.resume(session, self.clock.look(now_ns));
+        }
+    }
+
+    /// Begins to connect to a server for a process that is about to be forked, which
+    /// may not be able to; nothing where that fails.
+    pub fn dial(&self, server: u16, link: usize) -> Option<Dialled> {
+        let of = self.servers.get(usize::from(server))?;
+        let (sock, addr) = of.dial(link, &self.options)?;
+        Some(Dialled {
+            server,
+            link,
+            addr,
+            fd: sock.into_fd(),
+        })
+    }
+
+    /// Goes on, after [`Servers::resume`], with what the parent process has dialled.
+    pub fn resume_by(&mut self, dialled: Dialled, now_ns: u64) {
+        let server = self.servers.get_mut(usize::from(dialled.server));
+        if let Some(server) = server.filter(|s| s.is_up() && dialled.link < LINKS) {
+            let sock = Sock::inherited(dialled.fd);
+            server.resume_by(dialled.link, sock, dialled.addr, now_ns);
         }
     }
 

@@ -69,7 +69,7 @@ pub enum Reason {
     #[error("it speaks version {0} of the protocol, this is version {ours}", ours = tmem_wire::VERSION)]
     Version(u16),
     /// It refused, or failed, with this status.
-    #[error("{0}")]
+    #[error("{}", Told(*.0))]
     Status(Status),
     /// It wants a secret and there is none.
     #[error("it wants a secret, and none is configured")]
@@ -91,14 +91,28 @@ pub enum Reason {
     NoRandom,
 }
 
+/// A status, where one is more to a connection than to a request.
+struct Told(Status);
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Status::Limit => f.write_str(
+                "it has as many connections or sessions as it takes; `--max-connections` of the \
+                 server limits them",
+            ),
+            status => write!(f, "{status}"),
+        }
+    }
+}
+
 impl Reason {
-    /// Whether the server has all the clients that it may have, until one of them ends.
-    pub(super) fn is_full(&self) -> bool {
-        *self == Reason::Status(Status::Limit)
+    /// Whether it has no place for one more connection now.
+    pub(super) fn is_limit(&self) -> bool {
+        matches!(self, Reason::Status(Status::Limit))
     }
 
-    /// Whether another attempt to open a session within a short time may go
-    /// better.
+    /// Whether another attempt within a short time may go better.
     pub(super) fn is_transient(&self) -> bool {
         matches!(
             self,

@@ -121,6 +121,19 @@ impl Server {
         self.links.iter_mut().for_each(|link| link.begin(now));
     }
 
+    /// Begins to connect for another process; and the address, by its place in the list.
+    pub(super) fn dial(&self, link: usize, options: &Options) -> Option<(Sock, usize)> {
+        let link = &self.links[link];
+        let (sock, _) = link.dial(&self.endpoint, options.stall_ms).ok()?;
+        Some((sock, link.addr))
+    }
+
+    /// Joins the session by what another process has dialled.
+    pub(super) fn resume_by(&mut self, link: usize, sock: Sock, addr: usize, now: u64) {
+        self.links[link].addr = addr;
+        self.links[link].dialled(sock, &self.endpoint, now);
+    }
+
     pub(super) fn is_resuming(&self) -> bool {
         self.resuming == [true; 2]
     }
@@ -195,6 +208,7 @@ impl Server {
         options: &Options,
         out: &mut Vec<Completion>,
     ) {
+        self.links[link].joins = self.is_resuming();
         if let Some(reason) = self.links[link].overdue(now, options) {
             self.give_up(link, reason, out);
         }
@@ -343,8 +357,9 @@ impl Server {
         if reason.is_final() {
             return self.lost(reason, out);
         }
-        if reason.is_full() && self.links[1 - link].is_ready() {
-            // One connection is enough, and more are for those who have none.
+        let other_may_do = self.resuming[link] && self.has_other(link);
+        if reason.is_limit() && (self.links[1 - link].is_ready() || other_may_do) {
+            // One connection is enough, and leaves a place to another process.
             return self.give_up(link, reason, out);
         }
         let l = &mut self.links[link];
@@ -354,12 +369,17 @@ impl Server {
         }
     }
 
+    /// Whether another connection could carry what this one does.
+    fn has_other(&self, link: usize) -> bool {
+        self.only.is_none() && self.links[1 - link].is_ready()
+    }
+
     /// A connection could not be had again in time.
     fn give_up(&mut self, link: usize, reason: Reason, out: &mut Vec<Completion>) {
-        let other = 1 - link;
-        if self.only.is_some() || !self.links[other].is_ready() {
+        if !self.has_other(link) {
             return self.lost(reason, out);
         }
+        let other = 1 - link;
         // The other goes on alone. What changes pages is all on one of the two
         // links, so its order stays.
         self.links[link].end();

@@ -69,6 +69,19 @@ impl Sock {
         Ok(sock)
     }
 
+    /// A socket that the engine of the parent process began to connect.
+    pub(super) fn inherited(fd: Fd) -> Sock {
+        Sock {
+            fd: fd.moved_up(),
+            serial: MADE.fetch_add(1, Relaxed) + 1,
+        }
+    }
+
+    /// The descriptor, for another process.
+    pub(super) fn into_fd(self) -> Fd {
+        self.fd
+    }
+
     /// How the attempt to connect ended, once the socket is writable.
     pub(super) fn connected(&self) -> Result<(), Errno> {
         sockopt::socket_error(self.fd())??;

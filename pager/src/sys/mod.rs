@@ -2,10 +2,13 @@
 //! here, and nothing here decides anything.
 
 pub mod area;
+pub mod channel;
+pub mod credentials;
 pub mod fd;
 pub mod helper;
 pub mod mem;
 pub mod proc;
+pub mod roots;
 pub mod say;
 pub mod space;
 pub mod tcp;

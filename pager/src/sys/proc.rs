@@ -4,12 +4,12 @@
 //! its first thread has ended.
 
 use super::fd::Fd;
+use super::roots::open_in_proc;
 use crate::maps::{self, Flags};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ffi::CStr;
 use core::ops::Range;
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::ioctl::{self, Opcode};
 use tmem_wire::PAGE_SIZE;
@@ -30,6 +30,9 @@ pub struct Proc {
     aio: Option<Fd>,
     /// The `stat` of the thread that was asked for last.
     stat: Option<(u32, Fd)>,
+    /// Of a process that may not open its own: what the engine of its parent has
+    /// opened for it.
+    lists: Option<Lists>,
 }
 
 /// Memory of the process that is resident, by its kinds, in pages.
@@ -95,6 +98,25 @@ pub struct Shares {
 /// tell one from the other.
 const CHANGED: u64 = 64;
 const LOOKS: u32 = 16;
+/// Files that are opened each time they are read, where that may be.
+#[derive(Debug)]
+struct Lists {
+    maps: Fd,
+    smaps: Fd,
+    rollup: Fd,
+}
+
+/// The files of a process that its engine cannot do without, in the order of
+/// [`Proc::of`].
+pub const FILES: [&CStr; 7] = [
+    c"statm",
+    c"status",
+    c"pagemap",
+    c"mem",
+    c"maps",
+    c"smaps",
+    c"smaps_rollup",
+];
 
 /// A run of present pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -135,13 +157,9 @@ const IS_SWAPPED: u64 = 1 << 4;
 const PAGEMAP_PRESENT: u64 = 1 << 63;
 const PAGEMAP_SWAPPED: u64 = 1 << 62;
 
-fn open(path: &core::ffi::CStr, flags: OFlags) -> Result<Fd, Errno> {
-    rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).map(Fd::from)
-}
-
 /// Opens a file that stays open.
 fn keep(path: &CStr) -> Result<Fd, Errno> {
-    open(path, OFlags::RDONLY).map(Fd::moved_up)
+    open_in_proc(path).map(Fd::moved_up)
 }
 
 impl Proc {
@@ -150,20 +168,50 @@ impl Proc {
     /// # Errors
     /// The kernel's: `/proc` is not mounted, for instance.
     pub fn open() -> Result<Proc, Errno> {
+        let statm = keep(c"thread-self/statm")?;
+        let status = keep(c"thread-self/status")?;
+        let pagemap = keep(c"thread-self/pagemap")?;
+        let mem = keep(c"thread-self/mem")?;
+        Ok(Proc::with([statm, status, pagemap, mem], None))
+    }
+
+    /// The same with [`FILES`] that the engine of another process has opened. `None`
+    /// where they are not this process's.
+    pub fn of(files: [Fd; 7]) -> Option<Proc> {
+        let [statm, status, pagemap, mem, maps, smaps, rollup] = files.map(Fd::moved_up);
+        let lists = Lists {
+            maps,
+            smaps,
+            rollup,
+        };
+        let proc = Proc::with([statm, status, pagemap, mem], Some(lists));
+        proc.is_of_this_process().then_some(proc)
+    }
+
+    fn with([statm, status, pagemap, mem]: [Fd; 4], lists: Option<Lists>) -> Proc {
         let mut proc = Proc {
-            statm: keep(c"/proc/thread-self/statm")?,
-            status: keep(c"/proc/thread-self/status")?,
+            statm,
+            status,
             read: None,
             asked: 0,
-            pagemap: keep(c"/proc/thread-self/pagemap")?,
-            mem: keep(c"/proc/thread-self/mem")?,
+            pagemap,
+            mem,
             has_scan: true,
-            aio: keep(c"/proc/sys/fs/aio-nr").ok(),
+            aio: keep(c"sys/fs/aio-nr").ok(),
             stat: None,
+            lists,
         };
         let mut none = Vec::new();
         proc.has_scan = proc.scan(0x1000, 0x2000, IS_PRESENT, &mut none).is_ok();
-        Ok(proc)
+        proc
+    }
+
+    /// Whether a word that only this process has is found where it lies.
+    fn is_of_this_process(&self) -> bool {
+        let word = super::now_ns() ^ u64::from(super::thread::id()) << 40;
+        let here = core::hint::black_box(word);
+        let mut found = [0];
+        self.words((&raw const here).addr(), &mut found) == 1 && found[0] == word
     }
 
     /// What of the process is resident.
@@ -226,9 +274,14 @@ impl Proc {
     /// # Errors
     /// The kernel's.
     pub fn shares(&self) -> Result<Shares, Errno> {
-        let fd = open(c"/proc/thread-self/smaps_rollup", OFlags::RDONLY)?;
         let mut buf = [0u8; 2048];
-        let n = rustix::io::read(&fd, &mut buf)?;
+        let n = match &self.lists {
+            Some(lists) => rustix::io::pread(&lists.rollup, &mut buf, 0)?,
+            None => {
+                let fd = open_in_proc(c"thread-self/smaps_rollup")?;
+                rustix::io::read(&fd, &mut buf)?
+            }
+        };
         let text = core::str::from_utf8(&buf[..n]).map_err(|_| Errno::INVAL)?;
         let pages = |name: &str| kib(text, name).map(|kib| kib / 4).ok_or(Errno::INVAL);
         Ok(Shares {
@@ -251,7 +304,7 @@ impl Proc {
     /// The kernel's.
     pub fn text_of_maps() -> Result<Vec<u8>, Errno> {
         let mut text = Vec::new();
-        Proc::whole(c"/proc/thread-self/maps", &mut text)?;
+        whole(&open_in_proc(c"thread-self/maps")?, &mut text)?;
         Ok(text)
     }
 
@@ -260,7 +313,10 @@ impl Proc {
     /// # Errors
     /// The kernel's.
     pub fn maps(&self, out: &mut Vec<u8>) -> Result<(), Errno> {
-        Proc::whole(c"/proc/thread-self/maps", out)
+        match &self.lists {
+            Some(lists) => whole(&lists.maps, out),
+            None => whole(&open_in_proc(c"thread-self/maps")?, out),
+        }
     }
 
     /// All mappings and what of them forked children are to have. The kernel goes
@@ -278,22 +334,11 @@ impl Proc {
     /// The kernel's.
     pub fn smaps(&self) -> Result<Vec<u8>, Errno> {
         let mut text = Vec::new();
-        Proc::whole(c"/proc/thread-self/smaps", &mut text)?;
-        Ok(text)
-    }
-
-    fn whole(file: &CStr, out: &mut Vec<u8>) -> Result<(), Errno> {
-        let fd = open(file, OFlags::RDONLY)?;
-        out.clear();
-        loop {
-            let at = out.len();
-            out.resize(at + 64 * 1024, 0);
-            let n = rustix::io::read(&fd, &mut out[at..])?;
-            out.truncate(at + n);
-            if n == 0 {
-                return Ok(());
-            }
+        match &self.lists {
+            Some(lists) => whole(&lists.smaps, &mut text)?,
+            None => whole(&open_in_proc(c"thread-self/smaps")?, &mut text)?,
         }
+        Ok(text)
     }
 
     /// The present pages between `start` and `end`, appended to `out` in order.
@@ -456,7 +501,7 @@ impl Proc {
 
 /// Opens what there is to read of the calling thread, to be kept open.
 pub fn status() -> Option<Fd> {
-    keep(c"/proc/thread-self/status").ok()
+    keep(c"thread-self/status").ok()
 }
 
 /// Whether system calls of the thread whose status that is are filtered, as far as can
@@ -471,11 +516,25 @@ pub fn is_filtered(status: &Fd) -> bool {
 
 /// The name of the program that this process runs, as the kernel has it.
 pub fn command() -> Option<String> {
-    let file = open(c"/proc/self/comm", OFlags::RDONLY).ok()?;
+    let file = open_in_proc(c"self/comm").ok()?;
     let mut name = [0; 64];
     let len = rustix::io::read(&file, &mut name[..]).ok()?;
     let name = String::from_utf8_lossy(&name[..len]);
     Some(String::from(name.trim_end()))
+}
+
+/// Reads a file from its beginning to its end.
+fn whole(fd: &Fd, out: &mut Vec<u8>) -> Result<(), Errno> {
+    out.clear();
+    loop {
+        let at = out.len();
+        out.resize(at + 64 * 1024, 0);
+        let n = rustix::io::pread(fd, &mut out[at..], at as u64)?;
+        out.truncate(at + n);
+        if n == 0 {
+            return Ok(());
+        }
+    }
 }
 
 /// The wait status that the process's first thread has left with, if it has, and
@@ -534,7 +593,7 @@ impl Waits {
     }
 }
 
-fn open_of_thread(tid: u32, file: &str) -> Option<Fd> {
+pub(super) fn open_of_thread(tid: u32, file: &str) -> Option<Fd> {
     open_beside_threads(format_args!("{tid}/{file}"))
 }
 
@@ -544,9 +603,9 @@ fn open_beside_threads(file: core::fmt::Arguments<'_>) -> Option<Fd> {
     let mut path = Path::default();
     // By the thread that asks: the process has no entry of its own once its
     // first thread has ended.
-    write!(path, "/proc/thread-self/../{file}\0").ok()?;
+    write!(path, "thread-self/../{file}\0").ok()?;
     let path = core::ffi::CStr::from_bytes_until_nul(&path.bytes).ok()?;
-    open(path, OFlags::RDONLY).ok()
+    open_in_proc(path).ok()
 }
 
 /// A path, without the heap.

@@ -14,6 +14,7 @@ const CLONE_THREAD: usize = 0x1_0000;
 const CLONE_SYSVSEM: usize = 0x4_0000;
 const CLONE_SETTLS: usize = 0x8_0000;
 const CLONE_UNTRACED: usize = 0x80_0000;
+const CLONE_VFORK: usize = 0x4000;
 
 /// Bytes at the top of a stack that stand in for thread-local storage.
 const TLS: usize = 4096;
@@ -62,6 +63,23 @@ pub(super) unsafe fn spawn_process(
     arg: *mut u8,
 ) -> Result<i32, Errno> {
     let flags = CLONE_VM | CLONE_FILES | CLONE_UNTRACED | CLONE_SETTLS;
+    // SAFETY: by the caller.
+    unsafe { start(flags, stack, entry, arg) }
+}
+
+/// The same, and waits until it has ended.
+///
+/// # Errors
+/// The kernel's.
+///
+/// # Safety
+/// As [`spawn`].
+pub(super) unsafe fn run_process(
+    stack: Region,
+    entry: unsafe extern "C" fn(*mut u8) -> !,
+    arg: *mut u8,
+) -> Result<i32, Errno> {
+    let flags = CLONE_VM | CLONE_FILES | CLONE_VFORK | CLONE_UNTRACED | CLONE_SETTLS;
     // SAFETY: by the caller.
     unsafe { start(flags, stack, entry, arg) }
 }
@@ -255,7 +273,7 @@ pub fn confine() {
     CONFINED.store(true, Relaxed);
 }
 
-/// Whether the program has limited its system calls.
+/// Whether the program has set a filter of system calls.
 pub fn is_confined() -> bool {
     CONFINED.load(Relaxed)
 }
@@ -326,10 +344,22 @@ pub fn exit() -> ! {
     }
 }
 
-/// Closes every descriptor of the calling thread's file table.
-pub fn close_all() {
-    // SAFETY: close_range(0, ~0, 0); nothing in this thread has a descriptor yet.
-    unsafe { super::mem::syscall3(436, 0, u32::MAX as usize, 0) };
+/// Closes every descriptor of the calling thread's file table but one, if it is there.
+pub fn close_all_but(kept: Option<i32>) {
+    let kept = kept.filter(|fd| *fd >= 0).map(|fd| fd as usize);
+    let close = |from: usize, to: usize| {
+        // SAFETY: close_range(from, to, 0); the caller has no other descriptor yet.
+        unsafe { super::mem::syscall3(436, from, to, 0) };
+    };
+    match kept {
+        Some(kept) => {
+            if kept > 0 {
+                close(0, kept - 1);
+            }
+            close(kept + 1, u32::MAX as usize);
+        }
+        None => close(0, u32::MAX as usize),
+    }
 }
 
 /// Ends the whole process at once by SIGKILL.

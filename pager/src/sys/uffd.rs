@@ -4,6 +4,7 @@ mod abi;
 mod sure;
 
 use super::fd::Fd;
+use super::roots::Root;
 use abi::*;
 use core::mem::size_of;
 use rustix::fd::{AsFd, BorrowedFd, FromRawFd};
@@ -208,15 +209,19 @@ impl Uffd {
     }
 
     fn device() -> Result<Fd, Errno> {
-        let dev = rustix::fs::open(
-            c"/dev/userfaultfd",
-            OFlags::RDWR | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .map(Fd::from)?;
+        let opened;
+        let device = match Root::Device.get() {
+            Some(device) => device,
+            None => {
+                let flags = OFlags::RDWR | OFlags::CLOEXEC;
+                let device = rustix::fs::open(c"/dev/userfaultfd", flags, Mode::empty())?;
+                opened = Fd::from(device);
+                opened.as_fd()
+            }
+        };
         let flags = (OFlags::CLOEXEC | OFlags::NONBLOCK).bits() as usize;
         // SAFETY: USERFAULTFD_IOC_NEW takes open flags by value and returns a descriptor.
-        unsafe { ioctl::ioctl(&dev, NewFd(flags)) }
+        unsafe { ioctl::ioctl(device, NewFd(flags)) }
     }
 
     fn handshake(fd: &Fd, features: u64) -> Result<u64, OpenError> {

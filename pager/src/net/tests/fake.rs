@@ -33,6 +33,8 @@ pub(super) struct Orders {
     pub(super) greeting: Option<Vec<u8>>,
     /// Status of HELLOs that join a session.
     pub(super) join: Status,
+    /// One more HELLO joins, then none.
+    pub(super) join_once: bool,
     /// Requests are taken and not answered.
     pub(super) silent: bool,
     /// Such a request ends its connection, once what came behind it is answered.
@@ -74,6 +76,7 @@ impl Fake {
             cut_out: VecDeque::new(),
             greeting: None,
             join: Status::Ok,
+            join_once: false,
             silent: false,
             breaks_at: None,
             reverse: false,
@@ -291,13 +294,17 @@ fn greet(wire: &mut Wire, orders: &Mutex<Orders>) -> Option<()> {
         session = asked;
         proof = Some((keys, payload));
     }
-    let o = orders.lock().unwrap();
+    let mut o = orders.lock().unwrap();
     let status = if session == SessionId::NEW {
         Status::Ok
     } else if session.0 != o.session {
         Status::NoSession
     } else {
-        o.join
+        let status = o.join;
+        if core::mem::take(&mut o.join_once) {
+            o.join = Status::Limit;
+        }
+        status
     };
     answer.session = SessionId(o.session);
     drop(o);

@@ -189,6 +189,76 @@ fn time_in_which_the_client_does_not_run_is_not_the_servers_silence() {
     assert_eq!(lost(&mut c), Reason::Stalled(30_000));
 }
 
+/// A client that joins the session of another, as that of a forked child does.
+fn joins(fake: &Fake, parent: &Client) -> Client {
+    let mut c = Client::new(&[fake], Options::default());
+    let session = parent.servers.session(0).cloned().unwrap();
+    c.servers = Servers::new(
+        vec![c.servers.servers[0].endpoint.clone()],
+        Options::default(),
+    );
+    c.servers.resume(0, session, 0);
+    c
+}
+
+#[test]
+fn a_child_waits_for_a_place_longer_than_for_a_server_that_is_away() {
+    let fake = Fake::new();
+    let parent = Client::up(&fake);
+    fake.orders().join = Status::Limit;
+    let mut child = joins(&fake, &parent);
+    for _ in 0..20 {
+        child.skip(1000);
+        child.wait();
+        child.drive();
+    }
+    assert!(child.servers.is_resuming(), "{:?}", child.seen);
+    fake.orders().join = Status::Ok;
+    while child.servers.is_resuming() {
+        child.skip(500);
+        child.wait();
+        child.drive();
+    }
+    assert!(child.servers.is_up(0), "{:?}", child.seen);
+}
+
+#[test]
+fn a_child_that_gets_no_place_is_told_why() {
+    let fake = Fake::new();
+    let parent = Client::up(&fake);
+    fake.orders().join = Status::Limit;
+    let mut child = joins(&fake, &parent);
+    while child.servers.is_resuming() {
+        child.skip(1000);
+        child.wait();
+        child.drive();
+    }
+    let reason = lost(&mut child);
+    assert_eq!(reason, Reason::Status(Status::Limit));
+    assert!(reason.to_string().contains("--max-connections"));
+}
+
+#[test]
+fn a_child_that_gets_one_connection_makes_do_with_it() {
+    let fake = Fake::new();
+    let parent = Client::up(&fake);
+    let mut child = joins(&fake, &parent);
+    // The first to be greeted joins, the other has no place.
+    fake.orders().join_once = true;
+    while !child.servers.is_settled() {
+        child.wait();
+        child.drive();
+    }
+    let mut f = Frames::new(2);
+    f.set(0, 5);
+    child.write(1, at(0, 0), &mut f, &[0]);
+    child.until(|x| *x == Completion::Written { token: 1 });
+    child.read(Lane::Demand, 2, at(0, 0), &mut f, &[1]);
+    child.until(|x| matches!(x, Completion::Read { token: 2, .. }));
+    assert_eq!(f.page(1), page(5));
+    assert!(child.seen.is_empty(), "{:?}", child.seen);
+}
+
 #[test]
 fn a_server_that_answers_nothing_is_lost_by_the_clock() {
     let fake = Fake::with(|o| o.silent = true);

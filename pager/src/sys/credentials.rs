@@ -1,0 +1,219 @@
+//! Who a task is to the kernel: its user, groups and capabilities, each task's own.
+
+use super::mem::syscall3;
+use super::proc::open_of_thread;
+use super::thread;
+use alloc::vec::Vec;
+use core::str::FromStr;
+use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, dumpable_behavior, set_dumpable_behavior};
+
+/// The credentials of a task.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Credentials {
+    /// Real, effective and saved user, and that of files.
+    uids: [u32; 4],
+    gids: [u32; 4],
+    groups: Vec<u32>,
+    /// Capabilities that it may have, and has.
+    permitted: u64,
+    effective: u64,
+}
+
+impl Credentials {
+    /// Those of a thread of this process, as the calling task's namespace of users
+    /// names them.
+    pub fn of(tid: u32) -> Option<Credentials> {
+        let fd = open_of_thread(tid, "status")?;
+        let mut text = Vec::new();
+        loop {
+            let at = text.len();
+            text.resize(at + 4096, 0);
+            let n = rustix::io::read(&fd, &mut text[at..]).ok()?;
+            text.truncate(at + n);
+            if n == 0 {
+                break;
+            }
+        }
+        // Its first line is a name of any bytes.
+        let end = text.iter().position(|b| *b == b'\n')?;
+        parse(core::str::from_utf8(&text[end..]).ok()?)
+    }
+
+    /// Whether a program that overwrote such a task's stack would get nothing that this
+    /// one has not.
+    pub fn is_plain(&self) -> bool {
+        let [uid, ..] = self.uids;
+        uid != 0 && self.uids == [uid; 4] && self.permitted == 0
+    }
+
+    /// Has the calling task be the same, but for capabilities that it may not have.
+    /// Whether others may inspect the process stays as it is.
+    ///
+    /// # Errors
+    /// The kernel's, with what was done before it.
+    pub fn take(&self) -> Result<(), Errno> {
+        const SETGROUPS: usize = 116;
+        const SETRESUID: usize = 117;
+        const SETRESGID: usize = 119;
+        const SETFSUID: usize = 122;
+        const SETFSGID: usize = 123;
+        let was = dumpable_behavior();
+        // Those that it has given up for a while do count here.
+        let [_, own] = capabilities()?;
+        set_capabilities(own, own)?;
+        let before = Credentials::of(thread::id()).unwrap_or_default();
+        if before.groups != self.groups {
+            let (groups, len) = (self.groups.as_ptr(), self.groups.len());
+            call(SETGROUPS, [len, groups.addr(), 0])?;
+        }
+        if before.gids != self.gids {
+            call(SETRESGID, all(self.gids))?;
+            // It returns what was before.
+            let _ = call(SETFSGID, [self.gids[3] as usize, 0, 0]);
+        }
+        if before.uids != self.uids {
+            // Or they would go with the user, also those that are to stay.
+            let keep = rustix::thread::set_keep_capabilities(true);
+            let result = call(SETRESUID, all(self.uids));
+            let _ = keep.and_then(|()| rustix::thread::set_keep_capabilities(false));
+            result?;
+            let _ = call(SETFSUID, [self.uids[3] as usize, 0, 0]);
+        }
+        let [_, own] = capabilities()?;
+        let permitted = own & self.permitted;
+        set_capabilities(permitted & self.effective, permitted)?;
+        if was == Ok(DumpableBehavior::Dumpable) && dumpable_behavior() != was {
+            set_dumpable_behavior(DumpableBehavior::Dumpable)?;
+        }
+        Ok(())
+    }
+}
+
+fn parse(status: &str) -> Option<Credentials> {
+    let line = |name: &str| {
+        let mut lines = status.lines();
+        lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+    };
+    let four = |name| -> Option<[u32; 4]> {
+        let ids: Vec<u32> = numbers(line(name)?)?;
+        ids.try_into().ok()
+    };
+    let mask = |name| u64::from_str_radix(line(name)?.trim(), 16).ok();
+    Some(Credentials {
+        uids: four("Uid")?,
+        gids: four("Gid")?,
+        groups: numbers(line("Groups")?)?,
+        permitted: mask("CapPrm")?,
+        effective: mask("CapEff")?,
+    })
+}
+
+fn numbers<T: FromStr>(text: &str) -> Option<Vec<T>> {
+    text.split_ascii_whitespace()
+        .map(|n| n.parse().ok())
+        .collect()
+}
+
+fn all([real, effective, saved, _]: [u32; 4]) -> [usize; 3] {
+    [real, effective, saved].map(|id| id as usize)
+}
+
+fn call(number: usize, [a, b, c]: [usize; 3]) -> Result<(), Errno> {
+    // SAFETY: calls that change the credentials of the calling task, and read nothing but
+    // the list of groups that they are given.
+    match unsafe { syscall3(number, a, b, c) } {
+        error @ -4095..0 => Err(Errno::from_raw_os_error(-error as i32)),
+        _ => Ok(()),
+    }
+}
+
+/// The third version of `capget(2)`, about the calling task.
+const VERSION: [u32; 2] = [0x2008_0522, 0];
+
+/// The calling task's capabilities: effective and permitted.
+fn capabilities() -> Result<[u64; 2], Errno> {
+    let mut data = [0u32; 6];
+    let mut header = VERSION;
+    // The header is written where the kernel does not know its version.
+    let header = (&raw mut header).addr();
+    call(125, [header, (&raw mut data).addr(), 0])?;
+    Ok([0, 1].map(|which| u64::from(data[which]) | u64::from(data[which + 3]) << 32))
+}
+
+/// Sets them; what is inherited by programs that it executes, which it does not, is
+/// nothing.
+fn set_capabilities(effective: u64, permitted: u64) -> Result<(), Errno> {
+    let low = |mask: u64| mask as u32;
+    let high = |mask: u64| (mask >> 32) as u32;
+    let data = [
+        low(effective),
+        low(permitted),
+        0,
+        high(effective),
+        high(permitted),
+        0,
+    ];
+    let mut header = VERSION;
+    let header = (&raw mut header).addr();
+    call(126, [header, (&raw const data).addr(), 0])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_says_of_a_task_is_understood() {
+        let text = "\nUmask:\t0022\nUid:\t0\t65534\t0\t65534\nGid:\t1\t2\t3\t4\n\
+            Groups:\t4 24 65534 \nCapInh:\t0000000000000000\nCapPrm:\t000001ffffffffff\n\
+            CapEff:\t0000000000000000\n";
+        let found = parse(text).unwrap();
+        assert_eq!(found.uids, [0, 65534, 0, 65534]);
+        assert_eq!(
+            (found.gids, &*found.groups),
+            ([1, 2, 3, 4], &[4, 24, 65534][..])
+        );
+        assert_eq!((found.permitted, found.effective), (0x1ff_ffff_ffff, 0));
+        assert!(!found.is_plain());
+        assert_eq!(parse("\nUid:\t0\t0\t0\n"), None);
+    }
+
+    #[test]
+    fn a_task_takes_credentials_and_has_them_back_where_it_may() {
+        // What a thread does here is its own.
+        std::thread::spawn(|| {
+            let own = Credentials::of(thread::id()).unwrap();
+            own.take().unwrap();
+            let mut same = Credentials::of(thread::id()).unwrap();
+            assert_eq!(same, own);
+            if own.uids != [0; 4] || own.permitted >> 6 & 3 != 3 {
+                return;
+            }
+            let other = Credentials {
+                uids: [0, 65534, 0, 65534],
+                gids: [65534; 4],
+                groups: std::vec![7, 8],
+                permitted: own.permitted,
+                effective: 0,
+            };
+            other.take().unwrap();
+            same = Credentials::of(thread::id()).unwrap();
+            assert_eq!(same, other);
+            own.take().unwrap();
+            assert_eq!(Credentials::of(thread::id()).unwrap(), own);
+            let plain = Credentials {
+                uids: [65534; 4],
+                permitted: 0,
+                ..other
+            };
+            plain.take().unwrap();
+            same = Credentials::of(thread::id()).unwrap();
+            assert_eq!(same, plain);
+            assert!(same.is_plain());
+            assert!(own.take().is_err());
+        })
+        .join()
+        .unwrap();
+    }
+}

@@ -1,0 +1,94 @@
+//! What the engine opens other things from: the folder `/proc` and the device
+//! `/dev/userfaultfd`.
+//!
+//! Both are opened while the program may still do so, stay open, and are handed to
+//! forked children: a program may change its root, its mounts, its user.
+
+use super::fd::Fd;
+use core::ffi::CStr;
+use core::sync::atomic::AtomicI32;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+
+/// Their numbers in the tables of the engine's tasks, or [`NONE`].
+static PROC: AtomicI32 = AtomicI32::new(NONE);
+static DEVICE: AtomicI32 = AtomicI32::new(NONE);
+const NONE: i32 = -1;
+
+/// One of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Root {
+    /// The folder `/proc`.
+    Proc,
+    /// The device that makes a userfaultfd, also for a user who may not open it.
+    Device,
+}
+
+impl Root {
+    fn place(self) -> &'static AtomicI32 {
+        match self {
+            Root::Proc => &PROC,
+            Root::Device => &DEVICE,
+        }
+    }
+
+    fn open(self) -> Result<Fd, Errno> {
+        let (path, flags) = match self {
+            Root::Proc => (c"/proc", OFlags::PATH | OFlags::DIRECTORY),
+            Root::Device => (c"/dev/userfaultfd", OFlags::RDWR),
+        };
+        rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).map(Fd::from)
+    }
+
+    /// Keeps a descriptor for good. Called once by each engine's thread.
+    pub fn keep(self, fd: Fd) {
+        let fd = fd.moved_up();
+        self.place().store(fd.raw(), Release);
+        core::mem::forget(fd);
+    }
+
+    /// The descriptor, in a task of the engine's.
+    pub fn get<'a>(self) -> Option<BorrowedFd<'a>> {
+        let raw = self.place().load(Acquire);
+        // SAFETY: it is never closed.
+        (raw != NONE).then(|| unsafe { BorrowedFd::borrow_raw(raw) })
+    }
+}
+
+/// Opens those that were not handed over. What cannot be opened now is tried again by
+/// its path when it is needed.
+pub fn open_missing() {
+    for root in [Root::Proc, Root::Device] {
+        if root.get().is_none()
+            && let Ok(fd) = root.open()
+        {
+            root.keep(fd);
+        }
+    }
+}
+
+/// In a process that was just forked: its engine's table is another.
+pub fn begin_anew() {
+    PROC.store(NONE, Relaxed);
+    DEVICE.store(NONE, Relaxed);
+}
+
+/// Opens a file for reading, by its path below `/proc`.
+///
+/// # Errors
+/// The kernel's.
+pub fn open_in_proc(path: &CStr) -> Result<Fd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let opened = match Root::Proc.get() {
+        Some(proc) => rustix::fs::openat(proc, path, flags, Mode::empty()),
+        None => {
+            let flags_of_folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let proc = rustix::fs::openat(CWD, c"/proc", flags_of_folder, Mode::empty())?;
+            let proc = Fd::from(proc);
+            rustix::fs::openat(proc.as_fd(), path, flags, Mode::empty())
+        }
+    };
+    opened.map(Fd::from)
+}

@@ -1,0 +1,119 @@
+/* confined_fork MIB WAY: a program whose memory is elsewhere gives up what it may do,
+ * and forks. The child has the memory of its parent, and takes more; so has a child of
+ * its own, where a second WAY "twice" asks for that. */
+#include "common.h"
+#include <linux/filter.h>
+#include <linux/landlock.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <stddef.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+static unsigned long pages;
+static char *base;
+
+/* Neither opens nor connects anything any more. */
+static void refuse_some(void)
+{
+#define REFUSE(call) \
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_##call, 0, 1), \
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM)
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        REFUSE(openat), REFUSE(open), REFUSE(socket), REFUSE(connect), REFUSE(userfaultfd),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = { sizeof code / sizeof *code, code };
+    CHECK(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+    CHECK(!prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program));
+}
+
+static void read_no_files(void)
+{
+    struct landlock_ruleset_attr rules = {
+        .handled_access_fs = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE,
+    };
+    int fd = syscall(SYS_landlock_create_ruleset, &rules, sizeof rules, 0);
+    /* Not every kernel has it. */
+    if (fd < 0)
+        return;
+    CHECK(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+    CHECK(!syscall(SYS_landlock_restrict_self, fd, 0));
+    CHECK(open("/etc/passwd", O_RDONLY) < 0);
+}
+
+static void give_up(const char *way)
+{
+    if (!strcmp(way, "setuid")) {
+        CHECK(!setgid(65534) && !setuid(65534));
+    } else if (!strcmp(way, "seteuid")) {
+        CHECK(!seteuid(65534));
+    } else if (!strcmp(way, "dumpable")) {
+        CHECK(!prctl(PR_SET_DUMPABLE, 0, 0, 0, 0));
+    } else if (!strcmp(way, "all")) {
+        CHECK(!chdir("/var/empty") || !chdir("/var/tmp"));
+        CHECK(!chroot(".") && !setgid(65534) && !setuid(65534));
+        CHECK(!prctl(PR_SET_DUMPABLE, 0, 0, 0, 0));
+    } else if (!strcmp(way, "chroot")) {
+        CHECK(!chdir("/var/empty") || !chdir("/var/tmp"));
+        CHECK(!chroot("."));
+    } else if (!strcmp(way, "proc")) {
+        CHECK(!unshare(CLONE_NEWNS));
+        CHECK(!mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL));
+        CHECK(!mount("none", "/proc", "tmpfs", 0, NULL));
+    } else if (!strcmp(way, "network")) {
+        CHECK(!unshare(CLONE_NEWNET));
+    } else if (!strcmp(way, "files")) {
+        read_no_files();
+    } else if (!strcmp(way, "calls")) {
+        refuse_some();
+    }
+}
+
+static void look(const char *who)
+{
+    for (unsigned long i = 0; i < pages; i++)
+        check_page(base + i * PAGE, i + 1, who, i);
+}
+
+/* Forks children so deep. */
+static void fork_down(int depth)
+{
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (!child) {
+        look("a child");
+        if (depth > 1)
+            fork_down(depth - 1);
+        char *more = map_filled(pages);
+        for (unsigned long i = 0; i < pages; i++)
+            check_page(more + i * PAGE, i + 1, "a child's own", i);
+        look("a child, again");
+        _exit(7);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 7)
+        fail("a child ended with status %x", status);
+}
+
+int main(int argc, char **argv)
+{
+    pages = argument(argc, argv, 1, 16) * MIB / PAGE;
+    int early = argc > 3 && !strcmp(argv[3], "early");
+    /* Before there is so much memory that any is paged. */
+    if (early)
+        give_up(argv[2]);
+    base = map_filled(pages);
+    if (!early) {
+        until_elsewhere(base);
+        give_up(argc > 2 ? argv[2] : "nothing");
+    }
+    fork_down(argc > 3 && !strcmp(argv[3], "twice") ? 2 : 1);
+    look("the parent");
+    puts("right");
+    return 0;
+}
