@@ -16,17 +16,21 @@ static void look(const char *who)
         check_page(base + i * PAGE, i + 1, who, i);
 }
 
-/* Reads what the terminal shows until `text` is there. */
+/* Reads what the terminal shows until `text` is there. What came with it and follows is
+ * for the next time. */
 static void until_shown(int terminal, const char *text)
 {
     static char shown[1 << 16];
     static size_t len;
-    while (!memmem(shown, len, text, strlen(text))) {
+    char *found;
+    while (!(found = memmem(shown, len, text, strlen(text)))) {
         ssize_t n = read(terminal, shown + len, sizeof shown - len);
         CHECK(n > 0);
         len += n;
     }
-    len = 0;
+    found += strlen(text);
+    len -= found - shown;
+    memmove(shown, found, len);
 }
 
 static void say(const char *text)
