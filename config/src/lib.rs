@@ -2,14 +2,17 @@
 //!
 //! Each place gives a [`Partial`]; [`Partial::or`] lays one over another (flag
 //! over environment over file) and [`Partial::finish`] fills in defaults. And what
-//! else the programs of tmem share: secrets, random bytes, how often to complain.
+//! else the programs of tmem share: secrets, random bytes, files that they write, how often
+//! to complain, what `tmem run` hands over.
 
 mod agent;
 mod budget;
 mod complaints;
 mod error;
+mod family;
 mod file;
 mod options;
+mod output;
 mod random;
 mod secret;
 mod server;
@@ -19,7 +22,9 @@ pub use agent::{AGENT_VARIABLE, AgentAddr};
 pub use budget::{MIN_LOCAL, check_local, ram_bytes};
 pub use complaints::Complaints;
 pub use error::{ConfigError, Invalid};
+pub use family::{FAMILY_VARIABLE, Handed, family_from_env};
 pub use options::{Evict, Level, Options, PagePath, Partial, When};
+pub use output::{OutputFile, check_output, write_file};
 pub use random::random;
 pub use secret::read_secret;
 pub use server::{SERVER_ALLOWED, Scheme, ServerAddr, parse_servers};

@@ -20,6 +20,7 @@ pub mod engine;
 pub mod family;
 mod frames;
 mod gate;
+pub mod keeper;
 mod loops;
 pub mod maps;
 pub mod net;
@@ -31,6 +32,7 @@ mod ranges;
 pub mod slots;
 pub mod stats;
 pub mod sys;
+pub mod told;
 mod when;
 
 pub use when::When;

@@ -5,6 +5,8 @@
 //! instruction and leaves its figures behind readable.
 
 use crate::family::Family;
+use crate::keeper::Keeper;
+use crate::told::Told;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -204,7 +206,7 @@ impl Totals {
 }
 
 /// First word of a [`Shared`] area of this layout.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"tmstats4");
+pub const MAGIC: u64 = u64::from_le_bytes(*b"tmstats5");
 
 /// The area that processes share. All zeros but for `magic` is its start.
 #[repr(C)]
@@ -215,6 +217,10 @@ pub struct Shared {
     pub slots: [Slot; SLOTS],
     /// What the processes share of a budget.
     pub family: Family,
+    /// What has been said to the user.
+    pub told: Told,
+    /// Whether `tmem run` is there.
+    pub keeper: Keeper,
 }
 
 impl Shared {

@@ -1,9 +1,8 @@
 //! Where figures are kept: in memory that `tmem run` shares, or in memory of
 //! this process, which then tells of them at its end.
 
-use std::ffi::{CString, OsStr};
 use std::fmt::Write;
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::Relaxed;
@@ -19,18 +18,9 @@ struct Report {
 
 static REPORT: OnceLock<Report> = OnceLock::new();
 
-/// The memory at `path` that processes share.
-pub(crate) fn shared(path: &OsStr) -> Option<&'static Shared> {
-    let path = CString::new(path.as_bytes()).ok()?;
-    // SAFETY: a C string; the flags ask for no further argument.
-    let fd = unsafe { libc::open(path.as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
-    if fd < 0 {
-        return None;
-    }
-    let shared = map(fd).filter(|s| s.magic.load(Relaxed) == MAGIC);
-    // SAFETY: the descriptor was opened here; the mapping does without it.
-    unsafe { libc::close(fd) };
-    shared
+/// The memory that processes share.
+pub(crate) fn shared(memory: &OwnedFd) -> Option<&'static Shared> {
+    map(memory.as_raw_fd()).filter(|s| s.magic.load(Relaxed) == MAGIC)
 }
 
 fn map(fd: libc::c_int) -> Option<&'static Shared> {

@@ -5,6 +5,7 @@
 //! | `start` | reads the options and starts the engine, before `main` |
 //! | `heap` | the allocator of everything in this library |
 //! | `keep` | the memory that the engine must never page |
+//! | `family` | what `tmem run` shares with the processes under it |
 //! | `figures` | where figures are kept, and what is said of them at the end |
 //! | `fork` | what becomes of a forked child |
 //! | `large` | allocations larger than the machine's memory |
@@ -21,6 +22,7 @@
 //! thread of its own, without the C library.
 
 mod direct;
+mod family;
 mod figures;
 mod filter;
 mod fork;

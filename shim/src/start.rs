@@ -1,8 +1,8 @@
 //! Reads the options and starts the engine, before the program's `main`.
 
-use crate::{figures, fork, keep};
-use std::ffi::{OsStr, OsString};
+use crate::{family, figures, fork, keep};
 use std::net::ToSocketAddrs;
+use std::os::fd::AsRawFd;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tmem_config::{
@@ -14,7 +14,7 @@ use tmem_pager::net;
 use tmem_pager::stats::{Shared, Slot};
 use tmem_pager::sys::mem::Region;
 use tmem_pager::sys::space;
-use tmem_pager::sys::{self, thread};
+use tmem_pager::sys::{self, thread, uffd};
 
 /// The exit status of a program that is not started, as of `tmem run`.
 const NOT_STARTED: i32 = 125;
@@ -62,7 +62,10 @@ fn refuse(text: &str, strict: bool) {
         // SAFETY: ends the process; nothing of the program has run.
         unsafe { libc::_exit(NOT_STARTED) };
     }
-    say(&format!("{text}; the program runs without paging"));
+    let line = format!("{text}; the program runs without paging");
+    if family::shared().is_none_or(|s| s.told.is_news(&line)) {
+        say(&line);
+    }
 }
 
 fn options() -> Result<Option<Options>, String> {
@@ -74,7 +77,7 @@ fn options() -> Result<Option<Options>, String> {
 pub(crate) fn start(options: &Options) {
     OUTCOME.store(PENDING, Ordering::Release);
     match launch(options) {
-        Ok(()) if options.strict && !is_checked() => wait(),
+        Ok(()) if options.strict && !family::is_checked() => wait(),
         Ok(()) => {}
         Err(text) => refuse(&text, options.strict),
     }
@@ -89,9 +92,10 @@ pub(crate) fn start_child(options: &Options, will: &'static Will) {
         fork::cannot_go_on("a fork that was not prepared");
     };
     let mut settings = parents.clone();
-    let shared = shared_memory();
+    let shared = family::shared();
     settings.figures = figures_of(options, shared, settings.budget);
     settings.family = shared.map(|s| &s.family);
+    settings.shared = shared;
     settings.net.seed = u64::from(std::process::id());
     settings.inherit = Some(will);
     match spawn(settings) {
@@ -106,29 +110,16 @@ pub(crate) fn pool_bytes() -> Option<u64> {
     SETTINGS.get().map(|s| engine::pool_bytes(s.budget))
 }
 
-/// Whether `tmem run` has looked at everything already.
-fn is_checked() -> bool {
-    shared_figures().is_some()
-}
-
-/// Asked for once: the program may use the memory of its environment for
-/// something else, as some do to change their title.
-fn shared_figures() -> Option<&'static OsStr> {
-    static PATH: OnceLock<Option<OsString>> = OnceLock::new();
-    let ask = || std::env::var_os("TMEM_STATS_SHM").filter(|path| !path.is_empty());
-    PATH.get_or_init(ask).as_deref()
-}
-
 fn launch(options: &Options) -> Result<(), String> {
     let ram = ram_bytes().map_err(|e| e.to_string())?;
     let Some(local) = options.local else {
         return Ok(());
     };
     let (budget, warning) = check_local(local.bytes(ram), ram);
-    if let Some(text) = warning.filter(|_| options.log >= Level::Warn && !is_checked()) {
+    if let Some(text) = warning.filter(|_| options.log >= Level::Warn && !family::is_checked()) {
         say(&text);
     }
-    let shared = shared_memory();
+    let shared = family::shared();
     let figures = figures_of(options, shared, budget);
     fork::prepare(options);
     let settings = Settings {
@@ -154,9 +145,10 @@ fn launch(options: &Options) -> Result<(), String> {
         level: options.log as u8,
         figures,
         family: shared.map(|s| &s.family),
+        shared,
         keep: keep::ranges(),
-        checked: is_checked(),
-        strict: options.strict && !is_checked(),
+        checked: family::is_checked(),
+        strict: options.strict && !family::is_checked(),
         inherit: None,
         outcome: &OUTCOME,
     };
@@ -173,19 +165,12 @@ fn when(when: When) -> tmem_pager::When {
     }
 }
 
-/// What `tmem run` shares with all processes under it. A forked child has its
-/// parent's mapping: it may be where the path leads nowhere.
-fn shared_memory() -> Option<&'static Shared> {
-    static SHARED: OnceLock<Option<&'static Shared>> = OnceLock::new();
-    *SHARED.get_or_init(|| shared_figures().and_then(figures::shared))
-}
-
 fn figures_of(options: &Options, shared: Option<&'static Shared>, budget: u64) -> &'static Slot {
     let figures = match shared {
         Some(shared) => shared.claim(std::process::id()),
         None => {
             // Those of `tmem run` are its own to tell.
-            let (file, summary) = if is_checked() {
+            let (file, summary) = if family::is_checked() {
                 (None, false)
             } else {
                 (options.stats_file.clone(), options.summary)
@@ -198,6 +183,10 @@ fn figures_of(options: &Options, shared: Option<&'static Shared>, budget: u64) -
 }
 
 fn secret(options: &Options) -> Result<Option<Vec<u8>>, String> {
+    // The file may be out of reach for a program that has given up rights.
+    if let Some(secret) = family::secret() {
+        return Ok(Some(secret));
+    }
     let secret = options.secret_file.as_deref();
     secret
         .map(tmem_config::read_secret)
@@ -260,7 +249,13 @@ fn spawn(settings: Settings) -> Result<(), String> {
     settings.keep.push(stack.start..stack.end());
     settings.keep.push(space::range());
     settings.keep.sort_unstable_by_key(|r| r.start);
-    let arg: *mut Settings = Box::into_raw(Box::new(settings));
+    // The engine gets a copy in a file table of its own.
+    let device = family::device();
+    let number = device.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+    let arg: *mut Start = Box::into_raw(Box::new(Start {
+        settings,
+        device: number,
+    }));
     // Where the kernel's clock is, is found out at the first look at it, and before
     // Linux 6.4 with a file, whose closing takes a thread of the C library: in
     // the engine it would crash.
@@ -279,11 +274,20 @@ fn spawn(settings: Settings) -> Result<(), String> {
     Ok(())
 }
 
+/// What the engine's thread is given.
+struct Start {
+    settings: Settings,
+    /// An open `/dev/userfaultfd`, or -1.
+    device: i32,
+}
+
 unsafe extern "C" fn enter(arg: *mut u8) -> ! {
-    // The descriptors of the program are none of this thread's.
-    thread::close_all();
     // SAFETY: what `spawn` gave.
-    let settings = unsafe { Box::from_raw(arg.cast::<Settings>()) };
+    let Start { settings, device } = *unsafe { Box::from_raw(arg.cast::<Start>()) };
+    // The descriptors of the program are none of this thread's.
+    thread::close_all_but(device);
+    // SAFETY: it is in this thread's file table, which is its alone, and stays open.
+    unsafe { uffd::use_device(device) };
     engine::run(&settings)
 }
 

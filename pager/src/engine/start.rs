@@ -17,7 +17,7 @@ use crate::prefetch::{Crossings, Prefetcher};
 use crate::queue::Resident;
 use crate::ranges::Ranges;
 use crate::slots::Slots;
-use crate::stats::Slot as Figures;
+use crate::stats::{Shared, Slot as Figures};
 use crate::sys::mem::Region;
 use crate::sys::proc::Proc;
 use crate::sys::timer::Timer;
@@ -71,6 +71,8 @@ pub struct Settings {
     pub evict_all: bool,
     /// The processes that share the budget, if it is not this one's alone.
     pub family: Option<&'static Family>,
+    /// What the processes under `tmem run` share with it.
+    pub shared: Option<&'static Shared>,
     /// Where figures are kept.
     pub figures: &'static Figures,
     /// Memory never to be paged: the engine's own, and all that its code
@@ -160,7 +162,10 @@ pub fn run(settings: &Settings) -> ! {
     } else {
         "the program runs without paging"
     };
-    sys::say::line(&format!("{reason}; {rest}"));
+    let line = format!("{reason}; {rest}");
+    if settings.strict || settings.shared.is_none_or(|s| s.told.is_news(&line)) {
+        sys::say::line(&line);
+    }
     settings.outcome.store(UNPAGED, Ordering::Release);
     thread::wake_sleeper(settings.outcome);
     // The program goes on by itself.
@@ -223,6 +228,7 @@ fn watch(settings: &Settings, proc: &mut Proc, kin: &mut Kin) -> Option<u32> {
         if now_ns() - looked > LEFT_NS {
             looked = now_ns();
             super::guard::follow_the_last();
+            super::guard::follow_the_keeper(settings.shared);
         }
         let (resident, files) = proc.resident_pages().unwrap_or((0, 0));
         let bytes = resident * PAGE_SIZE as u64;

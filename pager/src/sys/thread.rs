@@ -325,8 +325,25 @@ pub fn exit() -> ! {
 
 /// Closes every descriptor of the calling thread's file table.
 pub fn close_all() {
-    // SAFETY: close_range(0, ~0, 0); nothing in this thread has a descriptor yet.
-    unsafe { super::mem::syscall3(436, 0, u32::MAX as usize, 0) };
+    close_all_but(-1);
+}
+
+/// The same, but for one where it is not negative.
+pub fn close_all_but(kept: i32) {
+    let close = |first: usize, last: usize| {
+        // SAFETY: close_range(first, last, 0); nothing in this thread has any of these.
+        unsafe { super::mem::syscall3(436, first, last, 0) };
+    };
+    let all = u32::MAX as usize;
+    match usize::try_from(kept) {
+        Err(_) => close(0, all),
+        Ok(kept) => {
+            if kept > 0 {
+                close(0, kept - 1);
+            }
+            close(kept + 1, all);
+        }
+    }
 }
 
 /// Ends the whole process at once by SIGKILL.

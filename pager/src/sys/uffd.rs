@@ -6,11 +6,24 @@ mod sure;
 use super::fd::Fd;
 use abi::*;
 use core::mem::size_of;
+use core::sync::atomic::{AtomicI32, Ordering::Relaxed};
 use rustix::fd::{AsFd, BorrowedFd, FromRawFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::ioctl::{self, Opcode, Updater};
 use rustix::mm::UserfaultfdFlags;
+
+/// An open `/dev/userfaultfd` that somebody with more rights has handed over, or -1.
+static HANDED: AtomicI32 = AtomicI32::new(-1);
+
+/// Has userfaultfds be made by this descriptor from now on.
+///
+/// # Safety
+/// It is an open `/dev/userfaultfd` in the file table of all threads that make some, for
+/// good; or -1.
+pub unsafe fn use_device(fd: i32) {
+    HANDED.store(fd, Relaxed);
+}
 
 /// Optional behaviour of the kernel, as UFFDIO_API reports it.
 pub mod feature {
@@ -208,15 +221,21 @@ impl Uffd {
     }
 
     fn device() -> Result<Fd, Errno> {
+        let flags = (OFlags::CLOEXEC | OFlags::NONBLOCK).bits() as usize;
+        // SAFETY: USERFAULTFD_IOC_NEW takes open flags by value and returns a descriptor.
+        let new = |dev: BorrowedFd<'_>| unsafe { ioctl::ioctl(dev, NewFd(flags)) };
+        let handed = HANDED.load(Relaxed);
+        if handed >= 0 {
+            // SAFETY: by `use_device` it is open in this thread's file table for good.
+            return new(unsafe { BorrowedFd::borrow_raw(handed) });
+        }
         let dev = rustix::fs::open(
             c"/dev/userfaultfd",
             OFlags::RDWR | OFlags::CLOEXEC,
             Mode::empty(),
         )
         .map(Fd::from)?;
-        let flags = (OFlags::CLOEXEC | OFlags::NONBLOCK).bits() as usize;
-        // SAFETY: USERFAULTFD_IOC_NEW takes open flags by value and returns a descriptor.
-        unsafe { ioctl::ioctl(&dev, NewFd(flags)) }
+        new(dev.as_fd())
     }
 
     fn handshake(fd: &Fd, features: u64) -> Result<u64, OpenError> {

@@ -1,0 +1,78 @@
+//! What the user of a family of processes has been told: a line that each of a thousand
+//! would say is said by the first.
+
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Lines that are remembered. When there are more, no further one is news: a family that
+/// has so much to say has said enough.
+const LINES: usize = 128;
+
+/// Digests of lines. All zeros is its start.
+#[repr(C)]
+pub struct Told {
+    digests: [AtomicU64; LINES],
+}
+
+impl Told {
+    /// Whether nobody has said this line; from now on it counts as said.
+    pub fn is_news(&self, line: &str) -> bool {
+        let digest = digest(line.as_bytes());
+        for place in &self.digests {
+            match place.compare_exchange(0, digest, Relaxed, Relaxed) {
+                Ok(_) => return true,
+                Err(there) if there == digest => return false,
+                Err(_) => {}
+            }
+        }
+        false
+    }
+}
+
+/// FNV-1a; never 0, which stands for a free place.
+fn digest(bytes: &[u8]) -> u64 {
+    const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0000_0100_0000_01b3;
+    let hash = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(PRIME);
+    bytes.iter().fold(BASIS, hash).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::boxed::Box;
+    use std::format;
+
+    fn told() -> Box<Told> {
+        // SAFETY: all zeros is a valid value of every field, and is its start.
+        unsafe { Box::new_zeroed().assume_init() }
+    }
+
+    #[test]
+    fn a_line_is_news_once() {
+        let told = told();
+        assert!(told.is_news("a") && told.is_news("b"));
+        assert!(!told.is_news("a") && !told.is_news("b"));
+    }
+
+    #[test]
+    fn beyond_the_last_place_nothing_is_news() {
+        let told = told();
+        assert!((0..LINES).all(|n| told.is_news(&format!("line {n}"))));
+        assert!(!told.is_news("one more") && !told.is_news("line 3"));
+    }
+
+    #[test]
+    fn of_many_threads_one_says_it() {
+        let told = told();
+        let news = std::thread::scope(|scope| {
+            let asked: std::vec::Vec<_> =
+                (0..8).map(|_| scope.spawn(|| told.is_news("x"))).collect();
+            asked
+                .into_iter()
+                .map(|t| t.join().unwrap())
+                .filter(|n| *n)
+                .count()
+        });
+        assert_eq!(news, 1);
+    }
+}
