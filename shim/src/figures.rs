@@ -4,8 +4,10 @@
 use std::fmt::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::OnceLock;
-use std::sync::atomic::Ordering::Relaxed;
+use std::ptr::null_mut;
+use std::sync::atomic::AtomicPtr;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use tmem_config::write_file;
 use tmem_pager::stats::{MAGIC, Shared, Slot, Totals};
 
 /// What to tell at the end, and of what.
@@ -14,9 +16,13 @@ struct Report {
     pid: u32,
     file: Option<PathBuf>,
     summary: bool,
+    /// A forked child has something to tell once it pages; one that only starts a program
+    /// has not.
+    forked: bool,
 }
 
-static REPORT: OnceLock<Report> = OnceLock::new();
+/// That of this process, a leaked box; null without one.
+static REPORT: AtomicPtr<Report> = AtomicPtr::new(null_mut());
 
 /// The memory that processes share.
 pub(crate) fn shared(memory: &OwnedFd) -> Option<&'static Shared> {
@@ -64,14 +70,16 @@ pub(crate) fn own(file: Option<PathBuf>, summary: bool) -> &'static Slot {
     let pid = std::process::id();
     slot.pid.store(pid, Relaxed);
     if file.is_some() || summary {
-        let report = Report {
+        // Only the constructor comes here, and each forked child once.
+        let forked = !REPORT.load(Acquire).is_null();
+        let report = Box::leak(Box::new(Report {
             slot,
             pid,
             file,
-            summary,
-        };
-        // Only the constructor comes here, once.
-        let _ = REPORT.set(report);
+            summary: summary && !forked,
+            forked,
+        }));
+        REPORT.store(report, Release);
     }
     slot
 }
@@ -82,15 +90,16 @@ static AT_END: extern "C" fn() = tell;
 
 /// At the end of the process, when it ends in the usual way.
 extern "C" fn tell() {
-    if let Some(report) = REPORT.get() {
+    // SAFETY: null, or a leaked box.
+    if let Some(report) = unsafe { REPORT.load(Acquire).as_ref() } {
         crate::heap::undisturbed(|| report.tell());
     }
 }
 
 impl Report {
     fn tell(&self) {
-        // A forked child has other figures, and no word in this.
-        if self.pid != std::process::id() {
+        let pages = self.slot.paging.load(Relaxed) != 0;
+        if self.pid != std::process::id() || (self.forked && !pages) {
             return;
         }
         let mut totals = Totals::new();
@@ -100,7 +109,7 @@ impl Report {
             let written = totals
                 .write_json(&mut text)
                 .map_err(std::io::Error::other)
-                .and_then(|()| std::fs::write(path, text));
+                .and_then(|()| write_file(path, text.as_bytes()));
             if let Err(error) = written {
                 let text = format!("figures not written to {}: {error}", path.display());
                 crate::start::say(&text);

@@ -5,8 +5,10 @@
 //! | `start` | reads the options and starts the engine, before `main` |
 //! | `heap` | the allocator of everything in this library |
 //! | `keep` | the memory that the engine must never page |
+//! | `exec` | programs that are started and cannot be paged |
 //! | `family` | what `tmem run` shares with the processes under it |
 //! | `figures` | where figures are kept, and what is said of them at the end |
+//! | `naming` | files with figures, one for each process |
 //! | `fork` | what becomes of a forked child |
 //! | `large` | allocations larger than the machine's memory |
 //! | `filter` | filters of system calls, which are not for the engine |
@@ -18,10 +20,11 @@
 //! | `robust` | robust mutexes, whose pages must stay |
 //! | `unmap` | what unmaps or empties memory, which must not meet a zap |
 //!
-//! Nothing here runs while a program is paged but the last nine; the engine runs in a
+//! Nothing here runs while a program is paged but `exec` and the last nine; the engine runs in a
 //! thread of its own, without the C library.
 
 mod direct;
+mod exec;
 mod family;
 mod figures;
 mod filter;
@@ -31,6 +34,7 @@ mod keep;
 mod large;
 mod limits;
 mod look;
+mod naming;
 mod own;
 mod remap;
 mod rings;

@@ -1,12 +1,13 @@
 //! Reads the options and starts the engine, before the program's `main`.
 
-use crate::{family, figures, fork, keep};
+use crate::{exec, family, figures, fork, keep, naming};
 use std::net::ToSocketAddrs;
 use std::os::fd::AsRawFd;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tmem_config::{
-    AgentAddr, Evict, Level, Options, PagePath, Scheme, ServerAddr, When, check_local, ram_bytes,
+    AgentAddr, Evict, Level, Options, PagePath, Partial, Scheme, ServerAddr, When, check_local,
+    ram_bytes,
 };
 use tmem_pager::engine::fork::Will;
 use tmem_pager::engine::{self, PAGED, PENDING, Path, Settings, UNPAGED};
@@ -17,7 +18,7 @@ use tmem_pager::sys::space;
 use tmem_pager::sys::{self, thread, uffd};
 
 /// The exit status of a program that is not started, as of `tmem run`.
-const NOT_STARTED: i32 = 125;
+pub(crate) const NOT_STARTED: i32 = 125;
 
 /// Bytes of the engine's stack.
 const STACK: usize = 256 << 10;
@@ -37,12 +38,13 @@ static OUTCOME: AtomicU32 = AtomicU32::new(PENDING);
 static AT_START: extern "C" fn() = begin;
 
 extern "C" fn begin() {
-    // A program that was started without a budget is none of our business.
-    if std::env::var_os("TMEM_LOCAL").is_none() && std::env::var_os("TMEM_CONFIG").is_none() {
-        return;
-    }
     match options() {
-        Ok(Some(options)) => start(&options),
+        Ok(Some(options)) => {
+            exec::watch(options.strict);
+            naming::begin(&options);
+            start(&options);
+        }
+        // A program that was started without any option is none of our business.
         Ok(None) => {}
         Err(text) => {
             // The options are not to be had, but this one may be.
@@ -69,8 +71,12 @@ fn refuse(text: &str, strict: bool) {
 }
 
 fn options() -> Result<Option<Options>, String> {
-    let options = Options::from_env().map_err(|e| e.to_string())?;
-    Ok(options.local.is_some().then_some(options))
+    let partial = Partial::from_env().map_err(|e| e.to_string())?;
+    if partial == Partial::default() {
+        return Ok(None);
+    }
+    let options = partial.with_file().map_err(|e| e.to_string())?.finish();
+    Ok(Some(options))
 }
 
 /// Starts the engine; again in a forked child that has all of its memory.
@@ -113,7 +119,7 @@ pub(crate) fn pool_bytes() -> Option<u64> {
 fn launch(options: &Options) -> Result<(), String> {
     let ram = ram_bytes().map_err(|e| e.to_string())?;
     let Some(local) = options.local else {
-        return Ok(());
+        return Err("no local budget: set TMEM_LOCAL".to_owned());
     };
     let (budget, warning) = check_local(local.bytes(ram), ram);
     if let Some(text) = warning.filter(|_| options.log >= Level::Warn && !family::is_checked()) {
@@ -168,15 +174,7 @@ fn when(when: When) -> tmem_pager::When {
 fn figures_of(options: &Options, shared: Option<&'static Shared>, budget: u64) -> &'static Slot {
     let figures = match shared {
         Some(shared) => shared.claim(std::process::id()),
-        None => {
-            // Those of `tmem run` are its own to tell.
-            let (file, summary) = if family::is_checked() {
-                (None, false)
-            } else {
-                (options.stats_file.clone(), options.summary)
-            };
-            figures::own(file, summary)
-        }
+        None => figures::own(naming::own(), options.summary),
     };
     figures.local_budget_bytes.store(budget, Ordering::Relaxed);
     figures
