@@ -19,6 +19,7 @@ use crate::embedded::Embedded;
 use crate::figures::{self, Figures};
 use crate::handover::Handover;
 use crate::program::{self, Missing};
+use crate::servers::Answer;
 use crate::{OWN_FAILURE, child, library, servers, signals, uffd};
 
 /// Variables that are this command's business and not the program's.
@@ -205,13 +206,19 @@ fn check_servers(options: &mut Options, secret: Option<&[u8]>) -> Result<Option<
     } else {
         Err("no server with RDMA was named".to_owned())
     };
-    let mut problems = Vec::new();
+    let (mut problems, mut full) = (Vec::new(), 0);
     let by = asked.as_ref().map_err(String::as_str);
     let answers = servers::check(&options.servers, secret, by);
     for (server, answer) in options.servers.iter_mut().zip(answers) {
+        if answer.as_ref().is_ok_and(|answer| answer.full) {
+            problems.push(format!("server {server} is full"));
+            full += 1;
+        }
         match answer {
             Err(text) => problems.push(format!("server {server} {text}")),
-            Ok(features) if server.scheme == Scheme::Any && features & FEATURE_RDMA != 0 => {
+            Ok(Answer { features, .. })
+                if server.scheme == Scheme::Any && features & FEATURE_RDMA != 0 =>
+            {
                 let by_rdma = ServerAddr {
                     scheme: Scheme::Rdma,
                     ..server.clone()
@@ -229,13 +236,19 @@ fn check_servers(options: &mut Options, secret: Option<&[u8]>) -> Result<Option<
             Ok(_) => {}
         }
     }
-    if problems.len() == options.servers.len() {
+    let none_left = problems.len() == options.servers.len();
+    if none_left && (full == 0 || options.strict) {
         return Err(problems.join("; "));
     }
-    if level >= Level::Warn {
+    // A full one may have memory by the time that it is needed, and is asked again.
+    let (rest, least) = match none_left {
+        true => ("asked again when memory is needed", Level::Info),
+        false => ("going on with the others", Level::Warn),
+    };
+    if level >= least {
         problems
             .iter()
-            .for_each(|text| eprintln!("tmem: {text}; going on with the others"));
+            .for_each(|text| eprintln!("tmem: {text}; {rest}"));
     }
     let used = options.servers.iter().any(|s| s.scheme == Scheme::Rdma);
     Ok(agent.and_then(Result::ok).filter(|_| used))

@@ -14,13 +14,22 @@ use tmem_wire::{
 /// For connecting, and for each answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// What a server that can be used has said.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answer {
+    /// What it can do.
+    pub(crate) features: Features,
+    /// Whether it has no memory to give now.
+    pub(crate) full: bool,
+}
+
 /// Asks all servers at the same time; for each, what it can do, or what is wrong
 /// with it. Those with RDMA are asked through the agent.
 pub(crate) fn check(
     servers: &[ServerAddr],
     secret: Option<&[u8]>,
     agent: Result<&Agent, &str>,
-) -> Vec<Result<Features, String>> {
+) -> Vec<Result<Answer, String>> {
     std::thread::scope(|scope| {
         let asked: Vec<_> = servers
             .iter()
@@ -42,7 +51,7 @@ pub(crate) fn ask(
     server: &ServerAddr,
     secret: Option<&[u8]>,
     agent: Result<&Agent, &str>,
-) -> Result<Features, String> {
+) -> Result<Answer, String> {
     let unreachable = |e: &dyn std::fmt::Display| format!("cannot be reached: {e}");
     let talked = match server.scheme {
         Scheme::Any | Scheme::Tcp => {
@@ -111,7 +120,7 @@ impl From<io::Error> for Talk {
     }
 }
 
-fn talk(stream: &mut (impl Read + Write), secret: Option<&[u8]>) -> Result<Features, Talk> {
+fn talk(stream: &mut (impl Read + Write), secret: Option<&[u8]>) -> Result<Answer, Talk> {
     let nonce = random()?;
     let hello = Hello {
         min_version: VERSION,
@@ -148,10 +157,10 @@ fn talk(stream: &mut (impl Read + Write), secret: Option<&[u8]>) -> Result<Featu
     // The session is of no further use; a server that is gone now is found
     // missing by the program's own connection.
     let _ = stream.write_all(&Header::request(Op::Bye, 3).encode());
-    if reply.free_pages == 0 {
-        return Err(Talk::Said("is full".to_owned()));
-    }
-    Ok(reply.features)
+    Ok(Answer {
+        features: reply.features,
+        full: reply.free_pages == 0,
+    })
 }
 
 fn exchange(

@@ -43,12 +43,16 @@ pub(crate) fn begin(options: &Options) {
     if from_variable {
         hand_on(&naming);
     }
-    let path = NAMING.get_or_init(|| naming).of(process::id());
-    if let Err(error) = check_output(&path) {
-        start::say(&format!(
+    let path = naming.of(process::id());
+    match check_output(&path) {
+        Ok(()) => {
+            // Only the constructor comes here.
+            let _ = NAMING.set(naming);
+        }
+        Err(error) => start::say(&format!(
             "figures cannot be written to {}: {error}",
             path.display()
-        ));
+        )),
     }
 }
 
