@@ -33,11 +33,15 @@ pub struct Handed {
     pub secret: Option<Vec<u8>>,
 }
 
-/// Where the environment says that the process under `tmem run` is to ask; none where it
-/// says nothing of use.
+/// Where the environment says that a process under `tmem run` is to ask; none where it says
+/// nothing of use.
 pub fn family_from_env() -> Option<AgentAddr> {
-    std::env::var(FAMILY_VARIABLE).ok()?.parse().ok()
+    let value = std::env::var(FAMILY_VARIABLE).ok()?;
+    value.trim_end_matches(FAMILY_TOLD).parse().ok()
 }
+
+/// At the end of the variable: `tmem run` is out of reach, and the user was told.
+pub const FAMILY_TOLD: char = '!';
 
 impl Handed {
     /// Asks for it.
@@ -188,7 +192,7 @@ fn receive_with_descriptors(stream: &UnixStream) -> io::Result<(u8, Vec<OwnedFd>
         let mut header = libc::CMSG_FIRSTHDR(&raw const message);
         while let Some(here) = header.as_ref() {
             if here.cmsg_level == libc::SOL_SOCKET && here.cmsg_type == libc::SCM_RIGHTS {
-                let len = here.cmsg_len as usize - libc::CMSG_LEN(0) as usize;
+                let len = here.cmsg_len - libc::CMSG_LEN(0) as usize;
                 let data = libc::CMSG_DATA(header).cast::<RawFd>();
                 for at in 0..len / size_of::<RawFd>() {
                     fds.push(OwnedFd::from_raw_fd(data.add(at).read_unaligned()));

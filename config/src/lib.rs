@@ -22,7 +22,7 @@ pub use agent::{AGENT_VARIABLE, AgentAddr};
 pub use budget::{MIN_LOCAL, check_local, ram_bytes};
 pub use complaints::Complaints;
 pub use error::{ConfigError, Invalid};
-pub use family::{FAMILY_VARIABLE, Handed, family_from_env};
+pub use family::{FAMILY_TOLD, FAMILY_VARIABLE, Handed, family_from_env};
 pub use options::{Evict, Level, Options, PagePath, Partial, When};
 pub use output::{OutputFile, check_output, write_file};
 pub use random::random;

@@ -21,6 +21,13 @@ impl Told {
         }
     }
 
+    /// Everything has been said.
+    pub const fn closed() -> Told {
+        Told {
+            digests: [const { AtomicU64::new(u64::MAX) }; LINES],
+        }
+    }
+
     /// Whether nobody has said this line; from now on it counts as said.
     pub fn is_news(&self, line: &str) -> bool {
         let digest = digest(line.as_bytes());
@@ -66,6 +73,11 @@ mod tests {
         let told = Told::new();
         assert!((0..LINES).all(|n| told.is_news(&format!("line {n}"))));
         assert!(!told.is_news("one more") && !told.is_news("line 3"));
+    }
+
+    #[test]
+    fn where_everything_has_been_said_nothing_is_news() {
+        assert!(!Told::closed().is_news("a"));
     }
 
     #[test]

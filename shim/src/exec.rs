@@ -108,7 +108,7 @@ fn tell(path: &CStr, obstacle: Obstacle, strict: bool) {
     };
     // What does not fit is cut.
     let _ = write!(line, "{path} {}; {rest}", obstacle.text());
-    let told = family::shared().map_or(&TOLD, |shared| &shared.told);
+    let told = family::told().unwrap_or(&TOLD);
     let key = match obstacle {
         // Of a script that has this done a thousand times, once is enough.
         Obstacle::Environment => obstacle.text(),

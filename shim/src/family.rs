@@ -2,11 +2,13 @@
 //! kept: a program may close its descriptors, use the memory of its environment for
 //! something else, or be where nothing can be asked for any more.
 
-use crate::figures;
+use crate::{environment, figures, start};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use tmem_config::{AgentAddr, Handed, family_from_env};
+use tmem_config::{AgentAddr, FAMILY_TOLD, FAMILY_VARIABLE, Handed, family_from_env};
 use tmem_pager::stats::Shared;
+use tmem_pager::told::Told;
 
 struct Family {
     at: AgentAddr,
@@ -23,13 +25,45 @@ fn family() -> Option<&'static Family> {
 
 fn join() -> Option<Family> {
     let at = family_from_env()?;
-    let handed = Handed::ask(&at).ok()?;
+    let Ok(handed) = Handed::ask(&at) else {
+        out_of_reach();
+        return None;
+    };
     Some(Family {
         shared: figures::shared(&handed.memory)?,
         at,
         secret: handed.secret,
         device: Mutex::new(handed.device),
     })
+}
+
+/// What has been said where `tmem run` cannot be asked, and a process that has led to this
+/// one has said so: there is no memory by which to tell more.
+static ENOUGH: Told = Told::closed();
+static WAS_TOLD: AtomicBool = AtomicBool::new(false);
+
+fn out_of_reach() {
+    let value = std::env::var(FAMILY_VARIABLE).unwrap_or_default();
+    if value.ends_with(FAMILY_TOLD) {
+        WAS_TOLD.store(true, Relaxed);
+        return;
+    }
+    start::say(
+        "`tmem run` has ended or cannot be reached from here (another network namespace?): \
+         programs from here on have a budget each, and may run without paging with no word \
+         on it",
+    );
+    let value = format!("{value}{FAMILY_TOLD}");
+    // SAFETY: only the constructor comes here; nothing of the program has run.
+    unsafe { environment::replace(FAMILY_VARIABLE, value.as_bytes()) };
+}
+
+/// What the user has been told by processes of the same family.
+pub(crate) fn told() -> Option<&'static Told> {
+    match family() {
+        Some(family) => Some(&family.shared.told),
+        None => WAS_TOLD.load(Relaxed).then_some(&ENOUGH),
+    }
 }
 
 /// Whether `tmem run` has looked at everything already.

@@ -5,6 +5,7 @@
 //! | `start` | reads the options and starts the engine, before `main` |
 //! | `heap` | the allocator of everything in this library |
 //! | `keep` | the memory that the engine must never page |
+//! | `environment` | what is told to processes that this one starts |
 //! | `exec` | programs that are started and cannot be paged |
 //! | `family` | what `tmem run` shares with the processes under it |
 //! | `figures` | where figures are kept, and what is said of them at the end |
@@ -24,6 +25,7 @@
 //! thread of its own, without the C library.
 
 mod direct;
+mod environment;
 mod exec;
 mod family;
 mod figures;

@@ -6,9 +6,8 @@
 //! first process; others add their number, as in `figures.json.1234`. Which is the first
 //! is told to those that it starts by a mark at the end of the variable's value.
 
-use crate::{family, start};
-use core::ffi::c_char;
-use std::ffi::{CString, OsStr, OsString};
+use crate::{environment, family, start};
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process;
@@ -41,7 +40,8 @@ pub(crate) fn begin(options: &Options) {
     let from_variable = std::env::var_os(VARIABLE).is_some_and(|value| !value.is_empty());
     let naming = Naming::new(file, from_variable);
     if from_variable {
-        hand_on(&naming);
+        // SAFETY: nothing of the program has run, and no thread.
+        unsafe { environment::replace(VARIABLE, &naming.value()) };
     }
     let path = naming.of(process::id());
     match check_output(&path) {
@@ -90,16 +90,15 @@ impl Naming {
         OsString::from_vec(path).into()
     }
 
-    /// The variable for processes that this one starts.
-    fn variable(&self) -> Option<CString> {
-        let mut text = format!("{VARIABLE}=").into_bytes();
-        text.extend_from_slice(self.path.as_os_str().as_bytes());
+    /// The variable's value for processes that this one starts.
+    fn value(&self) -> Vec<u8> {
+        let mut value = self.path.as_os_str().as_bytes().to_vec();
         if let Some(first) = self.first {
-            text.extend_from_slice(MARK.0);
-            text.extend_from_slice(first.to_string().as_bytes());
-            text.extend_from_slice(MARK.1);
+            value.extend_from_slice(MARK.0);
+            value.extend_from_slice(first.to_string().as_bytes());
+            value.extend_from_slice(MARK.1);
         }
-        CString::new(text).ok()
+        value
     }
 }
 
@@ -122,28 +121,6 @@ fn unmarked(name: &[u8]) -> (&[u8], Option<u32>) {
         Some((&inner[..at], Some(number)))
     });
     found.unwrap_or((name, None))
-}
-
-/// Puts the mark into the environment. The C library's functions are not used: some
-/// programs, bash for one, have their own in their place, which do not work yet.
-fn hand_on(naming: &Naming) {
-    let Some(text) = naming.variable() else {
-        return;
-    };
-    let name = format!("{VARIABLE}=");
-    // SAFETY: the environment of this process, which has no thread yet that could change
-    // it; what is put there is never freed.
-    unsafe {
-        let mut at: *mut *mut c_char = libc::environ;
-        while !at.is_null() && !(*at).is_null() {
-            let is_it = libc::strncmp(*at, name.as_ptr().cast(), name.len()) == 0;
-            if is_it {
-                *at = text.into_raw();
-                return;
-            }
-            at = at.add(1);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -183,9 +160,8 @@ mod tests {
     #[test]
     fn those_that_are_started_learn_who_was_the_first() {
         let first = Naming::new(Path::new("/s"), true);
-        let text = first.variable().unwrap();
-        let value = text.to_bytes().strip_prefix(b"TMEM_STATS_FILE=").unwrap();
-        let again = Naming::new(Path::new(OsStr::from_bytes(value)), true);
+        let value = first.value();
+        let again = Naming::new(Path::new(OsStr::from_bytes(&value)), true);
         assert_eq!(again, first);
         assert_eq!(again.first, Some(process::id()));
         for odd in ["/s%{}", "/s%{x}", "/s}", "%{1}x"] {

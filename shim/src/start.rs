@@ -65,7 +65,7 @@ fn refuse(text: &str, strict: bool) {
         unsafe { libc::_exit(NOT_STARTED) };
     }
     let line = format!("{text}; the program runs without paging");
-    if family::shared().is_none_or(|s| s.told.is_news(&line)) {
+    if family::told().is_none_or(|told| told.is_news(&line)) {
         say(&line);
     }
 }
@@ -151,6 +151,7 @@ fn launch(options: &Options) -> Result<(), String> {
         level: options.log as u8,
         figures,
         family: shared.map(|s| &s.family),
+        told: family::told(),
         shared,
         keep: keep::ranges(),
         checked: family::is_checked(),

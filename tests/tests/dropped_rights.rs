@@ -97,3 +97,27 @@ fn what_is_wrong_for_all_is_said_by_the_first() {
     let unpaged = unpaged.iter().filter(|m| m.contains("without paging"));
     assert_eq!(unpaged.count(), 1, "{}", outcome.describe());
 }
+
+/// Neither `tmem run` nor a server can be reached from there, nor told what was said.
+#[test]
+fn in_a_network_of_its_own_a_script_says_so_once() {
+    let fill = program("fill").display().to_string();
+    let script = format!("for i in 1 2 3; do {fill} 32 seq 1 1; done; env {fill} 32 seq 1 1");
+    let unshare = software::find("unshare", "util-linux");
+    let run = Run::new(unshare).args(["--net", "sh", "-c", &script]);
+    let native = run.run();
+    // A paged program may enter no user namespace, so that it takes rights.
+    if native.stderr().contains("unshare:") {
+        eprintln!("skipped: this user may not make namespaces");
+        return;
+    }
+    let outcome = run.local(16 * MIB).run().ok();
+    assert_eq!(outcome.stdout(), native.stdout());
+    let told = outcome.messages();
+    let far = told
+        .iter()
+        .filter(|m| m.contains("cannot be reached from here"));
+    assert_eq!(far.count(), 1, "{}", outcome.describe());
+    // Beside that: that there is no server, and why the shell is not paged.
+    assert!(told.len() <= 3, "{}", outcome.describe());
+}

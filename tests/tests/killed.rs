@@ -37,7 +37,7 @@ fn family(mib: u32) -> Run {
     Run::new("/bin/sh").args(["-c", &script]).stdin_pipe()
 }
 
-fn filled(run: Run) -> (Running, Vec<i32>) {
+fn filled(run: &Run) -> (Running, Vec<i32>) {
     let mut running = run.spawn();
     running.wait_for_line("filled");
     // The first is `tmem` itself.
@@ -54,7 +54,7 @@ fn all_programs_end_with_a_tmem_that_is_killed() {
         family(64).local(48 * MIB).servers([server.address()]),
         family(4).local(256 * MIB).servers([server.address()]),
     ] {
-        let (running, programs) = filled(run);
+        let (running, programs) = filled(&run);
         assert!(programs.len() >= 2, "{programs:?}");
         process::signal(running.pid(), libc::SIGKILL);
         for pid in programs {
@@ -68,7 +68,7 @@ fn all_programs_end_with_a_tmem_that_is_killed() {
 fn a_program_that_is_not_paged_ends_with_it_too() {
     let fixed = program_with("fill", &["-static"]);
     let run = Run::new(fixed).args(["4", "pause", "1", "1"]).stdin_pipe();
-    let (running, programs) = filled(run.local(64 * MIB));
+    let (running, programs) = filled(&run.local(64 * MIB));
     process::signal(running.pid(), libc::SIGKILL);
     assert!(programs.into_iter().all(ends));
 }

@@ -125,14 +125,19 @@ fn with_the_preload_line_each_process_has_a_file_of_its_own() {
 
 #[test]
 fn the_preload_line_tells_of_a_bad_place_for_figures_at_the_start() {
-    let run = Run::new(program("fill")).args(["4", "seq"]).preload();
+    let run = Run::new(program("fill"))
+        .args(["4", "pause", "1", "1"])
+        .stdin_pipe();
     let run = run
+        .preload()
         .env("TMEM_LOCAL", "64M")
         .env("TMEM_SERVERS", "127.0.0.1:1");
-    let mut outcome = run.env("TMEM_STATS_FILE", "/no/such/s.json").spawn();
-    outcome.wait_until("the line", |r| {
+    let mut running = run.env("TMEM_STATS_FILE", "/no/such/s.json").spawn();
+    // The program waits for a line, and has not ended.
+    running.wait_until("the line", |r| {
         r.stderr_so_far().contains("/no/such/s.json")
     });
-    let outcome = outcome.wait().ok();
+    running.say("go");
+    let outcome = running.wait().ok();
     assert_eq!(lines_with(&outcome, "/no/such/s.json"), 1);
 }

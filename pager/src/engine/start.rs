@@ -24,6 +24,7 @@ use crate::sys::timer::Timer;
 use crate::sys::uffd::{OpenError, REGISTER_MISSING, REGISTER_WP, Uffd, feature};
 use crate::sys::wait::Waiter;
 use crate::sys::{self, now_ns, thread};
+use crate::told::Told;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
@@ -71,6 +72,8 @@ pub struct Settings {
     pub evict_all: bool,
     /// The processes that share the budget, if it is not this one's alone.
     pub family: Option<&'static Family>,
+    /// What the user has been told by others of the family.
+    pub told: Option<&'static Told>,
     /// What the processes under `tmem run` share with it.
     pub shared: Option<&'static Shared>,
     /// Where figures are kept.
@@ -163,7 +166,7 @@ pub fn run(settings: &Settings) -> ! {
         "the program runs without paging"
     };
     let line = format!("{reason}; {rest}");
-    if settings.strict || settings.shared.is_none_or(|s| s.told.is_news(&line)) {
+    if settings.strict || settings.told.is_none_or(|told| told.is_news(&line)) {
         sys::say::line(&line);
     }
     settings.outcome.store(UNPAGED, Ordering::Release);
