@@ -7,6 +7,7 @@
 //! | `keep` | the memory that the engine must never page |
 //! | `environment` | what is told to processes that this one starts |
 //! | `exec` | programs that are started and cannot be paged |
+//! | `target` | what in a program's file keeps it from being paged |
 //! | `family` | what `tmem run` shares with the processes under it |
 //! | `figures` | where figures are kept, and what is said of them at the end |
 //! | `naming` | files with figures, one for each process |
@@ -42,6 +43,7 @@ mod remap;
 mod rings;
 mod robust;
 mod start;
+mod target;
 mod unmap;
 
 #[global_allocator]
