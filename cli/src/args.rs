@@ -77,6 +77,10 @@ pub(crate) struct RunArgs {
     /// Each process may have the whole budget, instead of all together
     #[arg(long)]
     per_process: bool,
+    /// Run the program without paging where the servers or the permission are missing,
+    /// instead of ending with status 125
+    #[arg(long)]
+    unpaged_ok: bool,
     /// TOML file with options
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -101,6 +105,7 @@ impl RunArgs {
             secret_file: self.secret_file.clone(),
             summary: self.summary.then_some(true),
             per_process: self.per_process.then_some(true),
+            unpaged_ok: self.unpaged_ok.then_some(true),
             config: self.config.clone(),
         }
     }

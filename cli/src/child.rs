@@ -42,10 +42,29 @@ pub(crate) fn run(
     // SAFETY: what is called is allowed between fork and exec.
     unsafe {
         let mask = blocked.before;
-        command.pre_exec(move || signals::restore(&mask));
+        let parent = std::process::id();
+        command.pre_exec(move || end_with(parent).and_then(|()| signals::restore(&mask)));
     }
     let child = command.spawn()?;
     Ok(watch(child.id() as libc::pid_t, &blocked.outside))
+}
+
+/// Has the kernel end the calling process when its parent, whose first thread has started
+/// it, is killed: also a program that is not paged, and so has no engine to see it.
+fn end_with(parent: u32) -> io::Result<()> {
+    // SAFETY: plain calls, which may be made between fork and exec.
+    let (failed, now) = unsafe {
+        let failed = libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        (failed, libc::getppid())
+    };
+    if failed != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // It was killed before that; 0 is a parent in another PID namespace.
+    if now != 0 && u32::try_from(now) != Ok(parent) {
+        return Err(io::ErrorKind::Interrupted.into());
+    }
+    Ok(())
 }
 
 fn watch(pid: libc::pid_t, outside: &libc::sigset_t) -> Ended {

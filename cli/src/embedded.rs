@@ -13,7 +13,9 @@ use tmem_memserver::{Config, Error, Handle, Server};
 /// The server; it ends when this is dropped, and its memory with it.
 pub(crate) struct Embedded {
     handle: Handle,
-    secret: File,
+    capacity: u64,
+    secret: String,
+    file: File,
 }
 
 impl Embedded {
@@ -32,17 +34,11 @@ impl Embedded {
             capacity /= 2;
         };
         let handle = bound.and_then(Server::spawn).map_err(|e| failed(&e))?;
-        if level >= Level::Info {
-            eprintln!(
-                "tmem: no memory server named: pages go to an embedded one on {}, which has \
-                 {} MiB of this machine's memory at most",
-                handle.addr(),
-                capacity >> 20
-            );
-        }
         Ok(Embedded {
             handle,
-            secret: file,
+            capacity,
+            secret,
+            file,
         })
     }
 
@@ -56,9 +52,24 @@ impl Embedded {
         }
     }
 
+    /// What the user is told: that this machine gains no memory by it.
+    pub(crate) fn notice(&self) -> String {
+        format!(
+            "no memory server named (--server): pages stay in this machine's memory, with an \
+             embedded server on {} that may have {} MiB of it",
+            self.handle.addr(),
+            self.capacity >> 20
+        )
+    }
+
+    /// Its secret.
+    pub(crate) fn secret(&self) -> Vec<u8> {
+        self.secret.clone().into_bytes()
+    }
+
     /// The file with its secret, which other users cannot open.
     pub(crate) fn secret_file(&self) -> PathBuf {
-        let fd = self.secret.as_raw_fd();
+        let fd = self.file.as_raw_fd();
         format!("/proc/{}/fd/{fd}", std::process::id()).into()
     }
 }

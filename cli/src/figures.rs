@@ -1,13 +1,14 @@
 //! Figures that the paged processes leave in shared memory.
 
-use std::ffi::OsStr;
-use std::fs;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use tmem_config::{Handed, family_from_env, write_file};
+use tmem_pager::keeper::Keeper;
 use tmem_pager::names::Names;
 use tmem_pager::stats::{MAGIC, Shared, Totals};
 
@@ -15,13 +16,16 @@ use tmem_pager::stats::{MAGIC, Shared, Totals};
 pub(crate) struct Figures {
     file: OwnedFd,
     shared: *const Shared,
+    /// Whether this process is the one that the others end with.
+    keeps: bool,
 }
 
 impl Figures {
     /// Makes the memory file.
     pub(crate) fn new() -> io::Result<Figures> {
+        let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
         // SAFETY: the name is a C string.
-        let fd = unsafe { libc::memfd_create(c"tmem-stats".as_ptr(), libc::MFD_CLOEXEC) };
+        let fd = unsafe { libc::memfd_create(c"tmem-stats".as_ptr(), flags) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -31,19 +35,24 @@ impl Figures {
         if unsafe { libc::ftruncate(file.as_raw_fd(), Shared::LEN as libc::off_t) } != 0 {
             return Err(io::Error::last_os_error());
         }
-        let figures = Figures::map(file)?;
+        // Were it to become shorter, whoever looks at it would get a SIGBUS.
+        let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+        // SAFETY: a plain call on a descriptor that is open.
+        if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let mut figures = Figures::map(file)?;
         figures.shared().magic.store(MAGIC, Relaxed);
+        keep(&figures.shared().keeper)?;
+        figures.keeps = true;
         Ok(figures)
     }
 
-    /// The memory of another process, by its [`Figures::path`].
-    pub(crate) fn open(path: &OsStr) -> io::Result<Figures> {
-        let file = fs::OpenOptions::new().read(true).write(true).open(path)?;
-        // A shorter file could not be read to its end.
-        if file.metadata()?.len() != Shared::LEN as u64 {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        Figures::map(file.into())
+    /// Those of the family that this process is of.
+    pub(crate) fn of_family() -> Option<Figures> {
+        let memory = Handed::ask(&family_from_env()?).ok()?.memory;
+        let figures = Figures::map(memory).ok()?;
+        (figures.shared().magic.load(Relaxed) == MAGIC).then_some(figures)
     }
 
     fn map(file: OwnedFd) -> io::Result<Figures> {
@@ -59,12 +68,13 @@ impl Figures {
         Ok(Figures {
             file,
             shared: address.cast(),
+            keeps: false,
         })
     }
 
-    /// What another process of this user opens to get at the figures.
-    pub(crate) fn path(&self) -> String {
-        format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd())
+    /// The memory file, for other processes.
+    pub(crate) fn memory(&self) -> io::Result<OwnedFd> {
+        self.file.try_clone()
     }
 
     /// Has all processes share a budget.
@@ -99,8 +109,41 @@ unsafe impl Send for Figures {}
 
 impl Drop for Figures {
     fn drop(&mut self) {
+        if self.keeps {
+            let mutex = self.shared().keeper.mutex().cast();
+            // SAFETY: this thread has locked it, for `Figures` does not leave its thread.
+            unsafe { libc::pthread_mutex_unlock(mutex) };
+        }
         // SAFETY: the mapping is this one's and no reference to it is left.
         unsafe { libc::munmap(self.shared.cast_mut().cast(), Shared::LEN) };
+    }
+}
+
+/// Locks the mutex by which others see whether this process was killed. It is this
+/// thread's until it unlocks it, and the kernel's to mark when it ends before.
+fn keep(keeper: &Keeper) -> io::Result<()> {
+    const { assert!(size_of::<libc::pthread_mutex_t>() <= Keeper::LEN) };
+    let mutex = keeper.mutex().cast::<libc::pthread_mutex_t>();
+    let checked = |error: libc::c_int| match error {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    };
+    let mut attr = MaybeUninit::<libc::pthread_mutexattr_t>::uninit();
+    let attr = attr.as_mut_ptr();
+    // SAFETY: the mutex has room enough, is aligned, and is mapped until `Drop`; the
+    // attributes are made by the first call.
+    unsafe {
+        checked(libc::pthread_mutexattr_init(attr))?;
+        checked(libc::pthread_mutexattr_setpshared(
+            attr,
+            libc::PTHREAD_PROCESS_SHARED,
+        ))?;
+        checked(libc::pthread_mutexattr_setrobust(
+            attr,
+            libc::PTHREAD_MUTEX_ROBUST,
+        ))?;
+        checked(libc::pthread_mutex_init(mutex, attr))?;
+        checked(libc::pthread_mutex_lock(mutex))
     }
 }
 
@@ -108,12 +151,7 @@ impl Drop for Figures {
 pub(crate) fn write_json(path: &Path, totals: &Totals) -> io::Result<()> {
     let mut text = String::new();
     totals.write_json(&mut text).map_err(io::Error::other)?;
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".tmp{}", std::process::id()));
-    let beside = path.with_file_name(name);
-    fs::write(&beside, text)
-        .and_then(|()| fs::rename(&beside, path))
-        .inspect_err(|_| drop(fs::remove_file(&beside)))
+    write_file(path, text.as_bytes())
 }
 
 /// The figures for people.

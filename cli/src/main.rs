@@ -7,6 +7,7 @@ mod child;
 mod elf;
 mod embedded;
 mod figures;
+mod handover;
 mod keygen;
 mod library;
 mod names;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tmem_config::{
-    AGENT_VARIABLE, Level, Memory, Options, Partial, Scheme, ServerAddr, Size, behind_others,
-    check_local, read_secret,
+    AGENT_VARIABLE, FAMILY_VARIABLE, Level, Memory, Options, Partial, Scheme, ServerAddr, Size,
+    behind_others, check_local, check_output, read_secret,
 };
 use tmem_pager::stats::Totals;
 use tmem_rdma::Agent;
@@ -17,15 +17,18 @@ use tmem_wire::FEATURE_RDMA;
 use crate::args::RunArgs;
 use crate::embedded::Embedded;
 use crate::figures::{self, Figures};
+use crate::handover::Handover;
 use crate::program::{self, Missing};
+use crate::servers::Answer;
 use crate::{OWN_FAILURE, child, library, names, servers, signals, uffd};
 
 /// Variables that are this command's business and not the program's.
-pub(crate) const NOT_HANDED_ON: [&str; 4] = [
+pub(crate) const NOT_HANDED_ON: [&str; 5] = [
     "TMEM_CONFIG",
     "TMEM_STATS_FILE",
     "TMEM_SUMMARY",
-    "TMEM_STATS_SHM",
+    "TMEM_UNPAGED_OK",
+    FAMILY_VARIABLE,
 ];
 
 /// Runs the program; the exit status.
@@ -64,6 +67,9 @@ fn try_run(args: RunArgs) -> Result<i32, (i32, String)> {
         Missing::NotFound => (127, format!("{name}: program not found")),
         Missing::NotExecutable => (126, format!("{name}: not an executable file")),
     })?;
+    if let Some(path) = &options.stats_file {
+        check_output(path).map_err(|e| own(format!("--stats-file {}: {e}", path.display())))?;
+    }
     let figures = Figures::new().map_err(|e| own(format!("memory for figures: {e}")))?;
     if !options.per_process {
         figures.limit(local);
@@ -71,17 +77,29 @@ fn try_run(args: RunArgs) -> Result<i32, (i32, String)> {
     let checked = pageable(&found, &mut options);
     // From here on signals are the program's; a server's threads get none.
     let blocked = signals::block();
-    let checked = checked.and_then(|ways| Ok((ways, embed(&mut options)?)));
-    if checked.is_ok() {
+    let checked = checked.and_then(|mut ways| {
+        let embedded = embed(&mut options, &mut ways)?;
+        let handover = figures
+            .memory()
+            .and_then(|memory| Handover::start(memory, ways.secret.clone()))
+            .map_err(|e| Obstacle::Surroundings(format!("handing over to the program: {e}")))?;
         names::look_for(&figures, &options.servers);
-    }
+        Ok((ways, embedded, handover))
+    });
     let (vars, unset) = match &checked {
-        Ok((ways, _)) => (
-            variables(&options, local, ways, &figures)?,
-            NOT_HANDED_ON.to_vec(),
-        ),
+        Ok((ways, embedded, handover)) => {
+            if let Some(embedded) = embedded.as_ref().filter(|_| options.log >= Level::Warn) {
+                eprintln!("tmem: {}", embedded.notice());
+            }
+            let vars = variables(&options, local, ways, handover)?;
+            (vars, NOT_HANDED_ON.to_vec())
+        }
         Err(reason) if options.strict => {
             return Err(own(format!("{reason}; not started, as `strict` asks")));
+        }
+        Err(reason @ Obstacle::Surroundings(_)) if !options.unpaged_ok => {
+            let text = "not started (with --unpaged-ok it would run without paging)";
+            return Err(own(format!("{reason}; {text}")));
         }
         Err(reason) => {
             eprintln!("tmem: {reason}; {name} runs without paging");
@@ -122,38 +140,58 @@ pub(crate) struct Ways {
     pub(crate) library: PathBuf,
     /// The agent for servers with RDMA.
     pub(crate) agent: Option<Agent>,
+    /// The secret of the servers.
+    pub(crate) secret: Option<Vec<u8>>,
+}
+
+/// Why a program cannot be paged.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Obstacle {
+    /// It is the program's nature, as its user may well know of one among many.
+    #[error("cannot page this program: {0}")]
+    Program(String),
+    /// Something is missing that can be had.
+    #[error("{0}")]
+    Surroundings(String),
 }
 
 /// What paging takes, or why the program cannot be paged.
-pub(crate) fn pageable(program: &Path, options: &mut Options) -> Result<Ways, String> {
+pub(crate) fn pageable(program: &Path, options: &mut Options) -> Result<Ways, Obstacle> {
     if let Some(reason) = program::obstacle(program) {
-        return Err(format!("cannot page this program: {reason}"));
+        return Err(Obstacle::Program(reason));
     }
-    let library = library::find()?;
+    let library = library::find().map_err(Obstacle::Surroundings)?;
     if !uffd::usable() {
-        return Err("no permission for userfaultfd: as root, run \
+        let text = "no permission for userfaultfd: as root, run \
                     `sysctl vm.unprivileged_userfaultfd=1` or give this user access to \
-                    /dev/userfaultfd"
-            .to_owned());
+                    /dev/userfaultfd";
+        return Err(Obstacle::Surroundings(text.to_owned()));
     }
-    let agent = check_servers(options)?;
-    Ok(Ways { library, agent })
+    let secret = options.secret_file.as_deref().map(read_secret).transpose();
+    let secret = secret.map_err(|e| Obstacle::Surroundings(e.to_string()))?;
+    let agent = check_servers(options, secret.as_deref()).map_err(Obstacle::Surroundings)?;
+    Ok(Ways {
+        library,
+        agent,
+        secret,
+    })
 }
 
 /// Where no server is named, starts one, which lives as long as the answer.
-pub(crate) fn embed(options: &mut Options) -> Result<Option<Embedded>, String> {
+pub(crate) fn embed(options: &mut Options, ways: &mut Ways) -> Result<Option<Embedded>, Obstacle> {
     if !options.servers.is_empty() {
         return Ok(None);
     }
-    let embedded = Embedded::start(options.log)?;
+    let embedded = Embedded::start(options.log).map_err(Obstacle::Surroundings)?;
     options.servers.push(embedded.address());
     options.secret_file = Some(embedded.secret_file());
+    ways.secret = Some(embedded.secret());
     Ok(Some(embedded))
 }
 
 /// Checks the servers that are named, and chooses how they are reached; the agent
 /// for those with RDMA.
-fn check_servers(options: &mut Options) -> Result<Option<Agent>, String> {
+fn check_servers(options: &mut Options, secret: Option<&[u8]>) -> Result<Option<Agent>, String> {
     if options.servers.is_empty() {
         return Ok(None);
     }
@@ -169,22 +207,25 @@ fn check_servers(options: &mut Options) -> Result<Option<Agent>, String> {
     } else {
         Err("no server with RDMA was named".to_owned())
     };
-    let secret = options.secret_file.as_deref().map(read_secret).transpose();
-    let secret = secret.map_err(|e| e.to_string())?;
-    let mut problems = Vec::new();
+    let (mut problems, mut full) = (Vec::new(), 0);
     let by = asked.as_ref().map_err(String::as_str);
-    let answers = servers::check(&options.servers, secret.as_deref(), by, level);
+    let answers = servers::check(&options.servers, secret, by, level);
     for (server, answer) in options.servers.iter_mut().zip(answers) {
+        if answer.as_ref().is_ok_and(|answer| answer.full) {
+            problems.push(format!("server {server} is full"));
+            full += 1;
+        }
         match answer {
             Err(text) => problems.push(format!("server {server} {text}")),
-            Ok(features) if server.scheme == Scheme::Any && features & FEATURE_RDMA != 0 => {
+            Ok(Answer { features, .. })
+                if server.scheme == Scheme::Any && features & FEATURE_RDMA != 0 =>
+            {
                 let by_rdma = ServerAddr {
                     scheme: Scheme::Rdma,
                     ..server.clone()
                 };
                 // Where it does not work, TCP does.
-                let reached =
-                    get().and_then(|a| servers::ask(&by_rdma, secret.as_deref(), Ok(&a), level));
+                let reached = get().and_then(|a| servers::ask(&by_rdma, secret, Ok(&a), level));
                 match reached {
                     Ok(_) => *server = by_rdma,
                     Err(text) if level >= Level::Info => {
@@ -196,13 +237,19 @@ fn check_servers(options: &mut Options) -> Result<Option<Agent>, String> {
             Ok(_) => {}
         }
     }
-    if problems.len() == options.servers.len() {
+    let none_left = problems.len() == options.servers.len();
+    if none_left && (full == 0 || options.strict) {
         return Err(problems.join("; "));
     }
-    if level >= Level::Warn {
+    // A full one may have memory by the time that it is needed, and is asked again.
+    let (rest, least) = match none_left {
+        true => ("asked again when memory is needed", Level::Info),
+        false => ("going on with the others", Level::Warn),
+    };
+    if level >= least {
         problems
             .iter()
-            .for_each(|text| eprintln!("tmem: {text}; going on with the others"));
+            .for_each(|text| eprintln!("tmem: {text}; {rest}"));
     }
     let used = options.servers.iter().any(|s| s.scheme == Scheme::Rdma);
     Ok(agent.and_then(Result::ok).filter(|_| used))
@@ -222,7 +269,7 @@ pub(crate) fn variables(
     options: &Options,
     local: u64,
     ways: &Ways,
-    figures: &Figures,
+    handover: &Handover,
 ) -> Result<Vec<(&'static str, OsString)>, (i32, String)> {
     let absolute = |path: &PathBuf| std::path::absolute(path).map_err(own);
     let effective = Partial {
@@ -238,7 +285,7 @@ pub(crate) fn variables(
         ..Partial::default()
     };
     let mut vars = effective.to_env();
-    vars.push(("TMEM_STATS_SHM", figures.path().into()));
+    vars.push((FAMILY_VARIABLE, handover.addr().to_string().into()));
     vars.push(("LD_PRELOAD", library::preload(&ways.library)));
     vars.push(behind_others(|name| env::var_os(name)));
     if let Some(agent) = &ways.agent {

@@ -17,6 +17,15 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// be busy. The engine waits as long.
 const TIMES: u32 = 10;
 
+/// What a server that can be used has said.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answer {
+    /// What it can do.
+    pub(crate) features: Features,
+    /// Whether it has no memory to give now.
+    pub(crate) full: bool,
+}
+
 /// Asks all servers at the same time; for each, what it can do, or what is wrong
 /// with it. Those with RDMA are asked through the agent.
 pub(crate) fn check(
@@ -24,7 +33,7 @@ pub(crate) fn check(
     secret: Option<&[u8]>,
     agent: Result<&Agent, &str>,
     level: Level,
-) -> Vec<Result<Features, String>> {
+) -> Vec<Result<Answer, String>> {
     std::thread::scope(|scope| {
         let asked: Vec<_> = servers
             .iter()
@@ -47,7 +56,7 @@ pub(crate) fn ask(
     secret: Option<&[u8]>,
     agent: Result<&Agent, &str>,
     level: Level,
-) -> Result<Features, String> {
+) -> Result<Answer, String> {
     let unreachable = |e: &dyn std::fmt::Display| format!("cannot be reached: {e}");
     let talked = match server.scheme {
         Scheme::Any | Scheme::Tcp => {
@@ -187,7 +196,7 @@ impl From<io::Error> for Talk {
     }
 }
 
-fn talk(stream: &mut (impl Read + Write), secret: Option<&[u8]>) -> Result<Features, Talk> {
+fn talk(stream: &mut (impl Read + Write), secret: Option<&[u8]>) -> Result<Answer, Talk> {
     let nonce = random()?;
     let hello = Hello {
         min_version: VERSION,
@@ -232,10 +241,10 @@ fn talk(stream: &mut (impl Read + Write), secret: Option<&[u8]>) -> Result<Featu
     // The session is of no further use; a server that is gone now is found
     // missing by the program's own connection.
     let _ = stream.write_all(&Header::request(Op::Bye, 3).encode());
-    if reply.free_pages == 0 {
-        return Err(Talk::Said("is full".to_owned()));
-    }
-    Ok(reply.features)
+    Ok(Answer {
+        features: reply.features,
+        full: reply.free_pages == 0,
+    })
 }
 
 /// The server's own words, as far as they are fit to print.

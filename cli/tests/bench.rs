@@ -152,7 +152,7 @@ fn wrong_flags_are_told_before_anything_is_measured() {
         (&["--server", "rdma://x:1"], "cannot be reached"),
         (&["--size", "96M", "--local", "5"], "at least 16M"),
         (&["--size", "1000T"], "use a smaller --size"),
-        (&["--json", "/nowhere/at/all"], "no file can be written"),
+        (&["--json", "/nowhere/at/all"], "--json /nowhere/at/all"),
         (&["--plots", "/dev/null/plots"], "--plots /dev/null/plots"),
         (&["--secret-file", "secret"], "named with --server"),
         (&["--server", "127.0.0.1:1"], "cannot be reached"),

@@ -3,13 +3,20 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use tmem_tests::process::as_from_a_shell;
 
+/// It runs programs also where the library is not built or the user has no permission.
 fn tmem() -> Command {
+    let mut command = bare();
+    command.arg("--unpaged-ok");
+    command
+}
+
+fn bare() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tmem"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("TMEM_") {
@@ -207,7 +214,7 @@ fn as_the_first_process_it_leaves_none_behind_that_have_ended() {
             env!("CARGO_BIN_EXE_tmem"),
             "run",
         ])
-        .args(["--local", "64M", "--server", &closed_port()])
+        .args(["--local", "64M", "--unpaged-ok", "--server", &closed_port()])
         .args(["--", "sh", "-c", script])
         .stdin(Stdio::null())
         .output()
@@ -364,7 +371,7 @@ fn valgrind_is_known_by_its_name() {
 }
 
 #[test]
-fn an_unreachable_server_is_named_and_the_program_runs_or_with_strict_does_not() {
+fn an_unreachable_server_is_named_and_the_program_runs_only_where_that_is_asked_for() {
     let server = closed_port();
     let output = some_library(&mut tmem())
         .args(["--server", &server, "--", "sh", "-c", "exit 3"])
@@ -377,14 +384,41 @@ fn an_unreachable_server_is_named_and_the_program_runs_or_with_strict_does_not()
         "{text}"
     );
     assert_eq!(text.lines().count(), 1, "{text}");
-    let output = some_library(&mut tmem())
-        .args([
-            "--strict", "--server", &server, "--", "sh", "-c", "echo ran",
-        ])
+    for flags in [&[][..], &["--strict"], &["--strict", "--unpaged-ok"]] {
+        let output = some_library(&mut bare())
+            .args(flags)
+            .args(["--server", &server, "--", "sh", "-c", "echo ran"])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(125), "{flags:?}");
+        assert!(output.stdout.is_empty());
+        let text = stderr(&output);
+        assert!(text.contains(&server), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
+    let output = some_library(&mut bare())
+        .env("TMEM_UNPAGED_OK", "1")
+        .args(["--server", &server, "--", "true"])
         .output()
         .unwrap();
-    assert_eq!(output.status.code(), Some(125));
-    assert!(output.stdout.is_empty());
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn a_missing_library_or_secret_stops_the_program_as_well() {
+    for (name, value, word) in [
+        ("TMEM_LIB", "/no/such/lib", "/no/such/lib"),
+        ("TMEM_SECRET_FILE", "/no/such/secret", "/no/such/secret"),
+    ] {
+        let output = some_library(&mut bare())
+            .env(name, value)
+            .args(["--server", &closed_port(), "--", "echo", "ran"])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(125));
+        assert!(output.stdout.is_empty());
+        assert!(stderr(&output).contains(word), "{}", stderr(&output));
+    }
 }
 
 #[test]
@@ -412,7 +446,7 @@ fn a_server_that_answers_with_garbage_is_named() {
 }
 
 #[test]
-fn figures_are_written_whole_and_a_failure_leaves_the_status_alone() {
+fn figures_are_written_whole() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("s.json");
     let output = run(&[
@@ -432,16 +466,45 @@ fn figures_are_written_whole_and_a_failure_leaves_the_status_alone() {
         stderr(&output)
     );
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
 
-    let nowhere = Path::new("/no/such/folder/s.json");
-    let output = run(&[
-        "--stats-file",
-        nowhere.to_str().unwrap(),
-        "--",
-        "sh",
-        "-c",
-        "exit 4",
-    ]);
-    assert_eq!(output.status.code(), Some(4));
-    assert!(stderr(&output).contains("figures not written to /no/such/folder/s.json"));
+/// Nothing is run when its figures would be lost in the end.
+#[test]
+fn a_place_where_figures_cannot_be_written_is_told_before_the_program_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("victim"), "a secret").unwrap();
+    symlink(at("victim"), at("link")).unwrap();
+    for (path, word) in [
+        (Path::new("/no/such/folder/s.json"), "No such file"),
+        (&at("link"), "symbolic link"),
+        (folder.path(), "folder"),
+        (Path::new("/dev/null"), "not a regular file"),
+    ] {
+        let path = path.to_str().unwrap();
+        let output = run(&["--stats-file", path, "--", "echo", "ran"]);
+        assert_eq!(output.status.code(), Some(125), "{path}");
+        assert!(output.stdout.is_empty());
+        let text = stderr(&output);
+        assert!(text.contains(path) && text.contains(word), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
+    assert_eq!(fs::read_to_string(at("victim")).unwrap(), "a secret");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+}
+
+/// A link that is laid while the program runs is not followed either.
+#[test]
+fn figures_do_not_go_through_a_link_that_is_laid_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = "echo secret > victim; ln -s victim s.json";
+    let output = tmem()
+        .current_dir(folder.path())
+        .args(["--stats-file", "s.json", "--", "sh", "-c", script])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(stderr(&output).contains("figures not written to s.json"));
+    let victim = fs::read_to_string(folder.path().join("victim")).unwrap();
+    assert_eq!(victim, "secret\n");
 }

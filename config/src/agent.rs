@@ -9,8 +9,8 @@ pub const AGENT_VARIABLE: &str = "TMEM_AGENT";
 
 const ALLOWED: &str = "what `tmem agent` prints";
 
-/// An agent's socket, in the abstract namespace, and what proves that it may be
-/// used.
+/// A socket in the abstract namespace, an agent's or that of `tmem run`, and what proves
+/// that it may be used.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AgentAddr {
     /// The socket's name.

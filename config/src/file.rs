@@ -13,7 +13,7 @@ use crate::{
     parse_servers,
 };
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "local",
     "servers",
     "strict",
@@ -26,6 +26,7 @@ const KEYS: [&str; 12] = [
     "secret-file",
     "summary",
     "per-process",
+    "unpaged-ok",
 ];
 
 pub(crate) fn read(path: &Path) -> Result<Partial, ConfigError> {
@@ -95,7 +96,8 @@ fn set(
         "stats-file" => partial.stats_file = Some(path()?),
         "secret-file" => partial.secret_file = Some(path()?),
         "summary" => partial.summary = Some(flag(value)?),
-        _ => partial.per_process = Some(flag(value)?),
+        "per-process" => partial.per_process = Some(flag(value)?),
+        _ => partial.unpaged_ok = Some(flag(value)?),
     }
     Ok(())
 }
@@ -146,7 +148,7 @@ mod tests {
     fn every_key_is_read() {
         let text = "local = \"1.5G\"\nservers = [\"a:1\", \"tcp://b:2\"]\nstrict = true\n\
             log = \"info\"\npage-path = \"move\"\nevict = \"all\"\ncompress = \"never\"\npacked-copies = \"always\"\n\
-            stats-file = \"s.json\"\nsecret-file = \"/key\"\nsummary = false\nper-process = true\n";
+            stats-file = \"s.json\"\nsecret-file = \"/key\"\nsummary = false\nper-process = true\nunpaged-ok = true\n";
         let partial = read_text(text).unwrap();
         assert_eq!(partial.local, Some(Size::Bytes(3 << 29)));
         assert_eq!(
@@ -160,6 +162,7 @@ mod tests {
         assert_eq!(partial.secret_file.as_deref(), Some(Path::new("/key")));
         assert_eq!((partial.strict, partial.summary), (Some(true), Some(false)));
         assert_eq!(partial.per_process, Some(true));
+        assert_eq!(partial.unpaged_ok, Some(true));
         assert_eq!(partial.compress, Some(When::Never));
         assert_eq!(partial.copies, Some(When::Always));
         assert_eq!(

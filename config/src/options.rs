@@ -124,6 +124,8 @@ pub struct Options {
     pub summary: bool,
     /// Whether each process has the budget for itself, and not all together.
     pub per_process: bool,
+    /// Whether `tmem run` starts the program without paging where paging cannot be had.
+    pub unpaged_ok: bool,
 }
 
 /// Options as one place gives them; what it does not name is `None`.
@@ -153,6 +155,8 @@ pub struct Partial {
     pub summary: Option<bool>,
     /// See [`Options::per_process`].
     pub per_process: Option<bool>,
+    /// See [`Options::unpaged_ok`].
+    pub unpaged_ok: Option<bool>,
     /// The TOML file to read; not an option of the file itself.
     pub config: Option<PathBuf>,
 }
@@ -190,6 +194,7 @@ impl Partial {
             secret_file: path("TMEM_SECRET_FILE"),
             summary: variable("TMEM_SUMMARY", raw("TMEM_SUMMARY"), parse_bool)?,
             per_process: variable("TMEM_PER_PROCESS", raw("TMEM_PER_PROCESS"), parse_bool)?,
+            unpaged_ok: variable("TMEM_UNPAGED_OK", raw("TMEM_UNPAGED_OK"), parse_bool)?,
             config: path("TMEM_CONFIG"),
         })
     }
@@ -220,6 +225,7 @@ impl Partial {
             secret_file: self.secret_file.or(below.secret_file),
             summary: self.summary.or(below.summary),
             per_process: self.per_process.or(below.per_process),
+            unpaged_ok: self.unpaged_ok.or(below.unpaged_ok),
             config: self.config.or(below.config),
         }
     }
@@ -253,6 +259,7 @@ impl Partial {
             secret_file: self.secret_file,
             summary: self.summary.unwrap_or_default(),
             per_process: self.per_process.unwrap_or_default(),
+            unpaged_ok: self.unpaged_ok.unwrap_or_default(),
         }
     }
 
@@ -289,6 +296,7 @@ impl Partial {
             path("TMEM_SECRET_FILE", &self.secret_file),
             text("TMEM_SUMMARY", self.summary.map(flag)),
             text("TMEM_PER_PROCESS", self.per_process.map(flag)),
+            text("TMEM_UNPAGED_OK", self.unpaged_ok.map(flag)),
             path("TMEM_CONFIG", &self.config),
         ]
         .into_iter()
@@ -348,12 +356,14 @@ mod tests {
             ("TMEM_STATS_FILE", "/s"),
             ("TMEM_SECRET_FILE", "/k"),
             ("TMEM_SUMMARY", "0"),
+            ("TMEM_PER_PROCESS", "1"),
+            ("TMEM_UNPAGED_OK", "on"),
             ("TMEM_CONFIG", "/c"),
         ])
         .unwrap();
         assert_eq!(partial.page_path, Some(PagePath::Copy));
         let env = partial.to_env();
-        assert_eq!(env.len(), 12);
+        assert_eq!(env.len(), 14);
         let again =
             Partial::from_vars(|name| env.iter().find(|(n, _)| *n == name).map(|(_, v)| v.clone()));
         assert_eq!(again.unwrap(), partial);

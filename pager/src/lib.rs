@@ -21,6 +21,7 @@ pub mod family;
 mod frames;
 mod gate;
 mod inbox;
+pub mod keeper;
 mod loops;
 pub mod maps;
 pub mod names;
@@ -36,6 +37,7 @@ mod raw_calls;
 pub mod slots;
 pub mod stats;
 pub mod sys;
+pub mod told;
 mod when;
 
 pub use when::When;

@@ -5,7 +5,9 @@
 //! instruction and leaves its figures behind readable.
 
 use crate::family::Family;
+use crate::keeper::Keeper;
 use crate::names::Names;
+use crate::told::Told;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -257,6 +259,10 @@ pub struct Shared {
     pub family: Family,
     /// Addresses of servers.
     pub names: Names,
+    /// What has been said to the user.
+    pub told: Told,
+    /// Whether `tmem run` is there.
+    pub keeper: Keeper,
 }
 
 impl Shared {

@@ -1,12 +1,13 @@
 //! Where figures are kept: in memory that `tmem run` shares, or in memory of
 //! this process, which then tells of them at its end.
 
-use std::ffi::{CString, OsStr};
 use std::fmt::Write;
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::OnceLock;
-use std::sync::atomic::Ordering::Relaxed;
+use std::ptr::null_mut;
+use std::sync::atomic::AtomicPtr;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use tmem_config::write_file;
 use tmem_pager::stats::{MAGIC, Shared, Slot, Totals};
 
 /// What to tell at the end, and of what.
@@ -15,22 +16,17 @@ struct Report {
     pid: u32,
     file: Option<PathBuf>,
     summary: bool,
+    /// A forked child has something to tell once it pages; one that only starts a program
+    /// has not.
+    forked: bool,
 }
 
-static REPORT: OnceLock<Report> = OnceLock::new();
+/// That of this process, a leaked box; null without one.
+static REPORT: AtomicPtr<Report> = AtomicPtr::new(null_mut());
 
-/// The memory at `path` that processes share.
-pub(crate) fn shared(path: &OsStr) -> Option<&'static Shared> {
-    let path = CString::new(path.as_bytes()).ok()?;
-    // SAFETY: a C string; the flags ask for no further argument.
-    let fd = unsafe { libc::open(path.as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
-    if fd < 0 {
-        return None;
-    }
-    let shared = map(fd).filter(|s| s.magic.load(Relaxed) == MAGIC);
-    // SAFETY: the descriptor was opened here; the mapping does without it.
-    unsafe { libc::close(fd) };
-    shared
+/// The memory that processes share.
+pub(crate) fn shared(memory: &OwnedFd) -> Option<&'static Shared> {
+    map(memory.as_raw_fd()).filter(|s| s.magic.load(Relaxed) == MAGIC)
 }
 
 fn map(fd: libc::c_int) -> Option<&'static Shared> {
@@ -74,14 +70,16 @@ pub(crate) fn own(file: Option<PathBuf>, summary: bool) -> &'static Slot {
     let pid = std::process::id();
     slot.pid.store(pid, Relaxed);
     if file.is_some() || summary {
-        let report = Report {
+        // Only the constructor comes here, and each forked child once.
+        let forked = !REPORT.load(Acquire).is_null();
+        let report = Box::leak(Box::new(Report {
             slot,
             pid,
             file,
-            summary,
-        };
-        // Only the constructor comes here, once.
-        let _ = REPORT.set(report);
+            summary: summary && !forked,
+            forked,
+        }));
+        REPORT.store(report, Release);
     }
     slot
 }
@@ -92,15 +90,16 @@ static AT_END: extern "C" fn() = tell;
 
 /// At the end of the process, when it ends in the usual way.
 extern "C" fn tell() {
-    if let Some(report) = REPORT.get() {
+    // SAFETY: null, or a leaked box.
+    if let Some(report) = unsafe { REPORT.load(Acquire).as_ref() } {
         crate::heap::undisturbed(|| report.tell());
     }
 }
 
 impl Report {
     fn tell(&self) {
-        // A forked child has other figures, and no word in this.
-        if self.pid != std::process::id() {
+        let pages = self.slot.paging.load(Relaxed) != 0;
+        if self.pid != std::process::id() || (self.forked && !pages) {
             return;
         }
         let mut totals = Totals::new();
@@ -110,7 +109,7 @@ impl Report {
             let written = totals
                 .write_json(&mut text)
                 .map_err(std::io::Error::other)
-                .and_then(|()| std::fs::write(path, text));
+                .and_then(|()| write_file(path, text.as_bytes()));
             if let Err(error) = written {
                 let text = format!("figures not written to {}: {error}", path.display());
                 crate::start::say(&text);

@@ -5,7 +5,12 @@
 //! | `start` | reads the options and starts the engine, before `main` |
 //! | `heap` | the allocator of everything in this library |
 //! | `keep` | the memory that the engine must never page |
+//! | `environment` | what is told to processes that this one starts |
+//! | `exec` | programs that are started and cannot be paged |
+//! | `target` | what in a program's file keeps it from being paged |
+//! | `family` | what `tmem run` shares with the processes under it |
 //! | `figures` | where figures are kept, and what is said of them at the end |
+//! | `naming` | files with figures, one for each process |
 //! | `fork` | what becomes of a forked child |
 //! | `bind` | has this library call the C library itself |
 //! | `obstacle` | programs that cannot be paged |
@@ -29,12 +34,15 @@
 //! | `unmap` | what unmaps or empties memory, which must not meet a zap |
 //!
 //! Nothing here runs while a program is paged but what is interposed: the last fourteen,
-//! and `fork`. The engine runs in a thread of its own, without the C library.
+//! `exec` and `fork`. The engine runs in a thread of its own, without the C library.
 
 mod bind;
 mod credentials;
 mod direct;
+mod environment;
 mod errno;
+mod exec;
+mod family;
 mod figures;
 mod filter;
 mod fork;
@@ -47,6 +55,7 @@ mod limits;
 mod lock;
 mod look;
 mod memory;
+mod naming;
 mod next;
 mod obstacle;
 mod own;
@@ -55,6 +64,7 @@ mod rings;
 mod robust;
 mod start;
 mod symbols;
+mod target;
 mod unmap;
 
 #[global_allocator]

@@ -1,12 +1,13 @@
 //! Reads the options and starts the engine, before the program's `main`.
 
-use crate::{bind, figures, fork, keep, next, obstacle};
-use std::ffi::{OsStr, OsString};
+use crate::{bind, exec, family, figures, fork, keep, naming, next, obstacle};
 use std::net::ToSocketAddrs;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tmem_config::{
-    AgentAddr, Evict, Level, Memory, Options, PagePath, Scheme, ServerAddr, When, check_local,
+    AgentAddr, Evict, Level, Memory, Options, PagePath, Partial, Scheme, ServerAddr, When,
+    check_local,
 };
 use tmem_pager::engine::fork::Will;
 use tmem_pager::engine::room::SMALLEST;
@@ -16,11 +17,12 @@ use tmem_pager::net;
 use tmem_pager::stats::{Shared, Slot};
 use tmem_pager::sys::channel::End;
 use tmem_pager::sys::mem::Region;
+use tmem_pager::sys::roots::Root;
 use tmem_pager::sys::space::{self, SPACE};
 use tmem_pager::sys::{self, thread};
 
 /// The exit status of a program that is not started, as of `tmem run`.
-const NOT_STARTED: i32 = 125;
+pub(crate) const NOT_STARTED: i32 = 125;
 
 /// Bytes of the engine's stack.
 const STACK: usize = 256 << 10;
@@ -42,15 +44,18 @@ static AT_START: extern "C" fn() = begin;
 extern "C" fn begin() {
     next::find_all();
     bind::to_the_c_library();
-    // A program that was started without a budget is none of our business.
-    if std::env::var_os("TMEM_LOCAL").is_none() && std::env::var_os("TMEM_CONFIG").is_none() {
-        return;
-    }
     match options() {
-        Ok(Some(options)) => match obstacle::find() {
-            None => start(&options),
-            Some(why) => refuse(&format!("cannot page this program: {why}"), options.strict),
-        },
+        Ok(Some(options)) => {
+            exec::watch(options.strict);
+            naming::begin(&options);
+            match obstacle::find() {
+                None => start(&options),
+                Some(why) => {
+                    refuse(&format!("cannot page this program: {why}"), options.strict);
+                }
+            }
+        }
+        // A program that was started without any option is none of our business.
         Ok(None) => {}
         Err(text) => {
             // The options are not to be had, but this one may be.
@@ -70,13 +75,20 @@ fn refuse(text: &str, strict: bool) {
         // SAFETY: ends the process; nothing of the program has run.
         unsafe { libc::_exit(NOT_STARTED) };
     }
-    say(&format!("{text}; the program runs without paging"));
+    let line = format!("{text}; the program runs without paging");
+    if family::told().is_none_or(|told| told.is_news(&line)) {
+        say(&line);
+    }
     next::activate(false);
 }
 
 fn options() -> Result<Option<Options>, String> {
-    let options = Options::from_env().map_err(|e| e.to_string())?;
-    Ok(options.local.is_some().then_some(options))
+    let partial = Partial::from_env().map_err(|e| e.to_string())?;
+    if partial == Partial::default() {
+        return Ok(None);
+    }
+    let options = partial.with_file().map_err(|e| e.to_string())?.finish();
+    Ok(Some(options))
 }
 
 /// The process that is paged.
@@ -113,10 +125,10 @@ pub(crate) fn start_child(will: Option<&'static Will>, handed: Option<End>) {
         return;
     };
     let mut settings = parents.clone();
-    let shared = shared_memory();
+    let shared = family::shared();
     settings.figures = match shared {
         Some(shared) => shared.claim(std::process::id()),
-        None => figures::own(None, false),
+        None => figures::own(naming::own(), false),
     };
     let budget = settings.budget;
     settings
@@ -141,29 +153,16 @@ pub(crate) fn pool_bytes() -> Option<u64> {
     SETTINGS.get().map(|s| engine::pool_bytes(s.budget))
 }
 
-/// Whether `tmem run` has looked at everything already.
-fn is_checked() -> bool {
-    shared_figures().is_some()
-}
-
-/// Asked for once: the program may use the memory of its environment for
-/// something else, as some do to change their title.
-fn shared_figures() -> Option<&'static OsStr> {
-    static PATH: OnceLock<Option<OsString>> = OnceLock::new();
-    let ask = || std::env::var_os("TMEM_STATS_SHM").filter(|path| !path.is_empty());
-    PATH.get_or_init(ask).as_deref()
-}
-
 fn launch(options: &Options) -> Result<(), String> {
     let memory = Memory::get().map_err(|e| e.to_string())?;
     let Some(local) = options.local else {
-        return Ok(());
+        return Err("no local budget: set TMEM_LOCAL".to_owned());
     };
     let (budget, warning) = check_local(local.bytes(memory.most()), &memory);
-    if let Some(text) = warning.filter(|_| options.log >= Level::Warn && !is_checked()) {
+    if let Some(text) = warning.filter(|_| options.log >= Level::Warn && !family::is_checked()) {
         say(&text);
     }
-    let shared = shared_memory();
+    let shared = family::shared();
     let figures = figures_of(options, shared, budget);
     let settings = Settings {
         budget,
@@ -185,9 +184,11 @@ fn launch(options: &Options) -> Result<(), String> {
         figures,
         family: shared.map(|s| &s.family),
         names: shared.map(|s| &s.names),
+        told: family::told(),
+        shared,
         keep: keep::ranges(),
-        checked: is_checked(),
-        strict: options.strict && !is_checked(),
+        checked: family::is_checked(),
+        strict: options.strict && !family::is_checked(),
         inherit: None,
         handed: None,
         outcome: &OUTCOME,
@@ -207,31 +208,20 @@ fn when(when: When) -> tmem_pager::When {
     }
 }
 
-/// What `tmem run` shares with all processes under it. A forked child has its
-/// parent's mapping: it may be where the path leads nowhere.
-fn shared_memory() -> Option<&'static Shared> {
-    static SHARED: OnceLock<Option<&'static Shared>> = OnceLock::new();
-    *SHARED.get_or_init(|| shared_figures().and_then(figures::shared))
-}
-
 fn figures_of(options: &Options, shared: Option<&'static Shared>, budget: u64) -> &'static Slot {
     let figures = match shared {
         Some(shared) => shared.claim(std::process::id()),
-        None => {
-            // Those of `tmem run` are its own to tell.
-            let (file, summary) = if is_checked() {
-                (None, false)
-            } else {
-                (options.stats_file.clone(), options.summary)
-            };
-            figures::own(file, summary)
-        }
+        None => figures::own(naming::own(), options.summary),
     };
     figures.local_budget_bytes.store(budget, Ordering::Relaxed);
     figures
 }
 
 fn secret(options: &Options) -> Result<Option<Vec<u8>>, String> {
+    // The file may be out of reach for a program that has given up rights.
+    if let Some(secret) = family::secret() {
+        return Ok(Some(secret));
+    }
     let secret = options.secret_file.as_deref();
     secret
         .map(tmem_config::read_secret)
@@ -251,7 +241,7 @@ fn endpoints(options: &Options, names: Option<&Names>) -> Result<Vec<net::Endpoi
     if endpoints.is_empty() && !problems.is_empty() {
         return Err(problems.join("; "));
     }
-    if options.log >= Level::Warn && !is_checked() {
+    if options.log >= Level::Warn && !family::is_checked() {
         problems
             .iter()
             .for_each(|text| say(&format!("{text}; going on with the others")));
@@ -315,7 +305,13 @@ fn spawn(settings: Settings) -> Result<(), String> {
     settings.keep.push(stack.start..stack.end());
     settings.keep.push(SPACE.range());
     settings.keep.sort_unstable_by_key(|r| r.start);
-    let arg: *mut Settings = Box::into_raw(Box::new(settings));
+    // The engine gets a copy in a file table of its own.
+    let device = family::device();
+    let number = device.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+    let arg: *mut Start = Box::into_raw(Box::new(Start {
+        settings,
+        device: number,
+    }));
     // Where the kernel's clock is, is found out at the first look at it, and before
     // Linux 6.4 with a file, whose closing takes a thread of the C library: in
     // the engine it would crash.
@@ -334,18 +330,30 @@ fn spawn(settings: Settings) -> Result<(), String> {
     Ok(())
 }
 
+/// What the engine's thread is given.
+struct Start {
+    settings: Settings,
+    /// An open `/dev/userfaultfd`, or -1.
+    device: i32,
+}
+
 unsafe extern "C" fn enter(arg: *mut u8) -> ! {
     // SAFETY: what `spawn` gave.
-    let settings = unsafe { Box::from_raw(arg.cast::<Settings>()) };
+    let Start { settings, device } = *unsafe { Box::from_raw(arg.cast::<Start>()) };
+    let end = settings.handed.map_or(-1, |end| end.fd);
     // The descriptors of the program are none of this thread's.
-    thread::close_all_but(settings.handed.map(|end| end.fd));
+    thread::close_all_but([end, device]);
+    if device >= 0 {
+        // SAFETY: it is in this thread's file table, which is its alone, and nobody else's.
+        Root::Device.keep(unsafe { sys::fd::Fd::from_raw_fd(device) });
+    }
     engine::run(&settings)
 }
 
 /// Holds the program back where something is asked for that its engine has to have
 /// begun for.
 fn hold(options: &Options) {
-    let strict = options.strict && !is_checked();
+    let strict = options.strict && !family::is_checked();
     let all_leaves = options.evict == Evict::All;
     if !strict && !all_leaves {
         return;

@@ -164,7 +164,6 @@ fn programs_may_not_be_inspected_even_by_their_user() {
     let run = run.args([tmem_tests::cc::program("confined")]);
     let run = run.args(["16", "private"]);
     let native = run.run();
-    // Nor may they open what `tmem run` would count their figures in.
     for setting in [Setting::PLAIN, Setting::COPY] {
         let (paged, _servers) = paged_at(&run, setting.all_leave(), 64 * MIB);
         if let Err(difference) = same(&native, &paged) {

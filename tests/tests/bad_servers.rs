@@ -13,19 +13,20 @@ fn fill() -> Run {
     Run::new(program("fill")).args(["64", "seq", "1", "1"])
 }
 
-/// Unpaged by default and not at all with `--strict`; the one line says each
-/// of `words`.
+/// Not at all, but unpaged where that is asked for; the one line says each of `words`.
 fn runs_unpaged_or_not_at_all(run: &Run, words: &[&str]) {
     let native = fill().run().ok();
-    let unpaged = run.run();
+    let unpaged = run.clone().flags(["--unpaged-ok"]).run();
     assert_eq!(unpaged.end, End::Exit(0), "{}", unpaged.describe());
     assert_eq!(unpaged.digest(), native.digest(), "{}", unpaged.describe());
     says(&unpaged, words);
     assert_eq!(unpaged.figures().evicted_pages, 0, "{}", unpaged.describe());
-    let strict = run.clone().flags(["--strict"]).run();
-    assert_eq!(strict.end, End::Exit(125), "{}", strict.describe());
-    assert_eq!(strict.stdout(), "", "{}", strict.describe());
-    says(&strict, words);
+    for flags in [&[][..], &["--strict"], &["--strict", "--unpaged-ok"]] {
+        let refused = run.clone().flags(flags).run();
+        assert_eq!(refused.end, End::Exit(125), "{}", refused.describe());
+        assert_eq!(refused.stdout(), "", "{}", refused.describe());
+        says(&refused, words);
+    }
 }
 
 fn says(outcome: &Outcome, words: &[&str]) {

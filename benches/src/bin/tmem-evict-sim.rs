@@ -17,6 +17,7 @@ use tmem_benches::eviction::report::{self, Found};
 use tmem_benches::eviction::simulate::{self, Costs};
 use tmem_benches::eviction::trace::{Recorder, Trace};
 use tmem_benches::eviction::{lackey, synthetic};
+use tmem_config::OutputFile;
 
 const USAGE: &str = "usage: tmem-evict-sim record FILE [MOST] | run [--held PERCENT,...] \
                      [--standby-us US] [--miss-us US] [--only NAME,...] [--summary] TRACE...";
@@ -47,13 +48,14 @@ fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
 fn record(args: &[String]) -> Result<(), String> {
     let path = args.first().ok_or(USAGE)?;
     let most = args.get(1).map_or(Ok(MOST), |most| number(most))?;
-    let file = File::create(path).map_err(|e| format!("{path}: {e}"))?;
+    let file = OutputFile::create(Path::new(path)).map_err(|e| format!("{path}: {e}"))?;
     let input = BufReader::with_capacity(1 << 18, std::io::stdin().lock());
     let mut recorder = Recorder::new(BufWriter::new(file)).map_err(|e| e.to_string())?;
     lackey::record(input, most, &mut recorder).map_err(|e| e.to_string())?;
     println!("{path}: {} entries", recorder.entries());
-    recorder.finish().map_err(|e| e.to_string())?;
-    Ok(())
+    let out = recorder.finish().map_err(|e| e.to_string())?;
+    let file = out.into_inner().map_err(|e| format!("{path}: {e}"))?;
+    file.finish().map_err(|e| format!("{path}: {e}"))
 }
 
 struct Options {

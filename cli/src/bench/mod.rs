@@ -9,9 +9,13 @@ use std::path::Path;
 
 use tmem_benches::plots;
 use tmem_benches::report::Report;
+use tmem_config::{check_output, write_file};
 
 pub(crate) use args::{BenchArgs, WorkloadArgs};
 use runner::{Stop, progress};
+
+/// What is drawn for `--plots`.
+const PLOTS: [&str; 2] = ["slowdown.svg", "latency.svg"];
 
 /// Measures and reports; the exit status: 0 however slow anything was, 1 when
 /// memory did not hold what was written to it.
@@ -32,17 +36,15 @@ pub(crate) fn run(args: &BenchArgs) -> i32 {
 /// Looks whether results can be written, before minutes were spent on them.
 fn places(args: &BenchArgs) -> Result<(), Stop> {
     if let Some(path) = &args.json {
-        let folder = match path.parent() {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
-        };
-        if !folder.is_dir() || path.is_dir() || path.file_name().is_none() {
-            let text = format!("--json {}: no file can be written there", path.display());
-            return Err(Stop::own(text));
-        }
+        check_output(path).map_err(|e| Stop::own(format!("--json {}: {e}", path.display())))?;
     }
     if let Some(folder) = &args.plots {
         std::fs::create_dir_all(folder)
+            .and_then(|()| {
+                PLOTS
+                    .iter()
+                    .try_for_each(|name| check_output(&folder.join(name)))
+            })
             .map_err(|e| Stop::own(format!("--plots {}: {e}", folder.display())))?;
     }
     Ok(())
@@ -50,7 +52,7 @@ fn places(args: &BenchArgs) -> Result<(), Stop> {
 
 fn write(args: &BenchArgs, report: &Report) -> Result<(), Stop> {
     let file = |path: &Path, text: String| {
-        std::fs::write(path, text).map_err(|e| Stop::own(format!("{}: {e}", path.display())))
+        write_file(path, text.as_bytes()).map_err(|e| Stop::own(format!("{}: {e}", path.display())))
     };
     if let Some(path) = &args.json {
         let mut text = serde_json::to_string_pretty(report).map_err(Stop::own)?;
@@ -58,8 +60,10 @@ fn write(args: &BenchArgs, report: &Report) -> Result<(), Stop> {
         file(path, text)?;
     }
     if let Some(folder) = &args.plots {
-        file(&folder.join("slowdown.svg"), plots::slowdown(report).svg())?;
-        file(&folder.join("latency.svg"), plots::latency(report).svg())?;
+        let drawn = [plots::slowdown(report), plots::latency(report)];
+        for (name, plot) in PLOTS.iter().zip(drawn) {
+            file(&folder.join(name), plot.svg())?;
+        }
     }
     Ok(())
 }

@@ -10,11 +10,12 @@ use std::process::Stdio;
 use serde::de::DeserializeOwned;
 use tmem_benches::outcome::Outcome;
 use tmem_benches::report::{Paged, Whole};
-use tmem_config::{Options, Partial};
+use tmem_config::{FAMILY_VARIABLE, Options, Partial};
 
 use super::work::Work;
 use crate::embedded::Embedded;
 use crate::figures::Figures;
+use crate::handover::Handover;
 use crate::run::{NOT_HANDED_ON, Ways, embed, pageable, variables};
 use crate::signals::{self, Blocked};
 use crate::{OWN_FAILURE, child};
@@ -56,10 +57,10 @@ impl Runner {
         // A workload that ran without paging would measure nothing.
         options.strict = true;
         let program = std::env::current_exe().map_err(Stop::own)?;
-        let ways = pageable(&program, &mut options).map_err(Stop::own)?;
+        let mut ways = pageable(&program, &mut options).map_err(Stop::own)?;
         // From here on signals are the workloads'; a server's threads get none.
         let blocked = signals::block();
-        let embedded = embed(&mut options).map_err(Stop::own)?;
+        let embedded = embed(&mut options, &mut ways).map_err(Stop::own)?;
         Ok(Runner {
             options,
             ways,
@@ -106,7 +107,8 @@ impl Runner {
     /// Runs a workload with a budget of `local` bytes.
     pub(super) fn paged(&self, work: &Work, local: u64) -> Result<Paged, Stop> {
         let figures = Figures::new().map_err(Stop::own)?;
-        let vars = self.variables(local, &figures)?;
+        let handover = self.hand_over(&figures)?;
+        let vars = self.variables(local, &handover)?;
         let outcome: Outcome = self.start(work, &vars)?;
         let totals = figures.totals();
         let [fault_p50_us, fault_p99_us, fault_p999_us] =
@@ -129,22 +131,30 @@ impl Runner {
     /// the library and with it.
     pub(super) fn starts(&self, count: usize, local: u64) -> Result<(f64, f64), Stop> {
         let figures = Figures::new().map_err(Stop::own)?;
-        let mut vars = self.variables(local, &figures)?;
+        let handover = self.hand_over(&figures)?;
+        let mut vars = self.variables(local, &handover)?;
         // The workload itself preloads the library where it is wanted. A strict start
         // would wait until the servers have been looked at, which under `tmem run`
         // has been done by then.
-        let unwanted = ["LD_PRELOAD", "TMEM_STATS_SHM", "TMEM_STRICT"];
+        let unwanted = ["LD_PRELOAD", FAMILY_VARIABLE, "TMEM_STRICT"];
         vars.retain(|(name, _)| !unwanted.contains(name));
         let library = self.ways.library.clone();
         self.start(&Work::Start { count, library }, &vars)
     }
 
+    fn hand_over(&self, figures: &Figures) -> Result<Handover, Stop> {
+        figures
+            .memory()
+            .and_then(|memory| Handover::start(memory, self.ways.secret.clone()))
+            .map_err(Stop::own)
+    }
+
     fn variables(
         &self,
         local: u64,
-        figures: &Figures,
+        handover: &Handover,
     ) -> Result<Vec<(&'static str, OsString)>, Stop> {
-        variables(&self.options, local, &self.ways, figures).map_err(|(_, text)| Stop::own(text))
+        variables(&self.options, local, &self.ways, handover).map_err(|(_, text)| Stop::own(text))
     }
 
     fn start<T: DeserializeOwned>(

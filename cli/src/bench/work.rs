@@ -77,8 +77,7 @@ struct Gauge(Option<Figures>);
 
 impl Gauge {
     fn of_environment() -> Gauge {
-        let path = std::env::var_os("TMEM_STATS_SHM");
-        Gauge(path.and_then(|path| Figures::open(&path).ok()))
+        Gauge(Figures::of_family())
     }
 
     fn read(&self) -> Option<Totals> {

@@ -10,9 +10,9 @@
 //! process for as long as any thread is there, also the engine's. Where all the
 //! program's own have ended one by one, the process is ended as its first thread
 //! was. (That of a later one, which would count where there are several, is not
-//! to be had.)
+//! to be had.) Where `tmem run` was killed, the processes under it end as well.
 
-use crate::stats::Slot as Figures;
+use crate::stats::{Shared, Slot as Figures};
 use crate::sys::mem::Region;
 use crate::sys::proc::{self, Waits};
 use crate::sys::roots::Root;
@@ -67,19 +67,37 @@ pub(super) fn follow_the_last() {
     }
 }
 
+/// Ends a process whose `tmem run` was killed. With an embedded server its pages are gone,
+/// and whoever killed the one has meant the other.
+pub(super) fn follow_the_keeper(shared: Option<&Shared>) {
+    let Some(shared) = shared.filter(|s| s.keeper.was_killed()) else {
+        return;
+    };
+    const TEXT: &str = "`tmem run` was killed; the programs under it end with it";
+    if shared.told.is_news(TEXT) {
+        say::line(TEXT);
+    }
+    thread::kill_process()
+}
+
 struct Guard {
     engine: u32,
     figures: &'static Figures,
+    shared: Option<&'static Shared>,
 }
 
 /// Starts the guard of the calling thread; its stack.
 ///
 /// # Errors
 /// The kernel's.
-pub(super) fn start(figures: &'static Figures) -> Result<Region, Errno> {
+pub(super) fn start(
+    figures: &'static Figures,
+    shared: Option<&'static Shared>,
+) -> Result<Region, Errno> {
     let guard = Box::leak(Box::new(Guard {
         engine: crate::sys::thread::id(),
         figures,
+        shared,
     }));
     let stack = Region::stack(64 << 10)?;
     // SAFETY: the entry never returns and uses no thread-local storage; its
@@ -94,7 +112,7 @@ unsafe extern "C" fn watch(arg: *mut u8) -> ! {
     let guard = unsafe { &*arg.cast::<Guard>() };
     // The engine's, of which this is a copy, has `/proc` to look into.
     let proc = Root::Proc.get().map(|fd| fd.as_raw_fd());
-    thread::close_all_but(proc);
+    thread::close_all_but([proc.unwrap_or(-1)]);
     let mut seen = TURNS.load(Relaxed);
     let mut called = 0;
     loop {
@@ -106,6 +124,7 @@ unsafe extern "C" fn watch(arg: *mut u8) -> ! {
                 CAME.store(number, Release);
             }
         }
+        follow_the_keeper(guard.shared);
         let turns = TURNS.load(Relaxed);
         if turns == seen && Waits::of(guard.engine).is_some_and(|w| w.within(b"handle_userfault")) {
             guard.figures.self_faults.fetch_add(1, Relaxed);

@@ -453,6 +453,7 @@ impl Engine {
     /// What need not be done often.
     fn slowly(&mut self, now: u64) {
         guard::follow_the_last();
+        guard::follow_the_keeper(self.settings.shared);
         self.figures
             .pager_cpu_ns
             .store(sys::thread_cpu_ns(), Relaxed);

@@ -20,7 +20,7 @@ use crate::prefetch::{Crossings, Prefetcher};
 use crate::queue::Resident;
 use crate::ranges::Ranges;
 use crate::slots::Slots;
-use crate::stats::Slot as Figures;
+use crate::stats::{Shared, Slot as Figures};
 use crate::sys::channel::End;
 use crate::sys::mem::Region;
 use crate::sys::proc::Proc;
@@ -28,6 +28,7 @@ use crate::sys::timer::Timer;
 use crate::sys::uffd::{OpenError, REGISTER_MISSING, REGISTER_WP, Uffd, feature};
 use crate::sys::wait::Waiter;
 use crate::sys::{self, now_ns, thread};
+use crate::told::Told;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
@@ -77,6 +78,10 @@ pub struct Settings {
     pub family: Option<&'static Family>,
     /// Where addresses of servers are found once they are known.
     pub names: Option<&'static Names>,
+    /// What the user has been told by others of the family.
+    pub told: Option<&'static Told>,
+    /// What the processes under `tmem run` share with it.
+    pub shared: Option<&'static Shared>,
     /// Where figures are kept.
     pub figures: &'static Figures,
     /// Memory never to be paged: the engine's own, and all that its code
@@ -196,7 +201,10 @@ pub fn run(settings: &Settings) -> ! {
     } else {
         "the program runs without paging"
     };
-    sys::say::line(&format!("{reason}; {rest}"));
+    let line = format!("{reason}; {rest}");
+    if settings.strict || settings.told.is_none_or(|told| told.is_news(&line)) {
+        sys::say::line(&line);
+    }
     settings.outcome.store(UNPAGED, Ordering::Release);
     thread::wake_sleeper(settings.outcome);
     // The program goes on by itself.
@@ -272,6 +280,7 @@ fn watch(settings: &Settings, proc: &mut Proc, kin: &mut Kin) -> Option<u32> {
             if super::credentials::has_to_follow() {
                 super::credentials::become_as(thread::leader());
             }
+            super::guard::follow_the_keeper(settings.shared);
         }
         if super::credentials::answer_early() {
             return kept;

@@ -344,22 +344,24 @@ pub fn exit() -> ! {
     }
 }
 
-/// Closes every descriptor of the calling thread's file table but one, if it is there.
-pub fn close_all_but(kept: Option<i32>) {
-    let kept = kept.filter(|fd| *fd >= 0).map(|fd| fd as usize);
+/// Closes every descriptor of the calling thread's file table but those of `kept` that are
+/// not negative.
+pub fn close_all_but<const N: usize>(mut kept: [i32; N]) {
+    kept.sort_unstable();
     let close = |from: usize, to: usize| {
-        // SAFETY: close_range(from, to, 0); the caller has no other descriptor yet.
-        unsafe { super::mem::syscall3(436, from, to, 0) };
-    };
-    match kept {
-        Some(kept) => {
-            if kept > 0 {
-                close(0, kept - 1);
-            }
-            close(kept + 1, u32::MAX as usize);
+        if from <= to {
+            // SAFETY: close_range(from, to, 0); the caller has no other descriptor yet.
+            unsafe { super::mem::syscall3(436, from, to, 0) };
         }
-        None => close(0, u32::MAX as usize),
+    };
+    let mut from = 0;
+    for kept in kept.into_iter().filter_map(|fd| usize::try_from(fd).ok()) {
+        if kept > from {
+            close(from, kept - 1);
+        }
+        from = from.max(kept + 1);
     }
+    close(from, u32::MAX as usize);
 }
 
 /// Ends the whole process at once by SIGKILL.
