@@ -192,8 +192,9 @@ pub(crate) fn overrun(totals: &Totals, per_process: bool) -> Option<String> {
     const SLACK: u64 = 16 << 20;
     /// Less is not worth a word.
     const LITTLE: u64 = 1 << 20;
-    /// Each process may have so much, be it that all together have more than the budget.
-    const EACH: u64 = 8 << 20;
+    /// Each process may have 8 MiB, even where all together then have more than the budget,
+    /// and somewhat more while it leaves.
+    const EACH: u64 = 10 << 20;
     let budget = totals.local_budget_bytes;
     let peak = match per_process {
         true => totals.peak_counted_bytes,
@@ -221,7 +222,7 @@ pub(crate) fn overrun(totals: &Totals, per_process: bool) -> Option<String> {
         return None;
     }
     let why = match named.is_empty() {
-        true => "what can be paged did not leave in time".to_owned(),
+        true => "what can be paged did not leave in time, or found no server with room".to_owned(),
         false => format!("not paged were up to {} in one process", named.join(", ")),
     };
     Some(format!(

@@ -68,7 +68,7 @@ unsafe fn replace(entry: usize, name: &[u8], own: &Object, libc: &Object) {
         return;
     }
     // SAFETY: the C library stays loaded and is relocated.
-    let Some(right) = (unsafe { libc.find(name) }) else {
+    let Some(right) = (unsafe { libc.find_function(name) }) else {
         return;
     };
     let page = (entry as usize / PAGE * PAGE) as *mut core::ffi::c_void;

@@ -20,6 +20,7 @@ const HIDDEN_VERSION: u16 = 0x8000;
 const FIRST_VERSION: u16 = 2;
 
 const STB_LOCAL: u8 = 0;
+const STT_OBJECT: u8 = 1;
 const STT_TLS: u8 = 6;
 const STT_GNU_IFUNC: u8 = 10;
 const STV_HIDDEN: u8 = 2;
@@ -220,18 +221,44 @@ impl Object {
     /// is called: the library is relocated.
     pub(crate) unsafe fn find(&self, name: &[u8]) -> Option<usize> {
         // SAFETY: by the caller.
-        let symbol = unsafe {
+        let symbol = unsafe { self.symbol(name) }?;
+        // SAFETY: by the caller.
+        Some(unsafe { self.address(symbol) })
+    }
+
+    /// The same for functions only. A variable may have been copied into the program, and
+    /// then the library's own is not used by anybody.
+    ///
+    /// # Safety
+    /// As [`Object::find`].
+    pub(crate) unsafe fn find_function(&self, name: &[u8]) -> Option<usize> {
+        // SAFETY: by the caller.
+        let symbol = unsafe { self.symbol(name) }?;
+        // SAFETY: by the caller.
+        (symbol.st_info & 0xf != STT_OBJECT).then(|| unsafe { self.address(symbol) })
+    }
+
+    /// # Safety
+    /// As [`Object::find`].
+    unsafe fn symbol(&self, name: &[u8]) -> Option<&Elf64_Sym> {
+        // SAFETY: by the caller.
+        unsafe {
             match self.table {
                 Table::Gnu(table) => self.find_gnu(table, name),
                 Table::SystemV(table) => self.find_system_v(table, name),
             }
-        }?;
+        }
+    }
+
+    /// # Safety
+    /// As [`Object::find`], for a symbol of this object.
+    unsafe fn address(&self, symbol: &Elf64_Sym) -> usize {
         let at = self.base.wrapping_add(symbol.st_value as usize);
         if symbol.st_info & 0xf != STT_GNU_IFUNC {
-            return Some(at);
+            return at;
         }
         // SAFETY: the ABI says so of symbols of this type; on x86-64 it takes no arguments.
-        Some(unsafe { std::mem::transmute::<usize, extern "C" fn() -> usize>(at)() })
+        unsafe { std::mem::transmute::<usize, extern "C" fn() -> usize>(at)() }
     }
 
     /// # Safety

@@ -58,7 +58,8 @@ fn calls_before_and_after_the_program_are_passed_on() {
     for binding in ["-Wl,-z,lazy", "-Wl,-z,now"] {
         let run = Run::new(program_with("early", &[library, binding][..]));
         let native = run.run().ok();
-        for early in [run.clone().preload(), run.clone().local(64 * MIB)] {
+        let paged = run.clone().local(64 * MIB).flags(["--log", "error"]);
+        for early in [run.clone().preload(), paged] {
             let early = early.run().ok();
             assert_eq!(early.digest(), native.digest());
             assert_eq!(early.stderr(), native.stderr());

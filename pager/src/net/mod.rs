@@ -298,8 +298,9 @@ impl Servers {
     /// Makes the connection of `lane` anew, and sends again over it what is not
     /// answered: whatever spoils answers may be on its way.
     pub fn renew(&mut self, server: u16, lane: Lane, now_ns: u64) {
+        let now = self.clock.look(now_ns);
         if let Some(server) = self.servers.get_mut(usize::from(server)) {
-            server.renew(lane, now_ns);
+            server.renew(lane, now);
         }
     }
 
@@ -415,7 +416,8 @@ impl Servers {
         let server = self.servers.get_mut(usize::from(dialled.server));
         if let Some(server) = server.filter(|s| s.is_up() && dialled.link < LINKS) {
             let sock = Sock::inherited(dialled.fd);
-            server.resume_by(dialled.link, sock, dialled.addr, now_ns);
+            let now = self.clock.look(now_ns);
+            server.resume_by(dialled.link, sock, dialled.addr, now);
         }
     }
 
