@@ -255,40 +255,32 @@ type Spawn = unsafe extern "C" fn(
     List,
 ) -> c_int;
 
-unsafe extern "C" fn own_posix_spawn(
-    pid: *mut libc::pid_t,
-    path: *const c_char,
-    actions: *const c_void,
-    attributes: *const c_void,
-    argv: List,
-    env: List,
-) -> c_int {
-    // SAFETY: by the caller; the C library's function of that name.
-    unsafe {
-        if !may_start(path, env) {
-            return libc::EACCES;
+/// Defines a function that starts a program which `look` has looked at.
+macro_rules! spawns {
+    ($($own:ident => $function:ident, $look:ident;)*) => {$(
+        unsafe extern "C" fn $own(
+            pid: *mut libc::pid_t,
+            program: *const c_char,
+            actions: *const c_void,
+            attributes: *const c_void,
+            argv: List,
+            env: List,
+        ) -> c_int {
+            // SAFETY: by the caller; the C library's function of that name.
+            unsafe {
+                if !$look(program, env) {
+                    return libc::EACCES;
+                }
+                let real = std::mem::transmute::<usize, Spawn>(next(Function::$function));
+                real(pid, program, actions, attributes, argv, env)
+            }
         }
-        let real = std::mem::transmute::<usize, Spawn>(next(Function::PosixSpawn));
-        real(pid, path, actions, attributes, argv, env)
-    }
+    )*};
 }
 
-unsafe extern "C" fn own_posix_spawnp(
-    pid: *mut libc::pid_t,
-    file: *const c_char,
-    actions: *const c_void,
-    attributes: *const c_void,
-    argv: List,
-    env: List,
-) -> c_int {
-    // SAFETY: by the caller; the C library's function of that name.
-    unsafe {
-        if !may_start_from_path(file, env) {
-            return libc::EACCES;
-        }
-        let real = std::mem::transmute::<usize, Spawn>(next(Function::PosixSpawnp));
-        real(pid, file, actions, attributes, argv, env)
-    }
+spawns! {
+    own_posix_spawn => PosixSpawn, may_start;
+    own_posix_spawnp => PosixSpawnp, may_start_from_path;
 }
 
 #[cfg(test)]

@@ -114,7 +114,7 @@ pub(crate) unsafe extern "C" fn own_prlimit(
     // SAFETY: by the caller.
     let asked = unsafe { new.as_ref() };
     let few = |l: &rlimit| resource == libc::RLIMIT_NOFILE && l.rlim_cur < FEW;
-    let engines = this && crate::start::is_own_process();
+    let engines = this && crate::credentials::is_the_programs();
     if engines && asked.is_some_and(few) && crate::start::pool_bytes().is_some() {
         tmem_pager::engine::have_all();
     }
@@ -150,7 +150,7 @@ pub(crate) unsafe extern "C" fn own_prlimit(
                 return -1;
             }
             // A child of `vfork` has limits of its own, but the memory of its parent.
-            if crate::start::is_own_process() {
+            if crate::credentials::is_the_programs() {
                 raised[0].note(asked.rlim_cur, set.rlim_cur);
                 raised[1].note(asked.rlim_max, set.rlim_max);
             }

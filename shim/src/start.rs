@@ -1,8 +1,9 @@
 //! Reads the options and starts the engine, before the program's `main`.
 
 use crate::{bind, exec, family, figures, fork, keep, naming, next, obstacle};
+use rustix::fd::FromRawFd;
 use std::net::ToSocketAddrs;
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::AsRawFd;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tmem_config::{
@@ -91,18 +92,8 @@ fn options() -> Result<Option<Options>, String> {
     Ok(Some(options))
 }
 
-/// The process that is paged.
-static PROCESS: AtomicU32 = AtomicU32::new(0);
-
-/// Whether this is the process that is paged. One that has been made by `vfork` runs in its
-/// memory until it executes something.
-pub(crate) fn is_own_process() -> bool {
-    PROCESS.load(Ordering::Relaxed) == std::process::id()
-}
-
 /// Starts the engine.
 fn start(options: &Options) {
-    PROCESS.store(std::process::id(), Ordering::Relaxed);
     OUTCOME.store(PENDING, Ordering::Release);
     match launch(options) {
         Ok(()) => hold(options),
@@ -115,7 +106,6 @@ fn start(options: &Options) {
 /// as `will` says, this returns when it is paged. Until then nothing of the program's may
 /// be touched, nor what the C library keeps on its heap.
 pub(crate) fn start_child(will: Option<&'static Will>, handed: Option<End>) {
-    PROCESS.store(std::process::id(), Ordering::Relaxed);
     OUTCOME.store(PENDING, Ordering::Release);
     let Some(parents) = SETTINGS.get() else {
         if will.is_some() {
