@@ -166,10 +166,10 @@ pub fn has_evicted() -> bool {
 ///
 /// - what says how the parent's engine stood is reset;
 /// - `EVICTED` and `LOST` stay, and its own engine sees to them, or [`none_evicted`];
-/// - the key of digests (`digest`), what was asked of ranges (`asks`), the address space
-///   set aside (`sys::space`), whether the program has set a filter (`sys::thread`) or
-///   given up something (`credentials`), and the number of the last socket (`net::sock`)
-///   are the child's as well.
+/// - what was asked of ranges (`asks`), the address space set aside (`sys::space`),
+///   whether the program has set a filter (`sys::thread`), given up something
+///   (`credentials`) or lent pages and which code was searched for that (`lending`), and
+///   the number of the last socket (`net::sock`) are the child's as well.
 fn begin_anew() {
     adopt::begin_anew();
     apart::begin_anew();
