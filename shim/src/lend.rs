@@ -2,7 +2,9 @@
 //! `tmem_pager::engine::lending`, which is told of each before it is made.
 
 use crate::next::{Function, interpose, next};
-use libc::{c_int, c_long, c_uint, c_void, iovec, size_t, socklen_t, ssize_t};
+use core::arch::naked_asm;
+use core::ffi::CStr;
+use libc::{c_char, c_int, c_long, c_uint, c_void, iovec, size_t, socklen_t, ssize_t};
 use tmem_pager::engine::lending;
 
 type Vmsplice = unsafe extern "C" fn(c_int, *const iovec, size_t, c_uint) -> ssize_t;
@@ -13,6 +15,63 @@ interpose! {
     vmsplice => Vmsplice, own_vmsplice;
     /// `setsockopt(2)`.
     setsockopt => Setsockopt, own_setsockopt;
+}
+
+interpose! {
+    /// `dlopen(3)`.
+    dlopen => Dlopen, noted_dlopen;
+    /// `dlmopen(3)`.
+    dlmopen => Dlmopen, noted_dlmopen;
+    /// `dlsym(3)`.
+    dlsym => Dlsym, noted_dlsym;
+    /// `dlvsym(3)`.
+    dlvsym => Dlvsym, noted_dlvsym;
+}
+
+/// Defines a function that has `note` see its arguments and then jumps to the next function:
+/// what that does depends on who calls it.
+macro_rules! noted {
+    ($($name:ident => $function:ident, $note:path;)*) => {$(
+        #[unsafe(naked)]
+        unsafe extern "C" fn $name() {
+            naked_asm!(
+                "push rdi",
+                "push rsi",
+                "push rdx",
+                "call {note}",
+                "pop rdx",
+                "pop rsi",
+                "pop rdi",
+                "jmp qword ptr [rip + {next} + {at}]",
+                note = sym $note,
+                next = sym crate::next::NEXT,
+                at = const Function::$function as usize * size_of::<usize>(),
+            )
+        }
+    )*};
+}
+
+noted! {
+    noted_dlopen => Dlopen, loads;
+    noted_dlmopen => Dlmopen, loads;
+    noted_dlsym => Dlsym, asks_for;
+    noted_dlvsym => Dlvsym, asks_for;
+}
+
+extern "C" fn loads() {
+    lending::loads();
+}
+
+/// Who has the address of such a function of the C library's calls it past this one.
+unsafe extern "C" fn asks_for(_: *const c_void, name: *const c_char) {
+    if name.is_null() {
+        return;
+    }
+    // SAFETY: by the caller of `dlsym`.
+    let name = unsafe { CStr::from_ptr(name) };
+    if [c"vmsplice", c"setsockopt", c"syscall"].contains(&name) {
+        lending::begin();
+    }
 }
 
 /// Tells the engine where a system call can lend pages, or makes something that can.

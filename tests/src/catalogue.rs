@@ -10,6 +10,8 @@ use std::path::Path;
 pub const FOLDER: &str = "{folder}";
 /// Stands for the library of `loading`.
 pub const LIBRARY: &str = "{library}";
+/// Stands for the library of `lent_late`.
+pub const LENDER: &str = "{lender}";
 
 /// A program and its arguments. Several lines of one program are several cases.
 const CASES: &[(&str, &[&str])] = &[
@@ -55,6 +57,9 @@ const CASES: &[(&str, &[&str])] = &[
     ("lent_raw", &["24", "pipe"]),
     ("lent_raw", &["24", "gift"]),
     ("lent_raw", &["24", "tcp"]),
+    ("lent_late", &["24", LENDER, "library"]),
+    ("lent_late", &["24", LENDER, "handle"]),
+    ("lent_late", &["24", LENDER, "other"]),
     ("spawns", &["16"]),
     ("jobs", &["24"]),
     ("stops", &["24", "100"]),
@@ -139,6 +144,7 @@ pub fn cases(programs: &[&str], folder: &Path) -> Vec<Case> {
                 .fold(Run::new(program(name)), |run, arg| match *arg {
                     FOLDER => run.args([folder]),
                     LIBRARY => run.args([program_with("library", &["-shared", "-fPIC"])]),
+                    LENDER => run.args([program_with("lender", &["-shared", "-fPIC"])]),
                     arg => run.args([arg]),
                 }),
         })

@@ -68,6 +68,11 @@ fn pages_that_were_lent_past_the_c_library_keep_their_contents() {
 }
 
 #[test]
+fn pages_that_code_has_lent_which_was_loaded_late_keep_their_contents() {
+    check(&["lent_late"]);
+}
+
+#[test]
 fn signals_are_handled_on_stacks_that_are_elsewhere() {
     check(&["signals"]);
 }

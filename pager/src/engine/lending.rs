@@ -19,11 +19,13 @@
 //! The shim sees calls that go through the C library. For those that do not, the engine
 //! searches the code of the program and of its shared objects ([`crate::raw_calls`]).
 //! Until all of it was searched, and for good where a call may lend, all pages count as
-//! lent. Code that the program writes itself (by a just-in-time compiler) is not searched.
+//! lent; and so they do for a second after the program was about to load code. Code that
+//! the program writes itself (by a just-in-time compiler) is not searched.
 
 use super::{Engine, INFO};
 use crate::maps::{self, Mapping};
 use crate::raw_calls::{self, Functions, Memory};
+use crate::sys::now_ns;
 use crate::sys::proc::Proc;
 use alloc::format;
 use alloc::string::String;
@@ -31,13 +33,18 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
-use core::sync::atomic::{AtomicBool, AtomicU64};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 /// A call that can lend pages has been made, or was about to be.
 static LENT: AtomicBool = AtomicBool::new(false);
 /// Tells which code was searched and does not lend, for a forked child, which has the same.
 static SEARCHED: AtomicU64 = AtomicU64::new(0);
 
+/// How often the program was about to load code.
+static LOADED: AtomicU32 = AtomicU32::new(0);
+
+/// So long after it was about to, code may still come to be mapped.
+const LOADING_NS: u64 = 1_000_000_000;
 /// Bytes of code that are searched between two looks at the faults.
 const PIECE: u64 = 64 << 10;
 /// The C library, whose functions the shim sees.
@@ -47,6 +54,12 @@ const C_LIBRARY: [&[u8]; 4] = [b"libc.so.6", b"ld-linux-x86-64.so.2", b"libc-2."
 /// Called by its threads, also within signal handlers.
 pub fn begin() {
     LENT.store(true, SeqCst);
+}
+
+/// The program is about to load code, which may lend pages as soon as it is there. Called by
+/// its threads.
+pub fn loads() {
+    LOADED.fetch_add(1, SeqCst);
 }
 
 /// What is known of the program's code.
@@ -60,6 +73,10 @@ pub(super) struct Lenders {
     left: Vec<Code>,
     /// Stands for `listed`, with the files that are mapped.
     digest: u64,
+    /// [`LOADED`] when it was looked last, when that counts as done, and for what it has.
+    loaded: u32,
+    loaded_ns: u64,
+    settled: u32,
 }
 
 impl Lenders {
@@ -83,13 +100,26 @@ struct Code {
 impl Engine {
     /// Whether a page that was just moved out may have been lent before.
     pub(super) fn has_lent(&self) -> bool {
-        LENT.load(SeqCst) || self.lenders.are_unknown() || !self.lenders.left.is_empty()
+        let lenders = &self.lenders;
+        LENT.load(SeqCst)
+            || lenders.are_unknown()
+            || !lenders.left.is_empty()
+            || lenders.settled != LOADED.load(SeqCst)
     }
 
     /// Looks for code that was not searched yet.
     pub(super) fn look_for_code(&mut self) {
+        if self.copying || LENT.load(Relaxed) {
+            return;
+        }
+        let (loaded, now) = (LOADED.load(SeqCst), now_ns());
+        if self.lenders.loaded != loaded {
+            self.lenders.loaded = loaded;
+            self.lenders.loaded_ns = now + LOADING_NS;
+        }
+        let settles = self.lenders.settled != loaded && now >= self.lenders.loaded_ns;
         let size = self.proc.size_pages().ok();
-        if self.copying || LENT.load(Relaxed) || size.is_some() && size == self.lenders.size {
+        if size.is_some() && size == self.lenders.size && !settles {
             return;
         }
         let mut text = Vec::new();
@@ -108,6 +138,9 @@ impl Engine {
         if SEARCHED.load(Relaxed) != digest {
             let new = found.into_iter().filter(|c| !listed.contains(&c.range));
             lenders.left.extend(new);
+        }
+        if settles {
+            lenders.settled = loaded;
         }
     }
 
@@ -160,13 +193,22 @@ fn code_in(text: &[u8]) -> (Vec<Code>, u64) {
     let mut digest = 0xcbf2_9ce4_8422_2325;
     // The file whose mappings are being listed, and where its header is.
     let mut file = (0, (0, 0), 0);
+    // The first of each is the one whose functions the shim sees; a program may load another
+    // beside it (`dlmopen`).
+    let mut libraries = [0; C_LIBRARY.len()];
     for mapping in maps::parse(text).filter_map(Result::ok) {
         let (start, end) = (mapping.start as u64, mapping.end as u64);
         if mapping.offset == 0 || (mapping.inode, mapping.dev) != (file.0, file.1) {
             file = (mapping.inode, mapping.dev, start);
         }
-        if !is_foreign(&mapping) || (start..end).contains(&own) {
+        if !is_code(&mapping) || (start..end).contains(&own) {
             continue;
+        }
+        if let Some(part) = c_library(&mapping) {
+            libraries[part] += 1;
+            if libraries[part] == 1 {
+                continue;
+            }
         }
         for number in [start, end, mapping.inode, mapping.offset] {
             // FNV-1a, a word at a time.
@@ -182,16 +224,17 @@ fn code_in(text: &[u8]) -> (Vec<Code>, u64) {
     (found, digest)
 }
 
-/// Whether a mapping has code of a file that is not the C library's.
-fn is_foreign(mapping: &Mapping<'_>) -> bool {
-    let name = mapping
-        .path
-        .rsplit(|b| *b == b'/')
-        .next()
-        .unwrap_or_default();
+/// Whether a mapping has code of a file.
+fn is_code(mapping: &Mapping<'_>) -> bool {
     // Memory files are where just-in-time compilers put code.
     let is_file = mapping.inode != 0 && !mapping.path.starts_with(b"/memfd:");
-    mapping.perms.x && is_file && !C_LIBRARY.iter().any(|c| name.starts_with(c))
+    mapping.perms.x && is_file
+}
+
+/// Which part of the C library a mapping is of, if it is.
+fn c_library(mapping: &Mapping<'_>) -> Option<usize> {
+    let name = mapping.path.rsplit(|b| *b == b'/').next()?;
+    C_LIBRARY.iter().position(|part| name.starts_with(part))
 }
 
 /// The program's memory.
@@ -231,5 +274,7 @@ mod tests {
         assert_eq!(found, [program, (0x7f00_8000_0000, 0x7f00_8000_0000)]);
         let other = std::string::String::from_utf8(MAPS.to_vec()).unwrap();
         assert_ne!(digest, code_in(other.replace(" 43 ", " 44 ").as_bytes()).1);
+        let again = "7f0090000000-7f0090100000 r-xp 00001000 fe:01 42 /lib/libc.so.6\n";
+        assert_eq!(code_in((other + again).as_bytes()).0.len(), 3);
     }
 }
