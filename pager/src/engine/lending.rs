@@ -33,18 +33,21 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use core::sync::atomic::{AtomicBool, AtomicU64};
 
 /// A call that can lend pages has been made, or was about to be.
 static LENT: AtomicBool = AtomicBool::new(false);
 /// Tells which code was searched and does not lend, for a forked child, which has the same.
 static SEARCHED: AtomicU64 = AtomicU64::new(0);
 
-/// How often the program was about to load code.
-static LOADED: AtomicU32 = AtomicU32::new(0);
+/// When the program was about to load code last; 0 if it never was.
+static LOADED_NS: AtomicU64 = AtomicU64::new(0);
 
 /// So long after it was about to, code may still come to be mapped.
 const LOADING_NS: u64 = 1_000_000_000;
+/// Listing all mappings, which may be tens of thousands, takes a share of one in so many of
+/// the time.
+const SHARE: u64 = 64;
 /// Bytes of code that are searched between two looks at the faults.
 const PIECE: u64 = 64 << 10;
 /// The C library, whose functions the shim sees.
@@ -59,7 +62,7 @@ pub fn begin() {
 /// The program is about to load code, which may lend pages as soon as it is there. Called by
 /// its threads.
 pub fn loads() {
-    LOADED.fetch_add(1, SeqCst);
+    LOADED_NS.fetch_max(now_ns(), SeqCst);
 }
 
 /// What is known of the program's code.
@@ -73,16 +76,23 @@ pub(super) struct Lenders {
     left: Vec<Code>,
     /// Stands for `listed`, with the files that are mapped.
     digest: u64,
-    /// [`LOADED`] when it was looked last, when that counts as done, and for what it has.
-    loaded: u32,
-    loaded_ns: u64,
-    settled: u32,
+    /// When they were listed, and when that may be done again for what shows by itself.
+    listed_ns: u64,
+    next_ns: u64,
 }
 
 impl Lenders {
     /// Nothing was looked for yet.
     pub(super) fn are_unknown(&self) -> bool {
         self.size.is_none()
+    }
+
+    /// When all is mapped that the program was about to load, unless it was listed since.
+    fn loads_until(&self) -> Option<u64> {
+        match LOADED_NS.load(SeqCst) {
+            0 => None,
+            at => Some(at + LOADING_NS).filter(|until| self.listed_ns < *until),
+        }
     }
 }
 
@@ -104,7 +114,7 @@ impl Engine {
         LENT.load(SeqCst)
             || lenders.are_unknown()
             || !lenders.left.is_empty()
-            || lenders.settled != LOADED.load(SeqCst)
+            || lenders.loads_until().is_some()
     }
 
     /// Looks for code that was not searched yet.
@@ -112,14 +122,11 @@ impl Engine {
         if self.copying || LENT.load(Relaxed) {
             return;
         }
-        let (loaded, now) = (LOADED.load(SeqCst), now_ns());
-        if self.lenders.loaded != loaded {
-            self.lenders.loaded = loaded;
-            self.lenders.loaded_ns = now + LOADING_NS;
-        }
-        let settles = self.lenders.settled != loaded && now >= self.lenders.loaded_ns;
+        let now = now_ns();
+        let is_loaded = self.lenders.loads_until().is_some_and(|at| now >= at);
         let size = self.proc.size_pages().ok();
-        if size.is_some() && size == self.lenders.size && !settles {
+        let same = size.is_some() && size == self.lenders.size;
+        if !is_loaded && (same || now < self.lenders.next_ns) {
             return;
         }
         let mut text = Vec::new();
@@ -139,9 +146,9 @@ impl Engine {
             let new = found.into_iter().filter(|c| !listed.contains(&c.range));
             lenders.left.extend(new);
         }
-        if settles {
-            lenders.settled = loaded;
-        }
+        // The time before the list was read: what came meanwhile may not be in it.
+        lenders.listed_ns = now;
+        lenders.next_ns = now + (now_ns() - now) * SHARE;
     }
 
     /// Searches some of the code that is left.
