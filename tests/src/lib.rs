@@ -4,6 +4,7 @@
 //! Everything here panics with a message when the machine lacks something: a
 //! harness has nobody to return an error to but the test.
 
+pub mod anybody;
 pub mod artefacts;
 pub mod catalogue;
 pub mod cc;

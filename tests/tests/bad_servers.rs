@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use tmem_tests::cc::program;
 use tmem_tests::fake::{self, Behaviour};
 use tmem_tests::process::End;
-use tmem_tests::{MIB, MemServer, Outcome, Run, artefacts, software};
+use tmem_tests::{MIB, MemServer, Outcome, Run, anybody, software};
 
 fn fill() -> Run {
     Run::new(program("fill")).args(["64", "seq", "1", "1"])
@@ -174,19 +174,6 @@ fn the_preload_line_says_what_is_wrong_too() {
     says(&strict, &[&server.to_string()]);
 }
 
-/// Everything a run needs, in a folder that any user may read.
-fn for_anybody() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
-        .expect("permissions of an own folder can be set");
-    for name in ["tmem", "libtmem.so"] {
-        let from = artefacts::dir().join(name);
-        fs::copy(from, folder.path().join(name)).expect("an artefact can be copied");
-    }
-    fs::copy(program("fill"), folder.path().join("fill")).expect("a program can be copied");
-    folder
-}
-
 #[test]
 fn a_user_without_permission_for_userfaultfd_is_told_so() {
     if !software::is_root() {
@@ -199,7 +186,7 @@ fn a_user_without_permission_for_userfaultfd_is_told_so() {
         return;
     }
     let server = MemServer::roomy();
-    let folder = for_anybody();
+    let folder = anybody::folder();
     let setpriv = software::find("setpriv", "util-linux");
     let nobody = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
     // Where the device is open to all, as the README advises, another file is in its place.

@@ -4,22 +4,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use tmem_tests::cc::program;
-use tmem_tests::{MIB, MemServer, Run, artefacts, software};
+use tmem_tests::{MIB, MemServer, Run, anybody, software};
 
 const NOBODY: [&str; 5] = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
-
-/// What a run needs, in a folder that any user may read.
-fn for_anybody() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
-        .expect("permissions of an own folder can be set");
-    for name in ["tmem", "libtmem.so"] {
-        let from = artefacts::dir().join(name);
-        fs::copy(from, folder.path().join(name)).expect("an artefact can be copied");
-    }
-    fs::copy(program("fill"), folder.path().join("fill")).expect("a program can be copied");
-    folder
-}
 
 /// A shell of another user, under a `tmem run` of root, which runs `script`.
 fn as_nobody(folder: &Path, script: &str) -> Option<Run> {
@@ -36,7 +23,7 @@ fn as_nobody(folder: &Path, script: &str) -> Option<Run> {
 
 #[test]
 fn what_is_started_after_rights_were_dropped_is_paged_with_the_embedded_server() {
-    let folder = for_anybody();
+    let folder = anybody::folder();
     let fill = folder.path().join("fill");
     let script = format!("for i in 1 2; do {} 64 seq 1 1; done", fill.display());
     let Some(run) = as_nobody(folder.path(), &script) else {
@@ -56,7 +43,7 @@ fn what_is_started_after_rights_were_dropped_is_paged_with_the_embedded_server()
 
 #[test]
 fn a_secret_that_only_root_may_read_is_handed_over_as_well() {
-    let folder = for_anybody();
+    let folder = anybody::folder();
     let secret = folder.path().join("secret");
     fs::write(&secret, "a secret of sixteen bytes or more\n").expect("a file can be written");
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).expect("it is an own file");
