@@ -46,7 +46,7 @@ pub(crate) struct RunArgs {
     /// A memory server, host:port; may be given several times
     #[arg(long, value_name = "ADDR", value_delimiter = ',')]
     server: Vec<ServerAddr>,
-    /// Do not start a program that cannot be paged
+    /// Start no program that cannot be paged, and none before its pager is ready
     #[arg(long)]
     strict: bool,
     /// Messages on stderr: error, warn, info or debug

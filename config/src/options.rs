@@ -104,7 +104,7 @@ pub struct Options {
     pub local: Option<Size>,
     /// Memory servers, each once.
     pub servers: Vec<ServerAddr>,
-    /// Whether a program that cannot be paged is not started.
+    /// Starts no program that cannot be paged, and none before its pager is ready.
     pub strict: bool,
     /// How much is said on stderr.
     pub log: Level,

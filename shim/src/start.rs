@@ -178,7 +178,7 @@ fn launch(options: &Options) -> Result<(), String> {
         shared,
         keep: keep::ranges(),
         checked: family::is_checked(),
-        strict: options.strict && !family::is_checked(),
+        strict: options.strict,
         inherit: None,
         handed: None,
         outcome: &OUTCOME,
@@ -343,13 +343,12 @@ unsafe extern "C" fn enter(arg: *mut u8) -> ! {
 /// Holds the program back where something is asked for that its engine has to have
 /// begun for.
 fn hold(options: &Options) {
-    let strict = options.strict && !family::is_checked();
     let all_leaves = options.evict == Evict::All;
-    if !strict && !all_leaves {
+    if !options.strict && !all_leaves {
         return;
     }
     let is_paged = wait();
-    if !is_paged && strict {
+    if !is_paged && options.strict {
         // SAFETY: ends the process; nothing of the program has run.
         unsafe { libc::_exit(NOT_STARTED) };
     }

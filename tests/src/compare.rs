@@ -74,9 +74,11 @@ const SMALLEST: u64 = 32 * MIB;
 pub fn paged_at(program: &Run, setting: Setting, budget: u64) -> (Outcome, Vec<MemServer>) {
     let servers: Vec<_> = (0..setting.servers).map(|_| MemServer::roomy()).collect();
     let mut run = program.clone().local(budget).page_path(setting.path);
-    if setting.all_leave {
-        run = run.flags(["--evict", "all"]);
-    }
+    // A short program is not to be over before its pager has begun.
+    run = run.flags(match setting.all_leave {
+        true => &["--evict", "all"][..],
+        false => &["--strict"],
+    });
     let paged = run.servers(servers.iter().map(MemServer::address)).run();
     (paged, servers)
 }

@@ -45,6 +45,22 @@ fn strict_keeps_a_static_program_from_starting_wherever_it_is_started() {
 }
 
 #[test]
+fn strict_starts_no_program_before_its_pager_is_ready() {
+    let server = MemServer::roomy();
+    let run = || under(shell("/bin/true; /bin/true; :"), &server);
+    let strict = run().flags(["--strict"]).run().ok();
+    assert_eq!(
+        strict.figures().paging_processes,
+        3,
+        "{}",
+        strict.describe()
+    );
+    // Otherwise programs this short are over before they page anything.
+    let usual = run().run().ok();
+    assert_eq!(usual.figures().paging_processes, 0, "{}", usual.describe());
+}
+
+#[test]
 fn a_program_that_is_started_without_the_environment_is_told() {
     let server = MemServer::roomy();
     let script = "env -i FILL 4 seq; env -i FILL 4 seq; env -u TMEM_LOCAL FILL 4 seq";
