@@ -149,7 +149,7 @@ impl Engine {
         if self.adopted.is_empty() {
             // From here on the engine gives way to threads of the program that change
             // memory, as it cannot where it goes before all else.
-            thread::hurry();
+            self.kernel.hurry();
         }
         self.find(every);
         self.tell_of_room();
@@ -157,7 +157,7 @@ impl Engine {
 
     fn find(&mut self, every: bool) {
         let mut text = Vec::new();
-        if self.proc.maps(&mut text).is_err() {
+        if self.kernel.maps(&mut text).is_err() {
             return;
         }
         let Candidates {
@@ -177,7 +177,7 @@ impl Engine {
         let _still = Still::begin();
         // Nothing of this is about what is adopted from here on.
         self.follow_asks();
-        found.retain(|range| self.uffd.register(range.start, range.len(), mode).is_ok());
+        found.retain(|range| self.kernel.register(range.start, range.len(), mode).is_ok());
         // Others will be found again.
         found.retain(|range| self.is_registered(range));
         // Some was moved there, and has just arrived.
@@ -229,7 +229,7 @@ impl Engine {
     /// forks, with the rest.
     pub(super) fn notice_growth(&mut self) -> Result<(), Errno> {
         let mut text = Vec::new();
-        self.proc.maps(&mut text)?;
+        self.kernel.maps(&mut text)?;
         let mut grown = Vec::new();
         for mapping in maps::parse(&text).filter_map(Result::ok) {
             let range = mapping.start..mapping.end;
@@ -258,7 +258,7 @@ impl Engine {
     pub(super) fn is_registered(&mut self, range: &Range<usize>) -> bool {
         loop {
             match self
-                .uffd
+                .kernel
                 .holds(range.start, range.len(), self.nowhere.start)
             {
                 Ok(held) => return held,
@@ -277,7 +277,7 @@ impl Engine {
         own.extend(self.fork.helpers);
         own.extend(self.fork.alarm.region());
         own.extend(self.copies.region());
-        own.extend(self.bin.as_ref().map(|b| b.1));
+        own.extend(self.bin);
         own.extend(self.zapper.as_ref().map(Zapper::stack));
         own.extend(self.transit_regions().into_iter().flatten());
         kept.extend(own.iter().map(|r| r.start..r.end()));

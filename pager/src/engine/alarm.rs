@@ -12,9 +12,10 @@
 //! that the message names its parent.
 
 use super::Engine;
+use super::kernel::Kernel;
 use crate::sys::fd::Fd;
 use crate::sys::mem::{self, Region};
-use crate::sys::uffd::{Msg, REGISTER_MISSING, RawMsg, Uffd, feature};
+use crate::sys::uffd::{Msg, REGISTER_MISSING, RawMsg, Uffd};
 use crate::sys::{say, thread};
 use alloc::format;
 use rustix::fd::FromRawFd;
@@ -32,9 +33,9 @@ pub(super) struct Alarm {
 
 impl Alarm {
     /// Reports forks, if it may.
-    fn hang(&mut self) {
+    fn hang(&mut self, kernel: &dyn Kernel) {
         if !core::mem::replace(&mut self.tried, true) {
-            self.hung = made().ok();
+            self.hung = made(kernel).ok();
         }
     }
 
@@ -78,9 +79,9 @@ impl Alarm {
     }
 }
 
-fn made() -> Result<(Uffd, Region), crate::sys::uffd::OpenError> {
+fn made(kernel: &dyn Kernel) -> Result<(Uffd, Region), crate::sys::uffd::OpenError> {
     use crate::sys::uffd::OpenError::Other;
-    let uffd = Uffd::open(feature::EVENT_FORK)?;
+    let uffd = kernel.open_for_forks()?;
     let page = Region::inherited(PAGE_SIZE).map_err(Other)?;
     match uffd.register(page.start, page.len, REGISTER_MISSING) {
         Ok(()) => Ok((uffd, page)),
@@ -95,7 +96,7 @@ impl Engine {
     /// Has forks reported from now on, if that is permitted, but none that is
     /// being made as it should be.
     pub(super) fn hang_alarm(&mut self) {
-        self.fork.alarm.hang();
+        self.fork.alarm.hang(&*self.kernel);
         self.fork.alarm.set(!self.has_asked_for_children());
     }
 

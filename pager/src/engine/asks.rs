@@ -227,7 +227,7 @@ impl Engine {
         if found.is_empty() || !WITHHOLDS.is_asked(self.has_small()) {
             return Ok(());
         }
-        for (range, flags) in self.proc.flags()? {
+        for (range, flags) in self.kernel.flags()? {
             if flags.withheld {
                 for part in found {
                     let both = range.start.max(part.start)..range.end.min(part.end);
@@ -244,7 +244,7 @@ impl Engine {
     pub(super) fn find_wiped(&self) -> Result<Ranges, Errno> {
         let mut wiped = Ranges::default();
         if WIPES.is_asked(self.has_small()) {
-            let all = self.proc.flags()?;
+            let all = self.kernel.flags()?;
             let of_them = all.into_iter().filter(|(_, flags)| flags.wiped);
             of_them.for_each(|(range, _)| wiped.insert(range));
         }

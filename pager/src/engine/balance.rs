@@ -28,7 +28,7 @@ impl Engine {
         if let Some(zapper) = &mut self.zapper {
             zapper.look_after();
         }
-        let Ok(memory) = self.proc.resident() else {
+        let Ok(memory) = self.kernel.resident() else {
             return;
         };
         let resident = memory.counted() as usize;

@@ -117,7 +117,7 @@ impl Engine {
         // Threads that change the address space wait.
         let _still = Still::begin();
         for part in parts {
-            match self.uffd.unregister(part.start, part.len()) {
+            match self.kernel.unregister(part.start, part.len()) {
                 Ok(()) => self.is_ceded(part),
                 Err(Errno::AGAIN) => return WAIT,
                 Err(_) => return REFUSED,
@@ -135,7 +135,7 @@ impl Engine {
         let mut present = Vec::new();
         for part in parts {
             // Without the kernel's answer they stay.
-            let _ = self.proc.present(part.start, part.end, &mut present);
+            let _ = self.kernel.present(part.start, part.end, &mut present);
         }
         let mut any = false;
         // As whenever pages leave: one that is written to now is elsewhere for a moment.
@@ -162,7 +162,7 @@ impl Engine {
         let to = bytes.as_mut_ptr() as usize;
         for at in (start..end).step_by(PAGE_SIZE) {
             // SAFETY: a page of the engine's own.
-            let read = unsafe { self.proc.copy_out(at, to, PAGE_SIZE) };
+            let read = unsafe { self.kernel.copy_out(at, to, PAGE_SIZE) };
             if read.is_ok() && mem::is_zero(&bytes) {
                 zeros.insert(at..at + PAGE_SIZE);
             }
@@ -183,7 +183,7 @@ impl Engine {
         maps::subtract(&mut shown, &self.withheld.iter().collect::<Vec<_>>());
         for part in shown {
             // What is not mapped any more cannot be copied either.
-            let _ = mem::copied_by_forks(part.start, part.len(), true);
+            let _ = self.kernel.copied_by_forks(part.start, part.len(), true);
         }
         // What becomes of it is not reported.
         self.withheld.remove(range.clone());

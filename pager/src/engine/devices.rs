@@ -37,9 +37,9 @@ impl Engine {
     /// Whether a page that is zapped, and was write-protected before this, might lose
     /// what a device writes.
     pub(super) fn devices_write(&mut self) -> bool {
-        let seen = self.proc.size_pages().ok().map(|size| {
+        let seen = self.kernel.size_pages().ok().map(|size| {
             let changes = super::apart::changes();
-            (size, changes, self.proc.asynchronous_requests())
+            (size, changes, self.kernel.asynchronous_requests())
         });
         // What changes while the list is read is looked for again.
         if seen.is_none() || seen != self.devices.seen {
@@ -56,7 +56,7 @@ impl Engine {
         }
         let mut text = Vec::new();
         // Without an answer it may be.
-        let listed = self.proc.maps(&mut text).is_ok();
+        let listed = self.kernel.maps(&mut text).is_ok();
         self.devices.write = !listed || NAMES.iter().any(|name| has(&text, name));
         if self.devices.write && !self.devices.warned {
             self.devices.warned = true;

@@ -15,8 +15,8 @@ use crate::pages::{Page, State};
 use crate::pool::Kind;
 use crate::queue::{Place, Run};
 use crate::slots::Slot;
+use crate::sys::now_ns;
 use crate::sys::uffd::Msg;
-use crate::sys::{now_ns, thread};
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
@@ -42,7 +42,7 @@ impl Engine {
                 self.doomed.remove(start..end);
                 self.withheld.remove(start..end);
                 // Who waits there finds out what is there now.
-                self.uffd.wake(start, end - start);
+                self.kernel.wake(start, end - start);
             }
             Msg::Remove { start, end } => {
                 let own = self
@@ -63,7 +63,7 @@ impl Engine {
     /// Whether a report has not been read, or its thread has not gone on yet: the
     /// kernel carries out no request then.
     pub(super) fn is_changing(&self) -> bool {
-        self.uffd.unprotect(self.probe.start, PAGE_SIZE) == Err(Errno::AGAIN)
+        self.kernel.unprotect(self.probe.start, PAGE_SIZE) == Err(Errno::AGAIN)
     }
 
     /// Reads until no report is outstanding.
@@ -75,7 +75,7 @@ impl Engine {
             if !self.is_changing() {
                 return;
             }
-            thread::pause();
+            self.kernel.pause();
         }
     }
 
@@ -83,7 +83,7 @@ impl Engine {
     pub(super) fn discard(&mut self, range: Range<usize>) {
         self.forget(page(range.start), page(range.end));
         self.doomed.insert(range.clone());
-        self.uffd.wake(range.start, range.len());
+        self.kernel.wake(range.start, range.len());
     }
 
     /// Forgets what is known of pages `start..end`, and gives their frames and
@@ -135,7 +135,7 @@ impl Engine {
         for range in doomed {
             let mut present = Vec::new();
             if self
-                .proc
+                .kernel
                 .occupied(range.start, range.end, &mut present)
                 .is_err()
             {
@@ -154,7 +154,7 @@ impl Engine {
         let mut present = Vec::new();
         // Without the kernel's answer nothing there is evicted.
         if self
-            .proc
+            .kernel
             .present(range.start, range.end, &mut present)
             .is_err()
         {

@@ -146,7 +146,7 @@ impl Engine {
             let t = if by_transit {
                 self.move_by_transit(to, from, len)
             } else {
-                sure(self.uffd.move_to_holes(&self.proc, to, from, len))
+                sure(self.kernel.move_to_holes(to, from, len))
             };
             let moved = t.done / PAGE_SIZE;
             // Only after the move: what was lent before it has been told of by now.
@@ -221,7 +221,7 @@ impl Engine {
     pub(super) fn holds(&self, frame: u32) -> bool {
         let start = self.pool.addr(frame);
         let mut held = Vec::new();
-        let asked = self.proc.occupied(start, start + PAGE_SIZE, &mut held);
+        let asked = self.kernel.occupied(start, start + PAGE_SIZE, &mut held);
         // Without an answer it counts as held.
         asked.is_err() || !held.is_empty()
     }
@@ -350,13 +350,13 @@ impl Engine {
         let start = self.pool.addr(frame);
         let len = n * PAGE_SIZE;
         let gone = match &self.bin {
-            Some((uffd, bin)) => {
-                let t = sure(uffd.move_present(&self.proc, bin.start, start, len, true, false));
+            Some(bin) => {
+                let t = sure(self.kernel.move_to_bin(bin.start, start, len));
                 // Its pages are nobody's; what stays is given up later.
-                let _ = bin.discard(bin.start, bin.len);
+                let _ = self.kernel.discard(bin, bin.start, bin.len);
                 t.done / PAGE_SIZE
             }
-            None => match self.pool.region().discard(start, len) {
+            None => match self.kernel.discard(&self.pool.region(), start, len) {
                 Ok(()) => n,
                 Err(_) => 0,
             },

@@ -100,7 +100,7 @@ impl Engine {
         let room = self.budget.limit.saturating_sub(self.resident());
         let mut n = self.local(fault.page, fault.fill.min(room.max(1)));
         let unprotected = loop {
-            match self.uffd.unprotect(addr(fault.page), n * PAGE_SIZE) {
+            match self.kernel.unprotect(addr(fault.page), n * PAGE_SIZE) {
                 // Older kernels (6.1 for one) do so within one mapping at a time.
                 Err(Errno::NOENT) if n > 1 => n /= 2,
                 result => break result,
@@ -109,7 +109,7 @@ impl Engine {
         match unprotected {
             Err(Errno::AGAIN) => return Err(Again::Event),
             // Not mapped any more; the thread will see for itself.
-            Err(_) => self.uffd.wake(addr(fault.page), PAGE_SIZE),
+            Err(_) => self.kernel.wake(addr(fault.page), PAGE_SIZE),
             Ok(()) => self.growth.known += n as i64,
         }
         self.fills.filled(fault.page, fault.fill, n);
@@ -157,7 +157,7 @@ impl Engine {
             ));
         }
         // What is gone is forgotten when its event is read.
-        self.uffd.wake(addr(page), PAGE_SIZE);
+        self.kernel.wake(addr(page), PAGE_SIZE);
     }
 
     /// Puts `n` pages, which lie in neighbouring frames, into the program and
@@ -176,12 +176,10 @@ impl Engine {
             let mut copied = self.copying || sending || single || self.is_executable(to);
             let len = if sending { PAGE_SIZE } else { left };
             let mut t = if copied {
-                self.uffd.copy_pages(to, src, len, true)
+                self.kernel.copy_pages(to, src, len, true)
             } else {
                 let len = self.unsent(from, left / PAGE_SIZE) * PAGE_SIZE;
-                let moved = self
-                    .uffd
-                    .move_present(&self.proc, to, src, len, false, true);
+                let moved = self.kernel.move_present(to, src, len);
                 sure(moved)
             };
             let refused = matches!(t.stopped, Some(Errno::INVAL | Errno::NOENT));
@@ -191,7 +189,7 @@ impl Engine {
             }
             if !copied && t.done == 0 && t.stopped == Some(Errno::INVAL) {
                 // The page may only be read there: such can be copied to.
-                t = self.uffd.copy_pages(to, src, PAGE_SIZE, true);
+                t = self.kernel.copy_pages(to, src, PAGE_SIZE, true);
                 copied = true;
                 self.figures.copied_pages.fetch_add(1, Relaxed);
             }
@@ -279,7 +277,7 @@ impl Engine {
         if fault.write && self.must_wait() {
             return Err(Again::Memory);
         }
-        let t = self.uffd.zero_pages(start, n * PAGE_SIZE, fault.write);
+        let t = self.kernel.zero_pages(start, n * PAGE_SIZE, fault.write);
         let done = t.done / PAGE_SIZE;
         self.filled(fault.page, done);
         if fault.write {
@@ -288,13 +286,13 @@ impl Engine {
         } else if done > 0 {
             // Or else a program that reads first would outrun the engine with what
             // it writes then. Where an event is in the way, it may, for once.
-            let _ = self.uffd.protect(start, done * PAGE_SIZE);
-            self.uffd.wake(start, done * PAGE_SIZE);
+            let _ = self.kernel.protect(start, done * PAGE_SIZE);
+            self.kernel.wake(start, done * PAGE_SIZE);
         }
         self.fills.filled(fault.page, fault.fill, done.max(1));
         match t.stopped {
             Some(Errno::AGAIN) if done == 0 => return Err(Again::Event),
-            Some(_) if done == 0 => self.uffd.wake(start, PAGE_SIZE),
+            Some(_) if done == 0 => self.kernel.wake(start, PAGE_SIZE),
             _ => {}
         }
         self.served(fault.read_ns);
@@ -318,9 +316,7 @@ impl Engine {
             let to = addr(fault.page) + done * PAGE_SIZE;
             let src = self.pool.addr(frame);
             let len = got * PAGE_SIZE;
-            let t = self
-                .uffd
-                .move_present(&self.proc, to, src, len, false, true);
+            let t = self.kernel.move_present(to, src, len);
             let t = sure(t);
             let moved = t.done / PAGE_SIZE;
             self.pool.put_moved(frame, got, moved);
@@ -332,14 +328,14 @@ impl Engine {
                     Some(Errno::AGAIN) if done == 0 => return Err(Again::Event),
                     Some(Errno::INVAL) if done == 0 => {
                         // Not writable (any more): zeros to be read will do.
-                        let t = self.uffd.zero_pages(to, PAGE_SIZE, true);
+                        let t = self.kernel.zero_pages(to, PAGE_SIZE, true);
                         match t.stopped {
                             Some(Errno::AGAIN) => return Err(Again::Event),
-                            Some(_) => self.uffd.wake(to, PAGE_SIZE),
+                            Some(_) => self.kernel.wake(to, PAGE_SIZE),
                             None => self.filled(fault.page, 1),
                         }
                     }
-                    _ if done == 0 => self.uffd.wake(to, PAGE_SIZE),
+                    _ if done == 0 => self.kernel.wake(to, PAGE_SIZE),
                     _ => {}
                 }
                 break;
@@ -426,10 +422,10 @@ impl Engine {
     }
 
     pub(super) fn poison(&mut self, fault: &Fault) -> Result<(), Again> {
-        match self.uffd.poison(addr(fault.page), PAGE_SIZE) {
+        match self.kernel.poison(addr(fault.page), PAGE_SIZE) {
             Ok(()) => self.served(fault.read_ns),
             Err(Errno::AGAIN) => return Err(Again::Event),
-            Err(Errno::EXIST) => self.uffd.wake(addr(fault.page), PAGE_SIZE),
+            Err(Errno::EXIST) => self.kernel.wake(addr(fault.page), PAGE_SIZE),
             Err(_) => {
                 self.say(
                     ERROR,

@@ -346,7 +346,7 @@ impl Engine {
         self.count_remote(-1);
         if wanted {
             // Who waits comes again and is told.
-            self.uffd
+            self.kernel
                 .wake(super::fault::addr(page), tmem_wire::PAGE_SIZE);
         }
     }

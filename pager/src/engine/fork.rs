@@ -242,8 +242,9 @@ impl Engine {
     /// Lets threads ring from now on.
     pub(super) fn hang_doorbell(&mut self) -> Result<(), rustix::io::Errno> {
         let bell = Region::new(BELLS * PAGE_SIZE)?;
-        self.uffd.register(bell.start, bell.len, REGISTER_MISSING)?;
-        if self.uffd.features & feature::MOVE != 0 {
+        self.kernel
+            .register(bell.start, bell.len, REGISTER_MISSING)?;
+        if self.kernel.features() & feature::MOVE != 0 {
             // Before Linux 6 a filter that ended a helper would end the program, too.
             self.fork.helpers = helper::prepare().ok();
         }
@@ -376,7 +377,7 @@ impl Engine {
     pub(super) fn hide_from_forks(&self, range: &Range<usize>) {
         if self.fork.stage != Stage::Holding {
             // What is not mapped any more cannot be copied either.
-            let _ = mem::copied_by_forks(range.start, range.len(), false);
+            let _ = self.kernel.copied_by_forks(range.start, range.len(), false);
         }
     }
 
@@ -386,7 +387,7 @@ impl Engine {
         maps::subtract(&mut shown, &self.withheld.iter().collect::<Vec<_>>());
         for range in shown {
             // What is not mapped any more cannot be copied either.
-            let _ = mem::copied_by_forks(range.start, range.len(), true);
+            let _ = self.kernel.copied_by_forks(range.start, range.len(), true);
         }
         self.fork.alarm.set(false);
     }
@@ -504,19 +505,19 @@ impl Engine {
                 continue;
             }
             let at = bell.start + which * PAGE_SIZE;
-            let shown = self.uffd.zero_pages(at, PAGE_SIZE, true);
+            let shown = self.kernel.zero_pages(at, PAGE_SIZE, true);
             if shown.stopped == Some(rustix::io::Errno::AGAIN) {
                 // An event has to be read first.
                 self.waited.for_event = true;
                 continue;
             }
-            self.uffd.wake(at, PAGE_SIZE);
+            self.kernel.wake(at, PAGE_SIZE);
             self.fork.rung[which] = false;
             let other = bell.start + (which ^ 1) * PAGE_SIZE;
             // Else it would be reported to this thread, which would wait for itself.
-            let _ = self.uffd.unregister(other, PAGE_SIZE);
-            let _ = bell.discard(other, PAGE_SIZE);
-            let _ = self.uffd.register(other, PAGE_SIZE, REGISTER_MISSING);
+            let _ = self.kernel.unregister(other, PAGE_SIZE);
+            let _ = self.kernel.discard(&bell, other, PAGE_SIZE);
+            let _ = self.kernel.register(other, PAGE_SIZE, REGISTER_MISSING);
         }
     }
 

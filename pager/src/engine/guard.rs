@@ -12,9 +12,10 @@
 //! was. (That of a later one, which would count where there are several, is not
 //! to be had.) Where `tmem run` was killed, the processes under it end as well.
 
+use super::kernel::Kernel;
 use crate::stats::{Shared, Slot as Figures};
 use crate::sys::mem::Region;
-use crate::sys::proc::{self, Waits};
+use crate::sys::proc::Waits;
 use crate::sys::roots::Root;
 use crate::sys::{say, thread};
 use alloc::boxed::Box;
@@ -58,9 +59,9 @@ pub(super) fn begin_anew() {
     CAME.store(0, Relaxed);
 }
 
-/// Ends a process of whose own threads none is left.
-pub(super) fn follow_the_last() {
-    match proc::left_with(thread::own()) {
+/// Ends a process of whose own threads none is left, as the last of them has ended.
+pub(super) fn follow_the_last(left_with: Option<i32>) {
+    match left_with {
         None => {}
         Some(status) if status & 0x7f == 0 => thread::exit_process(status >> 8 & 0xff),
         Some(status) => thread::end_by_signal(status & 0x7f),
@@ -91,6 +92,7 @@ struct Guard {
 /// # Errors
 /// The kernel's.
 pub(super) fn start(
+    kernel: &dyn Kernel,
     figures: &'static Figures,
     shared: Option<&'static Shared>,
 ) -> Result<Region, Errno> {
@@ -103,7 +105,7 @@ pub(super) fn start(
     // SAFETY: the entry never returns and uses no thread-local storage; its
     // argument lives for ever, and the stack is its own. The calling thread has
     // blocked all signals.
-    unsafe { thread::spawn(stack, watch, core::ptr::from_mut(guard).cast())? };
+    unsafe { kernel.spawn(stack, watch, core::ptr::from_mut(guard).cast())? };
     Ok(stack)
 }
 

@@ -83,7 +83,7 @@ impl Engine {
         let mut refused = Vec::new();
         let mut text = Vec::new();
         let cannot = |e: rustix::io::Errno| format!("/proc cannot be read (error {e})");
-        self.proc.maps(&mut text).map_err(cannot)?;
+        self.kernel.maps(&mut text).map_err(cannot)?;
         let mapped: Vec<Range<usize>> = maps::parse(&text)
             .filter_map(Result::ok)
             .map(|m| m.start..m.end)
@@ -99,7 +99,7 @@ impl Engine {
                 }
                 let mode = REGISTER_MISSING | REGISTER_WP;
                 // What is there now may be of another kind.
-                match self.uffd.register(part.start, part.len(), mode) {
+                match self.kernel.register(part.start, part.len(), mode) {
                     Ok(()) => self.adopted.insert(part),
                     Err(e) => refused.push((part, e.raw_os_error())),
                 }
@@ -125,7 +125,7 @@ impl Engine {
         let mut at = 0;
         for range in ranges {
             let mut there = Vec::new();
-            self.proc
+            self.kernel
                 .occupied(range.start, range.end, &mut there)
                 .map_err(cannot)?;
             let mut runs = there.iter().peekable();

@@ -2,11 +2,12 @@
 //! share, see [`crate::family`].
 
 use super::budget::Budget;
+use super::kernel::Process;
 use super::{Engine, Settings};
 use crate::family::{Member, Use};
 use crate::stats::Slot as Figures;
 use crate::sys::now_ns;
-use crate::sys::proc::{Proc, Resident};
+use crate::sys::proc::Resident;
 use core::sync::atomic::Ordering::Relaxed;
 use tmem_wire::PAGE_SIZE;
 
@@ -93,7 +94,7 @@ impl Kin {
 
     /// Sees what it shares with other processes, where it may share something and it is
     /// time.
-    pub(super) fn look(&mut self, proc: &mut Proc, settings: &Settings, now: u64) {
+    pub(super) fn look(&mut self, proc: &mut dyn Process, settings: &Settings, now: u64) {
         let Ok(resident) = proc.resident() else {
             return;
         };
@@ -118,7 +119,7 @@ impl Kin {
     }
 
     /// A child that was just forked has nothing that its parent has not.
-    pub(super) fn begin_as_child(&mut self, proc: &mut Proc) {
+    pub(super) fn begin_as_child(&mut self, proc: &mut dyn Process) {
         if let Ok(resident) = proc.resident() {
             self.elsewhere = resident.counted();
             self.shared = resident.shared;
@@ -157,7 +158,7 @@ impl Engine {
             return;
         }
         self.kin.count(self.figures, now);
-        self.kin.look(&mut self.proc, &self.settings, now);
+        self.kin.look(&mut *self.kernel, &self.settings, now);
     }
 
     /// Who forked shares all that it has with the child.

@@ -22,11 +22,11 @@
 //! lent; and so they do for a second after the program was about to load code. Code that
 //! the program writes itself (by a just-in-time compiler) is not searched.
 
+use super::kernel::Process;
 use super::{Engine, INFO};
 use crate::maps::{self, Mapping};
 use crate::raw_calls::{self, Functions, Memory};
 use crate::sys::now_ns;
-use crate::sys::proc::Proc;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
@@ -124,13 +124,13 @@ impl Engine {
         }
         let now = now_ns();
         let is_loaded = self.lenders.loads_until().is_some_and(|at| now >= at);
-        let size = self.proc.size_pages().ok();
+        let size = self.kernel.size_pages().ok();
         let same = size.is_some() && size == self.lenders.size;
         if !is_loaded && (same || now < self.lenders.next_ns) {
             return;
         }
         let mut text = Vec::new();
-        if self.proc.maps(&mut text).is_err() {
+        if self.kernel.maps(&mut text).is_err() {
             return self.lends("the program, whose mappings cannot be read,");
         }
         let (found, digest) = code_in(&text);
@@ -156,7 +156,7 @@ impl Engine {
         let Some(mut code) = self.lenders.left.pop() else {
             return;
         };
-        let program = Program(&self.proc);
+        let program = Program(&*self.kernel);
         let end = code.range.end.min(code.at + PIECE);
         // With the first byte of what follows, since what is looked for has two.
         let mut bytes = vec![0; (code.range.end.min(end + 1) - code.at) as usize];
@@ -245,7 +245,7 @@ fn c_library(mapping: &Mapping<'_>) -> Option<usize> {
 }
 
 /// The program's memory.
-struct Program<'a>(&'a Proc);
+struct Program<'a>(&'a dyn Process);
 
 impl Memory for Program<'_> {
     fn read(&self, at: u64, out: &mut [u8]) -> bool {

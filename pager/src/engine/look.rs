@@ -70,7 +70,7 @@ impl Engine {
         let mut present = Vec::new();
         // Without the kernel's answer that of `mincore` has to do.
         let _ = self
-            .proc
+            .kernel
             .present(start, start + count * PAGE_SIZE, &mut present);
         for run in present {
             ((run.start - start) / PAGE_SIZE..(run.end - start) / PAGE_SIZE).for_each(&mut set);

@@ -20,6 +20,7 @@
 //! | `handover` | which descriptors it gets |
 //! | `inherit` | how a child's engine begins |
 //! | `alarm` | hears of forks that nobody has told of |
+//! | `kernel` | what it asks of the kernel, as a trait |
 //! | `kin` | what this process may have of a budget that several share |
 //! | `evict` | takes pages out of the program by moving them |
 //! | `lending` | sees whether the kernel may show pages to others after they have left |
@@ -70,6 +71,7 @@ mod grants;
 mod guard;
 mod handover;
 mod inherit;
+mod kernel;
 mod kin;
 pub mod lending;
 mod look;
@@ -114,11 +116,11 @@ use crate::ranges::Ranges;
 use crate::slots::Slots;
 use crate::stats::Slot as Figures;
 use crate::sys::mem::Region;
-use crate::sys::proc::Proc;
 use crate::sys::timer::Timer;
-use crate::sys::uffd::{Msg, RawMsg, Uffd};
+use crate::sys::uffd::{Msg, RawMsg};
 use crate::sys::wait::{Interest, Waiter};
 use crate::sys::{self, now_ns};
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
@@ -128,6 +130,7 @@ use copies::Copies;
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::Relaxed;
 use fault::Fault;
+use kernel::Kernel;
 use ops::Ops;
 use resting::Resting;
 use rustix::io::Errno;
@@ -195,12 +198,11 @@ fn none_evicted() {
 struct Engine {
     settings: Settings,
     figures: &'static Figures,
-    uffd: Uffd,
-    proc: Proc,
+    kernel: Box<dyn Kernel>,
     /// Memory goes back to the kernel through here: a region that another
     /// userfaultfd owns, one without events. Giving memory of the pool back
     /// would be reported to this thread, which would wait for itself.
-    bin: Option<(Uffd, Region)>,
+    bin: Option<Region>,
     /// A page to ask through whether an event waits.
     probe: Region,
     /// A page where nothing can be read.
@@ -359,7 +361,7 @@ impl Engine {
         }
         if self.waited.for_event {
             // A thread that changes the address space has to run first.
-            sys::thread::pause();
+            self.kernel.pause();
         }
     }
 
@@ -384,7 +386,7 @@ impl Engine {
     fn read_batch(&mut self, most: usize) -> usize {
         let mut raw = [RawMsg::default(); 64];
         loop {
-            let n = match self.uffd.read(&mut raw[..most]) {
+            let n = match self.kernel.read(&mut raw[..most]) {
                 Ok(n) => n,
                 Err(Errno::INTR) => continue,
                 Err(_) => 0,
@@ -452,7 +454,7 @@ impl Engine {
 
     /// What need not be done often.
     fn slowly(&mut self, now: u64) {
-        guard::follow_the_last();
+        guard::follow_the_last(self.kernel.left_with());
         guard::follow_the_keeper(self.settings.shared);
         self.figures
             .pager_cpu_ns

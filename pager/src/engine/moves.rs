@@ -17,7 +17,7 @@ use super::event::page;
 use super::fork::LIMBO;
 use super::will::Change;
 use crate::pages::{Page, State};
-use crate::sys::{say, thread};
+use crate::sys::say;
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -55,7 +55,7 @@ impl Engine {
             .take_range(page(from.start), page(from.end), &mut pages);
         let doomed = self.doomed.within(&from);
         self.doomed.remove(from.clone());
-        self.uffd.wake(from.start, from.len());
+        self.kernel.wake(from.start, from.len());
         self.strike(&Change::Moved(from.clone(), LIMBO + from.start));
         self.arrivals.push(Arrival {
             to: to..to + from.len(),
@@ -77,7 +77,7 @@ impl Engine {
         // change while reports are read, see `read_some`.
         while self.is_changing() {
             if self.read_batch(64) == 0 {
-                thread::pause();
+                self.kernel.pause();
             }
         }
         for arrival in core::mem::take(&mut self.arrivals) {
@@ -121,7 +121,7 @@ impl Engine {
 
     fn is_mapped(&self, range: &Range<usize>) -> bool {
         let mut text = Vec::new();
-        if self.proc.maps(&mut text).is_err() {
+        if self.kernel.maps(&mut text).is_err() {
             return false;
         }
         let mut at = range.start;

@@ -162,7 +162,7 @@ impl Engine {
         let often = now.saturating_sub(pace.looked_ns) < asked * OFTEN_NS;
         (pace.faults, pace.pages, pace.looked_ns) = (faults, pages, now);
         let cpu = if few && often {
-            self.proc.cpu_of(tid)
+            self.kernel.cpu_of(tid)
         } else {
             None
         };
@@ -195,7 +195,7 @@ impl Engine {
 
     /// Keeps to the processor that the program's first thread is on.
     pub(super) fn go_near(&mut self) {
-        let cpu = self.proc.cpu_of(thread::leader());
+        let cpu = self.kernel.cpu_of(thread::leader());
         self.pace.run_on(cpu);
     }
 }

@@ -100,7 +100,7 @@ impl Engine {
     pub(super) fn pages_from_now_on(&mut self) {
         self.was_up = true;
         self.settings.figures.paging.fetch_add(1, Relaxed);
-        self.guard = super::guard::start(self.figures, self.settings.shared).ok();
+        self.guard = super::guard::start(&*self.kernel, self.figures, self.settings.shared).ok();
         self.settings.outcome.store(PAGED, Ordering::Release);
         thread::wake_sleeper(self.settings.outcome);
     }

@@ -4,6 +4,7 @@ use super::adopt::Growth;
 use super::budget::Budget;
 use super::grants::Grants;
 use super::handover::Handed;
+use super::kernel::{Kernel, Linux};
 use super::kin::Kin;
 use super::ops::Ops;
 use super::pace::Pace;
@@ -23,12 +24,13 @@ use crate::slots::Slots;
 use crate::stats::{Shared, Slot as Figures};
 use crate::sys::channel::End;
 use crate::sys::mem::Region;
-use crate::sys::proc::Proc;
+use crate::sys::proc::{Proc, left_with};
 use crate::sys::timer::Timer;
-use crate::sys::uffd::{OpenError, REGISTER_MISSING, REGISTER_WP, Uffd, feature};
+use crate::sys::uffd::{OpenError, REGISTER_WP, Uffd, feature};
 use crate::sys::wait::Waiter;
 use crate::sys::{self, now_ns, thread};
 use crate::told::Told;
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
@@ -248,11 +250,12 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
     }
     let no_memory =
         |e: rustix::io::Errno| format!("no memory for paging (error {})", e.raw_os_error());
-    let mut engine = Engine::new(settings.clone(), proc, uffd, kin, pace).map_err(no_memory)?;
+    let mut engine =
+        Engine::new(settings.clone(), Linux::new(uffd, proc), kin, pace).map_err(no_memory)?;
     // Before the program goes on, which may fork at once.
     engine.hang_doorbell().map_err(no_memory)?;
     if let Some(will) = settings.inherit {
-        engine.kin.begin_as_child(&mut engine.proc);
+        engine.kin.begin_as_child(&mut *engine.kernel);
         engine.inherit(will, handed)?;
         thread::hurry();
     } else {
@@ -276,7 +279,7 @@ fn watch(settings: &Settings, proc: &mut Proc, kin: &mut Kin) -> Option<u32> {
         let poked = POKED.load(Ordering::Acquire);
         if now_ns() - looked > LEFT_NS {
             looked = now_ns();
-            super::guard::follow_the_last();
+            super::guard::follow_the_last(left_with(thread::own()));
             if super::credentials::has_to_follow() {
                 super::credentials::become_as(thread::leader());
             }
@@ -352,8 +355,22 @@ fn open(settings: &Settings) -> Result<Uffd, String> {
 impl Engine {
     fn new(
         settings: Settings,
-        proc: Proc,
-        uffd: Uffd,
+        kernel: Linux,
+        kin: Kin,
+        pace: Pace,
+    ) -> Result<Engine, rustix::io::Errno> {
+        let budget = super::storm::budget(&settings, settings.budget);
+        let pool = Pool::new(budget.frames())?;
+        let net = Servers::new(settings.endpoints.clone(), settings.net.clone());
+        Engine::of(settings, Box::new(kernel), net, (budget, pool), kin, pace)
+    }
+
+    /// An engine on any kernel and network, with the pool for a budget.
+    pub(super) fn of(
+        settings: Settings,
+        mut kernel: Box<dyn Kernel>,
+        net: Servers,
+        (budget, pool): (Budget, Pool),
         kin: Kin,
         pace: Pace,
     ) -> Result<Engine, rustix::io::Errno> {
@@ -361,13 +378,11 @@ impl Engine {
             Some(will) => will.digester,
             None => Digester::draw(),
         };
-        let budget = super::storm::budget(&settings, settings.budget);
-        let pool = Pool::new(budget.frames())?;
         let probe = Region::new(PAGE_SIZE)?;
-        uffd.register(probe.start, probe.len, REGISTER_WP)?;
-        let can_move = uffd.features & feature::MOVE != 0 && settings.path != Path::Copy;
+        kernel.register(probe.start, probe.len, REGISTER_WP)?;
+        let can_move = kernel.features() & feature::MOVE != 0 && settings.path != Path::Copy;
         let bin = if can_move {
-            movable(&uffd, &pool, &proc)?
+            movable(&mut *kernel, &pool)?
         } else {
             None
         };
@@ -381,13 +396,11 @@ impl Engine {
         }
         let figures = settings.figures;
         let copies = super::copies::Copies::new(&settings);
-        let net = Servers::new(settings.endpoints.clone(), settings.net.clone());
         let slots = Slots::new(settings.endpoints.len());
         Ok(Engine {
             settings,
             figures,
-            uffd,
-            proc,
+            kernel,
             bin,
             probe,
             nowhere: Region::nowhere()?,
@@ -458,25 +471,21 @@ impl Engine {
 
 /// Prepares to move pages, and sees whether the kernel really can; `None` when
 /// it cannot.
-fn movable(
-    uffd: &Uffd,
-    pool: &Pool,
-    proc: &Proc,
-) -> Result<Option<(Uffd, Region)>, rustix::io::Errno> {
+fn movable(kernel: &mut dyn Kernel, pool: &Pool) -> Result<Option<Region>, rustix::io::Errno> {
     let region = pool.region();
-    uffd.register(region.start, region.len, REGISTER_WP)?;
-    let Ok(own) = Uffd::open(feature::MOVE) else {
+    kernel.register(region.start, region.len, REGISTER_WP)?;
+    if !kernel.open_bin() {
         return Ok(None);
-    };
+    }
     let bin = Region::new(BIN * PAGE_SIZE)?;
-    own.register(bin.start, bin.len, REGISTER_MISSING)?;
+    kernel.register_bin(bin.start, bin.len)?;
     // A page goes into the pool and from there into the bin.
     let source = Region::new(PAGE_SIZE)?;
     // SAFETY: a fresh mapping of one page.
     unsafe { core::ptr::write_volatile(source.start as *mut u8, 1) };
-    let there = uffd.move_to_holes(proc, region.start, source.start, PAGE_SIZE)?;
-    let back = own.move_to_holes(proc, bin.start, region.start, PAGE_SIZE)?;
+    let there = kernel.move_to_holes(region.start, source.start, PAGE_SIZE)?;
+    let back = kernel.move_to_bin(bin.start, region.start, PAGE_SIZE)?;
     let works = there.stopped.is_none() && back.stopped.is_none();
-    bin.discard(bin.start, bin.len)?;
-    Ok(works.then_some((own, bin)))
+    kernel.discard(&bin, bin.start, bin.len)?;
+    Ok(works.then_some(bin))
 }

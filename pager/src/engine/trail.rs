@@ -2,10 +2,10 @@
 
 use super::Engine;
 use super::fault::{Fault, addr};
+use super::kernel::Process;
 use crate::pages::State;
 use crate::prefetch::{BYTES, Leads, Trail, WORD, Window};
 use crate::ranges::Ranges;
-use crate::sys::proc::Proc;
 use alloc::vec::Vec;
 use core::ops::Range;
 use tmem_wire::PAGE_SIZE;
@@ -154,7 +154,7 @@ impl Engine {
             let (mut seen, mut pointers) = (0, 0);
             for page in in_order.pieces().take(PIECES - pieces) {
                 pieces += 1;
-                let there = read(adopted, &self.proc, page, words);
+                let there = read(adopted, &*self.kernel, page, words);
                 let words = &words[..there];
                 seen += there;
                 pointers += words.iter().filter(|word| is_pointer(**word)).count();
@@ -216,7 +216,7 @@ impl Engine {
         let mut words = core::mem::take(&mut self.trails.words);
         while pages.len() < want && looked_at < LOOKED_AT {
             let page = trail.next / PAGE_SIZE as u64;
-            if read(&self.adopted, &self.proc, page, &mut words[..WORDS]) < WORDS {
+            if read(&self.adopted, &*self.kernel, page, &mut words[..WORDS]) < WORDS {
                 absent = Some(page);
                 break;
             }
@@ -267,7 +267,7 @@ fn is_in(adopted: &Ranges, word: u64) -> bool {
 
 /// Reads words of adopted memory from `page` on, up to the first that is not there; how
 /// many.
-fn read(adopted: &Ranges, proc: &Proc, page: u64, words: &mut [u64]) -> usize {
+fn read(adopted: &Ranges, proc: &dyn Process, page: u64, words: &mut [u64]) -> usize {
     let start = addr(page);
     let within = |r: Range<usize>| start + size_of_val(words) <= r.end;
     match adopted.around(start).is_some_and(within) {

@@ -14,7 +14,7 @@
 use super::Engine;
 use super::fault::sure;
 use crate::sys::mem::{self, Region};
-use crate::sys::uffd::{REGISTER_MISSING, REGISTER_WP, Transfer};
+use crate::sys::uffd::{REGISTER_WP, Transfer};
 use core::ops::Range;
 use rustix::io::Errno;
 use tmem_wire::PAGE_SIZE;
@@ -60,7 +60,7 @@ impl Engine {
         let Some(start) = self.transit.as_ref().map(|t| t.region.start) else {
             return stopped(Errno::NOMEM);
         };
-        let moved = sure(self.uffd.move_to_holes(&self.proc, start, from, len));
+        let moved = sure(self.kernel.move_to_holes(start, from, len));
         // SAFETY: pages of the engine's own that are there, and frames that were just
         // taken and are nobody else's.
         unsafe { mem::copy_pages(to, start, moved.done) };
@@ -74,15 +74,15 @@ impl Engine {
     /// Sees to it that there is an empty transit.
     fn ready_transit(&mut self) -> Result<(), Errno> {
         if self.transit.is_none() {
-            let Some((own, _)) = &self.bin else {
+            if self.bin.is_none() {
                 return Err(Errno::NOMEM);
-            };
+            }
             let region = Region::executable(MOST * PAGE_SIZE).map_err(|_| Errno::NOMEM)?;
             let bin = Region::executable(MOST * PAGE_SIZE).map_err(|_| Errno::NOMEM)?;
             let registered = self
-                .uffd
+                .kernel
                 .register(region.start, region.len, REGISTER_WP)
-                .and_then(|()| own.register(bin.start, bin.len, REGISTER_MISSING));
+                .and_then(|()| self.kernel.register_bin(bin.start, bin.len));
             if registered.is_err() {
                 return Err(Errno::NOMEM);
             }
@@ -101,7 +101,7 @@ impl Engine {
 
     /// Gives the memory of what went through the transit back to the kernel.
     fn empty_transit(&mut self) {
-        let (Some(transit), Some((own, _))) = (&mut self.transit, &self.bin) else {
+        let Some(transit) = &mut self.transit else {
             return;
         };
         if transit.left == 0 {
@@ -109,9 +109,12 @@ impl Engine {
         }
         let len = transit.left * PAGE_SIZE;
         let (from, to) = (transit.region.start, transit.bin.start);
-        let t = sure(own.move_present(&self.proc, to, from, len, true, false));
+        let t = sure(self.kernel.move_to_bin(to, from, len));
         // Where it is refused, the bin is not empty; it is tried again before the next.
-        let emptied = transit.bin.discard(to, transit.bin.len).is_ok();
+        let emptied = self
+            .kernel
+            .discard(&transit.bin, to, transit.bin.len)
+            .is_ok();
         if t.done == len && emptied {
             transit.left = 0;
         }

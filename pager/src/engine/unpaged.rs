@@ -71,7 +71,9 @@ impl Engine {
         if resident <= self.budget.most() || !grown || now < self.unpaged.next_ns {
             return;
         }
-        let Ok(text) = self.proc.smaps() else { return };
+        let Ok(text) = self.kernel.smaps() else {
+            return;
+        };
         self.unpaged.seen = resident;
         let mut own = Ranges::default();
         self.kept().into_iter().for_each(|range| own.insert(range));

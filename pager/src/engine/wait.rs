@@ -77,7 +77,7 @@ impl Engine {
         } = &mut self.waited;
         readable.clear();
         interests.clear();
-        let own = [self.uffd.raw(), self.timer.raw()];
+        let own = [self.kernel.raw(), self.timer.raw()];
         interests.extend(
             own.into_iter()
                 .chain(self.fork.alarm.raw())
@@ -117,7 +117,7 @@ impl Engine {
         let fired = readable.contains(&self.timer.raw());
         let asks = |child: &Child| readable.contains(&child.raw());
         let asked = self.fork.children.iter().any(asks);
-        self.waited.uffd = readable.contains(&self.uffd.raw());
+        self.waited.uffd = readable.contains(&self.kernel.raw());
         // By the clock there may be something to do that no socket tells.
         self.waited.blindly = fired;
         if fired {

@@ -59,7 +59,11 @@ impl Engine {
         }
         let (start, len) = (addr(page), n * PAGE_SIZE);
         let mut present = Vec::new();
-        if self.proc.present(start, start + len, &mut present).is_err() {
+        if self
+            .kernel
+            .present(start, start + len, &mut present)
+            .is_err()
+        {
             present.clear();
         }
         let mut left = 0;
@@ -106,7 +110,7 @@ impl Engine {
         while n > 1 {
             // Zeros for pages that are there are refused, in which order the
             // kernel looks: first whether all of them are in one mapping.
-            let t = self.uffd.zero_pages(addr(page), n * PAGE_SIZE, false);
+            let t = self.kernel.zero_pages(addr(page), n * PAGE_SIZE, false);
             match t.stopped {
                 Some(Errno::AGAIN) => return Err(Again::Event),
                 Some(Errno::EXIST) => break,
@@ -128,7 +132,7 @@ impl Engine {
             }
             // They may wait for their reports to be read.
             self.read_messages();
-            thread::pause();
+            self.kernel.pause();
         }
         self.crowded = false;
         Some(zapping)
@@ -159,9 +163,9 @@ impl Engine {
                     // Given up by the program in the meantime. Whoever waits,
                     // this thread or another, finds zeros.
                     if fault.protected {
-                        let _ = self.uffd.unprotect(at, PAGE_SIZE);
+                        let _ = self.kernel.unprotect(at, PAGE_SIZE);
                     } else {
-                        self.uffd.zero_pages(at, PAGE_SIZE, true);
+                        self.kernel.zero_pages(at, PAGE_SIZE, true);
                     }
                 }
             }
@@ -172,7 +176,7 @@ impl Engine {
     fn zap_run(&mut self, run: &PresentRun) -> Result<usize, Again> {
         let (start, len) = (run.start, run.end - run.start);
         let first = super::event::page(start);
-        match self.uffd.protect(start, len) {
+        match self.kernel.protect(start, len) {
             Err(Errno::AGAIN) => return Err(Again::Event),
             Err(_) => {
                 self.stubborn.push(first, (len / PAGE_SIZE) as u32);
@@ -181,12 +185,12 @@ impl Engine {
             Ok(()) => {}
         }
         if self.copying && self.devices_write() {
-            let _ = self.uffd.unprotect(start, len);
+            let _ = self.kernel.unprotect(start, len);
             return Err(Again::Memory);
         }
         let Some(frames) = self.copy_out(start, len) else {
             // It cannot be read, or there is no room for it.
-            let _ = self.uffd.unprotect(start, len);
+            let _ = self.kernel.unprotect(start, len);
             self.stubborn.push(first, (len / PAGE_SIZE) as u32);
             return Ok(0);
         };
@@ -208,14 +212,14 @@ impl Engine {
                 self.pages.update(number, |p| p.state = State::Local);
                 self.stubborn.push(number, 1);
                 // Who writes to it before this comes by a fault.
-                let _ = self.uffd.unprotect(addr(number), PAGE_SIZE);
+                let _ = self.kernel.unprotect(addr(number), PAGE_SIZE);
             } else {
                 self.settle(number, frame, None);
                 left += 1;
             }
         }
         self.figures.copied_pages.fetch_add(left as u64, Relaxed);
-        self.uffd.wake(start, len);
+        self.kernel.wake(start, len);
         Ok(left)
     }
 
@@ -223,7 +227,7 @@ impl Engine {
         let mut present = Vec::new();
         let (start, end) = (addr(page), addr(page + 1));
         // Without an answer the program's page is the one that counts.
-        self.proc.present(start, end, &mut present).is_err() || !present.is_empty()
+        self.kernel.present(start, end, &mut present).is_err() || !present.is_empty()
     }
 
     /// Copies memory into frames.
@@ -250,7 +254,7 @@ impl Engine {
             frames.extend(frame..frame + n as u32);
             let dst = self.pool.addr(frame);
             // SAFETY: frames that were just taken are nobody else's.
-            ok = unsafe { self.proc.copy_out(start + done, dst, n * PAGE_SIZE) }.is_ok();
+            ok = unsafe { self.kernel.copy_out(start + done, dst, n * PAGE_SIZE) }.is_ok();
         }
         if !ok {
             frames.iter().for_each(|f| self.pool.put(*f, Kind::Free, 0));
