@@ -10,7 +10,6 @@
 //! newest.
 
 mod record;
-pub(crate) mod size;
 
 use crate::digest::Digester;
 use crate::sys::area::Area;

@@ -6,7 +6,10 @@ use alloc::vec::Vec;
 
 /// Frames per block; the longest run. Where another thread of the program runs, a move of
 /// so many takes as long to have its processor forget addresses as to move them.
-pub(crate) const BLOCK: usize = 128;
+pub(crate) const BLOCK: usize = tmem_policy::eviction::MAX_RUN as usize;
+
+/// A block has a bit for each frame.
+const _: () = assert!(BLOCK == u128::BITS as usize);
 
 /// A set of frame numbers that gives out runs within a block, and single
 /// frames from blocks that are broken already.

@@ -5,11 +5,11 @@
 //! once its region is found.
 
 use crate::cache::Place;
-use crate::queue::STAMP;
 use crate::slots::Slot;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use tmem_policy::eviction::STAMP;
 
 /// Pages per chunk.
 pub(crate) const CHUNK: u64 = 512;

@@ -4,11 +4,11 @@
 mod server;
 mod slab;
 
-use crate::placement::Share;
 use alloc::vec::Vec;
 use server::Server;
 use slab::{Class, Slab};
 use thiserror::Error;
+use tmem_policy::placement::Share;
 
 /// The most servers that a [`Slot`] can tell apart.
 pub const MAX_SERVERS: usize = 1 << SERVER_BITS;

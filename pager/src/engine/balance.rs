@@ -1,11 +1,11 @@
 //! Keeps the balance between the program, the pool and the servers.
 
-use super::budget::{Now, Plan};
 use super::{EVICTED, Engine, Figures, SAMPLE_NS, apart};
 use crate::net::Lane;
 use crate::pool::BLOCK;
 use crate::sys::now_ns;
 use core::sync::atomic::Ordering::Relaxed;
+use tmem_policy::watermarks::{Now, Plan};
 
 /// Fewer evictions than this can wait for a better moment.
 const LATER: usize = 64;

@@ -1,11 +1,9 @@
 //! Keeps packed copies of pages that are on servers, in a part of the local budget, and
 //! serves faults from there.
 
-use super::budget::copies_bytes;
 use super::fault::Fault;
 use super::{Engine, Figures, Settings};
 use crate::When;
-use crate::cache::size::{self, Now, Seen, Sizer};
 use crate::cache::{Cache, Place};
 use crate::pages::{Page, State};
 use crate::pool::Kind;
@@ -15,6 +13,8 @@ use crate::sys::{now_ns, process_cpu_ns};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
+use tmem_policy::compressed_cache::{self, Now, Seen, Sizer};
+use tmem_policy::watermarks::copies_bytes;
 use tmem_wire::{PAGE_SIZE, packed};
 
 /// While there are no copies, one page in so many that leave is packed, to see what
@@ -48,7 +48,7 @@ impl Copies {
         };
         Copies {
             cache: Cache::new(&SPACE, bytes as usize),
-            sizer: Sizer::new(),
+            sizer: Sizer::default(),
             when,
             seen: Seen::default(),
             left: 0,
@@ -154,7 +154,7 @@ impl Engine {
         };
         let copies = &mut self.copies;
         let age = copies.left.wrapping_sub(when) as usize;
-        let stays = size::leave_until(copies.cache.pages(), self.remote as usize);
+        let stays = compressed_cache::leave_until(copies.cache.pages(), self.remote as usize);
         copies.seen.young += u64::from(age < stays);
         copies.seen.hits.add(now_ns().saturating_sub(fault.read_ns));
         self.figures.copy_hits.fetch_add(1, Relaxed);
@@ -218,7 +218,7 @@ impl Engine {
                 }
                 self.copies.sizer.look(&seen, &now)
             }
-            When::Always => size::most(target),
+            When::Always => compressed_cache::most(target),
             When::Never => 0,
         };
         cache.set_pages(pages);
@@ -226,7 +226,7 @@ impl Engine {
 
     /// Not more than there may be of what this process may have.
     pub(super) fn trim_copies(&mut self) {
-        let most = size::most(self.budget.target);
+        let most = compressed_cache::most(self.budget.target);
         if self.copies.cache.may_have() > most && !self.copies.are_needed() {
             self.copies.cache.set_pages(most);
         }

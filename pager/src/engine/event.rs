@@ -13,7 +13,6 @@ use super::Engine;
 use super::apart::Still;
 use crate::pages::{Page, State};
 use crate::pool::Kind;
-use crate::queue::{Place, Run};
 use crate::slots::Slot;
 use crate::sys::now_ns;
 use crate::sys::uffd::Msg;
@@ -21,6 +20,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
 use rustix::io::Errno;
+use tmem_policy::eviction::{Place, Run};
 use tmem_wire::PAGE_SIZE;
 
 /// Between two looks whether doomed pages are gone.

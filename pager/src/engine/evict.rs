@@ -1,16 +1,16 @@
 //! Takes pages out of the program.
 
 use super::fault::{addr, sure};
-use super::resting::Seen;
 use super::{Again, Engine};
 use crate::net::Lane;
 use crate::pages::State;
 use crate::pool::{BLOCK, Kind};
-use crate::queue::{Place, Run};
 use crate::sys::{mem, now_ns};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 use rustix::io::Errno;
+use tmem_policy::eviction::{Place, Run};
+use tmem_policy::standby::Seen;
 use tmem_wire::PAGE_SIZE;
 
 /// The slow clock of evictions goes on each time that so large a share of what

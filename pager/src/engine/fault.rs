@@ -1,16 +1,16 @@
 //! Serves faults.
 
 use super::{Again, ERROR, Engine};
-use crate::loops::{BLOCK, within_block};
 use crate::pages::{Page, State};
 use crate::pool::Kind;
-use crate::prefetch::Window;
-use crate::queue::Place;
 use crate::sys::uffd::Transfer;
 use crate::sys::{self, mem, now_ns};
 use alloc::format;
 use core::sync::atomic::Ordering::Relaxed;
 use rustix::io::Errno;
+use tmem_policy::cyclic::{BLOCK, within_block};
+use tmem_policy::eviction::Place;
+use tmem_policy::readahead::Window;
 use tmem_wire::PAGE_SIZE;
 
 /// A thread waits for a page.

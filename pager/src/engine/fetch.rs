@@ -166,7 +166,7 @@ impl Engine {
         let target = self.budget.target;
         // Not of the budget: the most of a small one may be taken by what does not leave.
         let may_have = self.queue.pages() as usize + target.saturating_sub(self.resident());
-        (may_have.min(target) / SHARE).min(crate::prefetch::LARGEST as usize)
+        (may_have.min(target) / SHARE).min(tmem_policy::readahead::LARGEST as usize)
     }
 
     /// Asks for a run of slots, for as many of them as there are frames; whether

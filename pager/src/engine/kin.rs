@@ -1,7 +1,6 @@
 //! What this process may have of the budget that all processes of the program
 //! share, see [`crate::family`].
 
-use super::budget::Budget;
 use super::kernel::Process;
 use super::{Engine, Settings};
 use crate::family::{Member, Use};
@@ -9,6 +8,7 @@ use crate::stats::Slot as Figures;
 use crate::sys::now_ns;
 use crate::sys::proc::Resident;
 use core::sync::atomic::Ordering::Relaxed;
+use tmem_policy::watermarks::Budget;
 use tmem_wire::PAGE_SIZE;
 
 /// Between two looks at what processes share, at least; and of the time, a share of one

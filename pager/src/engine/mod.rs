@@ -55,9 +55,7 @@ mod alarm;
 pub mod apart;
 mod asks;
 mod balance;
-mod budget;
 mod cede;
-mod choice;
 mod copies;
 pub mod credentials;
 mod devices;
@@ -65,7 +63,6 @@ mod event;
 mod evict;
 mod fault;
 mod fetch;
-mod fill;
 pub mod fork;
 mod grants;
 mod guard;
@@ -80,7 +77,6 @@ mod ops;
 mod pace;
 mod place;
 mod question;
-mod resting;
 pub mod room;
 mod seek;
 mod servers;
@@ -100,18 +96,16 @@ mod zapper;
 
 pub use adopt::{adopt_all, adopt_now};
 pub use asks::{Ask, ask};
-pub use budget::{copies_bytes, pool_bytes};
 pub use cede::{Ceded, cede};
 pub use look::pages_there;
 pub use start::{PAGED, PENDING, Path, Settings, UNPAGED, have_all, run};
+pub use tmem_policy::watermarks::{copies_bytes, pool_bytes};
 pub use zapper::leave;
 
 use crate::digest::Digester;
 use crate::net::{Completion, Servers};
 use crate::pages::Pages;
 use crate::pool::Pool;
-use crate::prefetch::{Crossings, Prefetcher};
-use crate::queue::Resident;
 use crate::ranges::Ranges;
 use crate::slots::Slots;
 use crate::stats::Slot as Figures;
@@ -125,16 +119,19 @@ use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use budget::Budget;
 use copies::Copies;
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::Relaxed;
 use fault::Fault;
 use kernel::Kernel;
 use ops::Ops;
-use resting::Resting;
 use rustix::io::Errno;
 use stubborn::Stubborn;
+use tmem_policy::eviction::Resident;
+use tmem_policy::readahead::Prefetcher;
+use tmem_policy::standby::Resting;
+use tmem_policy::straddle::Crossings;
+use tmem_policy::watermarks::Budget;
 use tmem_wire::PAGE_SIZE;
 use zapper::Zapper;
 
@@ -254,7 +251,7 @@ struct Engine {
     prefetch: Prefetcher,
     crossings: Crossings,
     trails: trail::Trails,
-    fills: fill::Fills,
+    fills: tmem_policy::zero_fill::Fills,
     pace: pace::Pace,
     /// Evicted frames that have no slot yet, or no write under way.
     unplaced: VecDeque<u32>,

@@ -8,9 +8,9 @@
 //! work for two processors, and the kernel places the engine.
 
 use super::Engine;
-use super::choice::{Choice, Waiting};
 use crate::sys::{now_ns, thread};
 use core::sync::atomic::Ordering::Relaxed;
+use tmem_policy::wait::{Choice, Waiting};
 
 /// Between two looks where the engine should be; and while the program stays
 /// where it is.

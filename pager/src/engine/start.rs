@@ -1,14 +1,12 @@
 //! Watches the program until its memory nears the budget, then begins to page.
 
 use super::adopt::Growth;
-use super::budget::Budget;
 use super::grants::Grants;
 use super::handover::Handed;
 use super::kernel::{Kernel, Linux};
 use super::kin::Kin;
 use super::ops::Ops;
 use super::pace::Pace;
-use super::resting::Resting;
 use super::{Engine, INFO};
 use crate::When;
 use crate::digest::Digester;
@@ -17,8 +15,6 @@ use crate::names::Names;
 use crate::net::{Endpoint, Options, Servers};
 use crate::pages::Pages;
 use crate::pool::Pool;
-use crate::prefetch::{Crossings, Prefetcher};
-use crate::queue::Resident;
 use crate::ranges::Ranges;
 use crate::slots::Slots;
 use crate::stats::{Shared, Slot as Figures};
@@ -37,6 +33,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use tmem_policy::eviction::Resident;
+use tmem_policy::readahead::Prefetcher;
+use tmem_policy::standby::Resting;
+use tmem_policy::straddle::Crossings;
+use tmem_policy::watermarks::Budget;
 use tmem_wire::PAGE_SIZE;
 
 /// How pages are taken out of the program and put back.
@@ -413,7 +414,7 @@ impl Engine {
             pages: Pages::default(),
             pool,
             digester,
-            queue: Resident::new(),
+            queue: Resident::default(),
             stubborn: super::stubborn::Stubborn::default(),
             pinned: super::tcb::Pinned::new(),
             told_of_others: false,
@@ -437,7 +438,7 @@ impl Engine {
             crossings: Crossings::default(),
             trails: super::trail::Trails::default(),
             pace,
-            fills: super::fill::Fills::default(),
+            fills: tmem_policy::zero_fill::Fills::default(),
             unplaced: VecDeque::new(),
             grants: Grants::new(),
             troubles: super::trouble::Troubles::new(),

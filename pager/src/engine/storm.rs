@@ -2,10 +2,10 @@
 //! now and then under pressure, it does here all the time on pages that are
 //! elsewhere.
 
-use super::budget::{Budget, Plan};
 use super::{Engine, Settings};
 use crate::pool::BLOCK;
 use crate::sys::now_ns;
+use tmem_policy::watermarks::{Budget, Plan};
 
 /// Between two times, at least and at most. A thread may need several pages at
 /// once to get on, and be in want of a processor.

@@ -8,9 +8,9 @@
 
 use super::{Again, Engine};
 use crate::pool::BLOCK;
-use crate::queue::Place;
 use crate::sys::now_ns;
 use alloc::collections::VecDeque;
+use tmem_policy::eviction::Place;
 
 /// The least and the most between two tries, where nothing could be taken out.
 const LEAST_NS: u64 = 2_000_000;

@@ -10,9 +10,9 @@
 use super::Engine;
 use super::fault::{Fault, Stop};
 use crate::pages::State;
-use crate::prefetch::Window;
 use crate::sys::{mem, now_ns};
 use alloc::collections::BTreeSet;
+use tmem_policy::readahead::Window;
 use tmem_wire::PAGE_SIZE;
 
 /// Bytes of a control block, more than glibc's `struct pthread` has.

@@ -4,10 +4,11 @@ use super::Engine;
 use super::fault::{Fault, addr};
 use super::kernel::Process;
 use crate::pages::State;
-use crate::prefetch::{BYTES, Leads, Trail, WORD, Window};
 use crate::ranges::Ranges;
 use alloc::vec::Vec;
 use core::ops::Range;
+use tmem_policy::indirect::{Leads, Trail, WORD};
+use tmem_policy::readahead::{BYTES, Window};
 use tmem_wire::PAGE_SIZE;
 
 /// Arrays that are followed at a time, and those of one thread.

@@ -290,7 +290,7 @@ impl Engine {
     /// Spreads pages over the servers as they are quick.
     pub(super) fn weigh_servers(&mut self) {
         let (servers, speeds): (Vec<u16>, Vec<_>) = self.net.speeds().unzip();
-        let shares = crate::placement::shares(&speeds);
+        let shares = tmem_policy::placement::shares(&speeds);
         for (server, share) in servers.into_iter().zip(shares) {
             self.slots.set_share(server, share);
         }

@@ -24,13 +24,13 @@ use super::zapper::{What, Zapper};
 use super::{Again, Engine};
 use crate::pages::State;
 use crate::pool::Kind;
-use crate::queue::Place;
 use crate::sys::proc::PresentRun;
 use crate::sys::{now_ns, thread};
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
 use rustix::io::Errno;
+use tmem_policy::eviction::Place;
 use tmem_wire::PAGE_SIZE;
 
 /// How long a thread that changes the address space is waited for.

@@ -21,7 +21,6 @@ mod transport;
 pub use reason::{Code, Reason, RequestError};
 
 use crate::When;
-use crate::placement::Speed;
 use crate::sys::fd::Fd;
 use crate::sys::wait::Interest;
 use alloc::string::String;
@@ -32,6 +31,7 @@ use core::net::SocketAddr;
 use request::{Payload, Request};
 use server::Server;
 use sock::{Poller, Ready, Sock};
+use tmem_policy::placement::Speed;
 use tmem_wire::{HelloReply, MAX_CONTROL, MAX_RUN, Op, SessionId, Status, encode_slab_list};
 
 /// A server as the user named it, and where it is.

@@ -9,9 +9,9 @@ use super::sock::{Ready, Sock};
 use super::transport::{Iov, Transport};
 use super::{Completion, Endpoint, Lane, Options};
 use crate::When;
-use crate::placement::{Rate, Speed, Wait};
 use crate::sys::wait::Interest;
 use alloc::vec::Vec;
+use tmem_policy::placement::{Rate, Speed, Wait};
 use tmem_wire::{
     BYE_ID, FEATURE_LZ4, Header, HelloReply, Op, PAGE_SIZE, SessionId, Status, decode_slab_list,
 };

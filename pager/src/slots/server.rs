@@ -2,8 +2,8 @@
 
 use super::slab::{Class, Slab};
 use super::{MAX_SLABS, SMALL};
-use crate::placement::Share;
 use alloc::vec::Vec;
+use tmem_policy::placement::Share;
 
 /// What one server has granted, and what of it is used.
 #[derive(Clone, Debug, Default)]

@@ -51,12 +51,12 @@ fn runs_go_to_servers_in_proportion_to_their_space() {
 }
 
 /// A server whose share is least beside one that has all.
-fn slow_and_quick() -> [crate::placement::Share; 2] {
-    let speed = |ns| crate::placement::Speed {
+fn slow_and_quick() -> [tmem_policy::placement::Share; 2] {
+    let speed = |ns| tmem_policy::placement::Speed {
         wait_ns: Some(ns),
         page_ns: None,
     };
-    let shares = crate::placement::shares(&[speed(1 << 30), speed(1)]);
+    let shares = tmem_policy::placement::shares(&[speed(1 << 30), speed(1)]);
     [shares[0], shares[1]]
 }
 

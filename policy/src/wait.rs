@@ -20,7 +20,7 @@ const LONGEST_NS: u64 = 400_000;
 
 /// How a wait is spent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Waiting {
+pub enum Waiting {
     /// Looking again and again.
     Awake,
     /// In the kernel, until woken.
@@ -29,7 +29,7 @@ pub(super) enum Waiting {
 
 /// Two ways to wait, and how long each takes on the average.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Choice {
+pub struct Choice {
     awake_ns: u64,
     asleep_ns: u64,
     waits: u32,
@@ -37,7 +37,7 @@ pub(super) struct Choice {
 
 impl Choice {
     /// How to spend the next wait.
-    pub(super) fn choose(&mut self) -> Waiting {
+    pub fn choose(&mut self) -> Waiting {
         let (awake, asleep) = (self.awake_ns, self.asleep_ns);
         let (less, more) = (awake.min(asleep), awake.max(asleep));
         let clear = less > 0 && more > less + less / 2;
@@ -54,7 +54,7 @@ impl Choice {
 
     /// How long to stay awake at the most, in nanoseconds: a while longer than
     /// it takes asleep.
-    pub(super) fn patience_ns(&self) -> u64 {
+    pub fn patience_ns(&self) -> u64 {
         match self.asleep_ns {
             0 => LONGEST_NS / 4,
             ns => (ns * 3 / 2).clamp(20_000, LONGEST_NS / 4),
@@ -62,7 +62,7 @@ impl Choice {
     }
 
     /// A wait spent that way took so long.
-    pub(super) fn took(&mut self, how: Waiting, ns: u64) {
+    pub fn took(&mut self, how: Waiting, ns: u64) {
         if self.waits % TRIAL < UNSETTLED && self.waits < 2 * TRIAL {
             return;
         }

@@ -20,7 +20,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 
 /// Pages per block: who takes note of pages does so by these.
-pub(crate) const BLOCK: u64 = 64;
+pub const BLOCK: u64 = 64;
 /// Blocks per region of the table.
 const REGION: u64 = 1024;
 
@@ -54,13 +54,13 @@ impl Candidate {
 }
 
 /// Pages from this one to the end of its block.
-pub(crate) fn within_block(page: u64) -> usize {
+pub fn within_block(page: u64) -> usize {
     (BLOCK - page % BLOCK) as usize
 }
 
 /// What is known of loops.
 #[derive(Debug, Default)]
-pub(crate) struct Loops {
+pub struct Loops {
     visits: BTreeMap<u64, Box<[Visit; REGION as usize]>>,
     /// Pages that came.
     now: u32,
@@ -85,7 +85,7 @@ impl Loops {
     /// Takes note of `n` pages from `first` on, all of one block, that came as part
     /// of a run of `run` pages, while `total` pages are resident. Whether they are
     /// worth keeping.
-    pub(crate) fn arrived(&mut self, first: u64, n: usize, run: usize, total: u64) -> bool {
+    pub fn arrived(&mut self, first: u64, n: usize, run: usize, total: u64) -> bool {
         let total = u32::try_from(total).unwrap_or(u32::MAX);
         let block = first / BLOCK;
         self.now = self.now.wrapping_add(n as u32);
@@ -117,7 +117,7 @@ impl Loops {
     /// Takes note of `n` pages of zeros from `first` on, all of one block. They speak
     /// against a loop where there were none before; in one, memory is freed and had
     /// again each time.
-    pub(crate) fn filled(&mut self, first: u64, n: usize, total: u64) {
+    pub fn filled(&mut self, first: u64, n: usize, total: u64) {
         self.now = self.now.wrapping_add(n as u32);
         let at = self.now.max(1);
         let visit = self.visit(first / BLOCK);
@@ -163,17 +163,17 @@ impl Loops {
     }
 
     /// Whether the program goes round.
-    pub(crate) fn goes_round(&self) -> bool {
+    pub fn goes_round(&self) -> bool {
         self.goes_round
     }
 
     /// Whether it is time to let something go that is kept.
-    pub(crate) fn wants_canary(&self) -> bool {
+    pub fn wants_canary(&self) -> bool {
         self.canary.is_none() && self.now.wrapping_sub(self.next_canary) < u32::MAX / 2
     }
 
     /// Page `first` and those behind it are let go.
-    pub(crate) fn let_go(&mut self, first: u64) {
+    pub fn let_go(&mut self, first: u64) {
         let (block, at) = (first / BLOCK, self.now);
         let period = self.visit(block).period;
         let patience = period.saturating_add(period / 2);
@@ -188,7 +188,7 @@ impl Loops {
 
 #[cfg(test)]
 mod tests {
-    use super::super::queue::{Place, Resident, Run};
+    use crate::eviction::{Place, Resident, Run};
     use std::collections::BTreeSet;
     use std::vec::Vec;
 
@@ -202,7 +202,7 @@ mod tests {
 
     impl Program {
         fn new(room: usize) -> Program {
-            let mut queue = Resident::new();
+            let mut queue = Resident::default();
             queue.set_size(room * 64, 64);
             Program {
                 queue,

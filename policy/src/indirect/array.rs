@@ -27,19 +27,19 @@ const RECENT: usize = 2 * LARGEST;
 /// Batches in a row without pages, after which an array is not followed any more.
 const PATIENCE: usize = 256;
 
-const PAGE: u64 = super::PAGE as u64;
+const PAGE: u64 = tmem_wire::PAGE_SIZE as u64;
 /// Bytes of a word.
-pub(crate) const WORD: u64 = 8;
+pub const WORD: u64 = 8;
 
 /// An array on the way.
 #[derive(Clone, Debug)]
-pub(crate) struct Trail {
+pub struct Trail {
     /// The thread that goes through it.
-    pub(crate) tid: u32,
+    pub tid: u32,
     /// Bytes from one pointer to the next; negative for one that goes down.
-    pub(crate) step: i64,
+    pub step: i64,
     /// Where the first pointer is that was not looked at yet.
-    pub(crate) next: u64,
+    pub next: u64,
     /// Pages of a batch, and pages that the thread has missed since.
     size: usize,
     misses: usize,
@@ -58,7 +58,7 @@ pub(crate) struct Trail {
 impl Trail {
     /// One that thread `tid` follows upwards or downwards, if a word of `words`, which lie
     /// at address `start`, has led it to `at`.
-    pub(crate) fn find(
+    pub fn find(
         tid: u32,
         words: &[u64],
         start: u64,
@@ -97,19 +97,19 @@ impl Trail {
     }
 
     /// Whether a page is one of the last batch: the thread has come there.
-    pub(crate) fn has(&self, page: u64) -> bool {
+    pub fn has(&self, page: u64) -> bool {
         self.pages.contains(&page)
     }
 
     /// Whether there is no last batch: the next pointers could not be read, or led to
     /// nothing that is elsewhere.
-    pub(crate) fn rests(&self) -> bool {
+    pub fn rests(&self) -> bool {
         self.pages.is_empty()
     }
 
     /// The thread has missed what is at `at`, which nothing let expect: it may belong to
     /// what a pointer led to that ends in the page behind.
-    pub(crate) fn missed(&mut self, at: u64) {
+    pub fn missed(&mut self, at: u64) {
         self.misses += 1;
         let beyond = |word: &u64| word / PAGE + 1 == at / PAGE && at - word < PAGE;
         if let Some(word) = self.recent.iter().copied().find(beyond) {
@@ -122,7 +122,7 @@ impl Trail {
     }
 
     /// The pages of what a pointer leads to, which is looked at now.
-    pub(crate) fn lead(&mut self, word: u64) -> RangeInclusive<u64> {
+    pub fn lead(&mut self, word: u64) -> RangeInclusive<u64> {
         if self.recent.len() == RECENT {
             self.recent.pop_front();
         }
@@ -132,7 +132,7 @@ impl Trail {
 
     /// How many pages the next batch has at most: more each time, but fewer where the
     /// thread misses pages all the same.
-    pub(crate) fn next_size(&mut self) -> usize {
+    pub fn next_size(&mut self) -> usize {
         let spares = self.misses <= self.size / 2;
         self.size = match spares {
             true => (self.size * 2).min(LARGEST),
@@ -143,12 +143,12 @@ impl Trail {
     }
 
     /// Whether its next batch is still waited for: it was empty a few times at the most.
-    pub(crate) fn is_patient(&self) -> bool {
+    pub fn is_patient(&self) -> bool {
         self.empty < PATIENCE
     }
 
     /// The next batch.
-    pub(crate) fn set(&mut self, pages: &[u64]) {
+    pub fn set(&mut self, pages: &[u64]) {
         self.empty = if pages.is_empty() { self.empty + 1 } else { 0 };
         self.pages.clear();
         self.pages.extend_from_slice(pages);

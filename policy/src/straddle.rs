@@ -20,11 +20,11 @@ const ENOUGH: i32 = ALWAYS / 4;
 /// Of so many the page behind is left where it is, to see whether it is missed.
 const TRIAL: u32 = 16;
 
-const PAGE: u64 = super::PAGE as u64;
+const PAGE: u64 = tmem_wire::PAGE_SIZE as u64;
 
 /// What was learnt.
 #[derive(Debug, Default)]
-pub(crate) struct Crossings {
+pub struct Crossings {
     /// The oldest first: thread, page, and part of it.
     open: VecDeque<(u32, u64, usize)>,
     /// How often the page behind was missed, of [`ALWAYS`].
@@ -35,7 +35,7 @@ pub(crate) struct Crossings {
 impl Crossings {
     /// Thread `tid` has missed what is at `at`, and the page behind is elsewhere as well, or
     /// is not: whether it is to be fetched now.
-    pub(crate) fn missed(&mut self, tid: u32, at: u64, elsewhere: bool) -> bool {
+    pub fn missed(&mut self, tid: u32, at: u64, elsewhere: bool) -> bool {
         let (page, part) = (at / PAGE, (at % PAGE) as usize * PARTS / PAGE as usize);
         let before = |open: &(u32, u64, usize)| (open.0, open.1 + 1) == (tid, page);
         if let Some(i) = self.open.iter().position(before)

@@ -117,23 +117,23 @@ fn factor(ns: Option<u64>, quickest: Option<u64>) -> u64 {
 
 /// What a thread waits for a page of one server, on the average.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Wait(Option<u64>);
+pub struct Wait(Option<u64>);
 
 impl Wait {
     /// A thread has waited so long.
-    pub(crate) fn add(&mut self, ns: u64) {
+    pub fn add(&mut self, ns: u64) {
         self.0 = Some(self.0.map_or(ns, |old| old - old / 16 + ns / 16));
     }
 
     /// The average.
-    pub(crate) fn ns(&self) -> Option<u64> {
+    pub fn ns(&self) -> Option<u64> {
         self.0
     }
 }
 
 /// What a page takes while pages are written to one server, on the average.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Rate {
+pub struct Rate {
     /// Since when there are pages under way, of which no time was counted.
     since: Option<u64>,
     pages: u64,
@@ -143,14 +143,14 @@ pub(crate) struct Rate {
 
 impl Rate {
     /// Pages may be under way from now on.
-    pub(crate) fn begin(&mut self, now: u64, under_way: bool) {
+    pub fn begin(&mut self, now: u64, under_way: bool) {
         if under_way && self.since.is_none() {
             self.since = Some(now);
         }
     }
 
     /// So many pages were answered.
-    pub(crate) fn add(&mut self, now: u64, pages: u64, under_way: bool) {
+    pub fn add(&mut self, now: u64, pages: u64, under_way: bool) {
         if pages == 0 {
             return;
         }
@@ -168,7 +168,7 @@ impl Rate {
     }
 
     /// The average.
-    pub(crate) fn page_ns(&self) -> Option<u64> {
+    pub fn page_ns(&self) -> Option<u64> {
         self.page_ns
     }
 }

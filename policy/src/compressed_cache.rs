@@ -45,7 +45,7 @@ const SLOWLY: u64 = 8;
 const PATIENCE: u32 = 3;
 
 /// The most pages of memory that copies may have, of so many for them and the program.
-pub(crate) fn most(target: usize) -> usize {
+pub fn most(target: usize) -> usize {
     target / 8 * MOST
 }
 
@@ -54,7 +54,7 @@ const SHIFT: u32 = 16;
 
 /// How many pages leave, of `elsewhere` of which each is as likely to, until `room`
 /// different ones have: a page that comes back and leaves again is counted each time.
-pub(crate) fn leave_until(room: usize, elsewhere: usize) -> usize {
+pub fn leave_until(room: usize, elsewhere: usize) -> usize {
     let (room, elsewhere) = (room as u64, elsewhere.max(2 * room).max(1) as u64);
     // Of the series of -ln(1 - room / elsewhere), what counts where that is up to a half;
     // of which a fault waits for one division.
@@ -70,14 +70,16 @@ pub(crate) fn leave_until(room: usize, elsewhere: usize) -> usize {
 
 /// A number of times, and what they took together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Times {
-    pub(crate) n: u64,
-    pub(crate) ns: u64,
+pub struct Times {
+    /// How often.
+    pub n: u64,
+    /// Nanoseconds in all.
+    pub ns: u64,
 }
 
 impl Times {
     /// Adds one.
-    pub(crate) fn add(&mut self, ns: u64) {
+    pub fn add(&mut self, ns: u64) {
         self.n += 1;
         self.ns += ns.min(LONGEST_NS);
     }
@@ -89,23 +91,23 @@ impl Times {
 
 /// What was seen in one period.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub struct Seen {
     /// Pages that left the program.
-    pub(crate) left: u64,
+    pub left: u64,
     /// Pages that a server was asked for while a thread waited.
-    pub(crate) asked: Times,
+    pub asked: Times,
     /// Those of which there was a copy.
-    pub(crate) hits: Times,
+    pub hits: Times,
     /// Of these, those that had left so lately that the copies' memory would have kept
     /// them in the program.
-    pub(crate) young: u64,
+    pub young: u64,
     /// Pages that were packed, or tried.
-    pub(crate) made: Times,
+    pub made: Times,
     /// Bytes that they took, headers included; a page where it was not worth it.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
     /// Nanoseconds of processor time of the whole process, and of waiting asleep for a
     /// server; 0 is not known.
-    pub(crate) busy_ns: u64,
+    pub busy_ns: u64,
 }
 
 impl Seen {
@@ -122,19 +124,20 @@ impl Seen {
 
 /// What there is at the end of a period, in pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Now {
+pub struct Now {
     /// What the program and the copies may have.
-    pub(crate) target: usize,
+    pub target: usize,
     /// Pages on servers only.
-    pub(crate) remote: usize,
-    /// Memory of the copies, and what they may have.
-    pub(crate) has: usize,
-    pub(crate) may_have: usize,
+    pub remote: usize,
+    /// Memory of the copies.
+    pub has: usize,
+    /// What they may have.
+    pub may_have: usize,
 }
 
 /// Works out how much.
 #[derive(Debug)]
-pub(crate) struct Sizer {
+pub struct Sizer {
     /// Means of times in nanoseconds.
     asked_ns: u64,
     hit_ns: u64,
@@ -157,8 +160,9 @@ pub(crate) struct Sizer {
     since: u64,
 }
 
-impl Sizer {
-    pub(crate) fn new() -> Sizer {
+impl Default for Sizer {
+    /// Nothing was measured yet.
+    fn default() -> Sizer {
         Sizer {
             asked_ns: 0,
             hit_ns: HIT_NS,
@@ -173,9 +177,11 @@ impl Sizer {
             since: 0,
         }
     }
+}
 
+impl Sizer {
     /// A period has ended; how many pages of memory the copies may have from here on.
-    pub(crate) fn look(&mut self, seen: &Seen, now: &Now) -> usize {
+    pub fn look(&mut self, seen: &Seen, now: &Now) -> usize {
         self.learn(seen, now.may_have > 0);
         let most = most(now.target).min(self.cap);
         if self.wait > 0 {

@@ -1,22 +1,16 @@
 //! Finds sequential and strided streams in the faults of each thread, and dense regions
 //! that it goes through in no order, and says what to fetch ahead.
 
-mod crossing;
-mod lead;
+mod spatial;
 mod stream;
-mod sweep;
-mod trail;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use spatial::Sweeps;
 use stream::{Stream, TRUST};
-use sweep::Sweeps;
 use tmem_wire::PAGE_SIZE;
 
-pub(crate) use crossing::Crossings;
-pub(crate) use lead::Leads;
-pub(crate) use stream::LARGEST;
-pub(crate) use trail::{Trail, WORD};
+pub use stream::LARGEST;
 
 /// Streams followed per thread, and how many of them need no stride yet.
 const STREAMS: usize = 8;
@@ -27,7 +21,7 @@ const PAGE: i64 = PAGE_SIZE as i64;
 const THREADS: usize = 64;
 
 /// No address space has more bytes; within it the arithmetic cannot overflow.
-pub(crate) const BYTES: u64 = 1 << 57;
+pub const BYTES: u64 = 1 << 57;
 
 /// Pages to fetch: those of the addresses `start`, `start + stride` and so on,
 /// `count` of them.
@@ -43,14 +37,15 @@ pub struct Window {
 }
 
 impl Window {
-    pub(crate) const NONE: Window = Window {
+    /// Nothing to fetch.
+    pub const NONE: Window = Window {
         start: 0,
         stride: PAGE,
         count: 0,
     };
 
     /// The number of page `i` of them, from 0 on; none beyond all addresses.
-    pub(crate) fn page(&self, i: i64) -> Option<u64> {
+    pub fn page(&self, i: i64) -> Option<u64> {
         let at = self.start.checked_add_signed(self.stride * i)?;
         Some(at / PAGE as u64)
     }

@@ -11,7 +11,7 @@ const LARGEST: usize = 256;
 
 /// Memory that is being filled, stream by stream; most recent first.
 #[derive(Debug, Default)]
-pub(super) struct Fills {
+pub struct Fills {
     streams: [Stream; STREAMS],
 }
 
@@ -27,7 +27,7 @@ struct Stream {
 impl Fills {
     /// How many pages to fill at a fault on `page`: four times as many each time
     /// that a stream goes on where it ended, or all that one has filled before.
-    pub(super) fn size(&mut self, page: u64) -> usize {
+    pub fn size(&mut self, page: u64) -> usize {
         let find = |fits: &dyn Fn(&Stream) -> bool| self.streams.iter().position(fits);
         let known = find(&|s| s.next == page && s.size > 0);
         let anew = || find(&|s| (s.start..s.next).contains(&page));
@@ -50,7 +50,7 @@ impl Fills {
 
     /// Only `n` pages were filled at the fault on `page`, for which [`Fills::size`] said
     /// `size`. Other threads may have faulted since.
-    pub(super) fn filled(&mut self, page: u64, size: usize, n: usize) {
+    pub fn filled(&mut self, page: u64, size: usize, n: usize) {
         let end = page + size as u64;
         let ends_there = |s: &&mut Stream| s.size == size && s.next == end;
         if let Some(stream) = self.streams.iter_mut().find(ends_there) {

@@ -79,7 +79,7 @@ impl Program {
 #[test]
 fn who_waits_for_a_slow_network_at_random_has_copies_and_keeps_them() {
     let mut program = Program::RANDOM;
-    let mut sizer = Sizer::new();
+    let mut sizer = Sizer::default();
     assert!(program.run(&mut sizer, 100) > 90);
     assert!(program.has >= TARGET / 4, "{}", program.has);
     assert_eq!(program.run(&mut sizer, 1000), 1000);
@@ -101,7 +101,7 @@ fn a_quick_network_pages_that_do_not_get_smaller_and_streams_have_none() {
             ..Program::RANDOM
         },
     ] {
-        assert_eq!(program.run(&mut Sizer::new(), 1000), 0);
+        assert_eq!(program.run(&mut Sizer::default(), 1000), 0);
     }
 }
 
@@ -112,7 +112,7 @@ fn where_the_room_is_needed_less_is_tried_and_then_hardly_ever() {
         hot: TARGET,
         ..Program::RANDOM
     };
-    let mut sizer = Sizer::new();
+    let mut sizer = Sizer::default();
     let with = program.run(&mut sizer, 4000);
     assert!(with > 0 && with < 1000, "{with}");
 }
@@ -120,7 +120,7 @@ fn where_the_room_is_needed_less_is_tried_and_then_hardly_ever() {
 #[test]
 fn copies_go_when_the_program_begins_to_stream() {
     let mut program = Program::RANDOM;
-    let mut sizer = Sizer::new();
+    let mut sizer = Sizer::default();
     program.run(&mut sizer, 100);
     program.one_in = 16;
     program.run(&mut sizer, PATIENCE as usize);
@@ -129,7 +129,7 @@ fn copies_go_when_the_program_begins_to_stream() {
 
 #[test]
 fn nothing_seen_is_nothing_learnt() {
-    let mut sizer = Sizer::new();
+    let mut sizer = Sizer::default();
     for target in [0, 1, 7, TARGET] {
         let now = Now {
             target,
@@ -192,7 +192,7 @@ fn copies_go_where_more_is_saved_without_them() {
         busy_ns: asked * each + hits * 29_000,
     };
     for (each, stay) in [(35_000, false), (120_000, true)] {
-        let mut sizer = Sizer::new();
+        let mut sizer = Sizer::default();
         sizer.look(&seen(7_900, each, 0), &now);
         let mut looks = (0..PATIENCE).map(|_| sizer.look(&seen(400, each, 7_500), &with));
         assert_eq!(looks.all(|pages| pages >= with.may_have), stay, "{each}");

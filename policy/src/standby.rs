@@ -24,16 +24,16 @@ const AHEAD: u64 = 2;
 
 /// What there was until some moment, in all.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Seen {
+pub struct Seen {
     /// Pages that were had back while they rested, by faults.
-    pub(super) back: u64,
+    pub back: u64,
     /// Faults.
-    pub(super) faults: u64,
+    pub faults: u64,
 }
 
 /// How many frames with memory the pool is to have.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Resting {
+pub struct Resting {
     /// The program waits for most of what comes.
     waits: bool,
     /// How often what there would be otherwise is halved.
@@ -44,7 +44,7 @@ pub(super) struct Resting {
 
 impl Resting {
     /// Of at most so many.
-    pub(super) fn frames(&self, most: usize) -> usize {
+    pub fn frames(&self, most: usize) -> usize {
         (self.whole(most) >> self.halved).max(FEWEST.min(most))
     }
 
@@ -53,7 +53,7 @@ impl Resting {
     }
 
     /// So many pages have left since the last look, and as many have come.
-    pub(super) fn look(&mut self, most: usize, left: u64, seen: Seen) {
+    pub fn look(&mut self, most: usize, left: u64, seen: Seen) {
         let before = core::mem::replace(&mut self.seen, seen);
         let faults = seen.faults.saturating_sub(before.faults);
         self.waits = left < faults * AHEAD;

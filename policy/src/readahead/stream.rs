@@ -14,7 +14,7 @@ pub(super) const FIRST_WARY: u32 = 2;
 /// half of them go on.
 pub(super) const TRUST: u32 = 8;
 /// The most pages of a window.
-pub(crate) const LARGEST: u32 = 512;
+pub const LARGEST: u32 = 512;
 /// The most pages of a window whose stride is not one page: each is a read of
 /// its own.
 const LARGEST_STRIDED: u32 = 64;

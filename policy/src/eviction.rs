@@ -9,13 +9,13 @@
 //! then not to leave in the place of the one that was there before; so each has a
 //! stamp of when it came.
 
-use crate::loops::Loops;
+use crate::cyclic::Loops;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 /// Runs of pages, by order of arrival.
 #[derive(Debug)]
-pub(crate) struct Resident {
+pub struct Resident {
     small: Fifo,
     main: Fifo,
     /// A part of what the program goes round in.
@@ -31,9 +31,12 @@ pub(crate) struct Resident {
 
 /// One of the queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub enum Place {
+    /// Pages that were not asked for again yet.
     Small,
+    /// Pages that were asked for again soon after they had left.
     Main,
+    /// A part of a cyclic scan.
     Kept,
 }
 
@@ -45,16 +48,18 @@ struct Fifo {
 
 /// Pages that came one after another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Run {
-    pub(crate) first: u64,
-    pub(crate) n: u32,
+pub struct Run {
+    /// The number of the first page.
+    pub first: u64,
+    /// How many pages.
+    pub n: u32,
     /// When they came.
-    pub(crate) stamp: u8,
+    pub stamp: u8,
 }
 
 impl Run {
     /// The page after the last.
-    pub(crate) fn end(&self) -> u64 {
+    pub fn end(&self) -> u64 {
         self.first + u64::from(self.n)
     }
 }
@@ -83,11 +88,11 @@ impl Fifo {
     }
 }
 
-/// The longest run that one entry holds: what one move takes.
-const MAX_RUN: u32 = crate::frames::BLOCK as u32;
+/// The longest run that one entry holds, in pages: what one move takes.
+pub const MAX_RUN: u32 = 128;
 
 /// The bits of a stamp.
-pub(crate) const STAMP: u8 = 0x7f;
+pub const STAMP: u8 = 0x7f;
 
 /// One in how many pages the small queue has before it gives its own, and before it
 /// does so while a program goes round; then it has so many windows at the least.
@@ -95,9 +100,9 @@ const SMALL: u64 = 10;
 const PASSING: u64 = 20;
 const WINDOWS: u64 = 4;
 
-impl Resident {
+impl Default for Resident {
     /// Empty queues.
-    pub(crate) fn new() -> Resident {
+    fn default() -> Resident {
         Resident {
             small: Fifo::default(),
             main: Fifo::default(),
@@ -108,10 +113,12 @@ impl Resident {
             window: 0,
         }
     }
+}
 
+impl Resident {
     /// So many pages the program has in memory: many that are named here may have
     /// left by other ways. And up to so many are fetched ahead of it at a time.
-    pub(crate) fn set_size(&mut self, resident: usize, window: usize) {
+    pub fn set_size(&mut self, resident: usize, window: usize) {
         (self.resident, self.window) = (resident as u64, window as u64);
     }
 
@@ -127,7 +134,7 @@ impl Resident {
 
     /// Where `n` pages from `first` on, of one block of `loops`, that came as part of a
     /// run of `run` pages and are not known to be hot, belong.
-    pub(crate) fn place(&mut self, first: u64, n: usize, run: usize) -> Place {
+    pub fn place(&mut self, first: u64, n: usize, run: usize) -> Place {
         let total = self.total();
         let keep = self.loops.arrived(first, n, run, total);
         let held = self.main.pages + self.kept.pages;
@@ -139,12 +146,12 @@ impl Resident {
     }
 
     /// Takes note of `n` pages of zeros, of one block of `loops`, from `first` on.
-    pub(crate) fn filled(&mut self, first: u64, n: usize) {
+    pub fn filled(&mut self, first: u64, n: usize) {
         self.loops.filled(first, n, self.total());
     }
 
     /// Adds `n` pages from `first` on. Returns the stamp by which to know them again.
-    pub(crate) fn push(&mut self, first: u64, n: u32, place: Place) -> u8 {
+    pub fn push(&mut self, first: u64, n: u32, place: Place) -> u8 {
         // So many that runs stay whole. What lies in the queue from a time when the
         // stamp was the same is rare, and leaves before its time.
         let stamp = (self.came / u64::from(MAX_RUN)) as u8 & STAMP;
@@ -154,14 +161,14 @@ impl Resident {
     }
 
     /// Puts a run that was popped back to where it was: it leaves next.
-    pub(crate) fn put_back(&mut self, run: Run, place: Place) {
+    pub fn put_back(&mut self, run: Run, place: Place) {
         let queue = self.queue(place);
         queue.pages += u64::from(run.n);
         queue.runs.push_front(run);
     }
 
     /// Puts back what was taken out, at the end.
-    pub(crate) fn push_run(&mut self, run: Run, place: Place) {
+    pub fn push_run(&mut self, run: Run, place: Place) {
         let queue = self.queue(place);
         let mut first = run.first;
         while first < run.end() {
@@ -172,7 +179,7 @@ impl Resident {
     }
 
     /// The run to evict next, and from where. Pages of it may have left by other ways.
-    pub(crate) fn pop(&mut self) -> Option<(Run, Place)> {
+    pub fn pop(&mut self) -> Option<(Run, Place)> {
         let total = self.total();
         if !self.loops.goes_round() && self.kept.pages > 0 {
             return self.pop_from(&[Place::Kept]);
@@ -207,7 +214,7 @@ impl Resident {
     }
 
     /// Takes everything out, in order within each queue, with the queue.
-    pub(crate) fn drain(&mut self) -> Vec<(Run, Place)> {
+    pub fn drain(&mut self) -> Vec<(Run, Place)> {
         let mut all = Vec::new();
         for (queue, place) in [
             (&mut self.small, Place::Small),
@@ -221,7 +228,7 @@ impl Resident {
     }
 
     /// Pages in all of them.
-    pub(crate) fn pages(&self) -> u64 {
+    pub fn pages(&self) -> u64 {
         self.small.pages + self.main.pages + self.kept.pages
     }
 }
@@ -236,7 +243,7 @@ mod tests {
 
     #[test]
     fn what_could_not_leave_yet_leaves_next_and_is_no_hotter() {
-        let mut q = Resident::new();
+        let mut q = Resident::default();
         q.push(0, MAX_RUN, Place::Main);
         q.push(1000, 10 * MAX_RUN, Place::Small);
         let (run, place) = q.pop().unwrap();
@@ -252,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_scan_leaves_by_the_small_queue_and_the_hot_pages_stay() {
-        let mut q = Resident::new();
+        let mut q = Resident::default();
         q.push(0, MAX_RUN, Place::Main);
         q.push(1000, 10 * MAX_RUN, Place::Small);
         for i in 0..9 {
@@ -264,7 +271,7 @@ mod tests {
 
     #[test]
     fn neighbours_that_come_one_by_one_leave_as_a_run() {
-        let mut q = Resident::new();
+        let mut q = Resident::default();
         let run = u64::from(MAX_RUN);
         for page in 0..run + 6 {
             q.push(page, 1, Place::Small);
@@ -280,7 +287,7 @@ mod tests {
 
     #[test]
     fn a_page_that_comes_anew_is_known_from_the_one_before() {
-        let mut q = Resident::new();
+        let mut q = Resident::default();
         let old = q.push(5, 1, Place::Small);
         for page in (100..).take(MAX_RUN as usize) {
             q.push(page, 1, Place::Small);

@@ -19,57 +19,58 @@ const FILL_RATE: u64 = 16_000;
 
 /// The limits that a budget gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Budget {
+pub struct Budget {
     /// Resident pages that the program and the pool may have.
-    pub(crate) target: usize,
+    pub target: usize,
     /// From so many resident pages on, memory is adopted.
-    pub(crate) pressure: usize,
+    pub pressure: usize,
     /// Beyond so many, threads that ask for more memory wait.
-    pub(crate) limit: usize,
+    pub limit: usize,
     /// Frames with memory that the pool has at most.
-    pub(crate) pool: usize,
+    pub pool: usize,
     /// Frames of these that have nothing in them, at most.
-    pub(crate) reserve: usize,
+    pub reserve: usize,
     /// Pages that are left to the program even where shared memory takes up the budget:
     /// with fewer it would do little but wait.
-    pub(crate) floor: usize,
+    pub floor: usize,
 }
 
 /// What is there now, in pages.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Now {
+pub struct Now {
     /// Resident in the process as far as it counts, pool included.
-    pub(crate) resident: usize,
-    /// Frames with memory that there are to be, and those that there are.
-    pub(crate) pool: usize,
-    pub(crate) populated: usize,
+    pub resident: usize,
+    /// Frames with memory that there are to be.
+    pub pool: usize,
+    /// Frames with memory.
+    pub populated: usize,
     /// Frames with memory and nothing in it.
-    pub(crate) free: usize,
+    pub free: usize,
     /// Evicted pages that servers have.
-    pub(crate) standby: usize,
+    pub standby: usize,
     /// Pages that could be evicted.
-    pub(crate) evictable: usize,
+    pub evictable: usize,
     /// An answer is waited for: what is done now takes no time of the program.
-    pub(crate) waiting: bool,
+    pub waiting: bool,
     /// Frames with nothing in them that are used up in a millisecond.
-    pub(crate) intake: usize,
+    pub intake: usize,
     /// Fewer pages than this over the target are let be, so that more of them are
     /// given back at a time.
-    pub(crate) patient: usize,
+    pub patient: usize,
     /// What is there is shared with the process that this one was just forked from:
     /// to take it out is to copy it first, and many such processes end soon.
-    pub(crate) young: bool,
+    pub young: bool,
 }
 
 /// What to do about it, in pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Plan {
+pub struct Plan {
     /// Take so many out of the program.
-    pub(crate) evict: usize,
+    pub evict: usize,
     /// Give up so many pages on standby, so that their frames are free.
-    pub(crate) reclaim: usize,
+    pub reclaim: usize,
     /// Give the memory of so many free frames back to the kernel.
-    pub(crate) release: usize,
+    pub release: usize,
 }
 
 /// Bytes of address space that the pool takes with a budget in bytes.
@@ -79,12 +80,12 @@ pub fn pool_bytes(budget: u64) -> u64 {
 
 /// Bytes of address space that packed copies may take with a budget in bytes.
 pub fn copies_bytes(budget: u64) -> u64 {
-    (crate::cache::size::most(Budget::new(budget).target) * PAGE_SIZE) as u64
+    (crate::compressed_cache::most(Budget::new(budget).target) * PAGE_SIZE) as u64
 }
 
 impl Budget {
     /// The limits for a budget in bytes.
-    pub(crate) fn new(bytes: u64) -> Budget {
+    pub fn new(bytes: u64) -> Budget {
         let pages = (bytes / PAGE_SIZE as u64) as usize;
         let pool = (pages / 8).clamp(512, 1 << 16);
         Budget {
@@ -99,12 +100,12 @@ impl Budget {
 
     /// Frames that the pool needs in all: those with memory, and holes to move
     /// pages into while the others are being written.
-    pub(crate) fn frames(&self) -> usize {
+    pub fn frames(&self) -> usize {
         self.pool * 2 + 8 * BATCH
     }
 
     /// What to do now.
-    pub(crate) fn plan(&self, now: &Now) -> Plan {
+    pub fn plan(&self, now: &Now) -> Plan {
         let target = if now.young { self.limit } else { self.target };
         let over = now.resident.saturating_sub(target);
         let over = if over < now.patient { 0 } else { over };
@@ -144,14 +145,14 @@ impl Budget {
 
     /// More than so many pages are never resident where all can be paged: 5 % and 16 MiB
     /// more than the budget.
-    pub(crate) fn most(&self) -> usize {
+    pub fn most(&self) -> usize {
         let pages = self.target + self.target / 63;
         pages + pages / 20 + 4096
     }
 
     /// How long nothing can happen while `resident` pages are there, in
     /// microseconds.
-    pub(crate) fn patience(&self, resident: usize) -> u64 {
+    pub fn patience(&self, resident: usize) -> u64 {
         let left = self.pressure.saturating_sub(resident) as u64 * PAGE_SIZE as u64;
         (left / FILL_RATE).clamp(1_000, 100_000)
     }
@@ -177,7 +178,7 @@ mod tests {
         fn plans_can_be_carried_out_and_lead_to_the_target(
             resident in 4000usize..100_000, program in 0usize..60_000, free in 0usize..5000,
             standby in 0usize..5000, writing in 0usize..3000, intake in 0usize..1000,
-            young in proptest::bool::ANY, patient in 0usize..=crate::pool::BLOCK, pool in 512usize..8192,
+            young in proptest::bool::ANY, patient in 0usize..=128, pool in 512usize..8192,
         ) {
             let b = Budget::new(256 << 20);
             let mut now = Now {

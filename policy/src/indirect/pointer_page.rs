@@ -4,12 +4,12 @@
 //! misses, far too rarely for it to show among these as one that is read in order. But what
 //! is in a page tells whether it may be of such an array.
 
-use super::trail::{PAGES, Trail, WORD, leads, spread};
+use super::array::{PAGES, Trail, WORD, leads, spread};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 /// Words of a page.
-const WORDS: usize = super::PAGE as usize / WORD as usize;
+const WORDS: usize = tmem_wire::PAGE_SIZE / WORD as usize;
 /// Pages kept at a time.
 const LEADS: usize = 8;
 /// Words of a page that are looked at first, how far apart these are, and how many
@@ -39,7 +39,7 @@ struct Lead {
 
 /// The pages that came last.
 #[derive(Debug)]
-pub(crate) struct Leads {
+pub struct Leads {
     /// Most recent first.
     leads: Vec<Lead>,
     /// Of so many pages one is looked at, and how many have come since one was.
@@ -59,7 +59,7 @@ impl Default for Leads {
 
 impl Leads {
     /// A thread had to wait for the page at address `start`, with these bytes.
-    pub(crate) fn note(&mut self, start: u64, bytes: &[u8], is_pointer: impl Fn(u64) -> bool) {
+    pub fn note(&mut self, start: u64, bytes: &[u8], is_pointer: impl Fn(u64) -> bool) {
         self.passed += 1;
         if self.passed < self.rarely {
             return;
@@ -101,12 +101,7 @@ impl Leads {
 
     /// Thread `tid` has missed what is at `at`, which nothing let expect: the array that it
     /// goes through, if two words of one led to what it missed.
-    pub(crate) fn missed(
-        &mut self,
-        tid: u32,
-        at: u64,
-        is_pointer: impl Fn(u64) -> bool,
-    ) -> Option<Trail> {
+    pub fn missed(&mut self, tid: u32, at: u64, is_pointer: impl Fn(u64) -> bool) -> Option<Trail> {
         let mut found = None;
         for (i, lead) in self.leads.iter_mut().enumerate() {
             match leads(&lead.words[..], at) {
@@ -138,7 +133,7 @@ impl Leads {
     }
 
     /// An array that was found is one.
-    pub(crate) fn succeeded(&mut self) {
+    pub fn succeeded(&mut self) {
         self.rarely = 1;
     }
 
