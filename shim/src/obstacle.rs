@@ -3,7 +3,7 @@
 //! `tmem run` looks at the file of a program before it starts it (`cli/src/program.rs`).
 //! What a shell or the preload line starts is seen here first.
 
-use crate::next::find_late;
+use crate::link::linker::find_late;
 use core::arch::asm;
 use tmem_config::looks_for_leaks;
 

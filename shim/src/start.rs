@@ -1,6 +1,8 @@
 //! Reads the options and starts the engine, before the program's `main`.
 
-use crate::{bind, exec, family, figures, fork, keep, naming, next, obstacle};
+use crate::interpose::{activate, exec, fork, next};
+use crate::link::bind;
+use crate::{family, figures, naming, never_paged, obstacle};
 use rustix::fd::FromRawFd;
 use std::net::ToSocketAddrs;
 use std::os::fd::AsRawFd;
@@ -80,7 +82,7 @@ fn refuse(text: &str, strict: bool) {
     if family::told().is_none_or(|told| told.is_news(&line)) {
         say(&line);
     }
-    next::activate(false);
+    activate(false);
 }
 
 fn options() -> Result<Option<Options>, String> {
@@ -176,7 +178,7 @@ fn launch(options: &Options) -> Result<(), String> {
         names: shared.map(|s| &s.names),
         told: family::told(),
         shared,
-        keep: keep::ranges(),
+        keep: never_paged::ranges(),
         checked: family::is_checked(),
         strict: options.strict,
         inherit: None,
@@ -186,7 +188,7 @@ fn launch(options: &Options) -> Result<(), String> {
     // Only the constructor comes here, once.
     let _ = SETTINGS.set(settings.clone());
     fork::prepare();
-    next::activate(true);
+    activate(true);
     spawn(settings)
 }
 
@@ -277,7 +279,7 @@ fn tell_of_panics() {
 
 fn spawn(settings: Settings) -> Result<(), String> {
     tell_of_panics();
-    crate::credentials::begin();
+    crate::interpose::credentials::begin();
     let failed = |e: rustix::io::Errno| format!("the engine cannot be started: {e}");
     let mut settings = settings;
     let needed = engine::pool_bytes(settings.budget) as usize + SMALL_THINGS;

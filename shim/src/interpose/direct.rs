@@ -2,8 +2,9 @@
 //! `tmem_pager::engine::apart`. Elsewhere, and of all other files, these calls are passed on
 //! without a frame of this library on the stack: a thread may be cancelled in them.
 
-use crate::fork::raw_syscall;
-use crate::next::{Function, interpose, next};
+use super::interpose;
+use super::next::{Function, next};
+use crate::raw::raw_syscall;
 use core::arch::naked_asm;
 use libc::{c_int, c_void, iovec, off_t, size_t, ssize_t};
 use tmem_pager::engine::apart::{COPYING, Direct};
@@ -71,7 +72,7 @@ macro_rules! if_direct {
                 is_direct = sym is_direct,
                 testcancel = sym pthread_testcancel,
                 own = sym $own,
-                next = sym crate::next::NEXT,
+                next = sym super::next::NEXT,
                 at = const Function::$function as usize * size_of::<usize>(),
             )
         }

@@ -5,7 +5,8 @@
 //! by what tmem has, and told as it was asked for. Programs that are then started
 //! inherit it, and what tmem has in them is as much again.
 
-use crate::next::{Function, interpose, next};
+use super::interpose;
+use super::next::{Function, next};
 use libc::{c_int, c_uint, pid_t, rlimit};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -114,7 +115,7 @@ pub(crate) unsafe extern "C" fn own_prlimit(
     // SAFETY: by the caller.
     let asked = unsafe { new.as_ref() };
     let few = |l: &rlimit| resource == libc::RLIMIT_NOFILE && l.rlim_cur < FEW;
-    let engines = this && crate::credentials::is_the_programs();
+    let engines = this && super::credentials::is_the_programs();
     if engines && asked.is_some_and(few) && crate::start::pool_bytes().is_some() {
         tmem_pager::engine::have_all();
     }
@@ -150,7 +151,7 @@ pub(crate) unsafe extern "C" fn own_prlimit(
                 return -1;
             }
             // A child of `vfork` has limits of its own, but the memory of its parent.
-            if crate::credentials::is_the_programs() {
+            if super::credentials::is_the_programs() {
                 raised[0].note(asked.rlim_cur, set.rlim_cur);
                 raised[1].note(asked.rlim_max, set.rlim_max);
             }

@@ -6,9 +6,10 @@
 //! where it would not be without tmem. So what is refused for that reason is
 //! tried again once all memory is adopted, and then done mapping by mapping.
 
+use super::interpose;
+use super::malloc::real_mmap;
+use super::next::{Function, next};
 use crate::errno;
-use crate::large::real_mmap;
-use crate::next::{Function, interpose, next};
 use libc::{c_int, c_void, size_t};
 use std::ops::Range;
 use tmem_pager::engine::apart::Change;
@@ -163,7 +164,7 @@ unsafe fn by_pieces(
     }
     if old_len > len && keep == 0 {
         // SAFETY: the caller gives the rest up.
-        unsafe { crate::unmap::own_munmap(old.byte_add(len), old_len - len) };
+        unsafe { super::unmap::own_munmap(old.byte_add(len), old_len - len) };
     }
     to
 }

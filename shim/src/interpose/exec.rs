@@ -4,7 +4,8 @@
 //! All of this may run in a child of `vfork`, which has its parent's memory and may do
 //! nothing but what a handler of signals may: there is no allocation and no lock.
 
-use crate::next::{Function, interpose, next};
+use super::interpose;
+use super::next::{Function, next};
 use crate::target::{Obstacle, PATH_MOST, by_itself, find, variable};
 use crate::{family, start};
 use core::ffi::{CStr, c_char, c_int, c_void};

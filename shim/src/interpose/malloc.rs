@@ -5,8 +5,9 @@
 //! as it is; only a large request that was refused is made once more with that
 //! flag.
 
+use super::next::{Function, NEXT, find_and_jump, next};
+use super::{ACTIVE, interpose};
 use crate::errno;
-use crate::next::{ACTIVE, Function, NEXT, find_and_jump, interpose, next};
 use crate::start::has_mapped;
 use core::arch::naked_asm;
 use libc::{c_int, c_void, off_t, size_t};
@@ -197,7 +198,7 @@ unsafe extern "C" fn own_mmap(
     if prot & libc::PROT_WRITE != 0 && flags & libc::MAP_ANONYMOUS != 0 {
         wait_for_room(len);
     }
-    let change = crate::unmap::maps_over(flags).then(Change::begin);
+    let change = super::unmap::maps_over(flags).then(Change::begin);
     let before = errno::get();
     // SAFETY: by the caller.
     let got = unsafe { real(at, len, prot, flags, fd, offset) };

@@ -1,9 +1,9 @@
 //! `mincore`, for which what is elsewhere is in memory: see
 //! `tmem_pager::engine::pages_there`.
 
+use super::interpose;
 use crate::errno;
-use crate::fork::raw_syscall;
-use crate::next::interpose;
+use crate::raw::raw_syscall;
 use libc::{c_int, c_uchar, c_void, size_t};
 use tmem_pager::engine::apart::are_reported;
 

@@ -5,8 +5,8 @@
 //! (`EFAULT`). Then the buffers are brought first, and it is made again. Programs
 //! make it by `syscall`, or have liburing make it.
 
-use crate::fork::raw_syscall;
-use crate::next::find_late;
+use crate::link::linker::find_late;
+use crate::raw::raw_syscall;
 use libc::{c_int, c_uint, c_void, iovec};
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;

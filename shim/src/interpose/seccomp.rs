@@ -7,7 +7,8 @@
 //! And what threads of the program do for the engine's sake, such as to wait, is no
 //! call that the program would make.
 
-use crate::next::{Function, interpose, next};
+use super::interpose;
+use super::next::{Function, next};
 use std::ffi::{c_int, c_uint, c_ulong};
 use tmem_pager::sys::{proc, thread};
 

@@ -1,7 +1,8 @@
 //! The end of the program by the C library: what the engine has started ends before, or
 //! another process than the engine would be told of it.
 
-use crate::next::{Function, interpose, next};
+use super::interpose;
+use super::next::{Function, next};
 use libc::c_int;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tmem_pager::sys::thread;
@@ -17,7 +18,7 @@ pub(crate) fn begin_anew() {
 /// Tells the engine, once. A call that the program does not make itself may end it.
 extern "C" fn leave() {
     if !thread::is_confined()
-        && crate::credentials::is_the_programs()
+        && super::credentials::is_the_programs()
         && !LEFT.swap(true, Ordering::Relaxed)
     {
         crate::heap::undisturbed(tmem_pager::engine::leave);

@@ -1,9 +1,10 @@
 //! Userfaultfds of the program's own: what it registers is ceded by tmem, see
 //! `tmem_pager::engine::cede`.
 
+use super::interpose;
+use super::next::{Function, next};
 use crate::errno;
 use crate::heap::undisturbed;
-use crate::next::{Function, interpose, next};
 use libc::{c_int, c_ulong};
 use tmem_pager::engine::apart::are_reported;
 use tmem_pager::engine::cede;

@@ -5,8 +5,8 @@
 //! before anything is called, what has been found elsewhere is replaced by the C library's.
 //! The allocator stays what the program has: blocks are handed over.
 
-use crate::next::{libraries, own_dynamic};
-use crate::symbols::Object;
+use super::linker::{libraries, own_dynamic};
+use super::object::Object;
 use rustix::mm::{MprotectFlags, mprotect};
 
 const DT_NULL: u64 = 0;

@@ -1,6 +1,7 @@
 //! What unmaps or empties memory, which must not meet a zap: see `tmem_pager::engine::apart`.
 
-use crate::next::{Function, interpose, next};
+use super::interpose;
+use super::next::{Function, next};
 use libc::{c_int, c_void, size_t};
 use tmem_pager::engine::Ask;
 use tmem_pager::engine::apart::{Change, are_reported};
@@ -101,6 +102,6 @@ fn give_up(at: usize, len: usize, advice: &[c_int]) {
         let args = [at, len, *advice as usize, 0, 0, 0];
         // SAFETY: the caller's program has just given up what is there. Should it
         // fail, pages stay.
-        unsafe { crate::fork::raw_syscall(libc::SYS_madvise, args) };
+        unsafe { crate::raw::raw_syscall(libc::SYS_madvise, args) };
     }
 }

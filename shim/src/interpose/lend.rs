@@ -1,7 +1,8 @@
 //! Calls that lend pages of the program to a pipe or a socket; see
 //! `tmem_pager::engine::lending`, which is told of each before it is made.
 
-use crate::next::{Function, interpose, next};
+use super::interpose;
+use super::next::{Function, next};
 use core::arch::naked_asm;
 use core::ffi::CStr;
 use libc::{c_char, c_int, c_long, c_uint, c_void, iovec, size_t, socklen_t, ssize_t};
@@ -44,7 +45,7 @@ macro_rules! noted {
                 "pop rdi",
                 "jmp qword ptr [rip + {next} + {at}]",
                 note = sym $note,
-                next = sym crate::next::NEXT,
+                next = sym super::next::NEXT,
                 at = const Function::$function as usize * size_of::<usize>(),
             )
         }

@@ -6,8 +6,8 @@
 //! one. What is mapped later (`MCL_FUTURE`) is the kernel's to lock; what tmem maps it
 //! unlocks, see `tmem_pager::sys::mem`.
 
-use crate::fork::raw_syscall;
-use crate::next::interpose;
+use super::interpose;
+use crate::raw::raw_syscall;
 use libc::{c_int, c_long};
 use std::ops::Range;
 use tmem_pager::maps::{parse, subtract};
@@ -96,7 +96,7 @@ fn refused(bytes: u64) -> Option<c_int> {
     // SAFETY: a limit to be written to; nothing is set.
     let known = unsafe {
         let none = std::ptr::null();
-        crate::limits::own_prlimit(0, libc::RLIMIT_MEMLOCK, none, &raw mut limit)
+        super::rlimit::own_prlimit(0, libc::RLIMIT_MEMLOCK, none, &raw mut limit)
     };
     if known != 0 || bytes <= limit.rlim_cur || may_lock_all() {
         return None;

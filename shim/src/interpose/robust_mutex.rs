@@ -1,6 +1,7 @@
 //! Robust mutexes, whose pages must stay: see `tmem_pager::engine::Ask`.
 
-use crate::next::{Function, interpose, next};
+use super::interpose;
+use super::next::{Function, next};
 use libc::{c_int, pthread_mutex_t, pthread_mutexattr_t};
 use tmem_pager::engine::Ask;
 

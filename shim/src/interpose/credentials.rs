@@ -4,8 +4,9 @@
 //! These functions of the C library change all threads of a program. Others
 //! (`setfsuid`), and system calls, change one.
 
+use super::interpose;
+use super::next::{Function, next};
 use crate::errno;
-use crate::next::{Function, interpose, next};
 use libc::{c_char, c_int, c_long, c_ulong, c_void, gid_t, size_t, uid_t};
 use std::sync::atomic::{AtomicU32, Ordering};
 use tmem_pager::engine::credentials;

@@ -1,0 +1,95 @@
+//! Functions that the program calls and this library is put before.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `next` | the list of these functions, and what is called without this library |
+//! | `syscall` | `syscall`, which can be any of the calls below |
+//! | `fork` | forks: what becomes of the child |
+//! | `exec` | programs that are started and cannot be paged |
+//! | `leave` | the end of the program |
+//! | `credentials` | users, groups and capabilities, which the engine's tasks follow |
+//! | `seccomp` | filters of system calls, which are not for the engine |
+//! | `rlimit` | limits of the address space and of data, of which tmem is no part |
+//! | `malloc` | allocation: large blocks, and room for them |
+//! | `unmap` | what unmaps or empties memory, which must not meet a zap |
+//! | `mremap` | `mremap` of memory that is adopted in part |
+//! | `mlock` | `mlockall`, which leaves out what is tmem's |
+//! | `mincore` | `mincore`, which counts evicted pages as present |
+//! | `robust_mutex` | robust mutexes, whose pages must stay |
+//! | `user_uffd` | userfaultfds of the program's own |
+//! | `direct` | direct input, on kernels that cannot move pages |
+//! | `io_uring` | buffers that a program registers with io_uring |
+//! | `lend` | calls that lend pages to a pipe or a socket |
+//!
+//! Each function is a few instructions ([`interpose`]): until the library pages the program
+//! they jump to the next function of the name, with the caller's registers and stack as they
+//! were, and do nothing else. So a program that is not paged calls what it would call anyway:
+//! errors, `dlerror`, cancellation and signals are as they are without the library.
+
+pub(crate) mod credentials;
+mod direct;
+pub(crate) mod exec;
+pub(crate) mod fork;
+mod io_uring;
+mod leave;
+mod lend;
+mod malloc;
+mod mincore;
+mod mlock;
+mod mremap;
+pub(crate) mod next;
+mod rlimit;
+mod robust_mutex;
+mod seccomp;
+mod syscall;
+mod unmap;
+mod user_uffd;
+
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Release;
+
+/// The program is paged, or about to be: calls do more than to be passed on.
+pub(crate) static ACTIVE: AtomicBool = AtomicBool::new(false);
+
+/// Has calls do what they are for, from before the engine starts on; or passed on only.
+pub(crate) fn activate(on: bool) {
+    ACTIVE.store(on, Release);
+}
+
+/// Puts functions of this library before others of the same name.
+///
+/// `name => Function, own, WHEN` exports `name`, which goes on with `own` while the flag
+/// `WHEN`, or [`ACTIVE`] where none is named, is set, and else jumps to the next function.
+/// The functions take no floating-point arguments.
+macro_rules! interpose {
+    ($($(#[$doc:meta])* $name:ident => $function:ident, $own:path $(, $when:path)?;)*) => {$(
+        $crate::interpose::interpose!(@one $(#[$doc])* $name, $function, $own, $($when,)?
+            $crate::interpose::ACTIVE);
+    )*};
+    (@one $(#[$doc:meta])* $name:ident, $function:ident, $own:path, $when:path $(, $_:path)?)
+    => {
+        $(#[$doc])*
+        #[unsafe(naked)]
+        #[unsafe(no_mangle)]
+        unsafe extern "C" fn $name() {
+            core::arch::naked_asm!(
+                "cmp byte ptr [rip + {active}], 0",
+                "jne {own}",
+                "mov r11, qword ptr [rip + {next} + {at}]",
+                "test r11, r11",
+                "jz 2f",
+                "jmp r11",
+                "2:",
+                "mov r11d, {index}",
+                "jmp {find}",
+                active = sym $when,
+                own = sym $own,
+                next = sym crate::interpose::next::NEXT,
+                at = const crate::interpose::next::Function::$function as usize * size_of::<usize>(),
+                index = const crate::interpose::next::Function::$function as usize,
+                find = sym crate::interpose::next::find_and_jump,
+            )
+        }
+    };
+}
+pub(crate) use interpose;
