@@ -6,10 +6,10 @@ use alloc::vec::Vec;
 
 /// Frames per block; the longest run. Where another thread of the program runs, a move of
 /// so many takes as long to have its processor forget addresses as to move them.
-pub(crate) const BLOCK: usize = tmem_policy::eviction::MAX_RUN as usize;
+pub(crate) const RUN_FRAMES: usize = tmem_policy::eviction::MAX_RUN as usize;
 
 /// A block has a bit for each frame.
-const _: () = assert!(BLOCK == u128::BITS as usize);
+const _: () = assert!(RUN_FRAMES == u128::BITS as usize);
 
 /// A set of frame numbers that gives out runs within a block, and single
 /// frames from blocks that are broken already.
@@ -28,7 +28,7 @@ const IN_WHOLE: u8 = 1;
 const IN_BROKEN: u8 = 2;
 
 impl FrameSet {
-    /// An empty set of frames below `blocks * BLOCK`.
+    /// An empty set of frames below `blocks * RUN_FRAMES`.
     pub(crate) fn new(blocks: usize) -> FrameSet {
         FrameSet {
             words: vec![0; blocks],
@@ -46,7 +46,7 @@ impl FrameSet {
 
     /// Adds a frame that is not in it.
     pub(crate) fn put(&mut self, frame: u32) {
-        let (block, bit) = (frame as usize / BLOCK, frame as usize % BLOCK);
+        let (block, bit) = (frame as usize / RUN_FRAMES, frame as usize % RUN_FRAMES);
         debug_assert!(self.words[block] & (1 << bit) == 0, "frame {frame} twice");
         self.words[block] |= 1 << bit;
         self.len += 1;
@@ -64,10 +64,10 @@ impl FrameSet {
         }
     }
 
-    /// Takes up to `want` (at most [`BLOCK`]) neighbouring frames: the first
+    /// Takes up to `want` (at most [`RUN_FRAMES`]) neighbouring frames: the first
     /// and how many. `None` only when the set is empty.
     pub(crate) fn take(&mut self, want: usize) -> Option<(u32, usize)> {
-        let want = want.clamp(1, BLOCK);
+        let want = want.clamp(1, RUN_FRAMES);
         // One frame alone comes from a broken block, a run from a whole one.
         let block = if want < 8 {
             self.broken().or_else(|| self.whole())
@@ -78,9 +78,9 @@ impl FrameSet {
         let first = word.trailing_zeros() as usize;
         let run = (!(word >> first))
             .trailing_zeros()
-            .min((BLOCK - first) as u32) as usize;
+            .min((RUN_FRAMES - first) as u32) as usize;
         let n = run.min(want);
-        let mask = if n == BLOCK {
+        let mask = if n == RUN_FRAMES {
             u128::MAX
         } else {
             ((1 << n) - 1) << first
@@ -88,7 +88,7 @@ impl FrameSet {
         self.words[block] &= !mask;
         self.len -= n;
         self.list(block);
-        Some(((block * BLOCK + first) as u32, n))
+        Some(((block * RUN_FRAMES + first) as u32, n))
     }
 
     fn whole(&mut self) -> Option<usize> {
@@ -126,18 +126,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn gives_out_each_frame_once_and_never_loses_one(ops in proptest::collection::vec(0usize..4 * BLOCK, 1..400)) {
+        fn gives_out_each_frame_once_and_never_loses_one(ops in proptest::collection::vec(0usize..4 * RUN_FRAMES, 1..400)) {
             let mut set = FrameSet::new(4);
-            let all = 0..4 * BLOCK as u32;
+            let all = 0..4 * RUN_FRAMES as u32;
             let mut inside: BTreeSet<u32> = all.clone().collect();
             let mut outside: Vec<u32> = Vec::new();
             all.for_each(|f| set.put(f));
             for op in ops {
-                if op < 2 * BLOCK {
+                if op < 2 * RUN_FRAMES {
                     match set.take(op) {
                         Some((first, n)) => {
                             prop_assert!(n >= 1 && n <= op.max(1));
-                            prop_assert_eq!(first as usize / BLOCK, (first as usize + n - 1) / BLOCK);
+                            prop_assert_eq!(first as usize / RUN_FRAMES, (first as usize + n - 1) / RUN_FRAMES);
                             for f in first..first + n as u32 {
                                 prop_assert!(inside.remove(&f));
                                 outside.push(f);
@@ -158,8 +158,8 @@ mod tests {
     #[test]
     fn a_run_comes_from_a_whole_block_and_single_frames_from_broken_ones() {
         let mut set = FrameSet::new(2);
-        (0..BLOCK as u32 + 6).for_each(|f| set.put(f));
-        assert_eq!(set.take(1), Some((BLOCK as u32, 1)));
-        assert_eq!(set.take(BLOCK), Some((0, BLOCK)));
+        (0..RUN_FRAMES as u32 + 6).for_each(|f| set.put(f));
+        assert_eq!(set.take(1), Some((RUN_FRAMES as u32, 1)));
+        assert_eq!(set.take(RUN_FRAMES), Some((0, RUN_FRAMES)));
     }
 }

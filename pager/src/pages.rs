@@ -9,7 +9,7 @@ use crate::slots::Slot;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use tmem_policy::eviction::STAMP;
+use tmem_policy::eviction::GENERATION_MASK;
 
 /// Pages per chunk.
 pub(crate) const CHUNK: u64 = 512;
@@ -52,8 +52,8 @@ pub(crate) struct Page {
     pub(crate) unsure: bool,
     /// When it was evicted last, on the slow clock of evictions.
     pub(crate) epoch: u8,
-    /// The stamp of its place in the queue, while it has one.
-    pub(crate) stamp: u8,
+    /// The generation of its place in the queue, while it has one.
+    pub(crate) generation: u8,
     /// Where a packed copy of it was put last, which may be overwritten by now.
     pub(crate) copy: Option<Place>,
 }
@@ -63,7 +63,7 @@ pub(crate) struct Page {
 #[repr(C, packed(4))]
 struct Packed {
     hash: u64,
-    /// Slot in the low 40 bits, then flags, state, stamp and epoch.
+    /// Slot in the low 40 bits, then flags, state, generation and epoch.
     bits: u64,
     frame: u32,
     copy: u32,
@@ -78,7 +78,7 @@ const WANTED: u64 = 1 << 43;
 const AHEAD: u64 = 1 << 44;
 const STATE: u32 = 45;
 const UNSURE: u64 = 1 << 48;
-const STAMPED: u32 = 49;
+const GENERATION: u32 = 49;
 const EPOCH: u32 = 56;
 
 impl Packed {
@@ -98,7 +98,7 @@ impl Packed {
             | flag(page.ahead, AHEAD)
             | flag(page.unsure, UNSURE)
             | (state << STATE)
-            | (u64::from(page.stamp & STAMP) << STAMPED)
+            | (u64::from(page.generation & GENERATION_MASK) << GENERATION)
             | (u64::from(page.epoch) << EPOCH);
         Packed {
             hash: page.hash,
@@ -127,20 +127,20 @@ impl Packed {
             ahead: bits & AHEAD != 0,
             unsure: bits & UNSURE != 0,
             epoch: (bits >> EPOCH) as u8,
-            stamp: (bits >> STAMPED) as u8 & STAMP,
+            generation: (bits >> GENERATION) as u8 & GENERATION_MASK,
             copy: Place::new(self.copy),
         }
     }
 }
 
 /// Pages per block.
-const BLOCK: u64 = 32;
+const BLOCK_PAGES: u64 = 32;
 
 /// Chunks per region.
-const REGION: u64 = 2048;
+const REGION_CHUNKS: u64 = 2048;
 
-type Block = [Packed; BLOCK as usize];
-type Chunk = [Option<Box<Block>>; (CHUNK / BLOCK) as usize];
+type Block = [Packed; BLOCK_PAGES as usize];
+type Chunk = [Option<Box<Block>>; (CHUNK / BLOCK_PAGES) as usize];
 type Region = [Option<Box<Chunk>>];
 
 /// Entries of all pages that have one.
@@ -151,18 +151,18 @@ pub(crate) struct Pages {
 
 impl Pages {
     fn block(&self, page: u64) -> Option<&Block> {
-        let region = self.regions.get(&(page / CHUNK / REGION))?;
-        let chunk = region[(page / CHUNK % REGION) as usize].as_deref()?;
-        chunk[(page % CHUNK / BLOCK) as usize].as_deref()
+        let region = self.regions.get(&(page / CHUNK / REGION_CHUNKS))?;
+        let chunk = region[(page / CHUNK % REGION_CHUNKS) as usize].as_deref()?;
+        chunk[(page % CHUNK / BLOCK_PAGES) as usize].as_deref()
     }
 
     fn block_mut(&mut self, page: u64) -> &mut Block {
-        let empty = || (0..REGION).map(|_| None).collect();
-        let region = self.regions.entry(page / CHUNK / REGION);
+        let empty = || (0..REGION_CHUNKS).map(|_| None).collect();
+        let region = self.regions.entry(page / CHUNK / REGION_CHUNKS);
         let region = region.or_insert_with(empty);
-        let chunk = region[(page / CHUNK % REGION) as usize].get_or_insert_default();
-        chunk[(page % CHUNK / BLOCK) as usize]
-            .get_or_insert_with(|| Box::new([Packed::default(); BLOCK as usize]))
+        let chunk = region[(page / CHUNK % REGION_CHUNKS) as usize].get_or_insert_default();
+        chunk[(page % CHUNK / BLOCK_PAGES) as usize]
+            .get_or_insert_with(|| Box::new([Packed::default(); BLOCK_PAGES as usize]))
     }
 
     /// The entry of a page, that of an unknown page when there is none.
@@ -171,17 +171,17 @@ impl Pages {
     #[inline(always)]
     pub(crate) fn get(&self, page: u64) -> Page {
         let block = self.block(page);
-        block.map_or_else(Page::default, |b| b[(page % BLOCK) as usize].unpack())
+        block.map_or_else(Page::default, |b| b[(page % BLOCK_PAGES) as usize].unpack())
     }
 
     /// Replaces the entry of a page.
     pub(crate) fn set(&mut self, page: u64, entry: &Page) {
-        self.block_mut(page)[(page % BLOCK) as usize] = Packed::pack(entry);
+        self.block_mut(page)[(page % BLOCK_PAGES) as usize] = Packed::pack(entry);
     }
 
     /// Changes the entry of a page.
     pub(crate) fn update(&mut self, page: u64, change: impl FnOnce(&mut Page)) {
-        let packed = &mut self.block_mut(page)[(page % BLOCK) as usize];
+        let packed = &mut self.block_mut(page)[(page % BLOCK_PAGES) as usize];
         let mut entry = packed.unpack();
         change(&mut entry);
         *packed = Packed::pack(&entry);
@@ -192,9 +192,9 @@ impl Pages {
     /// memory that is shared with a forked process stays shared.
     pub(crate) fn each(&self, mut visit: impl FnMut(u64, &Page)) {
         for (&number, region) in &self.regions {
-            for (number, chunk) in (number * REGION..).zip(region.iter()) {
+            for (number, chunk) in (number * REGION_CHUNKS..).zip(region.iter()) {
                 let blocks = chunk.iter().flat_map(|chunk| chunk.iter());
-                for (at, block) in (number * CHUNK..).step_by(BLOCK as usize).zip(blocks) {
+                for (at, block) in (number * CHUNK..).step_by(BLOCK_PAGES as usize).zip(blocks) {
                     for (page, packed) in (at..).zip(block.iter().flat_map(|b| b.iter())) {
                         let entry = packed.unpack();
                         if entry.state != State::Local || entry.slot.is_some() {
@@ -242,7 +242,7 @@ impl Pages {
                 }
             }
             // Blocks that lie wholly within say nothing any more.
-            if start <= at && at + BLOCK <= end {
+            if start <= at && at + BLOCK_PAGES <= end {
                 *block = None;
             }
         });
@@ -260,15 +260,21 @@ impl Pages {
             return;
         }
         let (first, last) = (start / CHUNK, (end - 1) / CHUNK);
-        for (&number, region) in self.regions.range_mut(first / REGION..=last / REGION) {
-            let base = number * REGION;
+        for (&number, region) in self
+            .regions
+            .range_mut(first / REGION_CHUNKS..=last / REGION_CHUNKS)
+        {
+            let base = number * REGION_CHUNKS;
             let from = first.saturating_sub(base) as usize;
-            let to = (last - base).min(REGION - 1) as usize;
+            let to = (last - base).min(REGION_CHUNKS - 1) as usize;
             for (number, place) in (base..).zip(region.iter_mut()).take(to + 1).skip(from) {
                 let Some(chunk) = place else { continue };
                 let mut empty = true;
-                for (at, block) in (number * CHUNK..).step_by(BLOCK as usize).zip(&mut **chunk) {
-                    if block.is_some() && at < end && at + BLOCK > start {
+                for (at, block) in (number * CHUNK..)
+                    .step_by(BLOCK_PAGES as usize)
+                    .zip(&mut **chunk)
+                {
+                    if block.is_some() && at < end && at + BLOCK_PAGES > start {
                         visit(at, block);
                     }
                     empty &= block.is_none();
@@ -296,7 +302,7 @@ mod tests {
         ];
         let slot = prop::option::of(any::<u64>().prop_map(Slot::from_bits));
         (state, slot, any::<(u64, [bool; 5], u8, u8, u32)>()).prop_map(
-            |(state, slot, (hash, b, epoch, stamp, copy))| Page {
+            |(state, slot, (hash, b, epoch, generation, copy))| Page {
                 state,
                 slot,
                 hash,
@@ -306,7 +312,7 @@ mod tests {
                 ahead: b[3],
                 unsure: b[4],
                 epoch,
-                stamp: stamp & STAMP,
+                generation: generation & GENERATION_MASK,
                 copy: Place::new(copy),
             },
         )

@@ -20,8 +20,8 @@
 //! reference that a move does not see (`engine/lending.rs`). What would be `Free` is
 //! `Spent` there.
 
-pub(crate) use crate::frames::BLOCK;
 use crate::frames::FrameSet;
+pub(crate) use crate::frames::RUN_FRAMES;
 use crate::sys::mem::Region;
 use alloc::vec::Vec;
 use rustix::io::Errno;
@@ -75,9 +75,9 @@ impl Pool {
     /// # Errors
     /// The kernel's.
     pub(crate) fn new(frames: usize) -> Result<Pool, Errno> {
-        let blocks = frames.div_ceil(BLOCK);
+        let blocks = frames.div_ceil(RUN_FRAMES);
         let mut holes = FrameSet::new(blocks);
-        (0..(blocks * BLOCK) as u32).for_each(|f| holes.put(f));
+        (0..(blocks * RUN_FRAMES) as u32).for_each(|f| holes.put(f));
         let empty = Frame {
             page: 0,
             kind: Kind::Hole,
@@ -86,8 +86,8 @@ impl Pool {
             newer: NONE,
         };
         Ok(Pool {
-            region: Region::new(blocks * BLOCK * PAGE_SIZE)?,
-            frames: alloc::vec![empty; blocks * BLOCK],
+            region: Region::new(blocks * RUN_FRAMES * PAGE_SIZE)?,
+            frames: alloc::vec![empty; blocks * RUN_FRAMES],
             holes,
             free: FrameSet::new(blocks),
             spent: FrameSet::new(blocks),
@@ -179,7 +179,7 @@ impl Pool {
     /// All memory of the pool may be shown to others. Frames that a request reads into
     /// are excepted: they are written already.
     pub(crate) fn set_all_lent(&mut self) {
-        while let Some((frame, n)) = self.free.take(BLOCK) {
+        while let Some((frame, n)) = self.free.take(RUN_FRAMES) {
             for frame in frame..frame + n as u32 {
                 self.set_lent(frame);
                 self.put(frame, Kind::Free, 0);

@@ -45,7 +45,7 @@ const SLOWLY: u64 = 8;
 const PATIENCE: u32 = 3;
 
 /// The most pages of memory that copies may have, of so many for them and the program.
-pub fn most(target: usize) -> usize {
+pub fn largest(target: usize) -> usize {
     target / 8 * MOST
 }
 
@@ -54,7 +54,7 @@ const SHIFT: u32 = 16;
 
 /// How many pages leave, of `elsewhere` of which each is as likely to, until `room`
 /// different ones have: a page that comes back and leaves again is counted each time.
-pub fn leave_until(room: usize, elsewhere: usize) -> usize {
+pub fn evictions_until(room: usize, elsewhere: usize) -> usize {
     let (room, elsewhere) = (room as u64, elsewhere.max(2 * room).max(1) as u64);
     // Of the series of -ln(1 - room / elsewhere), what counts where that is up to a half;
     // of which a fault waits for one division.
@@ -91,7 +91,7 @@ impl Times {
 
 /// What was seen in one period.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct CacheSample {
     /// Pages that left the program.
     pub left: u64,
     /// Pages that a server was asked for while a thread waited.
@@ -110,7 +110,7 @@ pub struct Seen {
     pub busy_ns: u64,
 }
 
-impl Seen {
+impl CacheSample {
     /// Pages that were waited for.
     fn waited(&self) -> u64 {
         self.asked.n + self.hits.n
@@ -124,7 +124,7 @@ impl Seen {
 
 /// What there is at the end of a period, in pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Now {
+pub struct CacheState {
     /// What the program and the copies may have.
     pub target: usize,
     /// Pages on servers only.
@@ -137,7 +137,7 @@ pub struct Now {
 
 /// Works out how much.
 #[derive(Debug)]
-pub struct Sizer {
+pub struct CacheSizer {
     /// Means of times in nanoseconds.
     asked_ns: u64,
     hit_ns: u64,
@@ -160,10 +160,10 @@ pub struct Sizer {
     since: u64,
 }
 
-impl Default for Sizer {
+impl Default for CacheSizer {
     /// Nothing was measured yet.
-    fn default() -> Sizer {
-        Sizer {
+    fn default() -> CacheSizer {
+        CacheSizer {
             asked_ns: 0,
             hit_ns: HIT_NS,
             make_ns: MAKE_NS,
@@ -179,11 +179,11 @@ impl Default for Sizer {
     }
 }
 
-impl Sizer {
+impl CacheSizer {
     /// A period has ended; how many pages of memory the copies may have from here on.
-    pub fn look(&mut self, seen: &Seen, now: &Now) -> usize {
+    pub fn update(&mut self, seen: &CacheSample, now: &CacheState) -> usize {
         self.learn(seen, now.may_have > 0);
-        let most = most(now.target).min(self.cap);
+        let most = largest(now.target).min(self.cap);
         if self.wait > 0 {
             self.wait -= 1;
             if self.wait == 0 {
@@ -225,7 +225,7 @@ impl Sizer {
     }
 
     /// Less may be a gain where so much is none.
-    fn give_way(&mut self, now: &Now) -> usize {
+    fn give_way(&mut self, now: &CacheState) -> usize {
         let half = now.may_have / 2;
         self.cap = match half < now.target / LEAST {
             true => 0,
@@ -238,7 +238,7 @@ impl Sizer {
         self.cap
     }
 
-    fn learn(&mut self, seen: &Seen, has_copies: bool) {
+    fn learn(&mut self, seen: &CacheSample, has_copies: bool) {
         if seen.asked.n >= FEW {
             let asked = seen.asked.mean(0);
             self.asked_ns = match has_copies {
@@ -263,7 +263,7 @@ impl Sizer {
     }
 
     /// What was gained in a period, in nanoseconds.
-    fn gain(&self, seen: &Seen) -> i64 {
+    fn gain(&self, seen: &CacheSample) -> i64 {
         let would = seen.waited().saturating_sub(seen.young);
         (self.without_ns * would) as i64 - seen.busy_ns as i64
     }
@@ -281,7 +281,7 @@ impl Sizer {
         held * self.hit_ns * (1 + FOUND) + missed * (ASKED_NS + self.asked_ns + make)
     }
 
-    fn begin(&mut self, now: &Now, most: usize) -> usize {
+    fn begin(&mut self, now: &CacheState, most: usize) -> usize {
         if self.packed == 0 || self.asked_ns == 0 || self.without_ns == 0 {
             return 0;
         }
@@ -302,7 +302,7 @@ impl Sizer {
     }
 
     /// The program may have come to need more of them, or fewer.
-    fn adjust(&mut self, now: &Now, may_have: usize, most: usize) -> usize {
+    fn adjust(&mut self, now: &CacheState, may_have: usize, most: usize) -> usize {
         let without = now.remote.saturating_sub(now.has);
         let (copies, cost) = self.best(now.target, without, most);
         if copies > 0 && cost < self.cost(now.target, without, may_have) / 16 * 15 {

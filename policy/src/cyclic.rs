@@ -3,7 +3,7 @@
 //! The oldest pages are then the ones that are used next, and what is best is to
 //! keep a part of them whatever comes, and let the rest pass.
 //!
-//! Loops are known by their period, as in UBM (Kim et al., "A low-overhead
+//! CyclicScan are known by their period, as in UBM (Kim et al., "A low-overhead
 //! high-performance unified buffer management scheme that exploits sequential and
 //! looping references", OSDI 2000): the time between two visits of a block, counted
 //! in pages that came. In a loop most blocks have the same, or where each round goes
@@ -13,22 +13,22 @@
 //! Only what comes in runs has one.
 //!
 //! What is kept is not seen any more when it is used. So now and then a run of it is
-//! let go as a canary: when that does not come back within a period, the program
+//! let go as a probe: when that does not come back within a period, the program
 //! goes round somewhere else.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 
 /// Pages per block: who takes note of pages does so by these.
-pub const BLOCK: u64 = 64;
+pub const SCAN_BLOCK: u64 = 64;
 /// Blocks per region of the table.
-const REGION: u64 = 1024;
+const BLOCKS_PER_CHUNK: u64 = 1024;
 
 /// How many pages must come together for them to count.
-const STREAM: usize = 8;
+const LEAST_RUN: usize = 8;
 
 /// By what share of it two periods may differ and be the same.
-const ALIKE: u32 = 16;
+const TOLERANCE: u32 = 16;
 
 /// A block's last visit.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,31 +49,31 @@ struct Candidate {
 
 impl Candidate {
     fn is(&self, period: u32) -> bool {
-        period > 0 && self.score > 0 && period.abs_diff(self.period) <= period / ALIKE
+        period > 0 && self.score > 0 && period.abs_diff(self.period) <= period / TOLERANCE
     }
 }
 
 /// Pages from this one to the end of its block.
 pub fn within_block(page: u64) -> usize {
-    (BLOCK - page % BLOCK) as usize
+    (SCAN_BLOCK - page % SCAN_BLOCK) as usize
 }
 
 /// What is known of loops.
 #[derive(Debug, Default)]
-pub struct Loops {
-    visits: BTreeMap<u64, Box<[Visit; REGION as usize]>>,
+pub struct CyclicScan {
+    visits: BTreeMap<u64, Box<[Visit; BLOCKS_PER_CHUNK as usize]>>,
     /// Pages that came.
     now: u32,
     candidates: [Candidate; 2],
-    goes_round: bool,
-    canary: Option<Canary>,
+    is_cyclic: bool,
+    probe: Option<Probe>,
     /// When there is to be another one.
-    next_canary: u32,
+    next_probe: u32,
 }
 
 /// A block that was let go.
 #[derive(Clone, Copy, Debug)]
-struct Canary {
+struct Probe {
     block: u64,
     /// When.
     at: u32,
@@ -81,46 +81,46 @@ struct Canary {
     patience: u32,
 }
 
-impl Loops {
+impl CyclicScan {
     /// Takes note of `n` pages from `first` on, all of one block, that came as part
     /// of a run of `run` pages, while `total` pages are resident. Whether they are
     /// worth keeping.
     pub fn arrived(&mut self, first: u64, n: usize, run: usize, total: u64) -> bool {
         let total = u32::try_from(total).unwrap_or(u32::MAX);
-        let block = first / BLOCK;
+        let block = first / SCAN_BLOCK;
         self.now = self.now.wrapping_add(n as u32);
         let now = self.now;
-        if self.canary.is_some_and(|c| c.block == block) {
-            self.canary = None;
+        if self.probe.is_some_and(|c| c.block == block) {
+            self.probe = None;
         }
         let visit = self.visit(block);
         let since = now.wrapping_sub(visit.at);
         if visit.at == 0 || since > total / 4 {
-            let is_known = run >= STREAM && visit.at != 0;
+            let is_known = run >= LEAST_RUN && visit.at != 0;
             visit.period = if is_known { since } else { 0 };
-            if run >= STREAM {
+            if run >= LEAST_RUN {
                 visit.at = now.max(1);
             }
         }
         let period = visit.period;
         let in_turn = self.count(period, n as u32, total);
-        let is_late = |c: Canary| now.wrapping_sub(c.at) > c.patience;
-        if self.canary.is_some_and(is_late) {
+        let is_late = |c: Probe| now.wrapping_sub(c.at) > c.patience;
+        if self.probe.is_some_and(is_late) {
             // What is kept is not used.
-            self.goes_round = false;
+            self.is_cyclic = false;
             self.candidates = Default::default();
-            self.canary = None;
+            self.probe = None;
         }
-        self.goes_round && in_turn
+        self.is_cyclic && in_turn
     }
 
     /// Takes note of `n` pages of zeros from `first` on, all of one block. They speak
     /// against a loop where there were none before; in one, memory is freed and had
     /// again each time.
-    pub fn filled(&mut self, first: u64, n: usize, total: u64) {
+    pub fn zero_filled(&mut self, first: u64, n: usize, total: u64) {
         self.now = self.now.wrapping_add(n as u32);
         let at = self.now.max(1);
-        let visit = self.visit(first / BLOCK);
+        let visit = self.visit(first / SCAN_BLOCK);
         let is_new = visit.at == 0;
         *visit = Visit { at, period: 0 };
         if is_new {
@@ -149,52 +149,53 @@ impl Loops {
         }
         let best = self.candidates.iter().map(|c| c.score).max().unwrap_or(0);
         if best > total / 8 * 3 {
-            self.goes_round = true;
+            self.is_cyclic = true;
         } else if best <= total / 8 {
-            self.goes_round = false;
+            self.is_cyclic = false;
         }
         in_turn
     }
 
     fn visit(&mut self, block: u64) -> &mut Visit {
-        let entry = self.visits.entry(block / REGION);
-        let region = entry.or_insert_with(|| Box::new([Visit::default(); REGION as usize]));
-        &mut region[(block % REGION) as usize]
+        let entry = self.visits.entry(block / BLOCKS_PER_CHUNK);
+        let region =
+            entry.or_insert_with(|| Box::new([Visit::default(); BLOCKS_PER_CHUNK as usize]));
+        &mut region[(block % BLOCKS_PER_CHUNK) as usize]
     }
 
     /// Whether the program goes round.
-    pub fn goes_round(&self) -> bool {
-        self.goes_round
+    pub fn is_cyclic(&self) -> bool {
+        self.is_cyclic
     }
 
     /// Whether it is time to let something go that is kept.
-    pub fn wants_canary(&self) -> bool {
-        self.canary.is_none() && self.now.wrapping_sub(self.next_canary) < u32::MAX / 2
+    pub fn wants_probe(&self) -> bool {
+        self.probe.is_none() && self.now.wrapping_sub(self.next_probe) < u32::MAX / 2
     }
 
     /// Page `first` and those behind it are let go.
-    pub fn let_go(&mut self, first: u64) {
-        let (block, at) = (first / BLOCK, self.now);
+    pub fn begin_probe(&mut self, first: u64) {
+        let (block, at) = (first / SCAN_BLOCK, self.now);
         let period = self.visit(block).period;
         let patience = period.saturating_add(period / 2);
-        self.canary = Some(Canary {
+        self.probe = Some(Probe {
             block,
             at,
             patience,
         });
-        self.next_canary = at.wrapping_add(period / 2);
+        self.next_probe = at.wrapping_add(period / 2);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::eviction::{Place, Resident, Run};
+    use crate::eviction::{EvictionQueue, Run, Segment};
     use std::collections::BTreeSet;
     use std::vec::Vec;
 
     /// A program that touches blocks of 64 pages, with room for so many of them.
     struct Program {
-        queue: Resident,
+        queue: EvictionQueue,
         there: BTreeSet<u64>,
         room: usize,
         missed: usize,
@@ -202,8 +203,8 @@ mod tests {
 
     impl Program {
         fn new(room: usize) -> Program {
-            let mut queue = Resident::default();
-            queue.set_size(room * 64, 64);
+            let mut queue = EvictionQueue::default();
+            queue.set_resident(room * 64, 64);
             Program {
                 queue,
                 there: BTreeSet::new(),
@@ -221,7 +222,7 @@ mod tests {
                 let (run, _) = self.queue.pop().unwrap();
                 self.leaves(run);
             }
-            let place = self.queue.place(block * 64, 64, 64);
+            let place = self.queue.choose_segment(block * 64, 64, 64);
             self.queue.push(block * 64, 64, place);
             self.there.insert(block);
         }
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn most_of_what_fits_is_kept_while_a_program_goes_round() {
+    fn most_of_what_fits_is_kept_while_a_program_is_cyclic() {
         let mut p = Program::new(400);
         let rounds: Vec<usize> = (0..6).map(|_| p.all(0..800)).collect();
         assert_eq!(rounds[..2], [800, 800]);
@@ -262,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_goes_when_the_program_goes_round_elsewhere() {
+    fn what_was_kept_goes_when_the_program_is_cyclic_elsewhere() {
         let mut p = Program::new(400);
         (0..6).for_each(|_| _ = p.all(0..800));
         // All of it fits, and all of it passed before.
@@ -343,7 +344,7 @@ mod tests {
                 let (run, _) = p.queue.pop().unwrap();
                 p.leaves(run);
             }
-            p.queue.push(block * 64, 64, Place::Main);
+            p.queue.push(block * 64, 64, Segment::Main);
             p.there.insert(*block);
         }
         p.all(0..800);

@@ -7,20 +7,20 @@
 //! Nothing is looked for and taken out: pages that left by other ways are passed
 //! over when their turn comes. A page may have come anew in the meantime, and is
 //! then not to leave in the place of the one that was there before; so each has a
-//! stamp of when it came.
+//! generation of when it came.
 
-use crate::cyclic::Loops;
+use crate::cyclic::CyclicScan;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 /// Runs of pages, by order of arrival.
 #[derive(Debug)]
-pub struct Resident {
+pub struct EvictionQueue {
     small: Fifo,
     main: Fifo,
     /// A part of what the program goes round in.
-    kept: Fifo,
-    loops: Loops,
+    protected: Fifo,
+    cyclic: CyclicScan,
     /// Pages that came in all.
     came: u64,
     /// Pages that the program has in memory, as far as is known.
@@ -31,13 +31,13 @@ pub struct Resident {
 
 /// One of the queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Segment {
     /// Pages that were not asked for again yet.
     Small,
     /// Pages that were asked for again soon after they had left.
     Main,
     /// A part of a cyclic scan.
-    Kept,
+    Protected,
 }
 
 #[derive(Debug, Default)]
@@ -54,7 +54,7 @@ pub struct Run {
     /// How many pages.
     pub n: u32,
     /// When they came.
-    pub stamp: u8,
+    pub generation: u8,
 }
 
 impl Run {
@@ -71,7 +71,7 @@ impl Fifo {
             // In either direction: some programs go down through their memory.
             Some(last)
                 if (last.end() == run.first || run.end() == last.first)
-                    && last.stamp == run.stamp
+                    && last.generation == run.generation
                     && last.n + run.n <= MAX_RUN =>
             {
                 last.first = last.first.min(run.first);
@@ -91,8 +91,8 @@ impl Fifo {
 /// The longest run that one entry holds, in pages: what one move takes.
 pub const MAX_RUN: u32 = 128;
 
-/// The bits of a stamp.
-pub const STAMP: u8 = 0x7f;
+/// The bits of a generation.
+pub const GENERATION_MASK: u8 = 0x7f;
 
 /// One in how many pages the small queue has before it gives its own, and before it
 /// does so while a program goes round; then it has so many windows at the least.
@@ -100,14 +100,14 @@ const SMALL: u64 = 10;
 const PASSING: u64 = 20;
 const WINDOWS: u64 = 4;
 
-impl Default for Resident {
+impl Default for EvictionQueue {
     /// Empty queues.
-    fn default() -> Resident {
-        Resident {
+    fn default() -> EvictionQueue {
+        EvictionQueue {
             small: Fifo::default(),
             main: Fifo::default(),
-            kept: Fifo::default(),
-            loops: Loops::default(),
+            protected: Fifo::default(),
+            cyclic: CyclicScan::default(),
             came: 0,
             resident: u64::MAX,
             window: 0,
@@ -115,16 +115,16 @@ impl Default for Resident {
     }
 }
 
-impl Resident {
+impl EvictionQueue {
     /// So many pages the program has in memory: many that are named here may have
     /// left by other ways. And up to so many are fetched ahead of it at a time.
-    pub fn set_size(&mut self, resident: usize, window: usize) {
+    pub fn set_resident(&mut self, resident: usize, window: usize) {
         (self.resident, self.window) = (resident as u64, window as u64);
     }
 
-    /// How many pages the small queue has while others are kept: what was fetched
+    /// How many pages the small queue has while others are protected: what was fetched
     /// ahead must not leave before it is used.
-    fn passing(&self, total: u64) -> u64 {
+    fn small_share(&self, total: u64) -> u64 {
         (total / PASSING).max(self.window * WINDOWS)
     }
 
@@ -134,41 +134,48 @@ impl Resident {
 
     /// Where `n` pages from `first` on, of one block of `loops`, that came as part of a
     /// run of `run` pages and are not known to be hot, belong.
-    pub fn place(&mut self, first: u64, n: usize, run: usize) -> Place {
+    pub fn choose_segment(&mut self, first: u64, n: usize, run: usize) -> Segment {
         let total = self.total();
-        let keep = self.loops.arrived(first, n, run, total);
-        let held = self.main.pages + self.kept.pages;
+        let keep = self.cyclic.arrived(first, n, run, total);
+        let held = self.main.pages + self.protected.pages;
         // Somewhat fewer, or else what is kept would change all the time.
-        match keep && held + self.passing(total) * 3 / 2 < total {
-            true => Place::Kept,
-            false => Place::Small,
+        match keep && held + self.small_share(total) * 3 / 2 < total {
+            true => Segment::Protected,
+            false => Segment::Small,
         }
     }
 
     /// Takes note of `n` pages of zeros, of one block of `loops`, from `first` on.
-    pub fn filled(&mut self, first: u64, n: usize) {
-        self.loops.filled(first, n, self.total());
+    pub fn note_zero_filled(&mut self, first: u64, n: usize) {
+        self.cyclic.zero_filled(first, n, self.total());
     }
 
-    /// Adds `n` pages from `first` on. Returns the stamp by which to know them again.
-    pub fn push(&mut self, first: u64, n: u32, place: Place) -> u8 {
+    /// Adds `n` pages from `first` on. Returns the generation by which to know them again.
+    pub fn push(&mut self, first: u64, n: u32, place: Segment) -> u8 {
         // So many that runs stay whole. What lies in the queue from a time when the
-        // stamp was the same is rare, and leaves before its time.
-        let stamp = (self.came / u64::from(MAX_RUN)) as u8 & STAMP;
+        // generation was the same is rare, and leaves before its time.
+        let generation = (self.came / u64::from(MAX_RUN)) as u8 & GENERATION_MASK;
         self.came += u64::from(n);
-        self.push_run(Run { first, n, stamp }, place);
-        stamp
+        self.requeue(
+            Run {
+                first,
+                n,
+                generation,
+            },
+            place,
+        );
+        generation
     }
 
     /// Puts a run that was popped back to where it was: it leaves next.
-    pub fn put_back(&mut self, run: Run, place: Place) {
+    pub fn put_back(&mut self, run: Run, place: Segment) {
         let queue = self.queue(place);
         queue.pages += u64::from(run.n);
         queue.runs.push_front(run);
     }
 
     /// Puts back what was taken out, at the end.
-    pub fn push_run(&mut self, run: Run, place: Place) {
+    pub fn requeue(&mut self, run: Run, place: Segment) {
         let queue = self.queue(place);
         let mut first = run.first;
         while first < run.end() {
@@ -179,47 +186,47 @@ impl Resident {
     }
 
     /// The run to evict next, and from where. Pages of it may have left by other ways.
-    pub fn pop(&mut self) -> Option<(Run, Place)> {
+    pub fn pop(&mut self) -> Option<(Run, Segment)> {
         let total = self.total();
-        if !self.loops.goes_round() && self.kept.pages > 0 {
-            return self.pop_from(&[Place::Kept]);
+        if !self.cyclic.is_cyclic() && self.protected.pages > 0 {
+            return self.pop_from(&[Segment::Protected]);
         }
-        if self.kept.pages * 2 > total && self.loops.wants_canary() {
-            let canary = self.pop_from(&[Place::Kept])?;
-            self.loops.let_go(canary.0.first);
-            return Some(canary);
+        if self.protected.pages * 2 > total && self.cyclic.wants_probe() {
+            let probe = self.pop_from(&[Segment::Protected])?;
+            self.cyclic.begin_probe(probe.0.first);
+            return Some(probe);
         }
-        let least = match self.kept.pages {
+        let least = match self.protected.pages {
             0 => total / SMALL,
-            _ => self.passing(total),
+            _ => self.small_share(total),
         };
         if self.small.pages > least {
-            self.pop_from(&[Place::Small])
+            self.pop_from(&[Segment::Small])
         } else {
-            self.pop_from(&[Place::Kept, Place::Main, Place::Small])
+            self.pop_from(&[Segment::Protected, Segment::Main, Segment::Small])
         }
     }
 
-    fn pop_from(&mut self, places: &[Place]) -> Option<(Run, Place)> {
+    fn pop_from(&mut self, places: &[Segment]) -> Option<(Run, Segment)> {
         let mut places = places.iter();
         places.find_map(|place| Some((self.queue(*place).pop()?, *place)))
     }
 
-    fn queue(&mut self, place: Place) -> &mut Fifo {
+    fn queue(&mut self, place: Segment) -> &mut Fifo {
         match place {
-            Place::Small => &mut self.small,
-            Place::Main => &mut self.main,
-            Place::Kept => &mut self.kept,
+            Segment::Small => &mut self.small,
+            Segment::Main => &mut self.main,
+            Segment::Protected => &mut self.protected,
         }
     }
 
     /// Takes everything out, in order within each queue, with the queue.
-    pub fn drain(&mut self) -> Vec<(Run, Place)> {
+    pub fn drain(&mut self) -> Vec<(Run, Segment)> {
         let mut all = Vec::new();
         for (queue, place) in [
-            (&mut self.small, Place::Small),
-            (&mut self.main, Place::Main),
-            (&mut self.kept, Place::Kept),
+            (&mut self.small, Segment::Small),
+            (&mut self.main, Segment::Main),
+            (&mut self.protected, Segment::Protected),
         ] {
             queue.pages = 0;
             all.extend(queue.runs.drain(..).map(|run| (run, place)));
@@ -229,7 +236,7 @@ impl Resident {
 
     /// Pages in all of them.
     pub fn pages(&self) -> u64 {
-        self.small.pages + self.main.pages + self.kept.pages
+        self.small.pages + self.main.pages + self.protected.pages
     }
 }
 
@@ -237,15 +244,15 @@ impl Resident {
 mod tests {
     use super::*;
 
-    fn range(popped: Option<(Run, Place)>) -> Option<(u64, u32)> {
+    fn range(popped: Option<(Run, Segment)>) -> Option<(u64, u32)> {
         popped.map(|(r, _)| (r.first, r.n))
     }
 
     #[test]
     fn what_could_not_leave_yet_leaves_next_and_is_no_hotter() {
-        let mut q = Resident::default();
-        q.push(0, MAX_RUN, Place::Main);
-        q.push(1000, 10 * MAX_RUN, Place::Small);
+        let mut q = EvictionQueue::default();
+        q.push(0, MAX_RUN, Segment::Main);
+        q.push(1000, 10 * MAX_RUN, Segment::Small);
         let (run, place) = q.pop().unwrap();
         let rest = Run {
             first: run.first + 100,
@@ -254,14 +261,14 @@ mod tests {
         };
         q.put_back(rest, place);
         assert_eq!(q.pages(), 11 * u64::from(MAX_RUN) - 100);
-        assert_eq!(q.pop(), Some((rest, Place::Small)));
+        assert_eq!(q.pop(), Some((rest, Segment::Small)));
     }
 
     #[test]
     fn a_scan_leaves_by_the_small_queue_and_the_hot_pages_stay() {
-        let mut q = Resident::default();
-        q.push(0, MAX_RUN, Place::Main);
-        q.push(1000, 10 * MAX_RUN, Place::Small);
+        let mut q = EvictionQueue::default();
+        q.push(0, MAX_RUN, Segment::Main);
+        q.push(1000, 10 * MAX_RUN, Segment::Small);
         for i in 0..9 {
             let first = 1000 + i * u64::from(MAX_RUN);
             assert_eq!(range(q.pop()), Some((first, MAX_RUN)));
@@ -271,15 +278,15 @@ mod tests {
 
     #[test]
     fn neighbours_that_come_one_by_one_leave_as_a_run() {
-        let mut q = Resident::default();
+        let mut q = EvictionQueue::default();
         let run = u64::from(MAX_RUN);
         for page in 0..run + 6 {
-            q.push(page, 1, Place::Small);
+            q.push(page, 1, Segment::Small);
         }
         assert_eq!(range(q.pop()), Some((0, MAX_RUN)));
         assert_eq!(range(q.pop()), Some((run, 6)));
         for page in (1000..1032).rev() {
-            q.push(page, 1, Place::Small);
+            q.push(page, 1, Segment::Small);
         }
         assert_eq!(range(q.pop()), Some((1000, 32)));
         assert_eq!(q.pop(), None);
@@ -287,16 +294,16 @@ mod tests {
 
     #[test]
     fn a_page_that_comes_anew_is_known_from_the_one_before() {
-        let mut q = Resident::default();
-        let old = q.push(5, 1, Place::Small);
+        let mut q = EvictionQueue::default();
+        let old = q.push(5, 1, Segment::Small);
         for page in (100..).take(MAX_RUN as usize) {
-            q.push(page, 1, Place::Small);
+            q.push(page, 1, Segment::Small);
         }
-        let new = q.push(5, 1, Place::Small);
+        let new = q.push(5, 1, Segment::Small);
         assert_ne!(old, new);
         let stamps: Vec<_> = std::iter::from_fn(|| q.pop())
             .filter(|(r, _)| r.first == 5)
-            .map(|(r, _)| r.stamp)
+            .map(|(r, _)| r.generation)
             .collect();
         assert_eq!(stamps, [old, new]);
     }

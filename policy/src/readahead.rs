@@ -6,7 +6,7 @@ mod stream;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use spatial::Sweeps;
+use spatial::SpatialPrefetcher;
 use stream::{Stream, TRUST};
 use tmem_wire::PAGE_SIZE;
 
@@ -64,7 +64,7 @@ struct Thread {
     /// Most recent first.
     streams: Vec<Stream>,
     /// Not within, since threads change places.
-    sweeps: Box<Sweeps>,
+    spatial: Box<SpatialPrefetcher>,
     trust: u32,
 }
 
@@ -99,7 +99,7 @@ impl Prefetcher {
                     Thread {
                         tid,
                         streams: Vec::with_capacity(STREAMS),
-                        sweeps: Box::default(),
+                        spatial: Box::default(),
                         trust: TRUST,
                     },
                 );
@@ -113,7 +113,7 @@ impl Prefetcher {
     pub fn cut(&mut self, tid: u32, window: Window, count: u32) {
         if let Some(thread) = self.threads.iter_mut().find(|t| t.tid == tid) {
             thread.streams.iter_mut().for_each(|s| s.cut(window, count));
-            thread.sweeps.cut(window, count);
+            thread.spatial.cut(window, count);
         }
     }
 }
@@ -123,13 +123,13 @@ impl Thread {
         let page = at / PAGE;
         // Within a sweep strides come about by chance.
         if !self.streams.iter().any(|s| s.goes_in_order(at))
-            && let Some(window) = self.sweeps.advance(page)
+            && let Some(window) = self.spatial.advance(page)
         {
             return window;
         }
         let window = self.follow(at, there);
         match window.count {
-            0 => self.sweeps.fault(page),
+            0 => self.spatial.fault(page),
             _ => window,
         }
     }

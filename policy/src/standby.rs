@@ -24,25 +24,25 @@ const AHEAD: u64 = 2;
 
 /// What there was until some moment, in all.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Seen {
+pub struct StandbySample {
     /// Pages that were had back while they rested, by faults.
-    pub back: u64,
+    pub refaults: u64,
     /// Faults.
     pub faults: u64,
 }
 
 /// How many frames with memory the pool is to have.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Resting {
+pub struct StandbySizer {
     /// The program waits for most of what comes.
     waits: bool,
     /// How often what there would be otherwise is halved.
     halved: u32,
     /// What was seen at the last look.
-    seen: Seen,
+    seen: StandbySample,
 }
 
-impl Resting {
+impl StandbySizer {
     /// Of at most so many.
     pub fn frames(&self, most: usize) -> usize {
         (self.whole(most) >> self.halved).max(FEWEST.min(most))
@@ -53,14 +53,14 @@ impl Resting {
     }
 
     /// So many pages have left since the last look, and as many have come.
-    pub fn look(&mut self, most: usize, left: u64, seen: Seen) {
+    pub fn update(&mut self, most: usize, left: u64, seen: StandbySample) {
         let before = core::mem::replace(&mut self.seen, seen);
         let faults = seen.faults.saturating_sub(before.faults);
         self.waits = left < faults * AHEAD;
-        let back = seen.back.saturating_sub(before.back);
-        if back * 4 > left * 3 && self.whole(most) >> self.halved > FEWEST {
+        let refaults = seen.refaults.saturating_sub(before.refaults);
+        if refaults * 4 > left * 3 && self.whole(most) >> self.halved > FEWEST {
             self.halved += 1;
-        } else if back * 2 < left {
+        } else if refaults * 2 < left {
             self.halved = self.halved.saturating_sub(1);
         }
     }
@@ -72,13 +72,13 @@ mod tests {
 
     #[test]
     fn rest_is_short_where_all_that_leaves_comes_back_and_long_again_where_it_does_not() {
-        let mut resting = Resting::default();
-        let mut seen = Seen::default();
+        let mut resting = StandbySizer::default();
+        let mut seen = StandbySample::default();
         let mut look = |share: u64, times: usize| {
             for _ in 0..times {
-                seen.back += 10 * share;
+                seen.refaults += 10 * share;
                 seen.faults += 1000;
-                resting.look(16384, 1000, seen);
+                resting.update(16384, 1000, seen);
             }
             resting.frames(16384)
         };
@@ -92,12 +92,12 @@ mod tests {
 
     #[test]
     fn the_pool_is_whole_where_two_pages_come_for_each_fault() {
-        let mut resting = Resting::default();
+        let mut resting = StandbySizer::default();
         assert_eq!(resting.frames(4096), 4096);
-        let mut seen = Seen::default();
+        let mut seen = StandbySample::default();
         let mut look = |left| {
             seen.faults += 100;
-            resting.look(4096, left, seen);
+            resting.update(4096, left, seen);
             resting.frames(4096)
         };
         assert_eq!([look(199), look(200), look(100)], [1024, 4096, 1024]);
@@ -105,12 +105,12 @@ mod tests {
 
     #[test]
     fn a_small_pool_stays_as_it_is() {
-        let mut resting = Resting::default();
-        let seen = Seen {
-            back: 1000,
+        let mut resting = StandbySizer::default();
+        let seen = StandbySample {
+            refaults: 1000,
             faults: 1000,
         };
-        resting.look(100, 1000, seen);
+        resting.update(100, 1000, seen);
         assert_eq!(resting.frames(100), 100);
     }
 }

@@ -24,7 +24,7 @@ const PAGE: u64 = tmem_wire::PAGE_SIZE as u64;
 
 /// What was learnt.
 #[derive(Debug, Default)]
-pub struct Crossings {
+pub struct StraddlePredictor {
     /// The oldest first: thread, page, and part of it.
     open: VecDeque<(u32, u64, usize)>,
     /// How often the page behind was missed, of [`ALWAYS`].
@@ -32,7 +32,7 @@ pub struct Crossings {
     trials: u32,
 }
 
-impl Crossings {
+impl StraddlePredictor {
     /// Thread `tid` has missed what is at `at`, and the page behind is elsewhere as well, or
     /// is not: whether it is to be fetched now.
     pub fn missed(&mut self, tid: u32, at: u64, elsewhere: bool) -> bool {
@@ -72,15 +72,19 @@ mod tests {
 
     /// Values that begin at `offset` of pages far apart, of which `ends` tells whether they
     /// end in the page behind: how often that was fetched ahead, and missed.
-    fn read(crossings: &mut Crossings, offset: u64, ends: impl Fn(u64) -> bool) -> (u32, u32) {
+    fn read(
+        straddle: &mut StraddlePredictor,
+        offset: u64,
+        ends: impl Fn(u64) -> bool,
+    ) -> (u32, u32) {
         let (mut ahead, mut missed) = (0, 0);
         for i in 0..1000 {
             let page = 10 + i * 7;
-            let fetched = crossings.missed(7, page * PAGE + offset, true);
+            let fetched = straddle.missed(7, page * PAGE + offset, true);
             ahead += u32::from(fetched);
             if ends(i) && !fetched {
                 missed += 1;
-                assert!(!crossings.missed(7, (page + 1) * PAGE, true));
+                assert!(!straddle.missed(7, (page + 1) * PAGE, true));
             }
         }
         (ahead, missed)
@@ -88,31 +92,31 @@ mod tests {
 
     #[test]
     fn what_often_ends_in_the_page_behind_is_fetched_with_it() {
-        let mut crossings = Crossings::default();
-        let (ahead, missed) = read(&mut crossings, 3500, |i| i % 3 == 0);
+        let mut straddle = StraddlePredictor::default();
+        let (ahead, missed) = read(&mut straddle, 3500, |i| i % 3 == 0);
         assert!(ahead > 800 && missed < 80, "{ahead} {missed}");
         // Elsewhere in the page nothing was learnt.
-        assert_eq!(read(&mut crossings, 2000, |_| false), (0, 0));
+        assert_eq!(read(&mut straddle, 2000, |_| false), (0, 0));
         // Once it is no longer so, it is soon left.
-        let (ahead, _) = read(&mut crossings, 3500, |_| false);
+        let (ahead, _) = read(&mut straddle, 3500, |_| false);
         assert!(ahead < 600, "{ahead}");
     }
 
     #[test]
     fn a_page_that_is_there_or_that_nobody_comes_to_is_not_fetched() {
-        let mut crossings = Crossings::default();
-        assert_eq!(read(&mut crossings, 3500, |i| i % 8 == 0).0, 0);
-        let mut crossings = Crossings::default();
-        read(&mut crossings, 3500, |_| true);
-        assert!(!crossings.missed(7, 5 * PAGE + 3500, false));
-        assert!(crossings.missed(7, 5 * PAGE + 3500, true));
+        let mut straddle = StraddlePredictor::default();
+        assert_eq!(read(&mut straddle, 3500, |i| i % 8 == 0).0, 0);
+        let mut straddle = StraddlePredictor::default();
+        read(&mut straddle, 3500, |_| true);
+        assert!(!straddle.missed(7, 5 * PAGE + 3500, false));
+        assert!(straddle.missed(7, 5 * PAGE + 3500, true));
     }
 
     #[test]
     fn pages_that_follow_one_another_are_left_to_streams() {
-        let mut crossings = Crossings::default();
+        let mut straddle = StraddlePredictor::default();
         for i in 0..1000 {
-            assert!(!crossings.missed(7, i * PAGE + i % 1000, true));
+            assert!(!straddle.missed(7, i * PAGE + i % 1000, true));
         }
     }
 }

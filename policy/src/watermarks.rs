@@ -19,13 +19,13 @@ const FILL_RATE: u64 = 16_000;
 
 /// The limits that a budget gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budget {
+pub struct Watermarks {
     /// Resident pages that the program and the pool may have.
-    pub target: usize,
+    pub evict: usize,
     /// From so many resident pages on, memory is adopted.
-    pub pressure: usize,
+    pub adopt: usize,
     /// Beyond so many, threads that ask for more memory wait.
-    pub limit: usize,
+    pub throttle: usize,
     /// Frames with memory that the pool has at most.
     pub pool: usize,
     /// Frames of these that have nothing in them, at most.
@@ -37,7 +37,7 @@ pub struct Budget {
 
 /// What is there now, in pages.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Now {
+pub struct MemoryUse {
     /// Resident in the process as far as it counts, pool included.
     pub resident: usize,
     /// Frames with memory that there are to be.
@@ -53,10 +53,10 @@ pub struct Now {
     /// An answer is waited for: what is done now takes no time of the program.
     pub waiting: bool,
     /// Frames with nothing in them that are used up in a millisecond.
-    pub intake: usize,
+    pub demand: usize,
     /// Fewer pages than this over the target are let be, so that more of them are
     /// given back at a time.
-    pub patient: usize,
+    pub slack: usize,
     /// What is there is shared with the process that this one was just forked from:
     /// to take it out is to copy it first, and many such processes end soon.
     pub young: bool,
@@ -75,23 +75,23 @@ pub struct Plan {
 
 /// Bytes of address space that the pool takes with a budget in bytes.
 pub fn pool_bytes(budget: u64) -> u64 {
-    (Budget::new(budget).frames() * PAGE_SIZE) as u64
+    (Watermarks::new(budget).frames() * PAGE_SIZE) as u64
 }
 
 /// Bytes of address space that packed copies may take with a budget in bytes.
 pub fn copies_bytes(budget: u64) -> u64 {
-    (crate::compressed_cache::most(Budget::new(budget).target) * PAGE_SIZE) as u64
+    (crate::compressed_cache::largest(Watermarks::new(budget).evict) * PAGE_SIZE) as u64
 }
 
-impl Budget {
+impl Watermarks {
     /// The limits for a budget in bytes.
-    pub fn new(bytes: u64) -> Budget {
+    pub fn new(bytes: u64) -> Watermarks {
         let pages = (bytes / PAGE_SIZE as u64) as usize;
         let pool = (pages / 8).clamp(512, 1 << 16);
-        Budget {
-            target: pages - (pages / 64).min(512),
-            pressure: pages - (pages / 16).clamp(EARLY.min(pages / 2), EARLIEST),
-            limit: pages + (pages / 40).min(1024),
+        Watermarks {
+            evict: pages - (pages / 64).min(512),
+            adopt: pages - (pages / 16).clamp(EARLY.min(pages / 2), EARLIEST),
+            throttle: pages + (pages / 40).min(1024),
             pool,
             reserve: (pool / 4).min(MAX_RESERVE),
             floor: pages / 4,
@@ -105,10 +105,10 @@ impl Budget {
     }
 
     /// What to do now.
-    pub fn plan(&self, now: &Now) -> Plan {
-        let target = if now.young { self.limit } else { self.target };
+    pub fn plan(&self, now: &MemoryUse) -> Plan {
+        let target = if now.young { self.throttle } else { self.evict };
         let over = now.resident.saturating_sub(target);
-        let over = if over < now.patient { 0 } else { over };
+        let over = if over < now.slack { 0 } else { over };
         // Frames that can have memory without anybody giving his up: there is such
         // room where a program has given up much, or its share of a budget grew.
         let room = target.saturating_sub(now.resident);
@@ -117,7 +117,7 @@ impl Budget {
         let free = now.free - release + room;
         // So many that runs of neighbours are found; what rests empty beyond that is
         // missing elsewhere.
-        let reserve = (now.intake * 4)
+        let reserve = (now.demand * 4)
             .clamp(MIN_RESERVE, self.reserve)
             .min(now.pool / 2);
         let short = reserve.saturating_sub(free) + (over - release);
@@ -146,14 +146,14 @@ impl Budget {
     /// More than so many pages are never resident where all can be paged: 5 % and 16 MiB
     /// more than the budget.
     pub fn most(&self) -> usize {
-        let pages = self.target + self.target / 63;
+        let pages = self.evict + self.evict / 63;
         pages + pages / 20 + 4096
     }
 
     /// How long nothing can happen while `resident` pages are there, in
     /// microseconds.
-    pub fn patience(&self, resident: usize) -> u64 {
-        let left = self.pressure.saturating_sub(resident) as u64 * PAGE_SIZE as u64;
+    pub fn quiet_us(&self, resident: usize) -> u64 {
+        let left = self.adopt.saturating_sub(resident) as u64 * PAGE_SIZE as u64;
         (left / FILL_RATE).clamp(1_000, 100_000)
     }
 }
@@ -166,24 +166,24 @@ mod tests {
     proptest! {
         #[test]
         fn limits_are_in_order(bytes in 16u64 << 20..1 << 44) {
-            let b = Budget::new(bytes);
+            let b = Watermarks::new(bytes);
             let pages = bytes as usize / PAGE_SIZE;
-            prop_assert!(b.pressure < b.target && b.target < pages && pages < b.limit);
+            prop_assert!(b.adopt < b.evict && b.evict < pages && pages < b.throttle);
             prop_assert!(b.pool * 2 < pages && b.reserve < b.pool);
             // 5 % and 16 MiB are promised; half of that is for what comes late.
-            prop_assert!(b.limit <= pages + pages / 40 + 1024);
+            prop_assert!(b.throttle <= pages + pages / 40 + 1024);
         }
 
         #[test]
         fn plans_can_be_carried_out_and_lead_to_the_target(
             resident in 4000usize..100_000, program in 0usize..60_000, free in 0usize..5000,
-            standby in 0usize..5000, writing in 0usize..3000, intake in 0usize..1000,
-            young in proptest::bool::ANY, patient in 0usize..=128, pool in 512usize..8192,
+            standby in 0usize..5000, writing in 0usize..3000, demand in 0usize..1000,
+            young in proptest::bool::ANY, slack in 0usize..=128, pool in 512usize..8192,
         ) {
-            let b = Budget::new(256 << 20);
-            let mut now = Now {
+            let b = Watermarks::new(256 << 20);
+            let mut now = MemoryUse {
                 resident, pool, populated: free + standby + writing, free, standby,
-                evictable: program.min(resident), waiting: false, intake, young, patient,
+                evictable: program.min(resident), waiting: false, demand, young, slack,
             };
             for _ in 0..10_000 {
                 let plan = b.plan(&now);
@@ -200,24 +200,24 @@ mod tests {
                 now.evictable -= plan.evict;
             }
             prop_assert_eq!(b.plan(&now), Plan::default());
-            let most = if young { b.limit } else { b.target } + patient;
+            let most = if young { b.throttle } else { b.evict } + slack;
             prop_assert!(now.resident <= most || now.evictable <= b.floor);
         }
     }
 
     #[test]
     fn a_process_that_was_just_forked_fills_no_pool_ahead_of_need() {
-        let b = Budget::new(256 << 20);
-        let now = Now {
-            resident: b.target + 100,
+        let b = Watermarks::new(256 << 20);
+        let now = MemoryUse {
+            resident: b.evict + 100,
             evictable: 50_000,
             pool: b.pool,
             young: true,
-            ..Now::default()
+            ..MemoryUse::default()
         };
         assert_eq!(b.plan(&now).evict, 0);
-        let now = Now {
-            resident: b.limit + 100,
+        let now = MemoryUse {
+            resident: b.throttle + 100,
             ..now
         };
         assert!(b.plan(&now).evict > 0);
@@ -225,8 +225,8 @@ mod tests {
 
     #[test]
     fn sleep_is_long_far_from_the_budget_and_short_near_it() {
-        let b = Budget::new(1 << 30);
-        assert!(b.patience(0) > 50_000);
-        assert_eq!(b.patience(b.pressure), 1_000);
+        let b = Watermarks::new(1 << 30);
+        assert!(b.quiet_us(0) > 50_000);
+        assert_eq!(b.quiet_us(b.adopt), 1_000);
     }
 }

@@ -11,7 +11,7 @@ const LARGEST: usize = 256;
 
 /// Memory that is being filled, stream by stream; most recent first.
 #[derive(Debug, Default)]
-pub struct Fills {
+pub struct ZeroFillAhead {
     streams: [Stream; STREAMS],
 }
 
@@ -24,7 +24,7 @@ struct Stream {
     size: usize,
 }
 
-impl Fills {
+impl ZeroFillAhead {
     /// How many pages to fill at a fault on `page`: four times as many each time
     /// that a stream goes on where it ended, or all that one has filled before.
     pub fn size(&mut self, page: u64) -> usize {
@@ -48,7 +48,7 @@ impl Fills {
         size
     }
 
-    /// Only `n` pages were filled at the fault on `page`, for which [`Fills::size`] said
+    /// Only `n` pages were filled at the fault on `page`, for which [`ZeroFillAhead::size`] said
     /// `size`. Other threads may have faulted since.
     pub fn filled(&mut self, page: u64, size: usize, n: usize) {
         let end = page + size as u64;
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn what_was_filled_before_is_filled_at_one_go_and_once() {
-        let mut fills = Fills::default();
+        let mut fills = ZeroFillAhead::default();
         for (at, size) in [(100, 1), (101, 4), (105, 16)] {
             assert_eq!(fills.size(at), size);
         }
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn streams_grow_while_they_go_on_and_do_not_disturb_one_another() {
-        let mut fills = Fills::default();
+        let mut fills = ZeroFillAhead::default();
         assert_eq!(fills.size(10), 1);
         assert_eq!(fills.size(1000), 1);
         assert_eq!(fills.size(11), 4);
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn what_is_filled_late_is_of_the_stream_of_its_own_fault() {
-        let mut fills = Fills::default();
+        let mut fills = ZeroFillAhead::default();
         assert_eq!((fills.size(10), fills.size(11)), (1, 4));
         // This fault has to wait; another thread's comes in between.
         assert_eq!(fills.size(1000), 1);
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn what_is_filled_after_its_stream_was_forgotten_changes_no_other() {
-        let mut fills = Fills::default();
+        let mut fills = ZeroFillAhead::default();
         assert_eq!(fills.size(10), 1);
         (1..=STREAMS as u64).for_each(|i| assert_eq!(fills.size(i * 1000), 1));
         fills.filled(10, 1, 1);

@@ -21,9 +21,8 @@ const ENGINE: usize = 1 << 36;
 const PROGRAM: usize = 1 << 28;
 /// The least that is tried, as a share of these.
 const LEAST: usize = 1 << 10;
-/// Where address space is limited, a share of one in so many is reserved, if that is
-/// more.
-const SHARE: u64 = 1 << 6;
+/// Where address space is limited, the limit divided by this is reserved, if that is more.
+const PARTS_OF_LIMIT: u64 = 1 << 6;
 /// A forked child leaves out so large a share of it: what its parent may have
 /// been taking at that moment.
 const MARGIN: usize = 1 << 12;
@@ -62,7 +61,7 @@ impl Reserve {
         }
         // Of little, the program is to have most.
         let least = (self.len / LEAST) as u64;
-        let limited = |limit: u64| (limit / SHARE).clamp(least, self.len as u64) as usize;
+        let limited = |limit: u64| (limit / PARTS_OF_LIMIT).clamp(least, self.len as u64) as usize;
         let mut len = space::limit().map_or(self.len, limited);
         while len >= self.len / LEAST {
             if let Ok(region) = Region::anywhere(len) {

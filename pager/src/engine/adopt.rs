@@ -20,9 +20,9 @@ use tmem_wire::PAGE_SIZE;
 const GROWTH_SHARE: usize = 32;
 const LEAST_GROWTH: usize = 128;
 const MOST_GROWTH: usize = 2048;
-/// Of the processor, a share of one in so many is spent on looking; where more
-/// is resident than may be, half of it.
-const SHARE: u64 = 8;
+/// The next search comes this many times as long after a search as that took; where more
+/// is resident than may be, as long after it.
+const PAUSE_PER_SEARCH: u64 = 8;
 /// The least time between two looks, and where nothing has grown.
 const LEAST_NS: u64 = 1_000_000;
 const IDLE_NS: u64 = 20_000_000;
@@ -62,7 +62,7 @@ impl Growth {
     /// When to look again. How much is resident by then counts, not how much was
     /// when it was looked last.
     fn next_ns(&self, grown: bool, over: bool) -> u64 {
-        let share = if over { 1 } else { SHARE };
+        let share = if over { 1 } else { PAUSE_PER_SEARCH };
         // Nothing to be found is no reason to look all the time.
         let least = if grown { LEAST_NS } else { IDLE_NS };
         self.looked_ns + (self.cost_ns * share).max(least)
@@ -116,11 +116,11 @@ impl Engine {
         self.growth.is_unseen = grown;
         // What faults there is registered already, and can leave once it is adopted.
         let wanted = grown || self.growth.urgent;
-        let next = self.growth.next_ns(wanted, resident > self.budget.limit);
-        if resident < self.budget.pressure || now < next {
+        let next = self.growth.next_ns(wanted, resident > self.budget.throttle);
+        if resident < self.budget.adopt || now < next {
             return;
         }
-        let hungry = resident > self.budget.target && self.queue.pages() < 2048;
+        let hungry = resident > self.budget.evict && self.queue.pages() < 2048;
         if wanted || hungry {
             self.growth.urgent = false;
             self.growth.is_unseen = false;
@@ -137,7 +137,7 @@ impl Engine {
     fn growth_to_look_for(&self) -> i64 {
         let share = match self.settings.evict_all {
             true => 0,
-            false => self.budget.target / GROWTH_SHARE,
+            false => self.budget.evict / GROWTH_SHARE,
         };
         share.clamp(LEAST_GROWTH, MOST_GROWTH) as i64
     }
@@ -215,7 +215,7 @@ impl Engine {
     fn leave_small(&mut self, found: &mut Vec<Range<usize>>, every: bool) {
         let small = found.iter().filter(|range| range.len() < SMALLEST);
         let bytes: usize = small.map(ExactSizeIterator::len).sum();
-        let budget = self.budget.target * PAGE_SIZE;
+        let budget = self.budget.evict * PAGE_SIZE;
         let much = (budget / SMALL_SHARE).clamp(LEAST_SMALL, MOST_SMALL);
         if every || bytes >= much {
             self.take_small();

@@ -2,10 +2,10 @@
 
 use super::{EVICTED, Engine, Figures, SAMPLE_NS, apart};
 use crate::net::Lane;
-use crate::pool::BLOCK;
+use crate::pool::RUN_FRAMES;
 use crate::sys::now_ns;
 use core::sync::atomic::Ordering::Relaxed;
-use tmem_policy::watermarks::{Now, Plan};
+use tmem_policy::watermarks::{MemoryUse, Plan};
 
 /// Fewer evictions than this can wait for a better moment.
 const LATER: usize = 64;
@@ -36,7 +36,7 @@ impl Engine {
         self.sampled = (resident, self.held());
         let own = self.pool.populated() + self.copies.pages();
         let programs = resident.saturating_sub(own);
-        self.queue.set_size(programs, self.most_ahead());
+        self.queue.set_resident(programs, self.most_ahead());
         self.take_share(resident, memory.shared);
         self.trim_copies();
         super::kin::note(self.figures, &memory);
@@ -93,7 +93,7 @@ impl Engine {
         }
         self.release_spent();
         if self.copying {
-            let is_over = plan.evict > 0 && self.resident() > self.budget.target;
+            let is_over = plan.evict > 0 && self.resident() > self.budget.evict;
             apart::hold(is_over && self.may_evict_but_for_reads());
         }
         if self.is_to_evict(&plan) {
@@ -108,8 +108,8 @@ impl Engine {
     }
 
     /// How many frames with memory there are to be in the pool.
-    pub(super) fn resting_frames(&self) -> usize {
-        self.resting.frames(self.budget.pool)
+    pub(super) fn standby_frames(&self) -> usize {
+        self.standby.frames(self.budget.pool)
     }
 
     /// What there is to do, by the budget.
@@ -119,16 +119,16 @@ impl Engine {
             true => 0,
             false => self.stubborn.due(now_ns()),
         };
-        self.budget.plan(&Now {
+        self.budget.plan(&MemoryUse {
             resident: self.resident(),
-            pool: self.resting_frames(),
+            pool: self.standby_frames(),
             populated: self.pool.populated(),
             free: self.pool.free(),
             standby: self.pool.standby(),
             evictable: self.queue.pages() as usize + due,
-            intake: self.intake.rate,
+            demand: self.intake.rate,
             waiting: self.net.outstanding(Lane::Demand) > 0,
-            patient: if self.pace.is_crowd() { BLOCK } else { 0 },
+            slack: if self.pace.is_crowd() { RUN_FRAMES } else { 0 },
             young: self.sampled_ns < self.young_ns,
         })
     }

@@ -13,7 +13,7 @@ use crate::sys::{now_ns, process_cpu_ns};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
-use tmem_policy::compressed_cache::{self, Now, Seen, Sizer};
+use tmem_policy::compressed_cache::{self, CacheSample, CacheSizer, CacheState};
 use tmem_policy::watermarks::copies_bytes;
 use tmem_wire::{PAGE_SIZE, packed};
 
@@ -24,10 +24,10 @@ const TRIED: u32 = 32;
 /// The copies, and what is known of their use.
 pub(super) struct Copies {
     cache: Cache,
-    sizer: Sizer,
+    sizer: CacheSizer,
     when: When,
     /// What was seen in this period.
-    pub(super) seen: Seen,
+    pub(super) seen: CacheSample,
     /// Pages that left in all.
     left: u32,
     /// Where pages are packed on trial.
@@ -48,9 +48,9 @@ impl Copies {
         };
         Copies {
             cache: Cache::new(&SPACE, bytes as usize),
-            sizer: Sizer::default(),
+            sizer: CacheSizer::default(),
             when,
-            seen: Seen::default(),
+            seen: CacheSample::default(),
             left: 0,
             trial: Box::new([0; packed::ROOM]),
             trials: 0,
@@ -154,7 +154,7 @@ impl Engine {
         };
         let copies = &mut self.copies;
         let age = copies.left.wrapping_sub(when) as usize;
-        let stays = compressed_cache::leave_until(copies.cache.pages(), self.remote as usize);
+        let stays = compressed_cache::evictions_until(copies.cache.pages(), self.remote as usize);
         copies.seen.young += u64::from(age < stays);
         copies.seen.hits.add(now_ns().saturating_sub(fault.read_ns));
         self.figures.copy_hits.fetch_add(1, Relaxed);
@@ -201,9 +201,9 @@ impl Engine {
             return;
         }
         let mut seen = core::mem::take(&mut self.copies.seen);
-        let target = self.budget.target;
+        let target = self.budget.evict;
         let cache = &mut self.copies.cache;
-        let now = Now {
+        let now = CacheState {
             target,
             remote: self.remote as usize,
             has: cache.pages(),
@@ -216,9 +216,9 @@ impl Engine {
                 if before > 0 {
                     seen.busy_ns = busy.saturating_sub(before);
                 }
-                self.copies.sizer.look(&seen, &now)
+                self.copies.sizer.update(&seen, &now)
             }
-            When::Always => compressed_cache::most(target),
+            When::Always => compressed_cache::largest(target),
             When::Never => 0,
         };
         cache.set_pages(pages);
@@ -226,7 +226,7 @@ impl Engine {
 
     /// Not more than there may be of what this process may have.
     pub(super) fn trim_copies(&mut self) {
-        let most = compressed_cache::most(self.budget.target);
+        let most = compressed_cache::largest(self.budget.evict);
         if self.copies.cache.may_have() > most && !self.copies.are_needed() {
             self.copies.cache.set_pages(most);
         }

@@ -20,7 +20,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
 use rustix::io::Errno;
-use tmem_policy::eviction::{Place, Run};
+use tmem_policy::eviction::{Run, Segment};
 use tmem_wire::PAGE_SIZE;
 
 /// Between two looks whether doomed pages are gone.
@@ -164,7 +164,7 @@ impl Engine {
             for number in page(run.start)..page(run.end) {
                 let mut entry = self.pages.get(number);
                 if entry.state == State::Local && !entry.queued {
-                    self.enqueue(number, &mut entry, Place::Small);
+                    self.enqueue(number, &mut entry, Segment::Small);
                     self.pages.set(number, &entry);
                 }
             }
@@ -172,17 +172,17 @@ impl Engine {
     }
 
     /// Puts a page at the end of a queue. The entry is to be set by the caller.
-    pub(super) fn enqueue(&mut self, first: u64, entry: &mut Page, place: Place) {
+    pub(super) fn enqueue(&mut self, first: u64, entry: &mut Page, place: Segment) {
         entry.queued = true;
-        entry.stamp = self.queue.push(first, 1, place);
+        entry.generation = self.queue.push(first, 1, place);
     }
 
     /// Pages that were taken from a queue, and did not leave, go to its end.
-    pub(super) fn enqueue_again(&mut self, first: u64, n: usize, place: Place) {
-        let stamp = self.queue.push(first, n as u32, place);
+    pub(super) fn enqueue_again(&mut self, first: u64, n: usize, place: Segment) {
+        let generation = self.queue.push(first, n as u32, place);
         for number in first..first + n as u64 {
             if self.pages.get(number).queued {
-                self.pages.update(number, |p| p.stamp = stamp);
+                self.pages.update(number, |p| p.generation = generation);
             }
         }
     }
@@ -198,7 +198,7 @@ impl Engine {
         for (run, place) in self.queue.drain().into_iter().rev() {
             for first in (run.first..run.end()).rev() {
                 let mut entry = self.pages.get(first);
-                let is_its = entry.queued && entry.stamp == run.stamp;
+                let is_its = entry.queued && entry.generation == run.generation;
                 if is_its && entry.state == State::Local && !entry.wanted {
                     // Marked for the moment, so that a page is kept once.
                     entry.wanted = true;
@@ -208,7 +208,7 @@ impl Engine {
             }
         }
         for (run, place) in kept.into_iter().rev() {
-            self.queue.push_run(run, place);
+            self.queue.requeue(run, place);
         }
         self.pages.for_all(|_, entry| {
             if entry.state == State::Local {

@@ -4,13 +4,13 @@ use super::fault::{addr, sure};
 use super::{Again, Engine};
 use crate::net::Lane;
 use crate::pages::State;
-use crate::pool::{BLOCK, Kind};
+use crate::pool::{Kind, RUN_FRAMES};
 use crate::sys::{mem, now_ns};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 use rustix::io::Errno;
-use tmem_policy::eviction::{Place, Run};
-use tmem_policy::standby::Seen;
+use tmem_policy::eviction::{Run, Segment};
+use tmem_policy::standby::StandbySample;
 use tmem_wire::PAGE_SIZE;
 
 /// The slow clock of evictions goes on each time that so large a share of what
@@ -47,14 +47,14 @@ impl Engine {
         };
         // What cannot be evicted now goes to the queue's end; it is not to be
         // looked at over and over.
-        let mut looks = want * 4 + BLOCK;
+        let mut looks = want * 4 + RUN_FRAMES;
         while got < want && looks > 0 && now_ns() < until {
             let Some((run, place)) = self.queue.pop() else {
                 return;
             };
             looks = looks.saturating_sub(run.n as usize);
             let (mut at, end) = (run.first, run.end());
-            if let Err(why) = self.evict_all_of(&mut at, end, Some(run.stamp), &mut got) {
+            if let Err(why) = self.evict_all_of(&mut at, end, Some(run.generation), &mut got) {
                 self.waited.for_event |= why == Again::Event;
                 let rest = Run {
                     first: at,
@@ -73,11 +73,11 @@ impl Engine {
         &mut self,
         at: &mut u64,
         end: u64,
-        stamp: Option<u8>,
+        generation: Option<u8>,
         got: &mut usize,
     ) -> Result<(), Again> {
         while *at < end {
-            let len = self.evictable(*at, end, stamp);
+            let len = self.evictable(*at, end, generation);
             if len > 0 {
                 self.evict_run(*at, len, got)?;
             }
@@ -86,9 +86,9 @@ impl Engine {
         Ok(())
     }
 
-    /// How many pages from `at` on, before `end`, that were queued at `stamp`, if that
+    /// How many pages from `at` on, before `end`, that were queued at `generation`, if that
     /// is known, can be tried together.
-    fn evictable(&mut self, at: u64, end: u64, stamp: Option<u8>) -> usize {
+    fn evictable(&mut self, at: u64, end: u64, generation: Option<u8>) -> usize {
         // What is registered and not adopted would be missed by a fork.
         let Some(adopted) = self.adopted.around(addr(at)) else {
             self.pages.update(at, |p| p.queued = false);
@@ -98,7 +98,8 @@ impl Engine {
         let mut n = 0;
         for page in at..end {
             let entry = self.pages.get(page);
-            let is_its = entry.queued && stamp.is_none_or(|stamp| entry.stamp == stamp);
+            let is_its =
+                entry.queued && generation.is_none_or(|generation| entry.generation == generation);
             if entry.state != State::Local || !is_its || self.must_stay(page) {
                 break;
             }
@@ -192,7 +193,7 @@ impl Engine {
                     done += alike;
                     if self.events != events {
                         // What is mapped there now may be something else.
-                        self.enqueue_again(page + done as u64, n - done, Place::Small);
+                        self.enqueue_again(page + done as u64, n - done, Segment::Small);
                         return Ok(());
                     }
                     most = n;
@@ -207,7 +208,7 @@ impl Engine {
                         continue;
                     }
                     // What is mapped there now may be something else.
-                    self.enqueue_again(page + done as u64, n - done, Place::Small);
+                    self.enqueue_again(page + done as u64, n - done, Segment::Small);
                     return Ok(());
                 }
                 _ => self.stubborn.push(page + done as u64, 1),
@@ -270,13 +271,13 @@ impl Engine {
     fn tick(&mut self) {
         self.evictions += 1;
         self.copies.tick();
-        let step = (self.budget.target as u64 / EPOCHS).max(1);
+        let step = (self.budget.evict as u64 / EPOCHS).max(1);
         if self.evictions >= step {
-            let seen = Seen {
-                back: self.figures.standby_hits.load(Relaxed),
+            let seen = StandbySample {
+                refaults: self.figures.standby_hits.load(Relaxed),
                 faults: self.figures.faults.load(Relaxed),
             };
-            self.resting.look(self.budget.pool, self.evictions, seen);
+            self.standby.update(self.budget.pool, self.evictions, seen);
             self.size_copies();
             self.evictions = 0;
             self.epoch = self.epoch.wrapping_add(1);
@@ -338,7 +339,7 @@ impl Engine {
     /// Gives the memory of all spent frames back to the kernel, which keeps what it still
     /// shows to others.
     pub(super) fn release_spent(&mut self) {
-        while let Some((frame, got)) = self.pool.take_spent(BLOCK) {
+        while let Some((frame, got)) = self.pool.take_spent(RUN_FRAMES) {
             if self.give_back(frame, got) == 0 {
                 return;
             }
@@ -379,7 +380,7 @@ impl Engine {
             && !super::asks::others_stay()
             && self.net.any_up()
             && self.unplaced.len() < self.budget.pool
-            && self.pool.holes() >= BLOCK
+            && self.pool.holes() >= RUN_FRAMES
     }
 
     /// Whether nothing can be zapped for the moment.

@@ -8,8 +8,8 @@ use crate::sys::{self, mem, now_ns};
 use alloc::format;
 use core::sync::atomic::Ordering::Relaxed;
 use rustix::io::Errno;
-use tmem_policy::cyclic::{BLOCK, within_block};
-use tmem_policy::eviction::Place;
+use tmem_policy::cyclic::{SCAN_BLOCK, within_block};
+use tmem_policy::eviction::Segment;
 use tmem_policy::readahead::Window;
 use tmem_wire::PAGE_SIZE;
 
@@ -97,7 +97,7 @@ impl Engine {
         if fault.fill == 0 {
             fault.fill = self.fills.size(fault.page);
         }
-        let room = self.budget.limit.saturating_sub(self.resident());
+        let room = self.budget.throttle.saturating_sub(self.resident());
         let mut n = self.local(fault.page, fault.fill.min(room.max(1)));
         let unprotected = loop {
             match self.kernel.unprotect(addr(fault.page), n * PAGE_SIZE) {
@@ -233,12 +233,12 @@ impl Engine {
 
     /// Pages are in the program.
     fn installed(&mut self, page: u64, frame: u32, n: usize, copied: bool) {
-        let mut place = Place::Small;
+        let mut place = Segment::Small;
         for i in 0..n {
             let (number, f) = (page + i as u64, frame + i as u32);
-            if i == 0 || number % BLOCK == 0 {
+            if i == 0 || number % SCAN_BLOCK == 0 {
                 let block = (n - i).min(within_block(number));
-                place = self.queue.place(number, block, n);
+                place = self.queue.choose_segment(number, block, n);
             }
             let mut entry = self.pages.get(number);
             entry.state = State::Local;
@@ -246,7 +246,7 @@ impl Engine {
             entry.ahead = false;
             entry.unsure |= copied && self.pool.kind(f) == Kind::Writing;
             if !entry.queued {
-                let place = if entry.hot { Place::Main } else { place };
+                let place = if entry.hot { Segment::Main } else { place };
                 self.enqueue(number, &mut entry, place);
             }
             self.pages.set(number, &entry);
@@ -352,13 +352,14 @@ impl Engine {
         // Nothing was there, so nothing old is there still.
         self.doomed.remove(addr(page)..addr(page + n as u64));
         for number in page..page + n as u64 {
-            if number == page || number % BLOCK == 0 {
+            if number == page || number % SCAN_BLOCK == 0 {
                 let left = (page + n as u64 - number) as usize;
-                self.queue.filled(number, left.min(within_block(number)));
+                self.queue
+                    .note_zero_filled(number, left.min(within_block(number)));
             }
             let mut entry = self.pages.get(number);
             if !entry.queued {
-                self.enqueue(number, &mut entry, Place::Small);
+                self.enqueue(number, &mut entry, Segment::Small);
                 self.pages.set(number, &entry);
             }
         }
@@ -402,7 +403,7 @@ impl Engine {
     /// unless `needed` and nothing can be done about it.
     pub(super) fn take_frames(&mut self, want: usize, needed: bool) -> Option<(u32, usize)> {
         let resident = self.resident();
-        let room = self.budget.target.saturating_sub(resident);
+        let room = self.budget.evict.saturating_sub(resident);
         let missing = want.saturating_sub(self.pool.free());
         if missing > room {
             self.reclaim(missing - room);
@@ -411,7 +412,7 @@ impl Engine {
         if let Some(run) = self.pool.take_free(want) {
             return Some(run);
         }
-        let room = self.budget.limit.saturating_sub(resident);
+        let room = self.budget.throttle.saturating_sub(resident);
         if room > 0 {
             return self.pool.take_holes(want.min(room));
         }

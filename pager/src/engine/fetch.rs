@@ -14,7 +14,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 /// The most pages of one read ahead: the first can be used while the others
 /// are still on their way, and those of one are put into the program by one move.
-const READ_AHEAD: usize = crate::pool::BLOCK;
+const READ_AHEAD: usize = crate::pool::RUN_FRAMES;
 
 /// No more than a share of one in so many of what the program has in memory, and may
 /// leave it, is fetched ahead at a time.
@@ -83,7 +83,7 @@ impl Engine {
         let next = fault.page + 1;
         if fault.window().count == 0
             && self
-                .crossings
+                .straddle
                 .missed(fault.tid, fault.at, self.is_elsewhere(next))
         {
             self.fetch_pages(&[next], 0);
@@ -163,7 +163,7 @@ impl Engine {
 
     /// The most pages that are fetched ahead of a thread at a time.
     pub(super) fn most_ahead(&self) -> usize {
-        let target = self.budget.target;
+        let target = self.budget.evict;
         // Not of the budget: the most of a small one may be taken by what does not leave.
         let may_have = self.queue.pages() as usize + target.saturating_sub(self.resident());
         (may_have.min(target) / SHARE).min(tmem_policy::readahead::LARGEST as usize)

@@ -8,13 +8,13 @@ use crate::stats::Slot as Figures;
 use crate::sys::now_ns;
 use crate::sys::proc::Resident;
 use core::sync::atomic::Ordering::Relaxed;
-use tmem_policy::watermarks::Budget;
+use tmem_policy::watermarks::Watermarks;
 use tmem_wire::PAGE_SIZE;
 
-/// Between two looks at what processes share, at least; and of the time, a share of one
-/// in so many is spent on that.
+/// The least time between two looks at what processes share.
 const LOOK_NS: u64 = 1_000_000_000;
-const SHARE: u64 = 100;
+/// The next look comes this many times as long after a look as that took.
+const PAUSE_PER_LOOK: u64 = 100;
 /// The same while so many pages of shared memory have come or gone since.
 const CHANGED: u64 = 256;
 const SOON_NS: u64 = 10_000_000;
@@ -55,7 +55,7 @@ impl Kin {
         resident: usize,
         shared: u64,
         remote: u64,
-    ) -> Budget {
+    ) -> Watermarks {
         let all = settings.budget;
         // What has come to be shared memory since is somebody else's as likely as not:
         // it counts once it was looked, which is soon.
@@ -114,7 +114,7 @@ impl Kin {
             self.shared = resident.shared;
         }
         let took = now_ns().saturating_sub(now);
-        self.look_ns = now + (took * SHARE).max(LOOK_NS);
+        self.look_ns = now + (took * PAUSE_PER_LOOK).max(LOOK_NS);
         self.soon_ns = now + (took * SOON_SHARE).max(SOON_NS);
     }
 

@@ -45,9 +45,9 @@ static LOADED_NS: AtomicU64 = AtomicU64::new(0);
 
 /// So long after it was about to, code may still come to be mapped.
 const LOADING_NS: u64 = 1_000_000_000;
-/// Listing all mappings, which may be tens of thousands, takes a share of one in so many of
-/// the time.
-const SHARE: u64 = 64;
+/// The list of mappings, which may be tens of thousands, is read again this many times as
+/// long after a reading as that took.
+const PAUSE_PER_LISTING: u64 = 64;
 /// Bytes of code that are searched between two looks at the faults.
 const PIECE: u64 = 64 << 10;
 /// The C library, whose functions the shim sees.
@@ -148,7 +148,7 @@ impl Engine {
         }
         // The time before the list was read: what came meanwhile may not be in it.
         lenders.listed_ns = now;
-        lenders.next_ns = now + (now_ns() - now) * SHARE;
+        lenders.next_ns = now + (now_ns() - now) * PAUSE_PER_LISTING;
     }
 
     /// Searches some of the code that is left.

@@ -127,11 +127,11 @@ use kernel::Kernel;
 use ops::Ops;
 use rustix::io::Errno;
 use stubborn::Stubborn;
-use tmem_policy::eviction::Resident;
+use tmem_policy::eviction::EvictionQueue;
 use tmem_policy::readahead::Prefetcher;
-use tmem_policy::standby::Resting;
-use tmem_policy::straddle::Crossings;
-use tmem_policy::watermarks::Budget;
+use tmem_policy::standby::StandbySizer;
+use tmem_policy::straddle::StraddlePredictor;
+use tmem_policy::watermarks::Watermarks;
 use tmem_wire::PAGE_SIZE;
 use zapper::Zapper;
 
@@ -218,7 +218,7 @@ struct Engine {
     pages: Pages,
     pool: Pool,
     digester: &'static Digester,
-    queue: Resident,
+    queue: EvictionQueue,
     /// Runs of pages that could not be evicted: pinned, shared with a child,
     /// locked. They are tried again now and then.
     stubborn: Stubborn,
@@ -249,9 +249,9 @@ struct Engine {
     done: Vec<Completion>,
     faults: VecDeque<Fault>,
     prefetch: Prefetcher,
-    crossings: Crossings,
+    straddle: StraddlePredictor,
     trails: trail::Trails,
-    fills: tmem_policy::zero_fill::Fills,
+    fills: tmem_policy::zero_fill::ZeroFillAhead,
     pace: pace::Pace,
     /// Evicted frames that have no slot yet, or no write under way.
     unplaced: VecDeque<u32>,
@@ -261,7 +261,7 @@ struct Engine {
     /// Why servers could not be had, before one was.
     refused: Vec<String>,
     was_up: bool,
-    budget: Budget,
+    budget: Watermarks,
     kin: kin::Kin,
     /// Pages that count when it was looked last, and what [`Engine::held`] was.
     sampled: (usize, i64),
@@ -280,7 +280,7 @@ struct Engine {
     events: u64,
     /// Counts evictions for the slow clock of [`crate::pages::Page::epoch`].
     evictions: u64,
-    resting: Resting,
+    standby: StandbySizer,
     copies: Copies,
     epoch: u8,
     /// Pages whose only copy is on servers, or on the way there.

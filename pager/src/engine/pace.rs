@@ -10,7 +10,7 @@
 use super::Engine;
 use crate::sys::{now_ns, thread};
 use core::sync::atomic::Ordering::Relaxed;
-use tmem_policy::wait::{Choice, Waiting};
+use tmem_policy::spin::{SpinOrSleep, WaitMode};
 
 /// Between two looks where the engine should be; and while the program stays
 /// where it is.
@@ -44,8 +44,8 @@ pub(super) struct Pace {
     faults: u64,
     pages: u64,
     /// How to wait for answers.
-    choice: Choice,
-    waiting: Option<Waiting>,
+    choice: SpinOrSleep,
+    waiting: Option<WaitMode>,
     /// When the last demand read was sent.
     asked_ns: u64,
     /// How long was waited asleep for all of them.
@@ -92,16 +92,16 @@ impl Pace {
         self.asked_ns = now;
         let how = self.choice.choose();
         self.waiting = Some(how);
-        how == Waiting::Awake
+        how == WaitMode::Spin
     }
 
     /// A demand read took so long.
     pub(super) fn answered(&mut self, ns: u64) {
         if let Some(how) = self.waiting.take() {
-            if how == Waiting::Asleep {
+            if how == WaitMode::Sleep {
                 self.asleep_ns += ns;
             }
-            self.choice.took(how, ns);
+            self.choice.record(how, ns);
         }
     }
 
@@ -141,7 +141,7 @@ impl Pace {
     /// Whether to look again at once instead of sleeping, with a demand read
     /// under way.
     pub(super) fn spins(&self, now: u64) -> bool {
-        self.waiting == Some(Waiting::Awake) && now < self.asked_ns + self.choice.patience_ns()
+        self.waiting == Some(WaitMode::Spin) && now < self.asked_ns + self.choice.longest_spin_ns()
     }
 }
 

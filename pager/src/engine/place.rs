@@ -276,7 +276,7 @@ impl Engine {
         if free >= self.budget.pool as u64 {
             self.grants.full = false;
         }
-        let is_over = self.resident() > self.budget.limit;
+        let is_over = self.resident() > self.budget.throttle;
         if !self.grants.full && !is_over && self.grants.tells_of_room() {
             self.say(
                 INFO,

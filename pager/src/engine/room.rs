@@ -58,6 +58,6 @@ impl Engine {
 
     /// Whether more is resident than there may be.
     pub(super) fn is_over(&self) -> bool {
-        self.resident() > self.budget.limit
+        self.resident() > self.budget.throttle
     }
 }

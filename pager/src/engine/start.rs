@@ -33,11 +33,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use tmem_policy::eviction::Resident;
+use tmem_policy::eviction::EvictionQueue;
 use tmem_policy::readahead::Prefetcher;
-use tmem_policy::standby::Resting;
-use tmem_policy::straddle::Crossings;
-use tmem_policy::watermarks::Budget;
+use tmem_policy::standby::StandbySizer;
+use tmem_policy::straddle::StraddlePredictor;
+use tmem_policy::watermarks::Watermarks;
 use tmem_wire::PAGE_SIZE;
 
 /// How pages are taken out of the program and put back.
@@ -294,18 +294,18 @@ fn watch(settings: &Settings, proc: &mut Proc, kin: &mut Kin) -> Option<u32> {
         let resident = memory.counted() as usize;
         kin.look(proc, settings, now_ns());
         let budget = kin.budget(settings, resident, memory.shared, 0);
-        let early_pages = budget.target / 4;
+        let early_pages = budget.evict / 4;
         super::kin::note(settings.figures, &memory);
         let early = !settings.checked && now_ns() - start > SETTLED_NS;
         let wanted = early || WANTED_NOW.load(Ordering::Acquire);
         if settings.strict || settings.evict_all || wanted || resident > early_pages {
             return kept;
         }
-        let early_budget = Budget {
-            pressure: early_pages,
+        let early_budget = Watermarks {
+            adopt: early_pages,
             ..budget
         };
-        let mut pause = early_budget.patience(resident);
+        let mut pause = early_budget.quiet_us(resident);
         if !settings.checked {
             pause = pause.min(SETTLED_NS / 1000);
         }
@@ -371,7 +371,7 @@ impl Engine {
         settings: Settings,
         mut kernel: Box<dyn Kernel>,
         net: Servers,
-        (budget, pool): (Budget, Pool),
+        (budget, pool): (Watermarks, Pool),
         kin: Kin,
         pace: Pace,
     ) -> Result<Engine, rustix::io::Errno> {
@@ -414,7 +414,7 @@ impl Engine {
             pages: Pages::default(),
             pool,
             digester,
-            queue: Resident::default(),
+            queue: EvictionQueue::default(),
             stubborn: super::stubborn::Stubborn::default(),
             pinned: super::tcb::Pinned::new(),
             told_of_others: false,
@@ -435,10 +435,10 @@ impl Engine {
             done: Vec::new(),
             faults: VecDeque::new(),
             prefetch: Prefetcher::new(),
-            crossings: Crossings::default(),
+            straddle: StraddlePredictor::default(),
             trails: super::trail::Trails::default(),
             pace,
-            fills: tmem_policy::zero_fill::Fills::default(),
+            fills: tmem_policy::zero_fill::ZeroFillAhead::default(),
             unplaced: VecDeque::new(),
             grants: Grants::new(),
             troubles: super::trouble::Troubles::new(),
@@ -457,7 +457,7 @@ impl Engine {
             served_one: false,
             events: 0,
             evictions: 0,
-            resting: Resting::default(),
+            standby: StandbySizer::default(),
             copies,
             epoch: 0,
             remote: 0,

@@ -3,9 +3,9 @@
 //! elsewhere.
 
 use super::{Engine, Settings};
-use crate::pool::BLOCK;
+use crate::pool::RUN_FRAMES;
 use crate::sys::now_ns;
-use tmem_policy::watermarks::{Budget, Plan};
+use tmem_policy::watermarks::{Plan, Watermarks};
 
 /// Between two times, at least and at most. A thread may need several pages at
 /// once to get on, and be in want of a processor.
@@ -13,13 +13,10 @@ const LEAST_NS: u64 = 500_000;
 const MOST_NS: u64 = 4_000_000;
 
 /// The limits for `bytes`, as the settings ask.
-pub(super) fn budget(settings: &Settings, bytes: u64) -> Budget {
-    let budget = Budget::new(bytes);
+pub(super) fn budget(settings: &Settings, bytes: u64) -> Watermarks {
+    let budget = Watermarks::new(bytes);
     if settings.evict_all {
-        Budget {
-            pressure: 0,
-            ..budget
-        }
+        Watermarks { adopt: 0, ..budget }
     } else {
         budget
     }
@@ -41,7 +38,7 @@ impl Engine {
         self.growth.urgent = true;
         plan.evict = self.queue.pages() as usize;
         plan.reclaim = self.pool.standby();
-        if self.pool.holes() < BLOCK {
+        if self.pool.holes() < RUN_FRAMES {
             // Pages of zeros have left, in whose frames nothing is. Within the budget they
             // would be kept.
             plan.release = self.pool.free();

@@ -7,10 +7,10 @@
 //! they may have come free, and less and less often while they have not.
 
 use super::{Again, Engine};
-use crate::pool::BLOCK;
+use crate::pool::RUN_FRAMES;
 use crate::sys::now_ns;
 use alloc::collections::VecDeque;
-use tmem_policy::eviction::Place;
+use tmem_policy::eviction::Segment;
 
 /// The least and the most between two tries, where nothing could be taken out.
 const LEAST_NS: u64 = 2_000_000;
@@ -95,7 +95,7 @@ impl Engine {
         let (mut tried, mut left) = (0, 0);
         let mut result = Ok(());
         while tried < most && result.is_ok() && (tried == 0 || now_ns() < until) {
-            let Some((first, n)) = self.stubborn.pop(BLOCK.min(most - tried)) else {
+            let Some((first, n)) = self.stubborn.pop(RUN_FRAMES.min(most - tried)) else {
                 break;
             };
             tried += n as usize;
@@ -118,7 +118,7 @@ impl Engine {
         }
         self.stubborn.all_ns = now;
         while let Some((first, n)) = self.stubborn.pop(usize::MAX) {
-            self.enqueue_again(first, n as usize, Place::Main);
+            self.enqueue_again(first, n as usize, Segment::Main);
         }
     }
 }

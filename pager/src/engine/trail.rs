@@ -7,7 +7,7 @@ use crate::pages::State;
 use crate::ranges::Ranges;
 use alloc::vec::Vec;
 use core::ops::Range;
-use tmem_policy::indirect::{Leads, Trail, WORD};
+use tmem_policy::indirect::{PointerArray, PointerPages, WORD};
 use tmem_policy::readahead::{BYTES, Window};
 use tmem_wire::PAGE_SIZE;
 
@@ -34,7 +34,7 @@ const WORDS: usize = PAGE_SIZE / WORD as usize;
 #[derive(Debug)]
 pub(super) struct Trails {
     /// Most recent first.
-    trails: Vec<Trail>,
+    trails: Vec<PointerArray>,
     /// Misses since it was looked last, and how many there have to be.
     misses: u32,
     patience: u32,
@@ -43,7 +43,7 @@ pub(super) struct Trails {
     /// Where threads read in order of late; most recent first.
     reads: Vec<InOrder>,
     /// Pages full of pointers that threads had to wait for.
-    leads: Leads,
+    leads: PointerPages,
 }
 
 /// Pages that were fetched ahead of a thread that reads in order.
@@ -73,15 +73,15 @@ impl Default for Trails {
             patience: FEWEST,
             words: alloc::vec![0; PIECE * WORDS],
             reads: Vec::with_capacity(READS),
-            leads: Leads::default(),
+            leads: PointerPages::default(),
         }
     }
 }
 
 impl Trails {
     /// An array that was found takes the place of one that was not come to for longest.
-    fn add(&mut self, trail: Trail) {
-        let of_thread = |t: &Trail| t.tid == trail.tid;
+    fn add(&mut self, trail: PointerArray) {
+        let of_thread = |t: &PointerArray| t.tid == trail.tid;
         if self.trails.iter().filter(|t| of_thread(t)).count() == OF_THREAD
             && let Some(last) = self.trails.iter().rposition(of_thread)
         {
@@ -97,7 +97,7 @@ impl Engine {
     /// a pointer of an array has led it there.
     pub(super) fn follow_trails(&mut self, fault: &Fault, missed: bool) {
         let trails = &mut self.trails;
-        let is_here = |t: &Trail| t.tid == fault.tid && t.has(fault.page);
+        let is_here = |t: &PointerArray| t.tid == fault.tid && t.has(fault.page);
         if let Some(at) = trails.trails.iter().position(is_here) {
             trails.trails[..=at].rotate_right(1);
             trails.patience = FEWEST;
@@ -135,14 +135,14 @@ impl Engine {
     }
 
     /// Looks for the pointer that has led to a fault where its thread reads in order.
-    fn find_trail(&mut self, fault: &Fault) -> Option<Trail> {
+    fn find_trail(&mut self, fault: &Fault) -> Option<PointerArray> {
         let mut words = core::mem::take(&mut self.trails.words);
         let found = self.search(fault, &mut words);
         self.trails.words = words;
         found
     }
 
-    fn search(&mut self, fault: &Fault, words: &mut [u64]) -> Option<Trail> {
+    fn search(&mut self, fault: &Fault, words: &mut [u64]) -> Option<PointerArray> {
         let adopted = &self.adopted;
         let is_pointer = |word: u64| is_in(adopted, word);
         let mut pieces = 0;
@@ -163,7 +163,7 @@ impl Engine {
                     return false;
                 }
                 let (tid, at, start) = (fault.tid, fault.at, addr(page) as u64);
-                found = Trail::find(tid, words, start, at, in_order.down, is_pointer);
+                found = PointerArray::find(tid, words, start, at, in_order.down, is_pointer);
                 if found.is_some() {
                     break;
                 }

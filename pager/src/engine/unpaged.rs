@@ -9,10 +9,10 @@ use crate::stats::Slot as Figures;
 use crate::sys::now_ns;
 use core::sync::atomic::AtomicU64;
 
-/// Between two looks, at least; and of the time, a share of one in so many is spent on
-/// that.
+/// The least time between two looks.
 const LOOK_NS: u64 = 1_000_000_000;
-const SHARE: u64 = 100;
+/// The next look comes this many times as long after a look as that took.
+const PAUSE_PER_LOOK: u64 = 100;
 
 /// When it was looked last, and how much was resident.
 #[derive(Debug, Default)]
@@ -85,7 +85,7 @@ impl Engine {
         note(&self.figures.small_bytes, kinds.small);
         note(&self.figures.other_bytes, kinds.other);
         let took = now_ns().saturating_sub(now);
-        self.unpaged.next_ns = now + (took * SHARE).max(LOOK_NS);
+        self.unpaged.next_ns = now + (took * PAUSE_PER_LOOK).max(LOOK_NS);
     }
 }
 

@@ -44,7 +44,7 @@ impl Engine {
         // socket tells, or when less is resident, which a look tells.
         // A fork is not to wait for long.
         let look = match self.faults.is_empty() && !self.is_forking() {
-            true => self.budget.patience(self.sampled.0) * 1000,
+            true => self.budget.quiet_us(self.sampled.0) * 1000,
             false => SAMPLE_NS,
         };
         self.look_due_ns = self.sampled_ns + look;

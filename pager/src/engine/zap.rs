@@ -30,7 +30,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
 use rustix::io::Errno;
-use tmem_policy::eviction::Place;
+use tmem_policy::eviction::Segment;
 use tmem_wire::PAGE_SIZE;
 
 /// How long a thread that changes the address space is waited for.
@@ -54,7 +54,7 @@ impl Engine {
         }
         if self.events != events {
             // What is mapped there now may be something else.
-            self.enqueue_again(page, n, Place::Small);
+            self.enqueue_again(page, n, Segment::Small);
             return Ok(0);
         }
         let (start, len) = (addr(page), n * PAGE_SIZE);
@@ -83,7 +83,7 @@ impl Engine {
                 if self.events != events {
                     // Reports were read during the zap before. What is mapped
                     // there now may be something else.
-                    self.enqueue_again(from, (page + n as u64 - from) as usize, Place::Small);
+                    self.enqueue_again(from, (page + n as u64 - from) as usize, Segment::Small);
                     return Ok(left);
                 }
                 let most = (run.end - at) / PAGE_SIZE;
@@ -239,7 +239,7 @@ impl Engine {
             let want = (len - done) / PAGE_SIZE;
             // Free frames serve as well as holes once the pool is as large as
             // it is to be.
-            let run = if self.pool.populated() < self.resting_frames() {
+            let run = if self.pool.populated() < self.standby_frames() {
                 self.pool.take_holes(want)
             } else {
                 self.pool.take_free(want)

@@ -29,7 +29,7 @@ impl Program {
     };
 
     /// What is seen in a period.
-    fn seen(&self) -> Seen {
+    fn seen(&self) -> CacheSample {
         let left = TARGET as u64 / 8;
         let room = TARGET - self.has;
         let cold = (self.all - room) as u64;
@@ -45,7 +45,7 @@ impl Program {
         let ns = |n: u64, each: u64| Times { n, ns: n * each };
         let made = if self.has == 0 { asked / 32 } else { asked };
         let busy_ns = asked * (self.asked_ns + 5_000) + hits * 17_500 + made * 3_000;
-        Seen {
+        CacheSample {
             left,
             asked: ns(asked, self.asked_ns),
             hits: ns(hits, 2_500),
@@ -57,17 +57,17 @@ impl Program {
     }
 
     /// So many periods; how many of them it had copies in.
-    fn run(&mut self, sizer: &mut Sizer, periods: usize) -> usize {
+    fn run(&mut self, sizer: &mut CacheSizer, periods: usize) -> usize {
         let mut with = 0;
         for _ in 0..periods {
-            let now = Now {
+            let now = CacheState {
                 target: TARGET,
                 remote: self.all - (TARGET - self.has),
                 has: self.has,
                 may_have: self.may_have,
             };
-            self.may_have = sizer.look(&self.seen(), &now);
-            assert!(self.may_have <= most(TARGET));
+            self.may_have = sizer.update(&self.seen(), &now);
+            assert!(self.may_have <= largest(TARGET));
             // It fills within a few periods.
             self.has = self.may_have.min(self.has + TARGET / 16);
             with += usize::from(self.may_have > 0);
@@ -79,7 +79,7 @@ impl Program {
 #[test]
 fn who_waits_for_a_slow_network_at_random_has_copies_and_keeps_them() {
     let mut program = Program::RANDOM;
-    let mut sizer = Sizer::default();
+    let mut sizer = CacheSizer::default();
     assert!(program.run(&mut sizer, 100) > 90);
     assert!(program.has >= TARGET / 4, "{}", program.has);
     assert_eq!(program.run(&mut sizer, 1000), 1000);
@@ -101,7 +101,7 @@ fn a_quick_network_pages_that_do_not_get_smaller_and_streams_have_none() {
             ..Program::RANDOM
         },
     ] {
-        assert_eq!(program.run(&mut Sizer::default(), 1000), 0);
+        assert_eq!(program.run(&mut CacheSizer::default(), 1000), 0);
     }
 }
 
@@ -112,7 +112,7 @@ fn where_the_room_is_needed_less_is_tried_and_then_hardly_ever() {
         hot: TARGET,
         ..Program::RANDOM
     };
-    let mut sizer = Sizer::default();
+    let mut sizer = CacheSizer::default();
     let with = program.run(&mut sizer, 4000);
     assert!(with > 0 && with < 1000, "{with}");
 }
@@ -120,7 +120,7 @@ fn where_the_room_is_needed_less_is_tried_and_then_hardly_ever() {
 #[test]
 fn copies_go_when_the_program_begins_to_stream() {
     let mut program = Program::RANDOM;
-    let mut sizer = Sizer::default();
+    let mut sizer = CacheSizer::default();
     program.run(&mut sizer, 100);
     program.one_in = 16;
     program.run(&mut sizer, PATIENCE as usize);
@@ -129,13 +129,13 @@ fn copies_go_when_the_program_begins_to_stream() {
 
 #[test]
 fn nothing_seen_is_nothing_learnt() {
-    let mut sizer = Sizer::default();
+    let mut sizer = CacheSizer::default();
     for target in [0, 1, 7, TARGET] {
-        let now = Now {
+        let now = CacheState {
             target,
-            ..Now::default()
+            ..CacheState::default()
         };
-        assert_eq!(sizer.look(&Seen::default(), &now), 0);
+        assert_eq!(sizer.update(&CacheSample::default(), &now), 0);
     }
 }
 
@@ -153,27 +153,27 @@ fn so_many_pages_leave_until_so_many_different_ones_have() {
             different += usize::from(!core::mem::replace(&mut gone[page], true));
             left += 1;
         }
-        let told = leave_until(room, elsewhere);
+        let told = evictions_until(room, elsewhere);
         assert!(told.abs_diff(left) * 20 <= left, "{told} of {left}");
     }
-    assert_eq!(leave_until(0, 0), 0);
+    assert_eq!(evictions_until(0, 0), 0);
 }
 
 #[test]
 fn copies_go_where_more_is_saved_without_them() {
-    let now = Now {
+    let now = CacheState {
         target: TARGET,
         remote: TARGET * 2,
-        ..Now::default()
+        ..CacheState::default()
     };
-    let with = Now {
+    let with = CacheState {
         has: TARGET / 2,
         may_have: TARGET / 2,
         ..now
     };
     // Each copy takes as long as a hit of 29 us, all in all; two in five of the pages would
     // have stayed.
-    let seen = |asked: u64, each: u64, hits: u64| Seen {
+    let seen = |asked: u64, each: u64, hits: u64| CacheSample {
         left: 8192,
         asked: Times {
             n: asked,
@@ -192,9 +192,9 @@ fn copies_go_where_more_is_saved_without_them() {
         busy_ns: asked * each + hits * 29_000,
     };
     for (each, stay) in [(35_000, false), (120_000, true)] {
-        let mut sizer = Sizer::default();
-        sizer.look(&seen(7_900, each, 0), &now);
-        let mut looks = (0..PATIENCE).map(|_| sizer.look(&seen(400, each, 7_500), &with));
+        let mut sizer = CacheSizer::default();
+        sizer.update(&seen(7_900, each, 0), &now);
+        let mut looks = (0..PATIENCE).map(|_| sizer.update(&seen(400, each, 7_500), &with));
         assert_eq!(looks.all(|pages| pages >= with.may_have), stay, "{each}");
     }
 }

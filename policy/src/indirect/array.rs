@@ -33,7 +33,7 @@ pub const WORD: u64 = 8;
 
 /// An array on the way.
 #[derive(Clone, Debug)]
-pub struct Trail {
+pub struct PointerArray {
     /// The thread that goes through it.
     pub tid: u32,
     /// Bytes from one pointer to the next; negative for one that goes down.
@@ -55,7 +55,7 @@ pub struct Trail {
     hint: u64,
 }
 
-impl Trail {
+impl PointerArray {
     /// One that thread `tid` follows upwards or downwards, if a word of `words`, which lie
     /// at address `start`, has led it to `at`.
     pub fn find(
@@ -65,9 +65,9 @@ impl Trail {
         at: u64,
         down: bool,
         is_pointer: impl Fn(u64) -> bool,
-    ) -> Option<Trail> {
+    ) -> Option<PointerArray> {
         let here = leads(words, at)?;
-        Trail::at(tid, words, start, here, down, is_pointer)
+        PointerArray::at(tid, words, start, here, down, is_pointer)
     }
 
     /// The same, where that word is known: it is number `here`.
@@ -78,11 +78,11 @@ impl Trail {
         here: usize,
         down: bool,
         is_pointer: impl Fn(u64) -> bool,
-    ) -> Option<Trail> {
+    ) -> Option<PointerArray> {
         let step = step(words, here, is_pointer)? as i64 * WORD as i64;
         let step = if down { -step } else { step };
         let next = (start + here as u64 * WORD).checked_add_signed(step)?;
-        Some(Trail {
+        Some(PointerArray {
             tid,
             step,
             next,
@@ -208,7 +208,7 @@ mod tests {
             let words = records(width, 64);
             let at = words[20 * width] + 17;
             for (down, beyond) in [(false, 21), (true, 19)] {
-                let trail = Trail::find(7, &words, 0x1000, at, down, in_heap).unwrap();
+                let trail = PointerArray::find(7, &words, 0x1000, at, down, in_heap).unwrap();
                 assert_eq!(trail.step.unsigned_abs(), width as u64 * WORD);
                 assert_eq!(trail.next, 0x1000 + beyond * width as u64 * WORD);
                 assert!(trail.rests());
@@ -219,23 +219,23 @@ mod tests {
     #[test]
     fn numbers_and_pointers_to_one_page_are_no_array_of_pointers() {
         let words = records(4, 64);
-        assert!(Trail::find(7, &words, 0, HEAP + 5, false, in_heap).is_none());
+        assert!(PointerArray::find(7, &words, 0, HEAP + 5, false, in_heap).is_none());
         // Nothing but the one word is a pointer.
         let mut words = vec![3; 64];
         words[9] = HEAP + 100;
-        assert!(Trail::find(7, &words, 0, HEAP + 100, false, in_heap).is_none());
+        assert!(PointerArray::find(7, &words, 0, HEAP + 100, false, in_heap).is_none());
         words.fill(HEAP + 100);
-        assert!(Trail::find(7, &words, 0, HEAP + 100, false, in_heap).is_none());
+        assert!(PointerArray::find(7, &words, 0, HEAP + 100, false, in_heap).is_none());
         // Farther apart than any.
         let words = records(WIDEST + 1, 64);
-        assert!(Trail::find(7, &words, 0, words[0], false, in_heap).is_none());
-        assert!(Trail::find(7, &[], 0, HEAP, false, in_heap).is_none());
+        assert!(PointerArray::find(7, &words, 0, words[0], false, in_heap).is_none());
+        assert!(PointerArray::find(7, &[], 0, HEAP, false, in_heap).is_none());
     }
 
     #[test]
     fn batches_grow_and_tell_which_pages_are_theirs() {
         let words = records(1, 64);
-        let mut trail = Trail::find(7, &words, 0, words[0], false, in_heap).unwrap();
+        let mut trail = PointerArray::find(7, &words, 0, words[0], false, in_heap).unwrap();
         let sizes: Vec<_> = (0..5).map(|_| trail.next_size()).collect();
         assert_eq!(sizes, [8, 16, 32, 64, 64]);
         (0..33).for_each(|_| trail.missed(0));
@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn what_ends_in_the_page_behind_is_fetched_whole_once_it_was_missed_twice() {
         let words = records(1, 64);
-        let mut trail = Trail::find(7, &words, 0, words[0], false, in_heap).unwrap();
+        let mut trail = PointerArray::find(7, &words, 0, words[0], false, in_heap).unwrap();
         let word = |page: u64| HEAP + page * PAGE + 3500;
         let pages = |first: u64, n: u64| HEAP / PAGE + first..=HEAP / PAGE + first + n;
         assert_eq!(trail.lead(word(1)), pages(1, 0));

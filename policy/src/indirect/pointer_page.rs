@@ -4,7 +4,7 @@
 //! misses, far too rarely for it to show among these as one that is read in order. But what
 //! is in a page tells whether it may be of such an array.
 
-use super::array::{PAGES, Trail, WORD, leads, spread};
+use super::array::{PAGES, PointerArray, WORD, leads, spread};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
@@ -39,7 +39,7 @@ struct Lead {
 
 /// The pages that came last.
 #[derive(Debug)]
-pub struct Leads {
+pub struct PointerPages {
     /// Most recent first.
     leads: Vec<Lead>,
     /// Of so many pages one is looked at, and how many have come since one was.
@@ -47,9 +47,9 @@ pub struct Leads {
     passed: u32,
 }
 
-impl Default for Leads {
-    fn default() -> Leads {
-        Leads {
+impl Default for PointerPages {
+    fn default() -> PointerPages {
+        PointerPages {
             leads: Vec::with_capacity(LEADS),
             rarely: 1,
             passed: 0,
@@ -57,7 +57,7 @@ impl Default for Leads {
     }
 }
 
-impl Leads {
+impl PointerPages {
     /// A thread had to wait for the page at address `start`, with these bytes.
     pub fn note(&mut self, start: u64, bytes: &[u8], is_pointer: impl Fn(u64) -> bool) {
         self.passed += 1;
@@ -101,7 +101,12 @@ impl Leads {
 
     /// Thread `tid` has missed what is at `at`, which nothing let expect: the array that it
     /// goes through, if two words of one led to what it missed.
-    pub fn missed(&mut self, tid: u32, at: u64, is_pointer: impl Fn(u64) -> bool) -> Option<Trail> {
+    pub fn missed(
+        &mut self,
+        tid: u32,
+        at: u64,
+        is_pointer: impl Fn(u64) -> bool,
+    ) -> Option<PointerArray> {
         let mut found = None;
         for (i, lead) in self.leads.iter_mut().enumerate() {
             match leads(&lead.words[..], at) {
@@ -119,7 +124,7 @@ impl Leads {
             let before = lead.last.replace((tid, here));
             let (_, before) = before.filter(|(of, before)| *of == tid && *before != here)?;
             let down = here < before;
-            let trail = Trail::at(tid, &lead.words[..], lead.start, here, down, is_pointer)?;
+            let trail = PointerArray::at(tid, &lead.words[..], lead.start, here, down, is_pointer)?;
             let steps = (here.abs_diff(before) as u64 * WORD) / trail.step.unsigned_abs();
             (steps <= NEAR as u64).then_some(trail)
         });
@@ -169,7 +174,7 @@ mod tests {
     #[test]
     fn two_misses_that_a_page_led_to_tell_the_array_and_its_direction() {
         for (second, step) in [(21, 32), (18, -32)] {
-            let mut leads = Leads::default();
+            let mut leads = PointerPages::default();
             leads.note(START, &records(), in_heap);
             assert!(leads.missed(7, target(20) + 5, in_heap).is_none());
             // What is elsewhere, and what was led to before, tells nothing.
@@ -184,7 +189,7 @@ mod tests {
 
     #[test]
     fn words_that_are_far_from_one_another_or_of_two_threads_are_no_array() {
-        let mut leads = Leads::default();
+        let mut leads = PointerPages::default();
         leads.note(START, &records(), in_heap);
         let misses = [(7, 20), (7, 60), (8, 61), (7, 62)];
         for (tid, i) in misses {
@@ -195,7 +200,7 @@ mod tests {
 
     #[test]
     fn pages_without_pointers_to_many_places_are_not_kept() {
-        let mut leads = Leads::default();
+        let mut leads = PointerPages::default();
         leads.note(START, &bytes(|i| i as u64), in_heap);
         leads.note(START, &bytes(|_| HEAP + 100), in_heap);
         leads.note(START, &bytes(|_| 0x6162_6364_6566_6768), in_heap);
@@ -204,8 +209,8 @@ mod tests {
 
     #[test]
     fn pages_that_lead_nowhere_are_forgotten_and_looked_at_ever_more_rarely() {
-        let mut leads = Leads::default();
-        let note = |leads: &mut Leads| leads.note(START, &records(), in_heap);
+        let mut leads = PointerPages::default();
+        let note = |leads: &mut PointerPages| leads.note(START, &records(), in_heap);
         note(&mut leads);
         for _ in 0..TRIES {
             assert_eq!(leads.leads.len(), 1);
@@ -224,7 +229,7 @@ mod tests {
 
     #[test]
     fn the_last_to_go_is_a_page_that_has_led_somewhere() {
-        let mut leads = Leads::default();
+        let mut leads = PointerPages::default();
         leads.note(START, &records(), in_heap);
         assert!(leads.missed(7, target(1), in_heap).is_none());
         for i in 1..=2 * LEADS as u64 {

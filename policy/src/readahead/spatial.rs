@@ -5,30 +5,30 @@
 use super::{PAGE, Window};
 
 /// Pages of a block, by which density is told.
-const BLOCK: i64 = 16;
+const DENSITY_BLOCK: i64 = 16;
 /// Blocks that are remembered.
-const BLOCKS: usize = 16;
+const REMEMBERED_BLOCKS: usize = 16;
 /// Faults in a block, while it is remembered, that make it a dense one.
 const DENSE: u32 = 8;
-/// Sweeps that are followed.
-const SWEEPS: usize = 4;
+/// SpatialPrefetcher that are followed.
+const MOST_SWEEPS: usize = 4;
 /// Pages of the first window ahead of a block, and the most of any.
 const FIRST: i64 = 16;
 const LARGEST: i64 = 128;
 
-/// The sweeps of a thread, and where others may begin.
+/// The spatial of a thread, and where others may begin.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Sweeps {
+pub(super) struct SpatialPrefetcher {
     /// Most recent first.
-    blocks: [Block; BLOCKS],
+    blocks: [Block; REMEMBERED_BLOCKS],
     /// Most recent first.
-    sweeps: [Sweep; SWEEPS],
+    spatial: [Sweep; MOST_SWEEPS],
 }
 
 /// Where a thread has faulted of late.
 #[derive(Clone, Copy, Debug, Default)]
 struct Block {
-    /// Its pages are from `number * BLOCK` on.
+    /// Its pages are from `number * DENSITY_BLOCK` on.
     number: i64,
     /// One bit for each page.
     faults: u16,
@@ -55,7 +55,7 @@ impl Sweep {
 
     /// Whether a fault on `page` is one of this sweep.
     fn has(&self, page: i64) -> bool {
-        self.way != 0 && (-BLOCK..self.size + BLOCK).contains(&self.behind(page))
+        self.way != 0 && (-DENSITY_BLOCK..self.size + DENSITY_BLOCK).contains(&self.behind(page))
     }
 
     /// The sweep has come to `page`: what is to be fetched.
@@ -88,29 +88,29 @@ impl Sweep {
     }
 }
 
-impl Sweeps {
+impl SpatialPrefetcher {
     /// What to fetch after a fault on `page`, if that is one of a sweep.
     pub(super) fn advance(&mut self, page: i64) -> Option<Window> {
-        let i = self.sweeps.iter().position(|s| s.has(page))?;
-        self.sweeps[..=i].rotate_right(1);
-        Some(self.sweeps[0].advance(page))
+        let i = self.spatial.iter().position(|s| s.has(page))?;
+        self.spatial[..=i].rotate_right(1);
+        Some(self.spatial[0].advance(page))
     }
 
     /// What to fetch after a fault on `page` that is neither one of a sweep nor of a
     /// stream: something where a sweep begins.
     pub(super) fn fault(&mut self, page: i64) -> Window {
-        let number = page.div_euclid(BLOCK);
+        let number = page.div_euclid(DENSITY_BLOCK);
         let known = self
             .blocks
             .iter()
             .position(|b| b.number == number && b.faults != 0);
-        let i = known.unwrap_or(BLOCKS - 1);
+        let i = known.unwrap_or(REMEMBERED_BLOCKS - 1);
         self.blocks[..=i].rotate_right(1);
         let block = &mut self.blocks[0];
         if known.is_none() {
             *block = Block { number, faults: 0 };
         }
-        block.faults |= 1 << page.rem_euclid(BLOCK);
+        block.faults |= 1 << page.rem_euclid(DENSITY_BLOCK);
         if block.faults.count_ones() < DENSE {
             return Window::NONE;
         }
@@ -126,22 +126,22 @@ impl Sweeps {
             block.map_or(0, |b| b.faults.count_ones())
         };
         // One that began next to it went the wrong way, if it did not get here.
-        let begun = |number| self.sweeps.iter().any(|s| s.way != 0 && s.block == number);
+        let begun = |number| self.spatial.iter().any(|s| s.way != 0 && s.block == number);
         let above = (begun(number + 1), faults(number + 1));
         let downwards = above > (begun(number - 1), faults(number - 1));
         let (way, frontier) = if downwards {
-            (-1, (number + 1) * BLOCK - 1)
+            (-1, (number + 1) * DENSITY_BLOCK - 1)
         } else {
-            (1, number * BLOCK)
+            (1, number * DENSITY_BLOCK)
         };
-        self.sweeps.rotate_right(1);
-        self.sweeps[0] = Sweep {
+        self.spatial.rotate_right(1);
+        self.spatial[0] = Sweep {
             way,
             block: number,
             frontier,
             size: FIRST,
         };
-        self.sweeps[0].open(BLOCK + FIRST)
+        self.spatial[0].open(DENSITY_BLOCK + FIRST)
     }
 
     /// Of a window only `count` pages are fetched.
@@ -149,7 +149,7 @@ impl Sweeps {
         let at = |count: u32| window.start as i64 + window.stride * i64::from(count);
         let cut =
             |s: &&mut Sweep| s.way * PAGE == window.stride && s.frontier * PAGE == at(window.count);
-        if let Some(sweep) = self.sweeps.iter_mut().find(cut) {
+        if let Some(sweep) = self.spatial.iter_mut().find(cut) {
             sweep.frontier = at(count) / PAGE;
             sweep.size = i64::from(count).max(1);
         }

@@ -20,25 +20,25 @@ const LONGEST_NS: u64 = 400_000;
 
 /// How a wait is spent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waiting {
+pub enum WaitMode {
     /// Looking again and again.
-    Awake,
+    Spin,
     /// In the kernel, until woken.
-    Asleep,
+    Sleep,
 }
 
 /// Two ways to wait, and how long each takes on the average.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Choice {
-    awake_ns: u64,
-    asleep_ns: u64,
+pub struct SpinOrSleep {
+    spin_ns: u64,
+    sleep_ns: u64,
     waits: u32,
 }
 
-impl Choice {
+impl SpinOrSleep {
     /// How to spend the next wait.
-    pub fn choose(&mut self) -> Waiting {
-        let (awake, asleep) = (self.awake_ns, self.asleep_ns);
+    pub fn choose(&mut self) -> WaitMode {
+        let (awake, asleep) = (self.spin_ns, self.sleep_ns);
         let (less, more) = (awake.min(asleep), awake.max(asleep));
         let clear = less > 0 && more > less + less / 2;
         self.waits = (self.waits + 1) % if clear { LONG_ROUND } else { ROUND };
@@ -46,29 +46,29 @@ impl Choice {
         // To lie awake for long is never worth it.
         let quicker_awake = awake < asleep && awake < LONGEST_NS / 2;
         if quicker_awake != trial {
-            Waiting::Awake
+            WaitMode::Spin
         } else {
-            Waiting::Asleep
+            WaitMode::Sleep
         }
     }
 
     /// How long to stay awake at the most, in nanoseconds: a while longer than
     /// it takes asleep.
-    pub fn patience_ns(&self) -> u64 {
-        match self.asleep_ns {
+    pub fn longest_spin_ns(&self) -> u64 {
+        match self.sleep_ns {
             0 => LONGEST_NS / 4,
             ns => (ns * 3 / 2).clamp(20_000, LONGEST_NS / 4),
         }
     }
 
     /// A wait spent that way took so long.
-    pub fn took(&mut self, how: Waiting, ns: u64) {
+    pub fn record(&mut self, how: WaitMode, ns: u64) {
         if self.waits % TRIAL < UNSETTLED && self.waits < 2 * TRIAL {
             return;
         }
         let average = match how {
-            Waiting::Awake => &mut self.awake_ns,
-            Waiting::Asleep => &mut self.asleep_ns,
+            WaitMode::Spin => &mut self.spin_ns,
+            WaitMode::Sleep => &mut self.sleep_ns,
         };
         let ns = ns.min(LONGEST_NS);
         *average = if *average == 0 {
@@ -83,24 +83,24 @@ impl Choice {
 mod tests {
     use super::*;
 
-    fn share_awake(awake_ns: u64, asleep_ns: u64, choice: &mut Choice) -> usize {
+    fn share_awake(spin_ns: u64, sleep_ns: u64, choice: &mut SpinOrSleep) -> usize {
         (0..8192)
             .filter(|_| {
                 let how = choice.choose();
-                let ns = if how == Waiting::Awake {
-                    awake_ns
+                let ns = if how == WaitMode::Spin {
+                    spin_ns
                 } else {
-                    asleep_ns
+                    sleep_ns
                 };
-                choice.took(how, ns);
-                how == Waiting::Awake
+                choice.record(how, ns);
+                how == WaitMode::Spin
             })
             .count()
     }
 
     #[test]
     fn the_quicker_way_is_found_and_found_again_when_it_changes() {
-        let mut choice = Choice::default();
+        let mut choice = SpinOrSleep::default();
         assert!(share_awake(15_000, 60_000, &mut choice) > 7000);
         assert!(share_awake(70_000, 25_000, &mut choice) < 1000);
         assert!(share_awake(20_000, 50_000, &mut choice) > 4000);
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn long_waits_are_slept_through() {
-        let mut choice = Choice::default();
+        let mut choice = SpinOrSleep::default();
         assert!(share_awake(10_000_000, 10_000_001, &mut choice) < 1000);
     }
 }
