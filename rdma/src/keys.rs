@@ -1,11 +1,31 @@
 //! What is known of where slabs lie on the server.
 
 use std::collections::HashMap;
-use tmem_wire::{PAGE_SIZE, SlabKey};
+use tmem_wire::{PAGE_SIZE, SlabKey, Status};
+
+/// How often in a row a server may fail to give a key before it is asked for none.
+const TRIES: u8 = 3;
 
 /// Keys by slab, and by whether they let write.
 #[derive(Debug, Default)]
-pub(crate) struct Keys(HashMap<(u32, bool), SlabKey>);
+pub(crate) struct Keys {
+    known: HashMap<(u32, bool), SlabKey>,
+    /// Times in a row that the server failed to give one.
+    failures: u8,
+}
+
+/// What the answer to a KEYS means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// The key is known now.
+    Known,
+    /// The server failed; it may give the key when it is asked again.
+    AskAgain,
+    /// The server cannot give devices access to its memory.
+    Unreachable,
+    /// The request that needs the key is refused.
+    Refused(Status),
+}
 
 /// A place in the server's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +37,7 @@ pub(crate) struct Remote {
 impl Keys {
     /// Where a page lies, if that is known.
     pub(crate) fn find(&self, slab: u32, page: u32, write: bool) -> Option<Remote> {
-        let slab = self.0.get(&(slab, write))?;
+        let slab = self.known.get(&(slab, write))?;
         Some(Remote {
             // What a server says that lies is refused by its own device.
             address: slab
@@ -27,28 +47,78 @@ impl Keys {
         })
     }
 
+    /// Takes the answer to a KEYS for the slab, and the access, that were `asked` for.
+    pub(crate) fn answered(
+        &mut self,
+        asked: Option<(u32, bool)>,
+        status: Status,
+        body: &[u8],
+    ) -> Answer {
+        match (status, asked, SlabKey::decode(body)) {
+            (Status::Ok, Some((slab, write)), Ok(key)) if key.write || !write => {
+                self.learn(slab, write, key);
+                self.failures = 0;
+                Answer::Known
+            }
+            (Status::Internal, ..) if self.failures < TRIES => {
+                self.failures += 1;
+                Answer::AskAgain
+            }
+            (Status::Ok | Status::Full | Status::Internal, ..) => Answer::Unreachable,
+            (status, ..) => Answer::Refused(status),
+        }
+    }
+
     /// The server has said where a slab lies.
-    pub(crate) fn learn(&mut self, slab: u32, write: bool, key: SlabKey) {
-        self.0.insert((slab, write), key);
+    fn learn(&mut self, slab: u32, write: bool, key: SlabKey) {
+        self.known.insert((slab, write), key);
     }
 
     /// Slabs are given back.
     pub(crate) fn forget(&mut self, slabs: &[u32]) {
         for slab in slabs {
-            self.0.remove(&(*slab, false));
-            self.0.remove(&(*slab, true));
+            self.known.remove(&(*slab, false));
+            self.known.remove(&(*slab, true));
         }
     }
 
     /// A child shares all slabs: the server has revoked what lets write.
     pub(crate) fn shared(&mut self) {
-        self.0.retain(|(_, write), _| !write);
+        self.known.retain(|(_, write), _| !write);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_fails_once_is_asked_again_and_one_that_keeps_failing_is_not() {
+        let asked = Some((7, true));
+        let key = SlabKey {
+            address: 1 << 20,
+            key: 3,
+            write: true,
+        };
+        let mut keys = Keys::default();
+        let fails = |keys: &mut Keys| keys.answered(asked, Status::Internal, b"");
+        for _ in 0..2 {
+            for _ in 0..TRIES {
+                assert_eq!(fails(&mut keys), Answer::AskAgain);
+            }
+            let known = keys.answered(asked, Status::Ok, &key.encode());
+            assert_eq!(known, Answer::Known);
+        }
+        assert!(keys.find(7, 0, true).is_some());
+        for _ in 0..TRIES {
+            fails(&mut keys);
+        }
+        assert_eq!(fails(&mut keys), Answer::Unreachable);
+        let refused = keys.answered(asked, Status::Shared, b"");
+        assert_eq!(refused, Answer::Refused(Status::Shared));
+        let full = keys.answered(asked, Status::Full, b"");
+        assert_eq!(full, Answer::Unreachable);
+    }
 
     #[test]
     fn keys_are_found_by_what_they_allow_until_they_are_void() {

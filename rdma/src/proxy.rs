@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::counts::Counts;
 use crate::inbound::{Inbound, Request};
-use crate::keys::Keys;
+use crate::keys::{Answer, Keys};
 use crate::outbound::Outbound;
 use crate::staging::{Place, SENDS, Staging};
 use crate::work::{DEPTH, Done, Job, Jobs};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tmem_verbs::{Completion, Connection, Event, Kind, Limits, Status as Outcome};
 use tmem_wire::{
     ACCESS_READ, ACCESS_WRITE, HEADER_LEN, Header, HelloReply, Op, RDMA_RECEIVES, RDMA_SEND,
-    SlabKey, Status, decode_slab_list,
+    Status, decode_slab_list,
 };
 
 /// How long connecting may take.
@@ -385,16 +385,11 @@ impl Proxy {
             let ok = header.status == Status::Ok;
             match header.op {
                 Op::Keys if header.id == OWN => {
-                    let asked = self.asked.take();
-                    match (asked, SlabKey::decode(body)) {
-                        (Some((slab, write)), Ok(key)) if ok && (key.write || !write) => {
-                            self.keys.learn(slab, write, key);
-                        }
-                        // It cannot pin its memory. The request is taken again.
-                        _ if ok || matches!(header.status, Status::Full | Status::Internal) => {
-                            self.through = true;
-                        }
-                        _ => self.refused = Some(header.status),
+                    // Whatever it says, the request that wants the key is taken again.
+                    match self.keys.answered(self.asked.take(), header.status, body) {
+                        Answer::Known | Answer::AskAgain => {}
+                        Answer::Unreachable => self.through = true,
+                        Answer::Refused(status) => self.refused = Some(status),
                     }
                     continue;
                 }

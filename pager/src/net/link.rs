@@ -51,6 +51,8 @@ pub(super) struct Link {
     told_silent: bool,
     /// A forked child joins its session by it.
     pub(super) joins: bool,
+    /// There has been a connection since it was wanted.
+    was_ready: bool,
 }
 
 #[derive(Debug)]
@@ -87,6 +89,7 @@ impl Link {
             fruitless: 0,
             told_silent: false,
             joins: false,
+            was_ready: false,
         }
     }
 
@@ -125,6 +128,7 @@ impl Link {
     pub(super) fn begin(&mut self, now: u64) {
         self.phase = Phase::Wait(now);
         self.attempts = 0;
+        self.was_ready = false;
         self.proved_good();
         self.broken = None;
     }
@@ -196,7 +200,8 @@ impl Link {
     /// once may take its time.
     fn patience(&self, reason: &Reason, options: &Options) -> u64 {
         let times = match reason {
-            reason if reason.is_limit() => FULL,
+            // A new program does not wait so long; it can go on without the server.
+            reason if reason.is_limit() && (self.was_ready || self.joins) => FULL,
             Reason::NoAnswer(_) if self.joins => CROWDED,
             _ => 1,
         };
@@ -304,6 +309,7 @@ impl Link {
             && let Phase::Greeting { sock, .. } = core::mem::replace(&mut self.phase, Phase::Off)
         {
             self.phase = Phase::Ready(sock);
+            self.was_ready = true;
             self.attempts = 0;
             self.broken = None;
             self.blocked = false;

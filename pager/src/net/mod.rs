@@ -14,6 +14,7 @@ mod link;
 mod packing;
 mod reason;
 mod request;
+mod retry;
 mod server;
 mod sock;
 mod transport;
@@ -341,7 +342,7 @@ impl Servers {
                     slab: at.slab,
                     page: at.page,
                     count,
-                    ..new(Op::Discard)
+                    ..Request::new(Op::Discard)
                 },
             );
             at.page = at.page.saturating_add(count);
@@ -358,7 +359,7 @@ impl Servers {
             server,
             Request {
                 count: n.min(MAX_LIST as u32),
-                ..new(Op::Grant)
+                ..Request::new(Op::Grant)
             },
         );
     }
@@ -371,7 +372,7 @@ impl Servers {
                 server,
                 Request {
                     payload,
-                    ..new(Op::Release)
+                    ..Request::new(Op::Release)
                 },
             );
         }
@@ -381,7 +382,7 @@ impl Servers {
     /// has when this is taken. Ends with [`Completion::Shared`]. All slabs there
     /// are cannot be written any more as long as the child has them.
     pub fn share(&mut self, server: u16) {
-        self.push(server, new(Op::Share));
+        self.push(server, Request::new(Op::Share));
     }
 
     /// The session with a server that is up, as its greeting told it.
@@ -565,7 +566,7 @@ impl Servers {
             page: at.page,
             count,
             payload: Payload::frames(frames),
-            ..new(op)
+            ..Request::new(op)
         };
         if count == 0 || count > MAX_RUN {
             let error = RequestError::Status(Status::BadRequest);
@@ -593,21 +594,6 @@ impl Servers {
 
 /// The most slabs that one message lists.
 const MAX_LIST: usize = MAX_CONTROL as usize / 4;
-
-fn new(op: Op) -> Request {
-    Request {
-        op,
-        prompt: false,
-        packed: false,
-        lane: Lane::Bulk,
-        token: 0,
-        slab: 0,
-        page: 0,
-        count: 0,
-        payload: Payload::None,
-        done: false,
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -112,18 +112,18 @@ impl Reason {
         matches!(self, Reason::Status(Status::Limit))
     }
 
-    /// Whether another attempt within a short time may go better.
+    /// Whether the server is there, and may let a client in a moment later.
+    pub(super) fn is_busy(&self) -> bool {
+        let passing = [Status::Limit, Status::Full, Status::Internal];
+        matches!(self, Reason::Status(status) if passing.contains(status))
+    }
+
+    /// Whether another attempt, at another address, may go better.
     pub(super) fn is_transient(&self) -> bool {
         matches!(
             self,
-            Reason::Io(_)
-                | Reason::Closed
-                | Reason::NoConnection(_)
-                | Reason::NoAnswer(_)
-                // The server may not have noticed yet that an old connection
-                // is gone.
-                | Reason::Status(Status::Limit)
-        )
+            Reason::Io(_) | Reason::Closed | Reason::NoConnection(_) | Reason::NoAnswer(_)
+        ) || self.is_busy()
     }
 
     /// Whether a session, with all pages that it holds, ends with this. All else
@@ -137,6 +137,7 @@ impl Reason {
             ),
             Reason::Io(_)
             | Reason::Closed
+            | Reason::NoConnection(_)
             | Reason::NoAnswer(_)
             | Reason::Protocol(_)
             | Reason::Unexpected(_) => false,

@@ -84,6 +84,16 @@ impl Payload {
         Some(Payload::Bytes(bytes.into()))
     }
 
+    /// The same once more; frames are named again, not copied.
+    pub(super) fn copied(&self) -> Payload {
+        match self {
+            Payload::None => Payload::None,
+            Payload::One(piece) => Payload::One(*piece),
+            Payload::Many(pieces) => Payload::Many(pieces.clone()),
+            Payload::Bytes(bytes) => Payload::Bytes(bytes.0.clone().into()),
+        }
+    }
+
     /// How many bytes.
     pub(super) fn len(&self) -> usize {
         self.with(|pieces| pieces.iter().map(|p| p.len).sum())
@@ -143,9 +153,28 @@ pub(super) struct Request {
     pub(super) payload: Payload,
     /// Answered.
     pub(super) done: bool,
+    /// Attempts that the server failed at.
+    pub(super) tries: u8,
 }
 
 impl Request {
+    /// A request of the bulk lane without pages.
+    pub(super) fn new(op: Op) -> Request {
+        Request {
+            op,
+            prompt: false,
+            packed: false,
+            lane: Lane::Bulk,
+            token: 0,
+            slab: 0,
+            page: 0,
+            count: 0,
+            payload: Payload::None,
+            done: false,
+            tries: 0,
+        }
+    }
+
     /// Packs the pages of a WRITE, if they get smaller by it, and lets those of a READ come
     /// packed.
     ///

@@ -5,6 +5,7 @@ use super::link::{Link, Phase};
 use super::packing::Learner;
 use super::reason::{Reason, RequestError};
 use super::request::Request;
+use super::retry::Retries;
 use super::sock::{Ready, Sock};
 use super::transport::{Iov, Transport};
 use super::{Completion, Endpoint, Lane, Options};
@@ -38,6 +39,7 @@ pub(super) struct Server {
     told_silent: bool,
     wait: Wait,
     rate: Rate,
+    retries: Retries,
 }
 
 /// Requests that are not answered.
@@ -73,6 +75,7 @@ impl Server {
             told_silent: false,
             wait: Wait::default(),
             rate: Rate::default(),
+            retries: Retries::default(),
         }
     }
 
@@ -194,10 +197,8 @@ impl Server {
     }
 
     pub(super) fn next_timer(&self, options: &Options) -> Option<u64> {
-        self.links
-            .iter()
-            .filter_map(|l| l.next_timer(options))
-            .min()
+        let links = self.links.iter().filter_map(|l| l.next_timer(options));
+        links.chain(self.retries.due()).min()
     }
 
     /// Begins and ends attempts of one link, and sends what is queued.
@@ -209,6 +210,9 @@ impl Server {
         out: &mut Vec<Completion>,
     ) {
         self.links[link].joins = self.is_resuming();
+        for request in self.retries.take_due(now) {
+            self.push(request);
+        }
         if let Some(reason) = self.links[link].overdue(now, options) {
             self.give_up(link, reason, out);
         }
@@ -257,8 +261,14 @@ impl Server {
         let before = self.pages_under_way();
         let writing = self.load(Lane::Bulk).bytes;
         let (l, load) = (&mut self.links[link], &mut self.load);
+        let retries = &mut self.retries;
         let result = l
             .transfer(ready, now, |request, status, body| {
+                if let Some(again) = Retries::of(request, status) {
+                    load[request.lane as usize].requests -= 1;
+                    retries.add(again, now);
+                    return Ok(());
+                }
                 answer(number, load, request, status, body, out)
             })
             .and_then(|()| l.check(now, options.stall_ms));
@@ -347,12 +357,19 @@ impl Server {
             self.only = Some(0);
             return self.up(out);
         }
-        if opening {
+        if opening && self.session.is_none() {
             let more = l.attempts + 1 < self.endpoint.addrs.len();
-            if self.session.is_some() || !reason.is_transient() || !more {
+            if reason.is_transient() && more {
+                return l.again(now);
+            }
+            if !reason.is_busy() {
                 return self.lost(reason, out);
             }
-            return l.again(now);
+            l.broke(now, reason);
+            if let Some(reason) = l.overdue(now, options) {
+                self.lost(reason, out);
+            }
+            return;
         }
         if reason.is_final() {
             return self.lost(reason, out);
@@ -403,6 +420,11 @@ impl Server {
                     .filter_map(|r| failure(self.number, &r, RequestError::Lost)),
             );
         }
+        out.extend(
+            self.retries
+                .drain()
+                .filter_map(|r| failure(self.number, &r, RequestError::Lost)),
+        );
         self.session = None;
         self.load = [Load::default(); 2];
         (self.wait, self.rate) = (Wait::default(), Rate::default());
@@ -431,6 +453,7 @@ impl Server {
             link.end();
             link.pipe.drain().for_each(drop);
         }
+        self.retries = Retries::default();
         self.session = None;
         self.load = [Load::default(); 2];
         self.state = State::Down;

@@ -14,6 +14,9 @@ use tmem_wire::{
     decode_slab_list, encode_slab_list,
 };
 
+/// The session that a SHARE makes.
+pub(super) const CHILD: [u8; 16] = [5; 16];
+
 /// What the server holds, and how it behaves.
 pub(super) struct Orders {
     pub(super) pages: HashMap<(u32, u32), Vec<u8>>,
@@ -35,6 +38,8 @@ pub(super) struct Orders {
     pub(super) join: Status,
     /// One more HELLO joins, then none.
     pub(super) join_once: bool,
+    /// Each of these is answered once with `Internal`: HELLO too.
+    pub(super) fails: Vec<Op>,
     /// Requests are taken and not answered.
     pub(super) silent: bool,
     /// Such a request ends its connection, once what came behind it is answered.
@@ -77,6 +82,7 @@ impl Fake {
             greeting: None,
             join: Status::Ok,
             join_once: false,
+            fails: vec![],
             silent: false,
             breaks_at: None,
             reverse: false,
@@ -295,6 +301,10 @@ fn greet(wire: &mut Wire, orders: &Mutex<Orders>) -> Option<()> {
         proof = Some((keys, payload));
     }
     let mut o = orders.lock().unwrap();
+    if o.fails_now(Op::Hello) {
+        let _ = wire.give(&reply(&header, Status::Internal, b"sorry"));
+        return None;
+    }
     let status = if session == SessionId::NEW {
         Status::Ok
     } else if session.0 != o.session {
@@ -326,9 +336,18 @@ fn greet(wire: &mut Wire, orders: &Mutex<Orders>) -> Option<()> {
 }
 
 impl Orders {
+    /// Whether this one is to fail.
+    fn fails_now(&mut self, op: Op) -> bool {
+        let at = self.fails.iter().position(|fails| *fails == op);
+        at.map(|at| self.fails.remove(at)).is_some()
+    }
+
     fn answer(&mut self, header: &Header, body: &[u8]) -> Vec<u8> {
         let run = (header.page..header.page + header.count).map(|p| (header.slab, p));
         let status = self.page_status;
+        if self.fails_now(header.op) {
+            return reply(header, Status::Internal, b"sorry");
+        }
         match header.op {
             Op::Read | Op::Write if status != Status::Ok => reply(header, status, b"sorry"),
             Op::Read => {
@@ -368,6 +387,7 @@ impl Orders {
                     b"",
                 )
             }
+            Op::Share => reply(header, Status::Ok, &CHILD),
             Op::Bye => {
                 self.byes += 1;
                 reply(header, Status::Ok, b"")

@@ -1,6 +1,7 @@
 mod agents;
 mod fake;
 mod lost;
+mod once;
 mod pipeline;
 mod sessions;
 mod trouble;

@@ -1,10 +1,10 @@
 //! The state machine of one connection against a scripted stream.
 
+use super::super::Lane;
 use super::super::conn::Pipeline;
 use super::super::reason::Reason;
 use super::super::request::{Payload, Request};
 use super::super::transport::{Iov, Transport};
-use super::super::{Lane, new};
 use super::{Frames, page};
 use proptest::prelude::*;
 use rustix::io::Errno;
@@ -115,7 +115,7 @@ fn discard(token: u64, page: u32, count: u32) -> Request {
         token,
         page,
         count,
-        ..new(Op::Discard)
+        ..Request::new(Op::Discard)
     }
 }
 
@@ -183,7 +183,7 @@ proptest! {
             };
             let with = |op, frames: &[usize]| Request {
                 token: i as u64, slab: 3, count: frames.len() as u32,
-                payload: Payload::frames(frames), ..new(op)
+                payload: Payload::frames(frames), ..Request::new(op)
             };
             let mut request = match ask {
                 Ask::Read(order) => with(Op::Read, &addresses(order)),
@@ -195,7 +195,7 @@ proptest! {
                     with(Op::Write, &list)
                 }
                 Ask::Discard(n) => discard(i as u64, 0, *n),
-                Ask::Grant(n) => Request { token: i as u64, count: *n, ..new(Op::Grant) },
+                Ask::Grant(n) => Request { token: i as u64, count: *n, ..Request::new(Op::Grant) },
             };
             if packs {
                 // SAFETY: the frames can be read.
@@ -277,8 +277,8 @@ proptest! {
         let list: Vec<usize> = [1, 2].map(|f| frames.address(f)).to_vec();
         for token in 0..4 {
             let payload = Payload::frames(&list);
-            pipe.push(Request { token, count: 2, packed: packs, payload, ..new(Op::Read) });
-            pipe.push(Request { token: token + 10, count: 2, ..new(Op::Grant) });
+            pipe.push(Request { token, count: 2, packed: packs, payload, ..Request::new(Op::Read) });
+            pipe.push(Request { token: token + 10, count: 2, ..Request::new(Op::Grant) });
         }
         let mut script = Script::default();
         send_all(&mut pipe, &mut script);
@@ -312,7 +312,7 @@ fn one_read(frames: &mut Frames) -> Pipeline {
         count: 1,
         payload,
         lane: Lane::Demand,
-        ..new(Op::Read)
+        ..Request::new(Op::Read)
     });
     send_all(&mut pipe, &mut Script::default());
     pipe
@@ -419,7 +419,7 @@ fn what_a_later_answer_proves_done_is_not_done_again() {
         page,
         count: 1,
         payload: Payload::frames(&[frames.address(0)]),
-        ..new(Op::Write)
+        ..Request::new(Op::Write)
     };
     let mut pipe = Pipeline::new();
     pipe.push(write(1, 0, 8));
@@ -473,10 +473,10 @@ proptest! {
         frames.set(3, 33);
         for token in 0..3 {
             let payload = Payload::frames(&[frames.address(token)]);
-            pipe.push(Request { token: token as u64, count: 1, payload, ..new(Op::Read) });
+            pipe.push(Request { token: token as u64, count: 1, payload, ..Request::new(Op::Read) });
         }
         let payload = Payload::frames(&[frames.address(3)]);
-        pipe.push(Request { token: 3, count: 1, payload, ..new(Op::Write) });
+        pipe.push(Request { token: 3, count: 1, payload, ..Request::new(Op::Write) });
         let mut script = Script { sizes: vec![sent_of_it.max(1)], ..Script::default() };
         pipe.send(&mut script, 1 << 20).unwrap();
         let replies = |headers: &[Header]| -> Vec<u8> {
