@@ -17,7 +17,7 @@
 //! a hole: frames circulate, and nothing is allocated or freed on the way.
 //!
 //! The memory of a *lent* frame may also be shown by a pipe or a socket, which holds a
-//! reference that a move does not see (`engine/lending.rs`). What would be `Free` is
+//! reference that a move does not see (`engine/reclaim/lending.rs`). What would be `Free` is
 //! `Spent` there.
 
 use crate::frames::FrameSet;

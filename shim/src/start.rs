@@ -13,7 +13,7 @@ use tmem_config::{
     check_local,
 };
 use tmem_pager::engine::fork::Will;
-use tmem_pager::engine::room::SMALLEST;
+use tmem_pager::engine::map_throttle::SMALLEST;
 use tmem_pager::engine::{self, PAGED, PENDING, Path, Settings, UNPAGED};
 use tmem_pager::names::Names;
 use tmem_pager::net;

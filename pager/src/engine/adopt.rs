@@ -1,9 +1,9 @@
 //! Finds memory of the program to page, and registers it.
 
-use super::apart::Still;
-use super::room::SMALLEST;
-use super::zapper::Zapper;
-use super::{DEBUG, Engine};
+use crate::engine::exclusion::Still;
+use crate::engine::map_throttle::SMALLEST;
+use crate::engine::reclaim::zap_worker::Zapper;
+use crate::engine::{DEBUG, Engine};
 use crate::maps;
 use crate::sys::{self, now_ns, thread, uffd};
 use alloc::format;
@@ -43,16 +43,16 @@ const ARENA: usize = 64 << 20;
 
 /// Memory that appears outside of what is adopted.
 #[derive(Debug, Default)]
-pub(super) struct Growth {
+pub(crate) struct Growth {
     /// Pages put into the program, less those taken out of it.
-    pub(super) known: i64,
+    pub(crate) known: i64,
     /// The fewest pages in the program that the engine did not put there, since
     /// it was looked last.
     least: i64,
     /// A fault came from memory that is not known.
-    pub(super) urgent: bool,
+    pub(crate) urgent: bool,
     /// Memory came to be that was not looked for yet.
-    pub(super) is_unseen: bool,
+    pub(crate) is_unseen: bool,
     /// When it was looked last, and what that took of the processor.
     looked_ns: u64,
     cost_ns: u64,
@@ -79,7 +79,7 @@ static ASKED: AtomicU32 = AtomicU32::new(0);
 static ANSWERED: AtomicU32 = AtomicU32::new(0);
 
 /// In a process that was just forked: whoever was asking is not there.
-pub(super) fn begin_anew() {
+pub(crate) fn begin_anew() {
     ASKED.store(0, Relaxed);
     ANSWERED.store(0, Relaxed);
 }
@@ -90,7 +90,7 @@ pub(super) fn begin_anew() {
 /// The kernel keeps memory that is registered and memory that is not apart,
 /// where it would join two mappings otherwise, and some calls want one mapping.
 pub fn adopt_all() -> bool {
-    super::apart::are_reported() && adopt_now()
+    crate::engine::exclusion::are_reported() && adopt_now()
 }
 
 /// Has all memory adopted that can be, also where none is yet; whether it was. Called by
@@ -104,7 +104,7 @@ pub fn adopt_now() -> bool {
 
 impl Engine {
     /// Adopts memory when it grows elsewhere, once there is pressure.
-    pub(super) fn watch_growth(&mut self, resident: usize, now: u64) {
+    pub(crate) fn watch_growth(&mut self, resident: usize, now: u64) {
         let outside = resident as i64 - self.held();
         self.growth.least = self.growth.least.min(outside);
         let asked = ASKED.load(Acquire);
@@ -144,8 +144,8 @@ impl Engine {
 
     /// Registers all memory that can be paged and is not adopted yet; with
     /// `every`, also what would not be worth it.
-    pub(super) fn adopt(&mut self, every: bool) {
-        super::room::wait_for_word();
+    pub(crate) fn adopt(&mut self, every: bool) {
+        crate::engine::map_throttle::wait_for_word();
         if self.adopted.is_empty() {
             // From here on the engine gives way to threads of the program that change
             // memory, as it cannot where it goes before all else.
@@ -167,9 +167,12 @@ impl Engine {
         let adopted: Vec<_> = self.adopted.iter().collect();
         maps::subtract(&mut found, &adopted);
         maps::subtract(&mut found, &self.kept());
-        maps::subtract(&mut found, super::cede::under_way().as_slice());
+        maps::subtract(
+            &mut found,
+            crate::engine::calls::relinquish::under_way().as_slice(),
+        );
         self.leave_small(&mut found, every);
-        super::apart::reports();
+        crate::engine::exclusion::reports();
         let mode = uffd::REGISTER_MISSING | uffd::REGISTER_WP;
         // The list may be old by now. What was unmapped before it was registered
         // leaves a hole, of which the kernel says nothing, and what is mapped
@@ -227,7 +230,7 @@ impl Engine {
     /// Mappings that are adopted may have grown in their place, of which the
     /// kernel does not tell: what came to be is registered, and hidden from
     /// forks, with the rest.
-    pub(super) fn notice_growth(&mut self) -> Result<(), Errno> {
+    pub(crate) fn notice_growth(&mut self) -> Result<(), Errno> {
         let mut text = Vec::new();
         self.kernel.maps(&mut text)?;
         let mut grown = Vec::new();
@@ -255,7 +258,7 @@ impl Engine {
     /// Whether a range is, or lies in, one registered mapping by now. All reports
     /// of changes before have been followed then, and of later ones there will be
     /// some.
-    pub(super) fn is_registered(&mut self, range: &Range<usize>) -> bool {
+    pub(crate) fn is_registered(&mut self, range: &Range<usize>) -> bool {
         loop {
             match self
                 .kernel
@@ -269,7 +272,7 @@ impl Engine {
 
     /// Memory of the engine's own, and what it was told to leave alone, in
     /// order.
-    pub(super) fn kept(&self) -> Vec<Range<usize>> {
+    pub(crate) fn kept(&self) -> Vec<Range<usize>> {
         let mut kept = self.settings.keep.clone();
         let mut own = alloc::vec![self.pool.region(), self.probe, self.nowhere];
         own.extend(self.guard);

@@ -1,6 +1,6 @@
 //! Serves faults.
 
-use super::{Again, ERROR, Engine};
+use crate::engine::{Again, ERROR, Engine};
 use crate::pages::{Page, State};
 use crate::pool::Kind;
 use crate::sys::uffd::Transfer;
@@ -15,32 +15,32 @@ use tmem_wire::PAGE_SIZE;
 
 /// A thread waits for a page.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Fault {
-    pub(super) page: u64,
+pub(crate) struct Fault {
+    pub(crate) page: u64,
     /// The address that was touched, where the kernel tells it, or else its page's.
-    pub(super) at: u64,
-    pub(super) write: bool,
+    pub(crate) at: u64,
+    pub(crate) write: bool,
     /// The page is there, but write-protected.
-    pub(super) protected: bool,
-    pub(super) tid: u32,
+    pub(crate) protected: bool,
+    pub(crate) tid: u32,
     /// When it was read from the kernel.
-    pub(super) read_ns: u64,
+    pub(crate) read_ns: u64,
     /// What the thread is expected to touch next, once that was asked: a fault
     /// that has to wait must not be taken for two.
-    pub(super) ahead: Option<Window>,
+    pub(crate) ahead: Option<Window>,
     /// How many pages to fill, once that was asked.
-    pub(super) fill: usize,
+    pub(crate) fill: usize,
 }
 
 impl Fault {
-    pub(super) fn window(&self) -> Window {
+    pub(crate) fn window(&self) -> Window {
         self.ahead.unwrap_or(Window::NONE)
     }
 }
 
 /// Why pages could not be put into the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(crate) enum Stop {
     /// An event has to be read first.
     Again,
     /// A page is there already.
@@ -52,7 +52,7 @@ pub(super) enum Stop {
 impl Engine {
     /// Serves a fault, as far as that can be done now; what waits for a server
     /// goes on when that has answered.
-    pub(super) fn fault(&mut self, fault: &mut Fault) -> Result<(), Again> {
+    pub(crate) fn fault(&mut self, fault: &mut Fault) -> Result<(), Again> {
         let entry = self.pages.get(fault.page);
         if fault.ahead.is_none() && entry.state != State::Local {
             let there = entry.ahead || matches!(entry.state, State::Fetching(_));
@@ -82,7 +82,7 @@ impl Engine {
     }
 
     /// The thread that waited goes on.
-    pub(super) fn served(&self, read_ns: u64) {
+    pub(crate) fn served(&self, read_ns: u64) {
         self.figures
             .fault_ns
             .record(now_ns().saturating_sub(read_ns));
@@ -134,7 +134,7 @@ impl Engine {
 
     /// Puts the page that was asked for into the program, which was not in memory before
     /// if it was missed.
-    pub(super) fn give(&mut self, fault: &Fault, frame: u32, missed: bool) -> Result<(), Again> {
+    pub(crate) fn give(&mut self, fault: &Fault, frame: u32, missed: bool) -> Result<(), Again> {
         match self.install(fault.page, frame, 1).1 {
             Some(Stop::Again) => return Err(Again::Event),
             Some(stop) => self.not_installed(fault.page, stop),
@@ -147,7 +147,7 @@ impl Engine {
     }
 
     /// A page could not be put into the program and never will be.
-    pub(super) fn not_installed(&mut self, page: u64, stop: Stop) {
+    pub(crate) fn not_installed(&mut self, page: u64, stop: Stop) {
         if stop == Stop::Present {
             // Pages appear in registered memory by this engine alone: one of
             // both is old, and which of them cannot be told.
@@ -162,7 +162,7 @@ impl Engine {
 
     /// Puts `n` pages, which lie in neighbouring frames, into the program and
     /// wakes who waits for them. How many were put, and what stopped it.
-    pub(super) fn install(&mut self, page: u64, frame: u32, n: usize) -> (usize, Option<Stop>) {
+    pub(crate) fn install(&mut self, page: u64, frame: u32, n: usize) -> (usize, Option<Stop>) {
         let mut done = 0;
         // The kernel moves and copies into one mapping at a time.
         let mut most = n;
@@ -394,14 +394,14 @@ impl Engine {
 
     /// Whether a thread that asks for more memory has to wait for others to
     /// leave.
-    pub(super) fn must_wait(&self) -> bool {
+    pub(crate) fn must_wait(&self) -> bool {
         self.is_over() && self.can_shrink()
     }
 
     /// Neighbouring frames, up to `want`, with memory where there is some;
     /// holes get theirs when they are written. None when memory is short,
     /// unless `needed` and nothing can be done about it.
-    pub(super) fn take_frames(&mut self, want: usize, needed: bool) -> Option<(u32, usize)> {
+    pub(crate) fn take_frames(&mut self, want: usize, needed: bool) -> Option<(u32, usize)> {
         let resident = self.resident();
         let room = self.budget.evict.saturating_sub(resident);
         let missing = want.saturating_sub(self.pool.free());
@@ -422,7 +422,7 @@ impl Engine {
         None
     }
 
-    pub(super) fn poison(&mut self, fault: &Fault) -> Result<(), Again> {
+    pub(crate) fn poison(&mut self, fault: &Fault) -> Result<(), Again> {
         match self.kernel.poison(addr(fault.page), PAGE_SIZE) {
             Ok(()) => self.served(fault.read_ns),
             Err(Errno::AGAIN) => return Err(Again::Event),
@@ -441,7 +441,7 @@ impl Engine {
 
 /// Which pages a move has moved. To go on without knowing could be to lose
 /// them.
-pub(super) fn sure(moved: Result<Transfer, Errno>) -> Transfer {
+pub(crate) fn sure(moved: Result<Transfer, Errno>) -> Transfer {
     moved.unwrap_or_else(|error| {
         sys::say::die(&format!(
             "it cannot be told where pages of the program are, because \
@@ -453,6 +453,6 @@ pub(super) fn sure(moved: Result<Transfer, Errno>) -> Transfer {
 }
 
 /// The address of a page.
-pub(super) fn addr(page: u64) -> usize {
+pub(crate) fn addr(page: u64) -> usize {
     page as usize * PAGE_SIZE
 }

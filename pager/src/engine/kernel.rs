@@ -10,7 +10,7 @@
 
 mod linux;
 
-pub(super) use linux::Linux;
+pub(crate) use linux::Linux;
 
 use crate::maps::Flags;
 use crate::sys::mem::Region;
@@ -22,7 +22,7 @@ use core::ops::Range;
 use rustix::io::Errno;
 
 /// What the kernel tells of the process. Errors are the kernel's.
-pub(super) trait Process: Debug {
+pub(crate) trait Process: Debug {
     /// Resident memory by its kinds, in pages.
     fn resident(&mut self) -> Result<Resident, Errno>;
     /// Pages of address space that are mapped.
@@ -55,7 +55,7 @@ pub(super) trait Process: Debug {
 /// What the kernel does for the engine: the operations of the program's userfaultfd, and
 /// advice on memory. Errors are the kernel's; `AGAIN` means that an event has to be read
 /// first.
-pub(super) trait Kernel: Process {
+pub(crate) trait Kernel: Process {
     /// The features that the userfaultfd was granted.
     fn features(&self) -> u64;
     /// A descriptor that is readable while there are messages.

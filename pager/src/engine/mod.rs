@@ -1,106 +1,57 @@
 //! The engine: one thread in the program's process that serves its faults.
 //!
-//! | file | what it does |
+//! | module | what it does |
 //! |---|---|
 //! | `start` | watches the program until its memory nears the budget, then begins |
-//! | `balance` | sees how much is resident, and evicts accordingly |
-//! | `budget` | says how much to evict, as arithmetic |
-//! | `copies` | keeps packed copies of pages that are on servers |
-//! | `resting` | says how many evicted pages stay at hand |
+//! | `wait` | waits for faults, answers and the clock |
+//! | `cpu_placement` | chooses the processor of the engine's thread, and whether it sleeps |
+//! | `kernel` | asks the kernel |
+//! | `memory` | follows where each page is, and what the program does to its address space |
+//! | `fault` | serves faults |
+//! | `read_in` | reads pages from servers, also ahead of the program |
+//! | `reclaim` | takes pages out of the program |
+//! | `writeback` | finds remote memory for evicted pages and writes them |
+//! | `servers` | follows what servers grant, answer and fail to do |
 //! | `adopt` | finds memory to page and registers it |
 //! | `unpaged` | says what cannot be paged |
-//! | `storm` | evicts everything all the time, as a test |
-//! | `event` | follows `munmap`, `mremap`, `madvise` |
-//! | `moves` | follows `mremap` |
-//! | `fault` | serves faults |
-//! | `fill` | sees where memory is filled in order |
-//! | `fetch` | reads pages from servers, ahead of the program where it can tell |
-//! | `fork` | what a forked child is told |
-//! | `will` | what it is told with |
-//! | `handover` | which descriptors it gets |
-//! | `inherit` | how a child's engine begins |
-//! | `alarm` | hears of forks that nobody has told of |
-//! | `kernel` | what it asks of the kernel, as a trait |
-//! | `kin` | what this process may have of a budget that several share |
-//! | `evict` | takes pages out of the program by moving them |
-//! | `lending` | sees whether the kernel may show pages to others after they have left |
-//! | `transit` | takes out pages that are executable |
-//! | `stubborn` | tries again what could not be taken out |
-//! | `zap` | the same on kernels that cannot move pages |
-//! | `credentials` | follows what the program becomes |
-//! | `guard` | sees to it that a defect of all this does not hang the program |
-//! | `pace` | where the engine's thread runs, and whether it sleeps |
-//! | `wait` | waits for faults, answers and the clock |
-//! | `choice` | which of two ways to wait is quicker |
-//! | `thaw` | uses slabs again that are not shared any more |
-//! | `look` | what threads of the program are told of which pages there are |
-//! | `cede` | gives up memory that the program registers with a userfaultfd of its own |
-//! | `question` | what threads of the program ask it, and wait for the answer |
-//! | `asks` | what threads of the program ask for of ranges of memory |
-//! | `room` | has threads that map memory wait where there is no room |
-//! | `tcb` | keeps thread control blocks in memory |
-//! | `apart` | what the program must not do while a page of it is zapped |
-//! | `devices` | sees whether devices may write to memory |
-//! | `place` | finds remote memory for evicted pages and writes them |
-//! | `grants` | which servers have room |
-//! | `seek` | looks again for servers that are not there |
-//! | `servers` | what servers answer, and what becomes of pages when they are lost |
-//! | `trouble` | what becomes of pages when a server fails to take or give some |
+//! | `budget_share` | tells what this process may have of a budget that several share |
+//! | `fork` | tells a forked child where its pages are |
+//! | `calls` | answers what threads of the program ask of the engine |
+//! | `exclusion` | keeps changes of the address space, and direct input, apart from zaps |
+//! | `map_throttle` | has threads that map memory wait where there is no room |
+//! | `watchdog` | ends the program where a defect of the engine would hang it |
 //!
 //! There are no locks: everything belongs to this thread. What other threads
 //! of the process see are the figures, which are atomics.
 
 mod adopt;
-mod alarm;
-pub mod apart;
-mod asks;
-mod balance;
-mod cede;
-mod copies;
-pub mod credentials;
-mod devices;
-mod event;
-mod evict;
+mod budget_share;
+mod calls;
+mod cpu_placement;
+pub mod exclusion;
 mod fault;
-mod fetch;
 pub mod fork;
-mod grants;
-mod guard;
-mod handover;
-mod inherit;
 mod kernel;
-mod kin;
-pub mod lending;
-mod look;
-mod moves;
-mod ops;
-mod pace;
-mod place;
-mod question;
-pub mod room;
-mod seek;
+pub mod map_throttle;
+mod memory;
+mod read_in;
+mod reclaim;
 mod servers;
 mod start;
-mod storm;
-mod stubborn;
-mod tcb;
-mod thaw;
-mod trail;
-mod transit;
-mod trouble;
 mod unpaged;
 mod wait;
-mod will;
-mod zap;
-mod zapper;
+mod watchdog;
+mod writeback;
 
 pub use adopt::{adopt_all, adopt_now};
-pub use asks::{Ask, ask};
-pub use cede::{Ceded, cede};
-pub use look::pages_there;
+pub use calls::advice::{Ask, ask};
+pub use calls::credentials;
+pub use calls::mincore::pages_there;
+pub use calls::relinquish::{Relinquished, relinquish};
+pub use reclaim::lending;
+pub use reclaim::zap_worker::leave;
 pub use start::{PAGED, PENDING, Path, Settings, UNPAGED, have_all, run};
 pub use tmem_policy::watermarks::{copies_bytes, pool_bytes};
-pub use zapper::leave;
 
 use crate::digest::Digester;
 use crate::net::{Completion, Servers};
@@ -119,21 +70,21 @@ use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use copies::Copies;
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::Relaxed;
 use fault::Fault;
 use kernel::Kernel;
-use ops::Ops;
+use reclaim::compressed::Copies;
+use reclaim::retry_list::Stubborn;
+use reclaim::zap_worker::Zapper;
 use rustix::io::Errno;
-use stubborn::Stubborn;
+use servers::requests::Ops;
 use tmem_policy::eviction::EvictionQueue;
 use tmem_policy::readahead::Prefetcher;
 use tmem_policy::standby::StandbySizer;
 use tmem_policy::straddle::StraddlePredictor;
 use tmem_policy::watermarks::Watermarks;
 use tmem_wire::PAGE_SIZE;
-use zapper::Zapper;
 
 /// Between two looks at how much memory is resident.
 const SAMPLE_NS: u64 = 1_000_000;
@@ -172,16 +123,16 @@ pub fn has_evicted() -> bool {
 ///   the number of the last socket (`net::sock`) are the child's as well.
 fn begin_anew() {
     adopt::begin_anew();
-    apart::begin_anew();
-    asks::begin_anew();
-    cede::begin_anew();
-    credentials::begin_anew();
+    exclusion::begin_anew();
+    calls::advice::begin_anew();
+    calls::relinquish::begin_anew();
+    calls::credentials::begin_anew();
     fork::begin_anew();
-    guard::begin_anew();
-    look::begin_anew();
-    room::begin_anew();
+    watchdog::begin_anew();
+    calls::mincore::begin_anew();
+    map_throttle::begin_anew();
     start::begin_anew();
-    zapper::begin_anew();
+    reclaim::zap_worker::begin_anew();
     sys::helper::begin_anew();
     sys::roots::begin_anew();
     sys::thread::none_is_own();
@@ -208,8 +159,8 @@ struct Engine {
     guard: Option<Region>,
     /// Pages cannot be moved here.
     copying: bool,
-    devices: devices::Devices,
-    lenders: lending::Lenders,
+    devices: reclaim::async_dma::Devices,
+    lenders: reclaim::lending::Lenders,
     /// Started when it is needed.
     zapper: Option<Zapper>,
     /// A thread that changes the address space was waited for in vain. It may
@@ -223,8 +174,8 @@ struct Engine {
     /// locked. They are tried again now and then.
     stubborn: Stubborn,
     /// Pages that must stay in the program.
-    pinned: tcb::Pinned,
-    /// It was said that nothing leaves, see [`asks`].
+    pinned: memory::tcb::Pinned,
+    /// It was said that nothing leaves, see [`advice`].
     told_of_others: bool,
     /// Small mappings are adopted as well.
     takes_small: bool,
@@ -234,10 +185,10 @@ struct Engine {
     /// What of the program's memory is executable, as far as is known.
     executable: Ranges,
     /// Made when it is needed.
-    transit: Option<transit::Transit>,
+    transit: Option<memory::transit::Transit>,
     /// Moved by the program, and not there yet.
-    arrivals: Vec<moves::Arrival>,
-    /// Given up by the program, but perhaps still to be zapped: see `event`.
+    arrivals: Vec<memory::remap::Arrival>,
+    /// Given up by the program, but perhaps still to be zapped: see `memory::events`.
     doomed: Ranges,
     doomed_ns: u64,
     slots: Slots,
@@ -250,25 +201,25 @@ struct Engine {
     faults: VecDeque<Fault>,
     prefetch: Prefetcher,
     straddle: StraddlePredictor,
-    trails: trail::Trails,
+    trails: read_in::indirect::Trails,
     fills: tmem_policy::zero_fill::ZeroFillAhead,
-    pace: pace::Pace,
+    pace: cpu_placement::Pace,
     /// Evicted frames that have no slot yet, or no write under way.
     unplaced: VecDeque<u32>,
-    grants: grants::Grants,
-    troubles: trouble::Troubles,
-    seek: seek::Seek,
+    grants: servers::grants::Grants,
+    troubles: servers::errors::Troubles,
+    seek: servers::rediscovery::Seek,
     /// Why servers could not be had, before one was.
     refused: Vec<String>,
     was_up: bool,
     budget: Watermarks,
-    kin: kin::Kin,
+    kin: budget_share::Kin,
     /// Pages that count when it was looked last, and what [`Engine::held`] was.
     sampled: (usize, i64),
     sampled_ns: u64,
     /// When it is to be looked next, if this is later.
     look_due_ns: u64,
-    intake: balance::Intake,
+    intake: reclaim::balance::Intake,
     slow_ns: u64,
     /// When everything is evicted next.
     storm_ns: u64,
@@ -329,7 +280,7 @@ impl Engine {
 
     /// Does everything that can be done now.
     fn turn(&mut self) {
-        guard::turn();
+        watchdog::turn();
         self.waited.for_event = false;
         self.served_one = false;
         if self.waited.uffd {
@@ -372,7 +323,7 @@ impl Engine {
     fn read_some(&mut self, most: usize) -> usize {
         // A thread whose reports are read here goes on at once, but is not to
         // change anything more before they are followed.
-        let _still = apart::Still::begin();
+        let _still = exclusion::Still::begin();
         self.batch_begins();
         let n = self.read_batch(most);
         self.follow_arrivals();
@@ -451,8 +402,8 @@ impl Engine {
 
     /// What need not be done often.
     fn slowly(&mut self, now: u64) {
-        guard::follow_the_last(self.kernel.left_with());
-        guard::follow_the_keeper(self.settings.shared);
+        watchdog::follow_the_last(self.kernel.left_with());
+        watchdog::follow_the_keeper(self.settings.shared);
         self.figures
             .pager_cpu_ns
             .store(sys::thread_cpu_ns(), Relaxed);

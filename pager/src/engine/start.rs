@@ -1,15 +1,15 @@
 //! Watches the program until its memory nears the budget, then begins to page.
 
-use super::adopt::Growth;
-use super::grants::Grants;
-use super::handover::Handed;
-use super::kernel::{Kernel, Linux};
-use super::kin::Kin;
-use super::ops::Ops;
-use super::pace::Pace;
-use super::{Engine, INFO};
 use crate::When;
 use crate::digest::Digester;
+use crate::engine::adopt::Growth;
+use crate::engine::budget_share::Kin;
+use crate::engine::cpu_placement::Pace;
+use crate::engine::fork::handover::Handed;
+use crate::engine::kernel::{Kernel, Linux};
+use crate::engine::servers::grants::Grants;
+use crate::engine::servers::requests::Ops;
+use crate::engine::{Engine, INFO};
 use crate::family::Family;
 use crate::names::Names;
 use crate::net::{Endpoint, Options, Servers};
@@ -58,7 +58,7 @@ pub const PAGED: u32 = 1;
 /// The program cannot be paged, and was told why.
 pub const UNPAGED: u32 = 2;
 /// The engine watches the program, and will page it when there is need.
-pub(super) const WATCHED: u32 = 3;
+pub(crate) const WATCHED: u32 = 3;
 
 /// What the engine is told at its start.
 #[derive(Clone)]
@@ -97,7 +97,7 @@ pub struct Settings {
     pub strict: bool,
     /// What a process that was forked from one with evicted pages has to begin
     /// with.
-    pub inherit: Option<&'static super::fork::Will>,
+    pub inherit: Option<&'static crate::engine::fork::Will>,
     /// The end of a connection to the engine of the process that this one was forked
     /// from: the only descriptor that the engine's thread has when it begins.
     pub handed: Option<End>,
@@ -143,7 +143,7 @@ pub fn have_all() {
 }
 
 /// Whether the program has made opening anything harder.
-pub(super) fn is_confined() -> bool {
+pub(crate) fn is_confined() -> bool {
     WANTED_NOW.load(Ordering::Relaxed)
 }
 
@@ -153,7 +153,7 @@ static ALIVE: AtomicBool = AtomicBool::new(false);
 static POKED: AtomicU32 = AtomicU32::new(0);
 
 /// Has an engine that watches look at once; whether there is an engine.
-pub(super) fn poke() -> bool {
+pub(crate) fn poke() -> bool {
     let alive = ALIVE.load(Ordering::Acquire);
     if alive {
         POKED.fetch_add(1, Ordering::AcqRel);
@@ -166,7 +166,7 @@ pub(super) fn poke() -> bool {
 }
 
 /// In a forked child the engine has nothing yet.
-pub(super) fn begin_anew() {
+pub(crate) fn begin_anew() {
     ALIVE.store(false, Ordering::Release);
     WANTED_NOW.store(false, Ordering::Release);
     HAS_ALL.store(false, Ordering::Release);
@@ -179,7 +179,7 @@ fn has_all() {
 
 impl Engine {
     /// Tells who waits in [`have_all`].
-    pub(super) fn tell_of_all(&self) {
+    pub(crate) fn tell_of_all(&self) {
         if !HAS_ALL.load(Ordering::Relaxed) && self.was_up && self.net.is_settled() {
             has_all();
         }
@@ -192,7 +192,7 @@ pub fn run(settings: &Settings) -> ! {
     ALIVE.store(true, Ordering::Release);
     let reason = begin(settings);
     ALIVE.store(false, Ordering::Release);
-    super::fork::no_engine();
+    crate::engine::fork::no_engine();
     has_all();
     if settings.inherit.is_some() {
         sys::say::die(&format!(
@@ -237,7 +237,7 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
     let mut proc = handed
         .proc()
         .map_err(|e| format!("/proc cannot be read (error {})", e.raw_os_error()))?;
-    let mut kin = super::kin::Kin::default();
+    let mut kin = crate::engine::budget_share::Kin::default();
     let all = thread::cpus();
     let cpu = match settings.inherit {
         None => watch(settings, &mut proc, &mut kin),
@@ -270,7 +270,7 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
 /// that this thread keeps to by then, if it does.
 fn watch(settings: &Settings, proc: &mut Proc, kin: &mut Kin) -> Option<u32> {
     let start = now_ns();
-    if super::fork::has_been() {
+    if crate::engine::fork::has_been() {
         kin.begin_as_child(proc);
     }
     let mut kept = None;
@@ -280,22 +280,22 @@ fn watch(settings: &Settings, proc: &mut Proc, kin: &mut Kin) -> Option<u32> {
         let poked = POKED.load(Ordering::Acquire);
         if now_ns() - looked > LEFT_NS {
             looked = now_ns();
-            super::guard::follow_the_last(left_with(thread::own()));
-            if super::credentials::has_to_follow() {
-                super::credentials::become_as(thread::leader());
+            crate::engine::watchdog::follow_the_last(left_with(thread::own()));
+            if crate::engine::calls::credentials::has_to_follow() {
+                crate::engine::calls::credentials::become_as(thread::leader());
             }
-            super::guard::follow_the_keeper(settings.shared);
+            crate::engine::watchdog::follow_the_keeper(settings.shared);
         }
-        if super::credentials::answer_early() {
+        if crate::engine::calls::credentials::answer_early() {
             return kept;
         }
-        super::handover::answer_early(&mut children);
+        crate::engine::fork::handover::answer_early(&mut children);
         let memory = proc.resident().unwrap_or_default();
         let resident = memory.counted() as usize;
         kin.look(proc, settings, now_ns());
         let budget = kin.budget(settings, resident, memory.shared, 0);
         let early_pages = budget.evict / 4;
-        super::kin::note(settings.figures, &memory);
+        crate::engine::budget_share::note(settings.figures, &memory);
         let early = !settings.checked && now_ns() - start > SETTLED_NS;
         let wanted = early || WANTED_NOW.load(Ordering::Acquire);
         if settings.strict || settings.evict_all || wanted || resident > early_pages {
@@ -360,14 +360,14 @@ impl Engine {
         kin: Kin,
         pace: Pace,
     ) -> Result<Engine, rustix::io::Errno> {
-        let budget = super::storm::budget(&settings, settings.budget);
+        let budget = crate::engine::reclaim::stress::budget(&settings, settings.budget);
         let pool = Pool::new(budget.frames())?;
         let net = Servers::new(settings.endpoints.clone(), settings.net.clone());
         Engine::of(settings, Box::new(kernel), net, (budget, pool), kin, pace)
     }
 
     /// An engine on any kernel and network, with the pool for a budget.
-    pub(super) fn of(
+    pub(crate) fn of(
         settings: Settings,
         mut kernel: Box<dyn Kernel>,
         net: Servers,
@@ -389,14 +389,14 @@ impl Engine {
         };
         let copying = bin.is_none();
         if copying {
-            super::apart::copies();
+            crate::engine::exclusion::copies();
         }
         let how = if copying { "copied" } else { "moved" };
         if settings.level >= INFO {
             sys::say::line(&format!("paging begins; pages are {how}"));
         }
         let figures = settings.figures;
-        let copies = super::copies::Copies::new(&settings);
+        let copies = crate::engine::reclaim::compressed::Copies::new(&settings);
         let slots = Slots::new(settings.endpoints.len());
         Ok(Engine {
             settings,
@@ -407,16 +407,16 @@ impl Engine {
             nowhere: Region::nowhere()?,
             guard: None,
             copying,
-            devices: super::devices::Devices::default(),
-            lenders: super::lending::Lenders::default(),
+            devices: crate::engine::reclaim::async_dma::Devices::default(),
+            lenders: crate::engine::reclaim::lending::Lenders::default(),
             zapper: None,
             crowded: false,
             pages: Pages::default(),
             pool,
             digester,
             queue: EvictionQueue::default(),
-            stubborn: super::stubborn::Stubborn::default(),
-            pinned: super::tcb::Pinned::new(),
+            stubborn: crate::engine::reclaim::retry_list::Stubborn::default(),
+            pinned: crate::engine::memory::tcb::Pinned::new(),
             told_of_others: false,
             takes_small: false,
             withheld: Ranges::default(),
@@ -429,20 +429,20 @@ impl Engine {
             doomed_ns: 0,
             slots,
             net,
-            fork: super::fork::Fork::default(),
+            fork: crate::engine::fork::Fork::default(),
             ops: Ops::default(),
             probes: 0,
             done: Vec::new(),
             faults: VecDeque::new(),
             prefetch: Prefetcher::new(),
             straddle: StraddlePredictor::default(),
-            trails: super::trail::Trails::default(),
+            trails: crate::engine::read_in::indirect::Trails::default(),
             pace,
             fills: tmem_policy::zero_fill::ZeroFillAhead::default(),
             unplaced: VecDeque::new(),
             grants: Grants::new(),
-            troubles: super::trouble::Troubles::new(),
-            seek: super::seek::Seek::new(),
+            troubles: crate::engine::servers::errors::Troubles::new(),
+            seek: crate::engine::servers::rediscovery::Seek::new(),
             refused: Vec::new(),
             was_up: false,
             budget,
@@ -450,10 +450,10 @@ impl Engine {
             sampled: (0, 0),
             sampled_ns: 0,
             look_due_ns: 0,
-            intake: super::balance::Intake::default(),
+            intake: crate::engine::reclaim::balance::Intake::default(),
             slow_ns: 0,
             growth: Growth::default(),
-            unpaged: super::unpaged::Unpaged::default(),
+            unpaged: crate::engine::unpaged::Unpaged::default(),
             served_one: false,
             events: 0,
             evictions: 0,
@@ -465,7 +465,7 @@ impl Engine {
             young_ns: 0,
             waiter: Waiter::new()?,
             timer: Timer::new()?,
-            waited: super::Waited::default(),
+            waited: crate::engine::Waited::default(),
         })
     }
 }

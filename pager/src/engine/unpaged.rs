@@ -1,8 +1,8 @@
 //! Says what of the program's memory cannot be paged, once there is more of it than the
 //! budget leaves room for.
 
-use super::Engine;
-use super::room::SMALLEST;
+use crate::engine::Engine;
+use crate::engine::map_throttle::SMALLEST;
 use crate::maps::{self, Mapping, eligible};
 use crate::ranges::Ranges;
 use crate::stats::Slot as Figures;
@@ -16,7 +16,7 @@ const PAUSE_PER_LOOK: u64 = 100;
 
 /// When it was looked last, and how much was resident.
 #[derive(Debug, Default)]
-pub(super) struct Unpaged {
+pub(crate) struct Unpaged {
     next_ns: u64,
     seen: usize,
 }
@@ -65,7 +65,7 @@ impl Kinds {
 impl Engine {
     /// Takes what cannot be paged into the figures, while more is resident than there
     /// may ever be.
-    pub(super) fn look_at_unpaged(&mut self, now: u64) {
+    pub(crate) fn look_at_unpaged(&mut self, now: u64) {
         let resident = self.sampled.0;
         let grown = resident > self.unpaged.seen + self.unpaged.seen / 16;
         if resident <= self.budget.most() || !grown || now < self.unpaged.next_ns {

@@ -1,7 +1,7 @@
 //! Waits for faults, answers and the clock.
 
-use super::handover::Child;
-use super::{Engine, SAMPLE_NS, SLOW_NS, Waited};
+use crate::engine::fork::handover::Child;
+use crate::engine::{Engine, SAMPLE_NS, SLOW_NS, Waited};
 use crate::net::Lane;
 use crate::sys::wait::Interest;
 use crate::sys::{self, now_ns};
@@ -12,9 +12,9 @@ impl Engine {
     /// While nothing is adopted that is only to look how much there is by the clock, some
     /// hundreds of times a second of a program that nearly fills its budget: those looks
     /// touch as little as can be.
-    pub(super) fn wait(&mut self) {
+    pub(crate) fn wait(&mut self) {
         while self.has_slept() && self.is_only_to_look() {
-            super::guard::turn();
+            crate::engine::watchdog::turn();
             self.sample(now_ns());
         }
     }

@@ -1,5 +1,5 @@
 //! Direct input (`O_DIRECT`) on kernels that cannot move pages; see
-//! `tmem_pager::engine::apart`. Elsewhere, and of all other files, these calls are passed on
+//! `tmem_pager::engine::exclusion`. Elsewhere, and of all other files, these calls are passed on
 //! without a frame of this library on the stack: a thread may be cancelled in them.
 
 use super::interpose;
@@ -7,7 +7,7 @@ use super::next::{Function, next};
 use crate::raw::raw_syscall;
 use core::arch::naked_asm;
 use libc::{c_int, c_void, iovec, off_t, size_t, ssize_t};
-use tmem_pager::engine::apart::{COPYING, Direct};
+use tmem_pager::engine::exclusion::{COPYING, Direct};
 
 /// Bytes that are read at a time: while they are, nothing is evicted.
 const PIECE: usize = 1 << 20;

@@ -10,7 +10,7 @@ use crate::raw::raw_syscall;
 use libc::{c_int, c_uint, c_void, iovec};
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
-use tmem_pager::engine::apart::are_reported;
+use tmem_pager::engine::exclusion::are_reported;
 
 const PAGE: usize = 4096;
 /// `IORING_REGISTER_BUFFERS`, and the same with tags and for some of them.

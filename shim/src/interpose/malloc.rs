@@ -12,8 +12,8 @@ use crate::start::has_mapped;
 use core::arch::naked_asm;
 use libc::{c_int, c_void, off_t, size_t};
 use std::ptr::null_mut;
-use tmem_pager::engine::apart::{Change, REPORTED, are_reported};
-use tmem_pager::engine::room::{SMALLEST, wait_for_room};
+use tmem_pager::engine::exclusion::{Change, REPORTED, are_reported};
+use tmem_pager::engine::map_throttle::{SMALLEST, wait_for_room};
 
 /// Requests from so many bytes on are made a second time.
 const LARGE: usize = 1 << 28;

@@ -5,7 +5,7 @@ use super::interpose;
 use crate::errno;
 use crate::raw::raw_syscall;
 use libc::{c_int, c_uchar, c_void, size_t};
-use tmem_pager::engine::apart::are_reported;
+use tmem_pager::engine::exclusion::are_reported;
 
 const PAGE: usize = 4096;
 

@@ -12,15 +12,15 @@ use super::next::{Function, next};
 use crate::errno;
 use libc::{c_int, c_void, size_t};
 use std::ops::Range;
-use tmem_pager::engine::apart::Change;
-use tmem_pager::engine::room::wait_for_room;
+use tmem_pager::engine::exclusion::Change;
+use tmem_pager::engine::map_throttle::wait_for_room;
 use tmem_pager::maps::{eligible, parse};
 use tmem_pager::sys::proc::Proc;
 
 type Mremap = unsafe extern "C" fn(*mut c_void, size_t, size_t, c_int, *mut c_void) -> *mut c_void;
 
 /// The next function of that name. What it takes away must not meet a zap: see
-/// `tmem_pager::engine::apart`.
+/// `tmem_pager::engine::exclusion`.
 #[derive(Clone, Copy)]
 struct Real(Mremap);
 

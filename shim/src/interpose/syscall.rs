@@ -5,8 +5,8 @@ use super::next::{Function, NEXT};
 use crate::errno;
 use crate::raw::raw_syscall;
 use libc::{c_int, c_long, c_void};
-use tmem_pager::engine::apart::Change;
 use tmem_pager::engine::credentials;
+use tmem_pager::engine::exclusion::Change;
 use tmem_pager::sys::thread;
 
 super::interpose! {

@@ -1,10 +1,10 @@
-//! What unmaps or empties memory, which must not meet a zap: see `tmem_pager::engine::apart`.
+//! What unmaps or empties memory, which must not meet a zap: see `tmem_pager::engine::exclusion`.
 
 use super::interpose;
 use super::next::{Function, next};
 use libc::{c_int, c_void, size_t};
 use tmem_pager::engine::Ask;
-use tmem_pager::engine::apart::{Change, are_reported};
+use tmem_pager::engine::exclusion::{Change, are_reported};
 
 const PAGE: usize = 4096;
 

@@ -1,13 +1,13 @@
-//! Userfaultfds of the program's own: what it registers is ceded by tmem, see
-//! `tmem_pager::engine::cede`.
+//! Userfaultfds of the program's own: what it registers is relinquished by tmem, see
+//! `tmem_pager::engine::relinquish`.
 
 use super::interpose;
 use super::next::{Function, next};
 use crate::errno;
 use crate::heap::undisturbed;
 use libc::{c_int, c_ulong};
-use tmem_pager::engine::apart::are_reported;
-use tmem_pager::engine::cede;
+use tmem_pager::engine::exclusion::are_reported;
+use tmem_pager::engine::relinquish;
 
 /// `_IOWR(0xAA, 0, struct uffdio_register)`.
 const REGISTER: c_ulong = 0xc020_aa00;
@@ -64,7 +64,7 @@ pub(crate) unsafe fn ceding(request: usize, arg: usize, call: impl Fn() -> isize
         // It begins with a range.
         REGISTER => match call() {
             refused if refused == -libc::EBUSY as isize && are_reported() => undisturbed(|| {
-                let ceded = cede(&range(0));
+                let ceded = relinquish(&range(0));
                 ceded.map_or(refused, |_ceded| call())
             }),
             result => result,
@@ -72,7 +72,7 @@ pub(crate) unsafe fn ceding(request: usize, arg: usize, call: impl Fn() -> isize
         // Where to comes first, then where from and how much. What is elsewhere would
         // count as absent.
         MOVE if are_reported() => undisturbed(|| {
-            let _ceded = cede(&range(size_of::<u64>()));
+            let _ceded = relinquish(&range(size_of::<u64>()));
             call()
         }),
         _ => call(),

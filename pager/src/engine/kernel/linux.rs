@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 /// The program's userfaultfd, and what `/proc` tells.
 #[derive(Debug)]
-pub(in crate::engine) struct Linux {
+pub(crate) struct Linux {
     uffd: Uffd,
     /// A userfaultfd without events. Giving memory back through the first would be
     /// reported to the engine, which would wait for itself.
@@ -22,7 +22,7 @@ pub(in crate::engine) struct Linux {
 
 impl Linux {
     /// The kernel by a userfaultfd and open files of `/proc`.
-    pub(in crate::engine) fn new(uffd: Uffd, proc: Proc) -> Linux {
+    pub(crate) fn new(uffd: Uffd, proc: Proc) -> Linux {
         Linux {
             uffd,
             bin: None,

@@ -1,0 +1,7 @@
+//! What threads of the program ask of the engine.
+
+pub(crate) mod advice;
+pub mod credentials;
+pub(crate) mod engine_call;
+pub(crate) mod mincore;
+pub(crate) mod relinquish;

@@ -1,0 +1,309 @@
+//! How the engine of a forked child begins: with what its parent's engine has
+//! left it, see `fork`. The program goes on only when this is done.
+
+use crate::engine::fork::handover::Handed;
+use crate::engine::fork::manifest::{Change, Entry, EntryKind, Will};
+use crate::engine::{Engine, INFO, fault::addr};
+use crate::maps;
+use crate::pages::{Page, State};
+use crate::ranges::Ranges;
+use crate::slots::Slot;
+use crate::sys::now_ns;
+use crate::sys::uffd::{REGISTER_MISSING, REGISTER_WP};
+use alloc::borrow::Cow;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ops::Range;
+use tmem_wire::PAGE_SIZE;
+
+/// So long a process counts as just forked.
+const YOUTH_NS: u64 = 100_000_000;
+
+impl Engine {
+    /// Takes over what the parent knew. An error is a reason why the child
+    /// cannot go on.
+    pub(crate) fn inherit(&mut self, will: &Will, handed: Handed) -> Result<(), String> {
+        if let Some(reason) = &will.refused {
+            return Err(reason.clone());
+        }
+        let (before, unknown) = will.changes()?;
+        will.read();
+        self.slots = will.slots.clone();
+        let now = now_ns();
+        for (server, session) in (0..).zip(&will.sessions) {
+            if let Some(session) = session {
+                self.net.resume(server, session.clone(), now);
+            }
+        }
+        // The parent's engine is not needed any more, and sees that.
+        let dialled = handed.dialled;
+        dialled.into_iter().for_each(|d| self.net.resume_by(d, now));
+        let entries = match before.is_empty() && unknown.is_empty() && will.is_sorted() {
+            true => Cow::Borrowed(&*will.entries),
+            false => Cow::Owned(settled(&will.entries, &before, &unknown)),
+        };
+        let mut ranges = Ranges::default();
+        let moved = before.iter().chain(&unknown).filter_map(moved_to);
+        will.adopted
+            .iter()
+            .cloned()
+            .chain(moved)
+            .for_each(|range| ranges.insert(range));
+        // What this engine has mapped for itself may be where something was
+        // unmapped.
+        self.kept()
+            .into_iter()
+            .for_each(|range| ranges.remove(range));
+        let ranges: Vec<_> = ranges.iter().collect();
+        let refused = self.adopt_inherited(&ranges)?;
+        let needed = |e: &&Entry| matches!(e.kind(), EntryKind::Remote | EntryKind::Lost);
+        for entry in entries.iter().filter(needed) {
+            if let Some((_, error)) = refused.iter().find(|r| r.0.contains(&addr(entry.page))) {
+                return Err(format!("memory cannot be registered (error {error})"));
+            }
+        }
+        self.take_over(&entries)?;
+        self.inherit_asks();
+        while self.net.is_resuming() {
+            self.drive();
+            if self.net.is_resuming() {
+                self.wait();
+            }
+        }
+        self.pages_from_now_on();
+        Ok(())
+    }
+
+    /// Registers what was adopted and is still mapped; what cannot be, and why.
+    fn adopt_inherited(
+        &mut self,
+        ranges: &[Range<usize>],
+    ) -> Result<Vec<(Range<usize>, i32)>, String> {
+        let mut refused = Vec::new();
+        let mut text = Vec::new();
+        let cannot = |e: rustix::io::Errno| format!("/proc cannot be read (error {e})");
+        self.kernel.maps(&mut text).map_err(cannot)?;
+        let mapped: Vec<Range<usize>> = maps::parse(&text)
+            .filter_map(Result::ok)
+            .map(|m| m.start..m.end)
+            .collect();
+        let mut from = 0;
+        for range in ranges {
+            // Both are in order.
+            from += mapped[from..].partition_point(|m| m.end <= range.start);
+            for m in mapped[from..].iter().take_while(|m| m.start < range.end) {
+                let part = range.start.max(m.start)..range.end.min(m.end);
+                if part.is_empty() {
+                    continue;
+                }
+                let mode = REGISTER_MISSING | REGISTER_WP;
+                // What is there now may be of another kind.
+                match self.kernel.register(part.start, part.len(), mode) {
+                    Ok(()) => self.adopted.insert(part),
+                    Err(e) => refused.push((part, e.raw_os_error())),
+                }
+            }
+        }
+        for range in self.adopted.iter() {
+            self.hide_from_forks(&range);
+        }
+        if !self.adopted.is_empty() {
+            crate::engine::exclusion::reports();
+            self.hang_alarm();
+        }
+        Ok(refused)
+    }
+
+    /// Notes where pages are: what is in memory counts, the will does for the
+    /// rest.
+    fn take_over(&mut self, entries: &[Entry]) -> Result<(), String> {
+        let cannot = |e: rustix::io::Errno| format!("the page map cannot be read (error {e})");
+        let (mut remote, mut lost) = (0, 0);
+        let mut unused: Vec<Slot> = Vec::new();
+        let ranges: Vec<Range<usize>> = self.adopted.iter().collect();
+        let mut at = 0;
+        for range in ranges {
+            let mut there = Vec::new();
+            self.kernel
+                .occupied(range.start, range.end, &mut there)
+                .map_err(cannot)?;
+            let mut runs = there.iter().peekable();
+            while at < entries.len() && addr(entries[at].page) < range.end {
+                let entry = &entries[at];
+                at += 1;
+                let place = addr(entry.page);
+                while runs.next_if(|r| r.end <= place).is_some() {}
+                let present = runs.peek().is_some_and(|r| r.start <= place);
+                let state = match (place >= range.start, present, entry.kind()) {
+                    (false, ..) | (_, _, EntryKind::Struck) | (_, false, EntryKind::Local) => {
+                        unused.extend(entry.slot());
+                        continue;
+                    }
+                    (true, true, EntryKind::Lost) => continue,
+                    (true, true, _) => State::Local,
+                    (true, false, EntryKind::Remote) => State::Remote,
+                    (true, false, EntryKind::Lost) => State::Lost,
+                };
+                remote += i64::from(state == State::Remote);
+                lost += i64::from(state == State::Lost);
+                let page = Page {
+                    state,
+                    slot: entry.slot(),
+                    hash: entry.hash,
+                    ..Page::default()
+                };
+                self.pages.set(entry.page, &page);
+            }
+            self.enqueue_present(range);
+        }
+        unused.extend(entries[at..].iter().filter_map(Entry::slot));
+        for slot in unused {
+            self.free_slot(Some(slot));
+        }
+        if lost > 0 {
+            crate::engine::LOST.store(true, core::sync::atomic::Ordering::Relaxed);
+            // Of those that a server has lost the parent has said so. Others are
+            // those that the program gave up in the very moment of the fork.
+            self.say(INFO, &format!("{lost} pages are lost to a forked child"));
+        }
+        self.inherited = remote as u64;
+        self.young_ns = now_ns() + YOUTH_NS;
+        self.count_remote(remote);
+        Ok(())
+    }
+}
+
+/// Entries as they were at the fork, in order, each page once.
+fn settled(entries: &[Entry], before: &[Change], unknown: &[Change]) -> Vec<Entry> {
+    let mut entries = entries.to_vec();
+    before.iter().for_each(|change| change.apply(&mut entries));
+    for change in unknown {
+        let range = change.range();
+        let pages = (range.start / PAGE_SIZE) as u64..(range.end / PAGE_SIZE) as u64;
+        let mut also = Vec::new();
+        for entry in entries.iter_mut().filter(|e| pages.contains(&e.page)) {
+            if entry.kind() == EntryKind::Struck {
+                continue;
+            }
+            // What is not in memory here is one or the other.
+            entry.become_kind(EntryKind::Lost);
+            if let Change::Moved(_, to) = change {
+                let mut there = *entry;
+                there.page = entry.page - pages.start + (*to / PAGE_SIZE) as u64;
+                also.push(there);
+            }
+        }
+        entries.append(&mut also);
+    }
+    entries.sort_by_key(|e| (e.page, e.kind() == EntryKind::Struck));
+    entries.dedup_by_key(|e| e.page);
+    entries
+}
+
+fn moved_to(change: &Change) -> Option<Range<usize>> {
+    match change {
+        Change::Moved(range, to) => Some(*to..*to + range.len()),
+        Change::Discarded(_) | Change::Unmapped(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digester;
+    use crate::slots::Slots;
+    use EntryKind::{Local, Lost, Remote, Struck};
+
+    fn entries(kinds: &[(u64, EntryKind)]) -> Vec<Entry> {
+        let slot = |page| (page % 2 == 0).then(|| Slot::from_bits(page));
+        let entry = |&(page, kind): &(u64, EntryKind)| Entry::new(page, slot(page), page, kind);
+        kinds.iter().map(entry).collect()
+    }
+
+    fn seen(entries: &[Entry]) -> Vec<(u64, EntryKind)> {
+        entries.iter().map(|e| (e.page, e.kind())).collect()
+    }
+
+    fn pages(range: Range<usize>) -> Range<usize> {
+        range.start * PAGE_SIZE..range.end * PAGE_SIZE
+    }
+
+    #[test]
+    fn what_was_given_up_before_a_fork_is_struck() {
+        let told = entries(&[(1, Remote), (2, Local), (3, Remote), (9, Lost)]);
+        let before = [Change::Discarded(pages(2..4))];
+        let settled = settled(&told, &before, &[]);
+        assert_eq!(
+            seen(&settled),
+            [(1, Remote), (2, Struck), (3, Struck), (9, Lost)]
+        );
+    }
+
+    #[test]
+    fn what_was_moved_before_a_fork_is_where_it_was_moved_to() {
+        let told = entries(&[(1, Remote), (2, Local), (30, Remote)]);
+        let before = [Change::Moved(pages(1..3), 40 * PAGE_SIZE)];
+        let settled = settled(&told, &before, &[]);
+        assert_eq!(seen(&settled), [(30, Remote), (40, Remote), (41, Local)]);
+        assert_eq!(settled[2].slot(), Some(Slot::from_bits(2)));
+    }
+
+    #[test]
+    fn what_may_have_changed_before_or_after_a_fork_is_lost() {
+        let told = entries(&[(1, Remote), (2, Struck), (3, Local), (7, Remote)]);
+        let unknown = [
+            Change::Unmapped(pages(1..3)),
+            Change::Moved(pages(3..4), 50 * PAGE_SIZE),
+        ];
+        let settled = settled(&told, &[], &unknown);
+        assert_eq!(
+            seen(&settled),
+            [(1, Lost), (2, Struck), (3, Lost), (7, Remote), (50, Lost)]
+        );
+        assert_eq!(settled[0].slot(), None);
+    }
+
+    fn will(told: Vec<Entry>) -> Will {
+        let (adopted, sessions) = (Vec::new(), Vec::new());
+        let (slots, digester) = (Slots::new(1), Digester::draw());
+        Will::new(told, adopted, sessions, slots, digester, None).unwrap()
+    }
+
+    /// What a child that is forked now has: a copy of the will, and its log.
+    fn inherited(will: &Will) -> (Vec<Entry>, u32) {
+        (will.entries.clone(), will.batch())
+    }
+
+    #[test]
+    fn a_report_that_was_read_and_not_followed_at_the_fork_is_found_in_the_log() {
+        let mut parent = will(entries(&[(1, Remote), (2, Remote), (3, Remote)]));
+        parent.batch_begins();
+        parent.strike(&Change::Discarded(pages(1..2)));
+        parent.batch_ends();
+        parent.batch_begins();
+        let (told, batch) = inherited(&parent);
+        parent.strike(&Change::Discarded(pages(2..3)));
+        parent.batch_ends();
+        // Of what came after the fork, the child has to hear as well.
+        parent.batch_begins();
+        parent.strike(&Change::Unmapped(pages(3..4)));
+        parent.strike(&Change::Discarded(pages(1..4)));
+        parent.batch_ends();
+        let (before, unknown) = parent.changes_since(batch);
+        let settled = settled(&told, &before, &unknown);
+        assert_eq!(seen(&settled), [(1, Struck), (2, Struck), (3, Lost)]);
+    }
+
+    #[test]
+    fn nothing_is_left_to_be_told_where_no_report_was_being_read() {
+        let mut parent = will(entries(&[(1, Remote), (2, Remote)]));
+        parent.batch_begins();
+        parent.strike(&Change::Unmapped(pages(1..2)));
+        parent.batch_ends();
+        let (told, batch) = inherited(&parent);
+        let (before, unknown) = parent.changes_since(batch);
+        assert!(before.is_empty() && unknown.is_empty());
+        assert_eq!(seen(&told), [(1, Struck), (2, Remote)]);
+    }
+}

@@ -1,0 +1,337 @@
+//! What a forked child's engine gets from its parent's, beside what is in memory:
+//! descriptors.
+//!
+//! A program may give up rights before it forks: its user, its root, its mounts, its
+//! network, files and system calls. The child's engine could open nothing any more that
+//! the parent's has open. So the thread that forks makes a pair of sockets, and:
+//!
+//! - the parent's engine takes one end into its own file table, and sends what the child
+//!   is to have: `/proc`, the device of userfaultfds, and connections to the servers that
+//!   it has begun;
+//! - the child's engine keeps the other end as the only one of the descriptors that it
+//!   inherits, and receives what was sent before the fork;
+//! - where the child may not open its own files below `/proc`, it asks, and the parent's
+//!   engine opens them.
+//!
+//! Each step that fails leaves the child to what it may do by itself.
+
+use crate::engine::Engine;
+use crate::engine::fork::has_engine;
+use crate::net::{Dialled, LINKS};
+use crate::sys::channel::{self, Channel, End, NOTE};
+use crate::sys::proc::{FILES, Proc};
+use crate::sys::roots::{self, Root, open_in_proc};
+use crate::sys::{helper, now_ns, thread};
+use alloc::ffi::CString;
+use alloc::format;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
+use rustix::fd::AsFd;
+use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, dumpable_behavior, set_dumpable_behavior};
+use tmem_wire::HelloReply;
+
+/// How long a child waits for files that it has asked for.
+const PATIENCE_NS: u64 = 10_000_000_000;
+const NAP_MS: u32 = 100;
+
+/// The first byte of a message: what comes with it.
+const PROC: u8 = 1;
+const DEVICE: u8 = 2;
+/// A connection; then its number, the server and the address.
+const CONNECTION: u8 = 3;
+/// One of [`FILES`]; then which.
+const FILE: u8 = 4;
+/// What a child asks with, and the end of the answer.
+const ASK: u8 = 5;
+const END: u8 = 6;
+
+/// An end of the pair in the program's file table; no end while there is no fork.
+struct Offered {
+    fd: AtomicI32,
+    inode: AtomicU64,
+}
+
+impl Offered {
+    const NONE: i32 = -1;
+
+    const fn none() -> Offered {
+        Offered {
+            fd: AtomicI32::new(Self::NONE),
+            inode: AtomicU64::new(0),
+        }
+    }
+
+    fn set(&self, end: End) {
+        self.inode.store(end.inode, Relaxed);
+        self.fd.store(end.fd, Release);
+    }
+
+    fn get(&self) -> Option<End> {
+        let fd = self.fd.load(Acquire);
+        let inode = self.inode.load(Relaxed);
+        (fd != Self::NONE).then_some(End { fd, inode })
+    }
+
+    fn take(&self) -> Option<End> {
+        let end = self.get();
+        self.fd.store(Self::NONE, Release);
+        end
+    }
+}
+
+/// The child's end and the parent's.
+static CHILDS: Offered = Offered::none();
+static PARENTS: Offered = Offered::none();
+
+/// The thread that forks while the engine watches, and of the last pair whose end that
+/// has taken the inode.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+static TAKEN: AtomicU64 = AtomicU64::new(0);
+/// So often, and so long, a fork waits for that.
+const EARLY: u32 = 20_000;
+const NAP_US: u64 = 20;
+
+/// Makes the pair. Called by the thread that is about to fork, which shares its file
+/// table with no child.
+pub(crate) fn offer() {
+    // A child of a program that is not paged yet begins like any program, if it may.
+    if !has_engine() && !crate::engine::calls::credentials::is_given_up() {
+        return;
+    }
+    let pair = match thread::is_confined() {
+        false => channel::pair(),
+        // A call that the program does not make itself may end it.
+        true => helper::apart(channel::pair).flatten(),
+    };
+    if let Some([childs, parents]) = pair {
+        CHILDS.set(childs);
+        if !has_engine() {
+            FORKS.store(thread::id(), Relaxed);
+        }
+        PARENTS.set(parents);
+        let taken = || TAKEN.load(Acquire) == parents.inode;
+        for _ in 0..EARLY {
+            if has_engine() || taken() || !crate::engine::start::poke() {
+                break;
+            }
+            thread::rest_us(NAP_US);
+        }
+    }
+}
+
+/// Gives the child of a fork what there is, as long as the engine watches, and answers
+/// those that ask.
+pub(crate) fn answer_early(children: &mut Vec<Child>) {
+    children.retain(Child::answer);
+    let Some(end) = PARENTS.get().filter(|end| TAKEN.load(Relaxed) != end.inode) else {
+        return;
+    };
+    if let Ok(channel) = Channel::taken_from(FORKS.load(Relaxed), end) {
+        let _ = channel.tell_sender();
+        give_roots(&channel);
+        children.push(Child { channel, serial: 0 });
+    }
+    TAKEN.store(end.inode, Release);
+}
+
+fn give_roots(channel: &Channel) {
+    // What cannot be sent the child does without.
+    for (what, root) in [(PROC, Root::Proc), (DEVICE, Root::Device)] {
+        if let Some(fd) = root.get() {
+            let _ = channel.send(&note(what, 0, 0, 0), Some(fd));
+        }
+    }
+}
+
+/// Closes the pair. Called by the thread that has forked, in the parent.
+pub(crate) fn withdraw() {
+    for end in [&CHILDS, &PARENTS].into_iter().filter_map(Offered::take) {
+        close(end);
+    }
+}
+
+/// Closes an end in a thread of the program.
+fn close(end: End) {
+    match thread::is_confined() {
+        false => end.close(),
+        true => end.close_unseen(),
+    }
+}
+
+/// The end of a process that was just forked, for its engine.
+pub(crate) fn inherited() -> Option<End> {
+    if let Some(end) = PARENTS.take() {
+        close(end);
+    }
+    CHILDS.take()
+}
+
+/// The child's engine has its own copy of the end.
+pub fn taken_over(end: Option<End>) {
+    if let Some(end) = end {
+        close(end);
+    }
+}
+
+/// A child that has not begun yet, as its parent's engine sees it.
+#[derive(Debug)]
+pub(crate) struct Child {
+    channel: Channel,
+    /// Tells it from one before with a descriptor of the same number.
+    pub(crate) serial: u64,
+}
+
+impl Child {
+    pub(crate) fn raw(&self) -> i32 {
+        self.channel.raw()
+    }
+
+    /// Answers what it asks; whether it is still there.
+    fn answer(&self) -> bool {
+        loop {
+            match self.channel.receive() {
+                Ok(message) if message.note[0] == ASK => {
+                    message.pid.into_iter().for_each(|pid| self.open_files(pid));
+                    // It sees that there is an end where this is not the case.
+                    let _ = self.channel.send(&note(END, 0, 0, 0), None);
+                }
+                Ok(_) => {}
+                Err(Errno::AGAIN) => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// Sends what can be opened of [`FILES`].
+    fn open_files(&self, pid: u32) {
+        for (which, file) in (0..).zip(FILES) {
+            let path = format!("{pid}/{}", file.to_str().unwrap_or_default());
+            if let Ok(path) = CString::new(path)
+                && let Ok(fd) = open_in_proc(&path)
+            {
+                let _ = self
+                    .channel
+                    .send(&note(FILE, which, 0, 0), Some(fd.as_fd()));
+            }
+        }
+    }
+}
+
+fn note(what: u8, which: u8, server: u16, addr: u32) -> [u8; NOTE] {
+    let [s0, s1] = server.to_le_bytes();
+    let [a0, a1, a2, a3] = addr.to_le_bytes();
+    [what, which, s0, s1, a0, a1, a2, a3]
+}
+
+impl Engine {
+    /// Takes the parent's end of the pair, and sends what a child is to have of
+    /// servers with these sessions. Called while `tid`, which forks, waits.
+    pub(crate) fn hand_over(&mut self, tid: u32, sessions: &[Option<HelloReply>]) {
+        helper::reap();
+        let Some(end) = PARENTS.get() else { return };
+        let Ok(channel) = Channel::taken_from(tid, end) else {
+            return;
+        };
+        let _ = channel.tell_sender();
+        give_roots(&channel);
+        for (server, _) in (0u16..).zip(sessions).filter(|(_, s)| s.is_some()) {
+            for link in 0..LINKS {
+                if let Some(dialled) = self.net.dial(server, link) {
+                    let note = note(CONNECTION, link as u8, server, dialled.addr as u32);
+                    // What cannot be sent the child makes itself.
+                    let _ = channel.send(&note, Some(dialled.fd.as_fd()));
+                }
+            }
+        }
+        self.fork.serial += 1;
+        let serial = self.fork.serial;
+        self.fork.children.push(Child { channel, serial });
+    }
+
+    /// Answers children that ask, and forgets those that have begun or ended.
+    pub(crate) fn answer_children(&mut self) {
+        self.fork.children.retain(Child::answer);
+    }
+}
+
+/// What a child's engine has received.
+#[derive(Debug, Default)]
+pub(crate) struct Handed {
+    channel: Option<Channel>,
+    pub(crate) dialled: Vec<Dialled>,
+}
+
+impl Handed {
+    /// Receives what was sent before the fork.
+    pub(crate) fn receive(end: Option<End>) -> Handed {
+        let mut handed = Handed {
+            channel: end.and_then(Channel::inherited),
+            dialled: Vec::new(),
+        };
+        while let Some(Ok(message)) = handed.channel.as_ref().map(Channel::receive) {
+            let [what, which, s0, s1, a0, a1, a2, a3] = message.note;
+            let Some(fd) = message.fd else { continue };
+            match what {
+                PROC => Root::Proc.keep(fd),
+                DEVICE => Root::Device.keep(fd),
+                CONNECTION => handed.dialled.push(Dialled {
+                    server: u16::from_le_bytes([s0, s1]),
+                    link: usize::from(which),
+                    addr: u32::from_le_bytes([a0, a1, a2, a3]) as usize,
+                    fd,
+                }),
+                _ => {}
+            }
+        }
+        roots::open_missing();
+        handed
+    }
+
+    /// The child's files below `/proc`: as it opens them itself, or its parent's
+    /// engine does. A process that nobody may inspect may not do so either, so that it is
+    /// open to inspection for that moment.
+    pub(crate) fn proc(&self) -> Result<Proc, Errno> {
+        let error = match Proc::open() {
+            Ok(proc) => return Ok(proc),
+            Err(error) => error,
+        };
+        if let Some(proc) = self.ask() {
+            return Ok(proc);
+        }
+        if !matches!(
+            dumpable_behavior(),
+            Ok(DumpableBehavior::NotDumpable | DumpableBehavior::DumpableReadableOnlyByRoot)
+        ) {
+            return Err(error);
+        }
+        set_dumpable_behavior(DumpableBehavior::Dumpable)?;
+        let proc = Proc::open().ok().or_else(|| self.ask());
+        // It has just been allowed, and this was asked for before.
+        set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+        proc.ok_or(error)
+    }
+
+    /// Has the parent's engine open the files.
+    fn ask(&self) -> Option<Proc> {
+        let channel = self.channel.as_ref()?;
+        channel.send(&note(ASK, 0, 0, 0), None).ok()?;
+        let mut files = FILES.map(|_| None);
+        let until = now_ns() + PATIENCE_NS;
+        while now_ns() < until {
+            match channel.receive() {
+                Ok(message) if message.note[0] == END => break,
+                Ok(message) => {
+                    if let Some(place) = files.get_mut(usize::from(message.note[1])) {
+                        *place = message.fd;
+                    }
+                }
+                Err(Errno::AGAIN) => channel.wait(NAP_MS),
+                Err(_) => return None,
+            }
+        }
+        let [a, b, c, d, e, f, g] = files;
+        Proc::of([a?, b?, c?, d?, e?, f?, g?])
+    }
+}

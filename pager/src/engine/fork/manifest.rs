@@ -1,0 +1,299 @@
+//! What the child of a fork is told of pages that are not in its memory, and
+//! what the program changed while it was written; see `fork`.
+
+use crate::digest::Digester;
+use crate::slots::{Slot, Slots};
+use crate::sys::mem::Region;
+use crate::sys::{now_ns, thread};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ops::Range;
+use core::sync::atomic::Ordering::SeqCst;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
+use rustix::io::Errno;
+use tmem_wire::{HelloReply, PAGE_SIZE};
+
+/// How long the child waits for its parent's engine to close the log.
+const LOG_PATIENCE_NS: u64 = 10_000_000_000;
+/// Between two looks, in microseconds.
+const NAP_US: u64 = 50;
+
+/// What is known of a page, in 24 bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    pub(crate) page: u64,
+    pub(crate) hash: u64,
+    /// The slot in the low 40 bits, whether there is one, and the kind.
+    bits: u64,
+}
+
+const _: () = assert!(size_of::<Entry>() == 24);
+const HAS_SLOT: u64 = 1 << Slot::BITS;
+const KIND: u32 = Slot::BITS + 1;
+
+impl Entry {
+    pub(crate) fn new(page: u64, slot: Option<Slot>, hash: u64, kind: EntryKind) -> Entry {
+        let slot = slot.map_or(0, |slot| slot.bits() | HAS_SLOT);
+        let bits = slot | (kind as u64) << KIND;
+        Entry { page, hash, bits }
+    }
+
+    /// Where a server has it.
+    pub(crate) fn slot(&self) -> Option<Slot> {
+        (self.bits & HAS_SLOT != 0).then(|| Slot::from_bits(self.bits))
+    }
+
+    pub(crate) fn kind(&self) -> EntryKind {
+        match self.bits >> KIND {
+            0 => EntryKind::Local,
+            1 => EntryKind::Remote,
+            2 => EntryKind::Lost,
+            _ => EntryKind::Struck,
+        }
+    }
+
+    /// The same of another kind. What is lost has no slot.
+    pub(crate) fn become_kind(&mut self, kind: EntryKind) {
+        let slot = self.slot().filter(|_| kind != EntryKind::Lost);
+        *self = Entry::new(self.page, slot, self.hash, kind);
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EntryKind {
+    /// In the program's memory; the slot has a copy.
+    Local,
+    /// On a server only.
+    Remote,
+    /// On a server that is gone.
+    Lost,
+    /// Given up by the program.
+    Struck,
+}
+
+/// What a child is to know.
+#[derive(Debug)]
+pub struct Will {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) adopted: Vec<Range<usize>>,
+    /// Of each server, the child's session.
+    pub(crate) sessions: Vec<Option<HelloReply>>,
+    pub(crate) slots: Slots,
+    /// Made the digests of the entries.
+    pub(crate) digester: &'static Digester,
+    /// Why the child cannot live.
+    pub(crate) refused: Option<String>,
+    /// Reports read while this holds, times two; odd while some are looked at.
+    batch: AtomicU32,
+    /// Entries are not in the order of their pages any more.
+    moved: AtomicBool,
+    log: Region,
+}
+
+/// What the program did to its memory while the engine held, as child and
+/// parent see it both.
+#[repr(C)]
+struct Log {
+    /// No more will come.
+    closed: AtomicU32,
+    /// More came than there is room for.
+    overflown: AtomicU32,
+    len: AtomicU32,
+    records: [Record; RECORDS],
+}
+
+#[repr(C)]
+struct Record {
+    batch: AtomicU32,
+    /// Which [`Change`].
+    kind: AtomicU32,
+    start: AtomicUsize,
+    end: AtomicUsize,
+    to: AtomicUsize,
+}
+
+/// What the program did to a range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Its contents were given up.
+    Discarded(Range<usize>),
+    /// It was given up.
+    Unmapped(Range<usize>),
+    /// It was moved to this address.
+    Moved(Range<usize>, usize),
+}
+
+impl Change {
+    /// The range that it happened to.
+    pub(crate) fn range(&self) -> &Range<usize> {
+        match self {
+            Change::Discarded(range) | Change::Unmapped(range) | Change::Moved(range, _) => range,
+        }
+    }
+
+    /// What becomes of entries.
+    pub(crate) fn apply(&self, entries: &mut [Entry]) {
+        let range = self.range();
+        let pages = (range.start / PAGE_SIZE) as u64..(range.end / PAGE_SIZE) as u64;
+        for entry in entries.iter_mut().filter(|e| pages.contains(&e.page)) {
+            match self {
+                Change::Discarded(_) | Change::Unmapped(_) => {
+                    entry.become_kind(EntryKind::Struck);
+                }
+                Change::Moved(_, to) => {
+                    entry.page = entry.page - pages.start + (*to / PAGE_SIZE) as u64;
+                }
+            }
+        }
+    }
+}
+
+const RECORDS: usize = 1024;
+
+impl Will {
+    /// A will that nobody has read.
+    ///
+    /// # Errors
+    /// The kernel's, when it has no memory for the log.
+    pub(crate) fn new(
+        entries: Vec<Entry>,
+        adopted: Vec<Range<usize>>,
+        sessions: Vec<Option<HelloReply>>,
+        slots: Slots,
+        digester: &'static Digester,
+        refused: Option<String>,
+    ) -> Result<Will, Errno> {
+        Ok(Will {
+            entries,
+            adopted,
+            sessions,
+            slots,
+            digester,
+            refused,
+            batch: AtomicU32::new(0),
+            moved: AtomicBool::new(false),
+            log: Region::shared(size_of::<Log>())?,
+        })
+    }
+
+    /// Reports are about to be read.
+    pub(crate) fn batch_begins(&self) {
+        self.batch.fetch_add(1, SeqCst);
+    }
+
+    /// They have been followed.
+    pub(crate) fn batch_ends(&self) {
+        self.batch.fetch_add(1, SeqCst);
+    }
+
+    /// Notes a change of the program's memory.
+    pub(crate) fn strike(&mut self, change: &Change) {
+        self.log().add(self.batch.load(SeqCst) + 1, change);
+        if matches!(change, Change::Moved(..)) {
+            self.moved.store(true, SeqCst);
+        }
+        // One word of an entry at a time: the address space may be copied now.
+        change.apply(&mut self.entries);
+    }
+
+    /// The fork is done: the log says all that it is to say.
+    pub(crate) fn close(&self) {
+        self.log().closed.store(1, SeqCst);
+        self.log.unmap();
+    }
+
+    fn log(&self) -> &Log {
+        // SAFETY: a shared mapping of that size, zeros at first, which is a
+        // value of it; all fields are atomics.
+        unsafe { &*(self.log.start as *const Log) }
+    }
+
+    /// Waits until it is known what the program changed at the moment of the
+    /// fork: what was before it, and what may have been before or after it.
+    pub(crate) fn changes(&self) -> Result<(Vec<Change>, Vec<Change>), String> {
+        let log = self.log();
+        let start = now_ns();
+        while log.closed.load(SeqCst) == 0 {
+            if now_ns() > start + LOG_PATIENCE_NS {
+                return Err(String::from(
+                    "the parent ended before it could tell what its child inherits",
+                ));
+            }
+            thread::sleep_us(NAP_US);
+        }
+        if log.overflown.load(SeqCst) != 0 {
+            return Err(String::from(
+                "the parent changed too much of its memory while it forked",
+            ));
+        }
+        Ok(self.changes_since(self.batch()))
+    }
+
+    /// Reports read, times two; odd while some are looked at.
+    pub(crate) fn batch(&self) -> u32 {
+        self.batch.load(SeqCst)
+    }
+
+    /// [`Will::changes`] for a child that was forked at `batch`.
+    pub(crate) fn changes_since(&self, batch: u32) -> (Vec<Change>, Vec<Change>) {
+        // What was being looked at when the address space was copied.
+        let at_fork = batch.next_multiple_of(2);
+        let (mut before, mut unknown) = (Vec::new(), Vec::new());
+        let log = self.log();
+        for record in &log.records[..log.len.load(SeqCst) as usize] {
+            let change = record.change();
+            let of = record.batch.load(SeqCst);
+            // A page whose contents were given up at that moment may be as it
+            // was or zeros, whichever.
+            let matters = !matches!(change, Change::Discarded(_));
+            if of == at_fork && batch != at_fork {
+                before.push(change);
+            } else if of > at_fork && matters {
+                unknown.push(change);
+            }
+        }
+        (before, unknown)
+    }
+
+    /// Whether the entries are in the order of their pages.
+    pub(crate) fn is_sorted(&self) -> bool {
+        !self.moved.load(SeqCst)
+    }
+
+    /// The child has read it all.
+    pub(crate) fn read(&self) {
+        self.log.unmap();
+    }
+}
+
+impl Log {
+    fn add(&self, batch: u32, change: &Change) {
+        let len = self.len.load(SeqCst);
+        let Some(record) = self.records.get(len as usize) else {
+            self.overflown.store(1, SeqCst);
+            return;
+        };
+        let (kind, to) = match change {
+            Change::Discarded(_) => (0, 0),
+            Change::Unmapped(_) => (1, 0),
+            Change::Moved(_, to) => (2, *to),
+        };
+        record.batch.store(batch, SeqCst);
+        record.kind.store(kind, SeqCst);
+        record.start.store(change.range().start, SeqCst);
+        record.end.store(change.range().end, SeqCst);
+        record.to.store(to, SeqCst);
+        self.len.store(len + 1, SeqCst);
+    }
+}
+
+impl Record {
+    fn change(&self) -> Change {
+        let range = self.start.load(SeqCst)..self.end.load(SeqCst);
+        match self.kind.load(SeqCst) {
+            0 => Change::Discarded(range),
+            1 => Change::Unmapped(range),
+            _ => Change::Moved(range, self.to.load(SeqCst)),
+        }
+    }
+}

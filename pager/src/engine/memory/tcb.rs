@@ -1,0 +1,104 @@
+//! Thread control blocks stay in the program's memory.
+//!
+//! In a forked child the C library goes through the control blocks of all the
+//! parent's threads (`reclaim_stacks` of glibc) before anything can be paged
+//! there. They are at the top of the threads' stacks, which are not adopted
+//! where they can be told; often the kernel has joined them with another
+//! mapping. A control block begins with its own address, and has it again two
+//! words on (`tcbhead_t` of the System V ABI for x86-64).
+
+use crate::engine::Engine;
+use crate::engine::fault::{Fault, Stop};
+use crate::pages::State;
+use crate::sys::{mem, now_ns};
+use alloc::collections::BTreeSet;
+use tmem_policy::readahead::Window;
+use tmem_wire::PAGE_SIZE;
+
+/// Bytes of a control block, more than glibc's `struct pthread` has.
+const SIZE: usize = 4096 - 256;
+/// What its address is a multiple of.
+const ALIGN: usize = 64;
+
+/// Pages that hold control blocks, and must stay.
+pub(crate) type Pinned = BTreeSet<u64>;
+
+/// Where in a page that was at `addr` a control block begins.
+fn control_block(bytes: &[u8; PAGE_SIZE], addr: usize) -> Option<usize> {
+    let word = |at: usize| {
+        let word = bytes.get(at..at + 8).and_then(|w| w.try_into().ok());
+        word.map_or(0, usize::from_le_bytes)
+    };
+    (0..PAGE_SIZE)
+        .step_by(ALIGN)
+        .find(|&at| word(at) == addr + at && word(at + 16) == addr + at)
+}
+
+impl Engine {
+    /// Puts a page that was just evicted into `frame` back if it holds a control
+    /// block; whether it does.
+    pub(crate) fn keeps(&mut self, page: u64, frame: u32) -> bool {
+        // SAFETY: the frame was taken, and no request uses it.
+        let bytes = unsafe { mem::page(self.pool.addr(frame)) };
+        let Some(at) = control_block(bytes, crate::engine::fault::addr(page)) else {
+            return false;
+        };
+        self.pin(page);
+        if at + SIZE > PAGE_SIZE {
+            self.pin(page + 1);
+        }
+        true
+    }
+
+    /// A page is to be in memory from now on.
+    pub(crate) fn pin(&mut self, page: u64) {
+        if self.pinned.insert(page) && self.pages.get(page).state != State::Local {
+            self.recall(page);
+        }
+    }
+
+    /// Has a page brought back, as if a thread waited for it.
+    pub(crate) fn recall(&mut self, page: u64) {
+        self.faults.push_back(Fault {
+            page,
+            at: page * PAGE_SIZE as u64,
+            write: false,
+            protected: false,
+            tid: 0,
+            read_ns: now_ns(),
+            ahead: Some(Window::NONE),
+            fill: 0,
+        });
+    }
+
+    /// Puts a page that was evicted by mistake back from its frame.
+    pub(crate) fn put_back(&mut self, page: u64, frame: u32) {
+        match self.install(page, frame, 1).1 {
+            Some(Stop::Again) => self.recall(page),
+            Some(stop) => self.not_installed(page, stop),
+            None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_blocks_are_told_by_their_own_address() {
+        let addr = 0x7f00_1234_5000usize;
+        let mut page = [0u8; PAGE_SIZE];
+        assert_eq!(control_block(&page, addr), None);
+        let mut put = |at: usize, value: usize| {
+            page[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        };
+        put(0x6c0, addr + 0x6c0);
+        put(0x6c8, 77);
+        put(0x6d0, addr + 0x6c0);
+        assert_eq!(control_block(&page, addr), Some(0x6c0));
+        assert_eq!(control_block(&page, addr + PAGE_SIZE), None);
+        page[0x6d0] ^= 1;
+        assert_eq!(control_block(&page, addr), None);
+    }
+}

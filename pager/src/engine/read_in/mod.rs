@@ -1,0 +1,4 @@
+//! Pages that come back from servers.
+
+pub(crate) mod indirect;
+pub(crate) mod read;

@@ -1,0 +1,234 @@
+//! Keeps packed copies of pages that are on servers, in a part of the local budget, and
+//! serves faults from there.
+
+use crate::When;
+use crate::cache::{Cache, Place};
+use crate::engine::fault::Fault;
+use crate::engine::{Engine, Figures, Settings};
+use crate::pages::{Page, State};
+use crate::pool::Kind;
+use crate::sys::mem::{self, Region};
+use crate::sys::space::{self, SPACE};
+use crate::sys::{now_ns, process_cpu_ns};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering::Relaxed;
+use tmem_policy::compressed_cache::{self, CacheSample, CacheSizer, CacheState};
+use tmem_policy::watermarks::copies_bytes;
+use tmem_wire::{PAGE_SIZE, packed};
+
+/// While there are no copies, one page in so many that leave is packed, to see what
+/// copies would take.
+const TRIED: u32 = 32;
+
+/// The copies, and what is known of their use.
+pub(crate) struct Copies {
+    cache: Cache,
+    sizer: CacheSizer,
+    when: When,
+    /// What was seen in this period.
+    pub(crate) seen: CacheSample,
+    /// Pages that left in all.
+    left: u32,
+    /// Where pages are packed on trial.
+    trial: Box<[u8; packed::ROOM]>,
+    trials: u32,
+    /// What was used of processor time and of time asleep when it was looked last.
+    busy_ns: u64,
+    /// Pages whose server was lost: their copies are all that there is of them.
+    only: Vec<u64>,
+}
+
+impl Copies {
+    pub(crate) fn new(settings: &Settings) -> Copies {
+        let when = settings.when_copies();
+        let bytes = match when {
+            When::Never => 0,
+            _ => copies_bytes(settings.budget),
+        };
+        Copies {
+            cache: Cache::new(&SPACE, bytes as usize),
+            sizer: CacheSizer::default(),
+            when,
+            seen: CacheSample::default(),
+            left: 0,
+            trial: Box::new([0; packed::ROOM]),
+            trials: 0,
+            busy_ns: 0,
+            only: Vec::new(),
+        }
+    }
+
+    /// Where they lie.
+    pub(crate) fn region(&self) -> Option<Region> {
+        self.cache.region()
+    }
+
+    /// Pages of memory that they take.
+    pub(crate) fn pages(&self) -> usize {
+        self.cache.pages()
+    }
+
+    /// Whether there is a copy of a page.
+    pub(crate) fn has(&self, page: u64, entry: &Page) -> bool {
+        self.cache.has(entry.copy, page, entry.hash)
+    }
+
+    /// These pages, of which there is a copy, have no other place any more.
+    pub(crate) fn rescue(&mut self, pages: Vec<u64>) {
+        self.only.extend(pages);
+    }
+
+    /// Whether copies must stay, because some page has no other place.
+    pub(crate) fn are_needed(&self) -> bool {
+        !self.only.is_empty()
+    }
+
+    /// A page has left the program.
+    pub(crate) fn tick(&mut self) {
+        self.left = self.left.wrapping_add(1);
+        self.seen.left += 1;
+    }
+
+    /// Packs a page, and forgets what comes of it.
+    fn try_one(&mut self, bytes: &packed::PageBytes) {
+        self.trials = (self.trials + 1) % TRIED;
+        if self.trials == 0 && self.when == When::Auto && self.cache.largest() > 0 {
+            let begin = now_ns();
+            let len = packed::pack_page(bytes, &mut self.trial[..]);
+            self.made(begin, len);
+        }
+    }
+
+    fn made(&mut self, begin: u64, len: Option<usize>) {
+        self.seen.made.add(now_ns().saturating_sub(begin));
+        self.seen.bytes += len.unwrap_or(PAGE_SIZE) as u64;
+    }
+}
+
+impl Settings {
+    /// Where address space is limited it is the program's.
+    fn when_copies(&self) -> When {
+        match space::limit().is_some() {
+            true => When::Never,
+            false => self.copies,
+        }
+    }
+}
+
+impl Engine {
+    /// The page in a frame is about to be on a server only: where there is a copy of it.
+    ///
+    /// What comes in a stream is fetched ahead of its use, and needs none.
+    pub(crate) fn keep_copy(&mut self, frame: u32, page: u64) -> Option<Place> {
+        let entry = self.pages.get(page);
+        let streams = self.pace.streams() && self.copies.when != When::Always;
+        if streams || entry.ahead || self.copies.are_needed() {
+            return entry.copy;
+        }
+        let copies = &mut self.copies;
+        // SAFETY: a frame on standby, which nobody writes to.
+        let bytes = unsafe { mem::page(self.pool.addr(frame)) };
+        if copies.cache.may_have() == 0 {
+            copies.try_one(bytes);
+            return None;
+        }
+        if let Some(copy) = copies
+            .cache
+            .renew(entry.copy, page, entry.hash, copies.left)
+        {
+            return Some(copy);
+        }
+        let begin = now_ns();
+        let put = copies.cache.put(page, entry.hash, copies.left, bytes);
+        copies.made(begin, put.map(|(_, len)| len));
+        let bytes = copies.pages() * PAGE_SIZE;
+        Figures::peak(&self.figures.copies_bytes, bytes as u64);
+        put.map(|(copy, _)| copy)
+    }
+
+    /// If there is a copy of the page that was asked for, the frame has it then.
+    pub(crate) fn unpack_copy(&mut self, fault: &Fault, entry: &Page, frame: u32) -> bool {
+        let Some(when) = self.restore(fault.page, entry, frame) else {
+            return false;
+        };
+        let copies = &mut self.copies;
+        let age = copies.left.wrapping_sub(when) as usize;
+        let stays = compressed_cache::evictions_until(copies.cache.pages(), self.remote as usize);
+        copies.seen.young += u64::from(age < stays);
+        copies.seen.hits.add(now_ns().saturating_sub(fault.read_ns));
+        self.figures.copy_hits.fetch_add(1, Relaxed);
+        true
+    }
+
+    /// If there is a copy of a page that is in no frame, the frame has it then; when it
+    /// was made.
+    pub(crate) fn restore(&mut self, page: u64, entry: &Page, frame: u32) -> Option<u32> {
+        // SAFETY: the frame was just taken, or what was received there is of no use; it is
+        // nobody else's.
+        let to = unsafe { mem::page_mut(self.pool.addr(frame)) };
+        let (cache, digester) = (&self.copies.cache, self.digester);
+        let when = cache.unpack(entry.copy, page, entry.hash, digester, to)?;
+        self.pages.update(page, |p| p.state = State::Pooled(frame));
+        match entry.slot {
+            Some(_) => self.pool.put(frame, Kind::Standby, page),
+            // Its server was lost.
+            None => self.unplace(frame, page),
+        }
+        Some(when)
+    }
+
+    /// Gives pages that have only a copy a frame, from where they find another place.
+    pub(crate) fn look_at_rescued(&mut self) {
+        while let Some(&page) = self.copies.only.last() {
+            let entry = self.pages.get(page);
+            if entry.state == State::Remote && entry.slot.is_none() {
+                // A fork waits for all of them.
+                let Some((frame, _)) = self.take_frames(1, self.is_forking()) else {
+                    return;
+                };
+                if self.restore(page, &entry, frame).is_none() {
+                    self.lose(page, frame);
+                }
+            }
+            self.copies.only.pop();
+        }
+    }
+
+    /// Has as many copies as were found to be good for the program.
+    pub(crate) fn size_copies(&mut self) {
+        if self.copies.are_needed() {
+            return;
+        }
+        let mut seen = core::mem::take(&mut self.copies.seen);
+        let target = self.budget.evict;
+        let cache = &mut self.copies.cache;
+        let now = CacheState {
+            target,
+            remote: self.remote as usize,
+            has: cache.pages(),
+            may_have: cache.may_have(),
+        };
+        let pages = match self.copies.when {
+            When::Auto => {
+                let busy = process_cpu_ns() + self.pace.asleep_ns();
+                let before = core::mem::replace(&mut self.copies.busy_ns, busy);
+                if before > 0 {
+                    seen.busy_ns = busy.saturating_sub(before);
+                }
+                self.copies.sizer.update(&seen, &now)
+            }
+            When::Always => compressed_cache::largest(target),
+            When::Never => 0,
+        };
+        cache.set_pages(pages);
+    }
+
+    /// Not more than there may be of what this process may have.
+    pub(crate) fn trim_copies(&mut self) {
+        let most = compressed_cache::largest(self.budget.evict);
+        if self.copies.cache.may_have() > most && !self.copies.are_needed() {
+            self.copies.cache.set_pages(most);
+        }
+    }
+}

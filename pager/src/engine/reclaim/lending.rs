@@ -1,0 +1,287 @@
+//! Sees whether the kernel may show pages to others after they have left the program.
+//!
+//! `vmsplice`, `MSG_ZEROCOPY` and the zero-copy sends of io_uring hand pages of the
+//! program to a pipe or a socket: the kernel takes a reference and does not pin the page.
+//! `UFFDIO_MOVE` refuses a pinned page only. So such a page becomes a frame of the pool
+//! while the pipe or socket still shows its memory, and whatever is written to the frame
+//! next comes out of there instead of the program's bytes.
+//!
+//! Nothing tells user space of such references. So from the first call on that can lend
+//! pages, a frame that a page was moved into is never written: its memory goes back to the
+//! kernel, which keeps it for as long as it is shown, and the next page comes into fresh
+//! memory. That costs about 1 us a page; to do it for programs that lend nothing would
+//! make reading in order take nearly twice as long.
+//!
+//! The order makes this safe. A thread that is about to lend says so before its call; the
+//! engine looks after a move and before the frame can be written. A page that was lent
+//! before the move was told of by then, and one that has been moved cannot be lent.
+//!
+//! The shim sees calls that go through the C library. For those that do not, the engine
+//! searches the code of the program and of its shared objects ([`crate::raw_calls`]).
+//! Until all of it was searched, and for good where a call may lend, all pages count as
+//! lent; and so they do for a second after the program was about to load code. Code that
+//! the program writes itself (by a just-in-time compiler) is not searched.
+
+use crate::engine::kernel::Process;
+use crate::engine::{Engine, INFO};
+use crate::maps::{self, Mapping};
+use crate::raw_calls::{self, Functions, Memory};
+use crate::sys::now_ns;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::ops::Range;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicU64};
+
+/// A call that can lend pages has been made, or was about to be.
+static LENT: AtomicBool = AtomicBool::new(false);
+/// Tells which code was searched and does not lend, for a forked child, which has the same.
+static SEARCHED: AtomicU64 = AtomicU64::new(0);
+
+/// When the program was about to load code last; 0 if it never was.
+static LOADED_NS: AtomicU64 = AtomicU64::new(0);
+
+/// So long after it was about to, code may still come to be mapped.
+const LOADING_NS: u64 = 1_000_000_000;
+/// The list of mappings, which may be tens of thousands, is read again this many times as
+/// long after a reading as that took.
+const PAUSE_PER_LISTING: u64 = 64;
+/// Bytes of code that are searched between two looks at the faults.
+const PIECE: u64 = 64 << 10;
+/// The C library, whose functions the shim sees.
+const C_LIBRARY: [&[u8]; 4] = [b"libc.so.6", b"ld-linux-x86-64.so.2", b"libc-2.", b"ld-2."];
+
+/// The program is about to make a call that can lend pages of its memory to the kernel.
+/// Called by its threads, also within signal handlers.
+pub fn begin() {
+    LENT.store(true, SeqCst);
+}
+
+/// The program is about to load code, which may lend pages as soon as it is there. Called by
+/// its threads.
+pub fn loads() {
+    LOADED_NS.fetch_max(now_ns(), SeqCst);
+}
+
+/// What is known of the program's code.
+#[derive(Debug, Default)]
+pub(crate) struct Lenders {
+    /// Pages of the address space when mappings were listed last.
+    size: Option<u64>,
+    /// Mappings of code that were listed.
+    listed: Vec<Range<u64>>,
+    /// What of them is still to be searched.
+    left: Vec<Code>,
+    /// Stands for `listed`, with the files that are mapped.
+    digest: u64,
+    /// When they were listed, and when that may be done again for what shows by itself.
+    listed_ns: u64,
+    next_ns: u64,
+}
+
+impl Lenders {
+    /// Nothing was looked for yet.
+    pub(crate) fn are_unknown(&self) -> bool {
+        self.size.is_none()
+    }
+
+    /// When all is mapped that the program was about to load, unless it was listed since.
+    fn loads_until(&self) -> Option<u64> {
+        match LOADED_NS.load(SeqCst) {
+            0 => None,
+            at => Some(at + LOADING_NS).filter(|until| self.listed_ns < *until),
+        }
+    }
+}
+
+/// A mapping of code.
+#[derive(Debug)]
+struct Code {
+    range: Range<u64>,
+    /// Where the ELF header of its file is mapped.
+    base: u64,
+    name: String,
+    /// What is before this was searched.
+    at: u64,
+}
+
+impl Engine {
+    /// Whether a page that was just moved out may have been lent before.
+    pub(crate) fn has_lent(&self) -> bool {
+        let lenders = &self.lenders;
+        LENT.load(SeqCst)
+            || lenders.are_unknown()
+            || !lenders.left.is_empty()
+            || lenders.loads_until().is_some()
+    }
+
+    /// Looks for code that was not searched yet.
+    pub(crate) fn look_for_code(&mut self) {
+        if self.copying || LENT.load(Relaxed) {
+            return;
+        }
+        let now = now_ns();
+        let is_loaded = self.lenders.loads_until().is_some_and(|at| now >= at);
+        let size = self.kernel.size_pages().ok();
+        let same = size.is_some() && size == self.lenders.size;
+        if !is_loaded && (same || now < self.lenders.next_ns) {
+            return;
+        }
+        let mut text = Vec::new();
+        if self.kernel.maps(&mut text).is_err() {
+            return self.lends("the program, whose mappings cannot be read,");
+        }
+        let (found, digest) = code_in(&text);
+        let lenders = &mut self.lenders;
+        let listed = core::mem::take(&mut lenders.listed);
+        lenders.listed = found.iter().map(|code| code.range.clone()).collect();
+        lenders.size = size;
+        lenders.digest = digest;
+        lenders
+            .left
+            .retain(|code| lenders.listed.contains(&code.range));
+        if SEARCHED.load(Relaxed) != digest {
+            let new = found.into_iter().filter(|c| !listed.contains(&c.range));
+            lenders.left.extend(new);
+        }
+        // The time before the list was read: what came meanwhile may not be in it.
+        lenders.listed_ns = now;
+        lenders.next_ns = now + (now_ns() - now) * PAUSE_PER_LISTING;
+    }
+
+    /// Searches some of the code that is left.
+    pub(crate) fn search_code(&mut self) {
+        let Some(mut code) = self.lenders.left.pop() else {
+            return;
+        };
+        let program = Program(&*self.kernel);
+        let end = code.range.end.min(code.at + PIECE);
+        // With the first byte of what follows, since what is looked for has two.
+        let mut bytes = vec![0; (code.range.end.min(end + 1) - code.at) as usize];
+        let lends = !program.read(code.at, &mut bytes) || {
+            let found: Vec<u64> = raw_calls::candidates(&bytes, code.at).collect();
+            let functions = (!found.is_empty()).then(|| Functions::of(&program, code.base));
+            let functions = functions.flatten();
+            let may_lend =
+                |at: u64| raw_calls::may_lend(&program, functions.as_ref(), &code.range, at);
+            found.into_iter().any(may_lend)
+        };
+        code.at = end;
+        if lends {
+            self.lends(&code.name);
+        } else if end < code.range.end {
+            self.lenders.left.push(code);
+        } else if self.lenders.left.is_empty() {
+            SEARCHED.store(self.lenders.digest, Relaxed);
+        }
+    }
+
+    /// From here on all pages count as lent.
+    fn lends(&mut self, name: &str) {
+        begin();
+        self.pool.set_all_lent();
+        self.lenders.left.clear();
+        self.say(
+            INFO,
+            &format!(
+                "{name} makes system calls without the C library, which may lend pages to the \
+                 kernel: the memory of pages that leave is not used again"
+            ),
+        );
+    }
+}
+
+/// The code among these mappings that may lend, and a number that stands for all of it.
+fn code_in(text: &[u8]) -> (Vec<Code>, u64) {
+    let own = begin as *const () as u64;
+    let mut found = Vec::new();
+    let mut digest = 0xcbf2_9ce4_8422_2325;
+    // The file whose mappings are being listed, and where its header is.
+    let mut file = (0, (0, 0), 0);
+    // The first of each is the one whose functions the shim sees; a program may load another
+    // beside it (`dlmopen`).
+    let mut libraries = [0; C_LIBRARY.len()];
+    for mapping in maps::parse(text).filter_map(Result::ok) {
+        let (start, end) = (mapping.start as u64, mapping.end as u64);
+        if mapping.offset == 0 || (mapping.inode, mapping.dev) != (file.0, file.1) {
+            file = (mapping.inode, mapping.dev, start);
+        }
+        if !is_code(&mapping) || (start..end).contains(&own) {
+            continue;
+        }
+        if let Some(part) = c_library(&mapping) {
+            libraries[part] += 1;
+            if libraries[part] == 1 {
+                continue;
+            }
+        }
+        for number in [start, end, mapping.inode, mapping.offset] {
+            // FNV-1a, a word at a time.
+            digest = (digest ^ number).wrapping_mul(0x0100_0000_01b3);
+        }
+        found.push(Code {
+            range: start..end,
+            base: file.2,
+            name: String::from_utf8_lossy(mapping.path).into_owned(),
+            at: start,
+        });
+    }
+    (found, digest)
+}
+
+/// Whether a mapping has code of a file.
+fn is_code(mapping: &Mapping<'_>) -> bool {
+    // Memory files are where just-in-time compilers put code.
+    let is_file = mapping.inode != 0 && !mapping.path.starts_with(b"/memfd:");
+    mapping.perms.x && is_file
+}
+
+/// Which part of the C library a mapping is of, if it is.
+fn c_library(mapping: &Mapping<'_>) -> Option<usize> {
+    let name = mapping.path.rsplit(|b| *b == b'/').next()?;
+    C_LIBRARY.iter().position(|part| name.starts_with(part))
+}
+
+/// The program's memory.
+struct Program<'a>(&'a dyn Process);
+
+impl Memory for Program<'_> {
+    fn read(&self, at: u64, out: &mut [u8]) -> bool {
+        // SAFETY: `out` is this thread's own.
+        unsafe {
+            self.0
+                .copy_out(at as usize, out.as_mut_ptr() as usize, out.len())
+        }
+        .is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAPS: &[u8] = b"\
+55d0c0a00000-55d0c0a21000 r--p 00000000 fe:01 1311 /usr/bin/program
+55d0c0a21000-55d0c0a31000 r-xp 00021000 fe:01 1311 /usr/bin/program
+7f0000000000-7f0000100000 r-xp 00000000 00:01 99 /memfd:doublemapper (deleted)
+7f0060000000-7f0060001000 rwxp 00000000 00:00 0 
+7f0070000000-7f0070001000 r--p 00000000 fe:01 42 /lib/x86_64-linux-gnu/libc.so.6
+7f0070001000-7f0070101000 r-xp 00001000 fe:01 42 /lib/x86_64-linux-gnu/libc.so.6
+7f0080000000-7f0080001000 r-xp 00000000 fe:01 43 /lib/libone.so
+7ffc10004000-7ffc10006000 r-xp 00000000 00:00 0                          [vdso]
+";
+
+    #[test]
+    fn code_of_files_is_found_with_its_header_and_without_the_c_library() {
+        let (found, digest) = code_in(MAPS);
+        let found: Vec<_> = found.iter().map(|c| (c.range.start, c.base)).collect();
+        let program = (0x55d0_c0a2_1000, 0x55d0_c0a0_0000);
+        assert_eq!(found, [program, (0x7f00_8000_0000, 0x7f00_8000_0000)]);
+        let other = std::string::String::from_utf8(MAPS.to_vec()).unwrap();
+        assert_ne!(digest, code_in(other.replace(" 43 ", " 44 ").as_bytes()).1);
+        let again = "7f0090000000-7f0090100000 r-xp 00001000 fe:01 42 /lib/libc.so.6\n";
+        assert_eq!(code_in((other + again).as_bytes()).0.len(), 3);
+    }
+}

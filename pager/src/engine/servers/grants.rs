@@ -1,0 +1,190 @@
+//! Which slabs servers were asked for, and which of them have none to give.
+
+use crate::net::RequestError;
+use crate::slots::{MAX_SERVERS, Slots};
+use tmem_wire::Status;
+
+/// After how long a server that had no room is asked again.
+const RETRY_NS: u64 = 1_000_000_000;
+
+/// The user is told at most this often that there is no room.
+const TELL_NS: u64 = 60_000_000_000;
+
+/// What is known of one server's willingness to give slabs.
+#[derive(Clone, Copy, Debug, Default)]
+struct Grant {
+    /// Pages that were asked for and not answered.
+    coming: u64,
+    asked: bool,
+    /// When it gave nothing, and why.
+    refused: Option<(u64, RequestError)>,
+}
+
+/// Which slabs were asked for.
+#[derive(Debug)]
+pub(crate) struct Grants {
+    of: [Grant; MAX_SERVERS],
+    /// Pages that were asked for in all.
+    coming: u64,
+    /// No server has room: nothing leaves the program.
+    pub(crate) full: bool,
+    /// The user was told so, and not yet that it is over.
+    told: bool,
+    told_ns: Option<u64>,
+}
+
+impl Grants {
+    pub(crate) fn new() -> Grants {
+        Grants {
+            of: [Grant::default(); MAX_SERVERS],
+            coming: 0,
+            full: false,
+            told: false,
+            told_ns: None,
+        }
+    }
+
+    /// Pages that were asked for and not answered.
+    pub(crate) fn coming(&self) -> u64 {
+        self.coming
+    }
+
+    /// Notes that `server` is asked for so many pages; false when an answer is
+    /// to come already.
+    pub(crate) fn ask(&mut self, server: u16, pages: u64) -> bool {
+        let grant = &mut self.of[usize::from(server)];
+        let is_new = !grant.asked;
+        if is_new {
+            grant.asked = true;
+            grant.coming = pages;
+            self.coming += pages;
+        }
+        is_new
+    }
+
+    /// Whether an answer is to come.
+    pub(crate) fn waiting(&self) -> bool {
+        self.of.iter().any(|g| g.asked)
+    }
+
+    /// The server has answered, or is gone.
+    pub(crate) fn answered(&mut self, server: u16) {
+        let grant = &mut self.of[usize::from(server)];
+        self.coming -= grant.coming;
+        *grant = Grant::default();
+    }
+
+    /// The server gives nothing now.
+    pub(crate) fn refused(
+        &mut self,
+        server: u16,
+        error: RequestError,
+        slots: &mut Slots,
+        now: u64,
+    ) {
+        self.answered(server);
+        slots.set_grantable(server, 0);
+        self.of[usize::from(server)].refused = Some((now, error));
+    }
+
+    /// Has servers asked again that have not refused lately, whatever is known of
+    /// their room: others may have made some since.
+    pub(crate) fn retry(&mut self, slots: &mut Slots, now: u64) {
+        for (server, grant) in (0..).zip(&mut self.of) {
+            let slab = u64::from(slots.slab_pages(server));
+            let lately = |(when, _)| now < when + RETRY_NS;
+            if slots.grantable(server) < slab && !grant.asked && !grant.refused.is_some_and(lately)
+            {
+                grant.refused = None;
+                slots.set_grantable(server, slab);
+            }
+        }
+    }
+
+    /// Whether all servers that gave nothing said that they are full.
+    pub(crate) fn is_for_lack_of_room(&self) -> bool {
+        let full = RequestError::Status(Status::Full);
+        let mut refusals = self.of.iter().filter_map(|g| g.refused);
+        refusals.all(|(_, error)| error == full)
+    }
+
+    /// Whether the user is to be told now that there is no room.
+    pub(crate) fn tells(&mut self, now: u64) -> bool {
+        let lately = self.told_ns.is_some_and(|then| now < then + TELL_NS);
+        if self.told || lately {
+            return false;
+        }
+        self.told = true;
+        self.told_ns = Some(now);
+        true
+    }
+
+    /// Whether the user is to be told now that there is room again.
+    pub(crate) fn tells_of_room(&mut self) -> bool {
+        core::mem::take(&mut self.told)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    const FULL: RequestError = RequestError::Status(Status::Full);
+
+    /// A server that said that it has so many pages.
+    fn slots(pages: u64) -> Slots {
+        let mut slots = Slots::new(1);
+        slots.set_geometry(0, 64).expect("64 pages are a slab");
+        slots.set_grantable(0, pages);
+        slots
+    }
+
+    #[test]
+    fn a_server_that_gave_all_it_spoke_of_is_asked_for_more() {
+        let (mut slots, mut grants) = (slots(64), Grants::new());
+        assert!(grants.ask(0, 64) && !grants.ask(0, 64));
+        assert_eq!((grants.coming(), grants.waiting()), (64, true));
+        slots.add_slabs(0, &[1]);
+        grants.answered(0);
+        assert_eq!((grants.coming(), grants.waiting()), (0, false));
+        assert_eq!(slots.grant_target(), None);
+        grants.retry(&mut slots, 1);
+        assert_eq!(slots.grant_target(), Some(0));
+    }
+
+    #[test]
+    fn a_server_without_room_is_asked_again_as_long_as_it_has_none() {
+        let (mut slots, mut grants) = (slots(64), Grants::new());
+        let mut now = 5;
+        for _ in 0..100 {
+            assert_eq!(slots.grant_target(), Some(0));
+            assert!(grants.ask(0, 64));
+            grants.refused(0, FULL, &mut slots, now);
+            grants.retry(&mut slots, now + RETRY_NS - 1);
+            assert_eq!(slots.grant_target(), None);
+            now += RETRY_NS;
+            grants.retry(&mut slots, now);
+        }
+        assert_eq!(slots.alloc(1, &mut Vec::new()), 0);
+    }
+
+    #[test]
+    fn a_server_that_fails_is_not_called_full() {
+        let (mut slots, mut grants) = (slots(64), Grants::new());
+        grants.refused(0, FULL, &mut slots, 1);
+        assert!(grants.is_for_lack_of_room());
+        grants.refused(0, RequestError::Status(Status::Internal), &mut slots, 1);
+        assert!(!grants.is_for_lack_of_room());
+    }
+
+    #[test]
+    fn each_end_is_told_once_and_nothing_is_repeated_within_a_minute() {
+        let mut grants = Grants::new();
+        assert!(!grants.tells_of_room());
+        assert!(grants.tells(7) && !grants.tells(8));
+        assert!(grants.tells_of_room() && !grants.tells_of_room());
+        assert!(!grants.tells(9) && !grants.tells_of_room());
+        assert!(grants.tells(7 + TELL_NS));
+    }
+}

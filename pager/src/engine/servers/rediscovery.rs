@@ -1,0 +1,121 @@
+//! Looks again for servers that could not be had, or were lost.
+
+use crate::engine::{DEBUG, Engine};
+use crate::sys::fd::Fd;
+use crate::sys::{proc, thread};
+
+/// After how long they are looked for, at first and at most. The pause is twice as long
+/// each time.
+const PAUSE_NS: core::ops::RangeInclusive<u64> = 10_000_000_000..=300_000_000_000;
+
+/// What is known of the search.
+pub(crate) struct Seek {
+    due_ns: u64,
+    pause_ns: u64,
+    /// Servers of which the user knows that they cannot be had, a bit for each.
+    known: u64,
+    /// Where it says which system calls are filtered.
+    status: Option<Fd>,
+}
+
+impl Seek {
+    pub(crate) fn new() -> Seek {
+        Seek {
+            due_ns: 0,
+            pause_ns: *PAUSE_NS.start(),
+            known: 0,
+            status: proc::status(),
+        }
+    }
+
+    /// The server cannot be had; whether that is news to the user.
+    pub(crate) fn is_away(&mut self, server: u16) -> bool {
+        let bit = 1 << server;
+        let is_news = self.known & bit == 0;
+        self.known |= bit;
+        is_news
+    }
+
+    /// The server can be used.
+    pub(crate) fn is_there(&mut self, server: u16) {
+        self.known &= !(1 << server);
+    }
+
+    /// Whether to look now.
+    fn is_due(&mut self, now: u64) -> bool {
+        let first = self.due_ns == 0;
+        if now < self.due_ns {
+            return false;
+        }
+        self.due_ns = now.saturating_add(self.pause_ns);
+        if !first {
+            self.pause_ns = (self.pause_ns * 2).min(*PAUSE_NS.end());
+        }
+        !first
+    }
+
+    /// Whether the program may have forbidden to make connections, on pain of death.
+    fn is_forbidden(&self) -> bool {
+        let is_filtered = self.status.as_ref().is_none_or(proc::is_filtered);
+        crate::engine::start::is_confined() || thread::is_confined() || is_filtered
+    }
+}
+
+impl Engine {
+    /// Connects to servers that are down, from time to time.
+    pub(crate) fn look_for_servers(&mut self, now: u64) {
+        if self.net.is_complete() || !self.seek.is_due(now) || self.seek.is_forbidden() {
+            return;
+        }
+        self.learn_addresses();
+        self.say(DEBUG, "looking for servers that are not there");
+        self.net.connect(now);
+    }
+
+    /// Learns addresses that were found since the program started.
+    pub(crate) fn learn_addresses(&mut self) {
+        let Some(names) = self.settings.names else {
+            return;
+        };
+        for server in 0..self.settings.endpoints.len() as u16 {
+            if let Some(addrs) = names.find(self.net.name(server)) {
+                self.net.set_addresses(server, addrs);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_looked_after_ten_seconds_and_ever_more_seldom() {
+        let mut seek = Seek::new();
+        let mut now = 77;
+        assert!(!seek.is_due(now));
+        let mut pauses = alloc::vec::Vec::new();
+        for _ in 0..8 {
+            let begin = now;
+            while !seek.is_due(now) {
+                now += 1_000_000_000;
+            }
+            pauses.push((now - begin) / 1_000_000_000);
+        }
+        assert_eq!(pauses, [10, 10, 20, 40, 80, 160, 300, 300]);
+    }
+
+    #[test]
+    fn each_server_is_news_once_until_it_was_there() {
+        let mut seek = Seek::new();
+        assert!(seek.is_away(3) && !seek.is_away(3) && seek.is_away(63));
+        seek.is_there(3);
+        assert!(seek.is_away(3) && !seek.is_away(63));
+    }
+
+    #[test]
+    fn no_filter_is_set_for_this_test() {
+        let status = proc::status().expect("/proc is mounted");
+        assert!(!proc::is_filtered(&status) || Seek::new().is_forbidden());
+    }
+}

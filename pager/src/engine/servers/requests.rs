@@ -1,0 +1,66 @@
+//! What was asked of servers and is not answered yet.
+
+use crate::slots::Slot;
+use alloc::vec::Vec;
+
+/// A request that is under way.
+#[derive(Debug)]
+pub(crate) enum Op {
+    /// Pages are being received into these frames.
+    Read(Read),
+    /// Pages are being sent from frames.
+    Write(Write),
+    /// Zeros are being sent to a slot that is not in use, in the slab of this
+    /// name on the wire, see `thaw`.
+    Probe(Slot, u32),
+}
+
+/// A read that is under way.
+#[derive(Debug)]
+pub(crate) struct Read {
+    /// In the order of their remote slots.
+    pub(crate) frames: Vec<u32>,
+    /// The page that is not to be put into the program: touching it asks for
+    /// more.
+    pub(crate) marker: u64,
+    /// When the fault was read that asked for it; 0 when none did.
+    pub(crate) asked_ns: u64,
+    /// The server.
+    pub(crate) server: u16,
+    /// How often the pages were asked for in vain before.
+    pub(crate) tries: u8,
+}
+
+/// A write that is under way.
+#[derive(Debug)]
+pub(crate) struct Write {
+    pub(crate) frames: Vec<u32>,
+    /// Where the first page goes; the others follow on.
+    pub(crate) slot: Slot,
+}
+
+/// Requests by token.
+#[derive(Debug, Default)]
+pub(crate) struct Ops {
+    ops: Vec<Option<Op>>,
+    vacant: Vec<u32>,
+}
+
+impl Ops {
+    /// Keeps a request; its token.
+    pub(crate) fn add(&mut self, op: Op) -> u64 {
+        if let Some(at) = self.vacant.pop() {
+            self.ops[at as usize] = Some(op);
+            return u64::from(at);
+        }
+        self.ops.push(Some(op));
+        self.ops.len() as u64 - 1
+    }
+
+    /// Takes the request of a token.
+    pub(crate) fn take(&mut self, token: u64) -> Option<Op> {
+        let op = self.ops.get_mut(usize::try_from(token).ok()?)?.take()?;
+        self.vacant.push(token as u32);
+        Some(op)
+    }
+}
