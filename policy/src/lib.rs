@@ -16,6 +16,7 @@ pub mod eviction;
 pub mod indirect;
 pub mod placement;
 pub mod readahead;
+pub mod refault;
 pub mod spin;
 pub mod standby;
 pub mod straddle;

@@ -51,6 +51,18 @@ impl Window {
     }
 }
 
+/// The program's pages that may leave are divided by this for the longest window.
+const WINDOW_PART: usize = 32;
+
+/// The longest window, in pages, for a program that is to have at most `target` pages in
+/// memory, has `resident`, and of these `evictable` that may leave.
+///
+/// A small budget may be filled with pages that never leave, so these do not count.
+pub fn longest_window(target: usize, resident: usize, evictable: usize) -> usize {
+    let room = evictable + target.saturating_sub(resident);
+    (room.min(target) / WINDOW_PART).min(LARGEST as usize)
+}
+
 /// What is known of the streams of all threads.
 #[derive(Clone, Debug, Default)]
 pub struct Prefetcher {

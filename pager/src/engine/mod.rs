@@ -81,6 +81,7 @@ use rustix::io::Errno;
 use servers::requests::Ops;
 use tmem_policy::eviction::EvictionQueue;
 use tmem_policy::readahead::Prefetcher;
+use tmem_policy::refault::RefaultClock;
 use tmem_policy::standby::StandbySizer;
 use tmem_policy::straddle::StraddlePredictor;
 use tmem_policy::watermarks::Watermarks;
@@ -229,11 +230,10 @@ struct Engine {
     served_one: bool,
     /// Counts changes of the address space.
     events: u64,
-    /// Counts evictions for the slow clock of [`crate::pages::Page::epoch`].
-    evictions: u64,
+    /// The clock of [`crate::pages::Page::epoch`].
+    refault: RefaultClock,
     standby: StandbySizer,
     copies: Copies,
-    epoch: u8,
     /// Pages whose only copy is on servers, or on the way there.
     remote: u64,
     /// How many of them there were when this process was forked, and until when that

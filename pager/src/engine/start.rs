@@ -35,6 +35,7 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use tmem_policy::eviction::EvictionQueue;
 use tmem_policy::readahead::Prefetcher;
+use tmem_policy::refault::RefaultClock;
 use tmem_policy::standby::StandbySizer;
 use tmem_policy::straddle::StraddlePredictor;
 use tmem_policy::watermarks::Watermarks;
@@ -456,10 +457,9 @@ impl Engine {
             unpaged: crate::engine::unpaged::Unpaged::default(),
             served_one: false,
             events: 0,
-            evictions: 0,
+            refault: RefaultClock::default(),
             standby: StandbySizer::default(),
             copies,
-            epoch: 0,
             remote: 0,
             inherited: 0,
             young_ns: 0,

@@ -11,18 +11,11 @@ use crate::slots::Slot;
 use crate::sys::{mem, now_ns};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
+use tmem_policy::readahead;
 
 /// The most pages of one read ahead: the first can be used while the others
 /// are still on their way, and those of one are put into the program by one move.
 const READ_AHEAD: usize = crate::pool::RUN_FRAMES;
-
-/// No more than a share of one in so many of what the program has in memory, and may
-/// leave it, is fetched ahead at a time.
-const SHARE: usize = 32;
-
-/// How old an eviction may be, on its slow clock, for a page that is asked for
-/// again to count as part of the working set.
-const HOT_AGE: u8 = 4;
 
 /// Pages that are neighbours, in frames that are.
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,7 +46,7 @@ impl Engine {
         let Some((frame, _)) = self.take_frames(1, true) else {
             return Err(Again::Memory);
         };
-        let hot = self.epoch.wrapping_sub(entry.epoch) <= HOT_AGE;
+        let hot = self.refault.is_hot(entry.epoch);
         self.pages.update(fault.page, |p| p.hot = hot);
         if self.unpack_copy(fault, entry, frame) {
             // SAFETY: a frame on standby, which nobody writes to.
@@ -163,10 +156,8 @@ impl Engine {
 
     /// The most pages that are fetched ahead of a thread at a time.
     pub(crate) fn most_ahead(&self) -> usize {
-        let target = self.budget.evict;
-        // Not of the budget: the most of a small one may be taken by what does not leave.
-        let may_have = self.queue.pages() as usize + target.saturating_sub(self.resident());
-        (may_have.min(target) / SHARE).min(tmem_policy::readahead::LARGEST as usize)
+        let evictable = self.queue.pages() as usize;
+        readahead::longest_window(self.budget.evict, self.resident(), evictable)
     }
 
     /// Asks for a run of slots, for as many of them as there are frames; whether

@@ -13,10 +13,6 @@ use tmem_policy::eviction::{Run, Segment};
 use tmem_policy::standby::StandbySample;
 use tmem_wire::PAGE_SIZE;
 
-/// The slow clock of evictions goes on each time that so large a share of what
-/// is resident was evicted.
-const EPOCHS: u64 = 8;
-
 /// After so long it is looked at faults, and at how much is resident, before more
 /// is evicted: what has to be zapped, or copied first, may take long; and while a
 /// thread waits.
@@ -236,7 +232,7 @@ impl Engine {
         let mut entry = self.pages.get(page);
         entry.queued = false;
         entry.hot = false;
-        entry.epoch = self.epoch;
+        entry.epoch = self.refault.epoch();
         // SAFETY: the frame was taken, and no request uses it.
         let bytes = unsafe { mem::page(self.pool.addr(frame)) };
         if mem::is_zero(bytes) {
@@ -269,18 +265,14 @@ impl Engine {
     }
 
     fn tick(&mut self) {
-        self.evictions += 1;
         self.copies.tick();
-        let step = (self.budget.evict as u64 / EPOCHS).max(1);
-        if self.evictions >= step {
+        if let Some(left) = self.refault.evicted(self.budget.evict) {
             let seen = StandbySample {
                 refaults: self.figures.standby_hits.load(Relaxed),
                 faults: self.figures.faults.load(Relaxed),
             };
-            self.standby.update(self.budget.pool, self.evictions, seen);
+            self.standby.update(self.budget.pool, left, seen);
             self.size_copies();
-            self.evictions = 0;
-            self.epoch = self.epoch.wrapping_add(1);
         }
     }
 

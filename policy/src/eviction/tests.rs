@@ -1,0 +1,173 @@
+use super::*;
+use proptest::prelude::*;
+use std::collections::VecDeque as Plain;
+
+/// The first page and length of a popped run.
+fn range(popped: Option<(Run, Segment)>) -> Option<(u64, u32)> {
+    popped.map(|(r, _)| (r.first, r.n))
+}
+
+#[test]
+fn a_run_that_was_put_back_leaves_next_from_its_segment() {
+    let mut q = EvictionQueue::default();
+    q.push(0, MAX_RUN, Segment::Main);
+    q.push(1000, 10 * MAX_RUN, Segment::Small);
+    let (run, segment) = q.pop().unwrap();
+    let rest = Run {
+        first: run.first + 100,
+        n: run.n - 100,
+        ..run
+    };
+    q.put_back(rest, segment);
+    assert_eq!(q.pages(), 11 * u64::from(MAX_RUN) - 100);
+    assert_eq!(q.pop(), Some((rest, Segment::Small)));
+}
+
+#[test]
+fn a_scan_leaves_by_the_small_segment_and_hot_pages_stay() {
+    let mut q = EvictionQueue::default();
+    q.push(0, MAX_RUN, Segment::Main);
+    q.push(1000, 10 * MAX_RUN, Segment::Small);
+    for i in 0..9 {
+        let first = 1000 + i * u64::from(MAX_RUN);
+        assert_eq!(range(q.pop()), Some((first, MAX_RUN)));
+    }
+    assert_eq!(q.pages(), 2 * u64::from(MAX_RUN));
+}
+
+#[test]
+fn neighbours_that_come_one_by_one_leave_as_a_run() {
+    let mut q = EvictionQueue::default();
+    let run = u64::from(MAX_RUN);
+    for page in 0..run + 6 {
+        q.push(page, 1, Segment::Small);
+    }
+    assert_eq!(range(q.pop()), Some((0, MAX_RUN)));
+    assert_eq!(range(q.pop()), Some((run, 6)));
+    for page in (1000..1032).rev() {
+        q.push(page, 1, Segment::Small);
+    }
+    assert_eq!(range(q.pop()), Some((1000, 32)));
+    assert_eq!(q.pop(), None);
+}
+
+#[test]
+fn a_page_that_comes_again_has_another_generation() {
+    let mut q = EvictionQueue::default();
+    let old = q.push(5, 1, Segment::Small);
+    for page in (100..).take(MAX_RUN as usize) {
+        q.push(page, 1, Segment::Small);
+    }
+    let new = q.push(5, 1, Segment::Small);
+    assert_ne!(old, new);
+    let generations: Vec<_> = std::iter::from_fn(|| q.pop())
+        .filter(|(r, _)| r.first == 5)
+        .map(|(r, _)| r.generation)
+        .collect();
+    assert_eq!(generations, [old, new]);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Pages come.
+    Push(u64, u32, Segment),
+    /// Pages come that the queue decides about, as part of a run.
+    Choose(u64, u32, usize),
+    /// A run leaves, of which this many pages are put back.
+    Pop(u32),
+    /// All is taken out and queued again.
+    Drain,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let segment = || {
+        prop_oneof![
+            Just(Segment::Small),
+            Just(Segment::Main),
+            Just(Segment::Protected),
+        ]
+    };
+    // Pages from 8 on lie in blocks of which each may come again.
+    let first = || prop_oneof![0..300u64, (0..20u64).prop_map(|block| block * 64)];
+    prop_oneof![
+        6 => (first(), 1..300u32, segment()).prop_map(|(p, n, s)| Step::Push(p, n, s)),
+        6 => (0..400u64, 1..64u32, 1..200usize)
+            .prop_map(|(block, n, run)| Step::Choose(block * 64, n, run)),
+        10 => (0..50u32).prop_map(Step::Pop),
+        1 => Just(Step::Drain),
+    ]
+}
+
+proptest! {
+    /// Every page leaves exactly once, and in the order of arrival within its segment.
+    #[test]
+    fn every_page_leaves_once_and_in_order(
+        steps in prop::collection::vec(step(), 0..200),
+        longest_run in 1..=MAX_RUN,
+        small_part in 1..20u64,
+    ) {
+        let shape = Shape { small_part, longest_run };
+        let mut q = EvictionQueue::new(shape);
+        q.set_resident(2000, 8);
+        let at = |s: Segment| s as usize;
+        // What is in each segment. Neighbours merge downwards, so that within one run
+        // the order is that of addresses: pages are kept by their position in the queue.
+        let mut plain: [Plain<u64>; 3] = Default::default();
+        for step in steps {
+            match step {
+                Step::Push(first, n, segment) => {
+                    q.push(first, n, segment);
+                    plain[at(segment)].extend(first..first + u64::from(n));
+                }
+                Step::Choose(first, n, run) => {
+                    let segment = q.choose_segment(first, n as usize, run);
+                    q.push(first, n, segment);
+                    plain[at(segment)].extend(first..first + u64::from(n));
+                }
+                Step::Pop(back) => {
+                    let Some((run, segment)) = q.pop() else {
+                        prop_assert!(plain.iter().all(Plain::is_empty));
+                        continue;
+                    };
+                    prop_assert!(run.n <= longest_run && run.n > 0);
+                    let left = &mut plain[at(segment)];
+                    let mut first: Vec<u64> = left.drain(..run.n as usize).collect();
+                    first.sort_unstable();
+                    prop_assert!(first.iter().copied().eq(run.first..run.end()));
+                    let back = back.min(run.n);
+                    if back > 0 {
+                        let rest = Run { first: run.end() - u64::from(back), n: back, ..run };
+                        (rest.first..rest.end()).rev().for_each(|page| left.push_front(page));
+                        q.put_back(rest, segment);
+                    }
+                }
+                Step::Drain => {
+                    for (run, segment) in q.drain() {
+                        q.requeue(run, segment);
+                    }
+                }
+            }
+            let pages: usize = plain.iter().map(Plain::len).sum();
+            prop_assert_eq!(q.pages(), pages as u64);
+        }
+    }
+
+    /// The small segment is never starved: with nothing protected, it gives pages until it
+    /// has its part.
+    #[test]
+    fn hot_pages_stay_while_the_small_segment_has_more_than_its_part(
+        hot in 1..2000u32, cold in 1..2000u32, small_part in 1..20u64,
+    ) {
+        let mut q = EvictionQueue::new(Shape { small_part, ..Shape::default() });
+        q.push(0, hot, Segment::Main);
+        q.push(1 << 20, cold, Segment::Small);
+        loop {
+            let small = q.pages() - u64::from(hot);
+            let Some((_, segment)) = q.pop() else { break };
+            if segment == Segment::Main {
+                prop_assert!(small <= (u64::from(hot) + small) / small_part);
+                break;
+            }
+        }
+    }
+}
