@@ -1,63 +1,72 @@
-//! How much memory packed copies may have.
+//! Compressed cache sizer: decides how much of the local budget holds compressed copies of
+//! evicted pages.
 //!
-//! A page of memory that the program does not have costs it faults; filled with packed
-//! copies it saves it several times as many questions to a server, each of which takes
-//! longer than to unpack a copy. Whether that is a gain depends on the program, on what
-//! is in its pages and on the network; so it is worked out from what has just been seen,
-//! and found out by what then happens:
+//! A page of memory that the program does not have costs it faults. Filled with compressed
+//! copies it saves several times as many requests to a server, each of which takes longer
+//! than to decompress a copy. Whether that is a gain depends on the program, on its data and on
+//! the network. So it is first estimated and then measured. (The trade of size against
+//! faults is that of Wilson, Kaplan and Smaragdakis, "The case for compressed caching in
+//! virtual memory systems", USENIX 1999.)
 //!
-//! - Before there are copies, by a model: that pages which are elsewhere are equally
-//!   likely to be asked for next, and those that have to leave for the copies' sake as
+//! - While there are no copies, a model estimates the gain: pages that are elsewhere are
+//!   equally likely to be asked for next, and those that have to leave for the copies' sake as
 //!   likely as any of them.
-//! - While there are, by what everything takes: the pages that were waited for, less
-//!   those that came back so soon after they left that they would have stayed, had there
-//!   been no copies, would each have taken as long as when there were none. If all that
-//!   the process did and waited for took less, that is the gain.
+//! - While there are copies, the gain is measured. Without copies each page that was waited
+//!   for would have taken as long as it did when there were none, less those that came back so
+//!   soon after they left that they would have stayed. If all that the process did and waited
+//!   for took less, the difference is the gain.
+//!
+//! Time is divided into periods: the time in which an eighth of the budget is evicted.
+//!
+//! Invariants, tested in `tests.rs`:
+//! - the size never exceeds [`largest`];
+//! - without measurements there are no copies;
+//! - a size that was no gain is not tried again before a pause, which doubles.
 
-/// Nanoseconds that a fault takes beyond the question.
+/// Nanoseconds that a fault takes besides the request to the server.
 const ASKED_NS: u64 = 5_000;
-/// Times as long as to unpack a copy takes the fault beyond it, which is the work of the
-/// same processor, be it quick or slow. It is more than beyond a question, for what has to
-/// leave does not leave while an answer is waited for.
+/// What a fault takes besides decompressing a copy, as a multiple of that: both are work of
+/// the same CPU, be it quick or slow. It is more than besides a request, because the page that
+/// has to leave in exchange does not leave while an answer is awaited.
 const FOUND: u64 = 6;
-/// What it takes to unpack a copy, and to make one, before that was measured.
+/// Nanoseconds to decompress a page, and to compress one, before they were measured.
 const HIT_NS: u64 = 4_000;
 const MAKE_NS: u64 = 5_000;
-/// One time that is longer says nothing: somebody else had the processor.
+/// A longer time counts as this long: another process had the CPU.
 const LONGEST_NS: u64 = 200_000;
-/// In eighths of what there is for the program and the copies: the most that the copies
-/// may have.
+/// The most that the copies may have, in eighths of what the program and they have together.
 const MOST: usize = 6;
-/// Less than one in so many of it is not worth the trouble.
+/// Less than one in this many of that is not worth the trouble.
 const LEAST: usize = 32;
-/// Fewer questions than this in a period say nothing.
+/// Fewer requests than this in a period say nothing.
 const FEW: u64 = 64;
-/// What is promised has to be less than so many eighths of what it costs without.
+/// Copies are begun if the model promises a cost below this many eighths of that without.
 const PROMISE: u64 = 5;
-/// Periods before it is tried again once it was no gain, which takes some twenty to find
-/// out: twice as many each time.
+/// Periods before copies are tried again after they were no gain: twice as many each time. A
+/// trial takes about twenty.
 const PAUSE: u32 = 64;
 const LONGEST_PAUSE: u32 = 1024;
-/// While there are copies, a question that took less than expected counts for one in so
-/// many.
+/// While there are copies, the average time of a request falls by one in this many of the
+/// difference.
 const SLOWLY: u64 = 8;
-/// Periods in a row in which something has to be so before it is believed.
+/// An observation counts once it was the same in this many periods in a row.
 const PATIENCE: u32 = 3;
 
-/// The most pages of memory that copies may have, of so many for them and the program.
+/// The most pages of memory that copies may have, where they and the program may have
+/// `target`.
 pub fn largest(target: usize) -> usize {
     target / 8 * MOST
 }
 
-/// Shares are told in so many bits.
+/// Bits behind the point of a fixed-point number.
 const SHIFT: u32 = 16;
 
-/// How many pages leave, of `elsewhere` of which each is as likely to, until `room`
-/// different ones have: a page that comes back and leaves again is counted each time.
+/// How many evictions there are until `room` different pages have left, of `elsewhere` of
+/// which each is as likely to leave: a page that comes back and leaves again counts each time.
 pub fn evictions_until(room: usize, elsewhere: usize) -> usize {
     let (room, elsewhere) = (room as u64, elsewhere.max(2 * room).max(1) as u64);
-    // Of the series of -ln(1 - room / elsewhere), what counts where that is up to a half;
-    // of which a fault waits for one division.
+    // elsewhere * -ln(1 - room / elsewhere), as a series that is exact enough up to one half:
+    // a fault waits for one division.
     let share = (room << SHIFT) / elsewhere;
     let mut power = room;
     let mut sum = 0;
@@ -68,7 +77,7 @@ pub fn evictions_until(room: usize, elsewhere: usize) -> usize {
     sum as usize
 }
 
-/// A number of times, and what they took together.
+/// A number of events, and how long they took together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Times {
     /// How often.
@@ -78,7 +87,7 @@ pub struct Times {
 }
 
 impl Times {
-    /// Adds one.
+    /// Adds one that took `ns` nanoseconds.
     pub fn add(&mut self, ns: u64) {
         self.n += 1;
         self.ns += ns.min(LONGEST_NS);
@@ -89,24 +98,24 @@ impl Times {
     }
 }
 
-/// What was seen in one period.
+/// What happened in one period.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheSample {
     /// Pages that left the program.
     pub left: u64,
-    /// Pages that a server was asked for while a thread waited.
+    /// Requests to servers for which a thread waited.
     pub asked: Times,
-    /// Those of which there was a copy.
+    /// Pages that were waited for and of which there was a copy.
     pub hits: Times,
-    /// Of these, those that had left so lately that the copies' memory would have kept
-    /// them in the program.
+    /// Of these, those that had left so recently that they would still be in the program if it
+    /// had the memory of the copies.
     pub young: u64,
-    /// Pages that were packed, or tried.
+    /// Pages that were compressed, with or without success.
     pub made: Times,
-    /// Bytes that they took, headers included; a page where it was not worth it.
+    /// Bytes that they took, headers included; a whole page for each one that was not worth it.
     pub bytes: u64,
-    /// Nanoseconds of processor time of the whole process, and of waiting asleep for a
-    /// server; 0 is not known.
+    /// Nanoseconds of CPU time of the whole process, and of waiting asleep for a server; 0 if
+    /// unknown.
     pub busy_ns: u64,
 }
 
@@ -116,52 +125,51 @@ impl CacheSample {
         self.asked.n + self.hits.n
     }
 
-    /// Whether the program waits for most of what it gets, page by page.
+    /// Whether the program waits for most of the pages that it gets.
     fn waits(&self) -> bool {
         self.waited() >= FEW && self.waited() * 2 >= self.left
     }
 }
 
-/// What there is at the end of a period, in pages.
+/// How memory is used at the end of a period, in pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheState {
-    /// What the program and the copies may have.
+    /// What the program and the copies may have together.
     pub target: usize,
     /// Pages on servers only.
     pub remote: usize,
-    /// Memory of the copies.
+    /// Memory that the copies have.
     pub has: usize,
-    /// What they may have.
+    /// Memory that they may have.
     pub may_have: usize,
 }
 
-/// Works out how much.
+/// What was learnt.
 #[derive(Debug)]
 pub struct CacheSizer {
-    /// Means of times in nanoseconds.
+    /// Average nanoseconds of a request, of decompressing and of compressing a page.
     asked_ns: u64,
     hit_ns: u64,
     make_ns: u64,
-    /// All that it took for each page that was waited for, while there were no copies.
+    /// CPU and waiting time for each page that was waited for while there were no copies.
     without_ns: u64,
-    /// Of a packed page, in bytes; 0 is not known.
+    /// Bytes of a compressed page; 0 if unknown.
     packed: u64,
-    /// Periods to wait, and to wait the next time.
+    /// Periods of the pause that are left, and of the next pause.
     wait: u32,
     pause: u32,
-    /// Periods without a gain in a row.
+    /// Periods in a row without a gain.
     losses: u32,
-    /// Periods in a row in which the program waited for pages, while there are no
-    /// copies; while there are, in which it did not.
+    /// Periods in a row in which the program waited for most pages; while there are copies,
+    /// in which it did not.
     waits: u32,
-    /// What was found to be too much: no more than this until it is tried again.
+    /// The most that copies may have until the pause is over: more was no gain.
     cap: usize,
-    /// Pages that left since the copies got what they may have.
+    /// Pages that left since the size was changed last.
     since: u64,
 }
 
 impl Default for CacheSizer {
-    /// Nothing was measured yet.
     fn default() -> CacheSizer {
         CacheSizer {
             asked_ns: 0,
@@ -180,7 +188,8 @@ impl Default for CacheSizer {
 }
 
 impl CacheSizer {
-    /// A period has ended; how many pages of memory the copies may have from here on.
+    /// Takes in a period that has ended. Returns how many pages of memory the copies may have
+    /// from here on.
     pub fn update(&mut self, seen: &CacheSample, now: &CacheState) -> usize {
         self.learn(seen, now.may_have > 0);
         let most = largest(now.target).min(self.cap);
@@ -199,13 +208,13 @@ impl CacheSizer {
         }
         self.waits = if seen.waits() { 0 } else { self.waits + 1 };
         if self.waits >= PATIENCE {
-            // What comes ahead of its use needs none, and the room.
+            // Pages that are read ahead need no copies, and need the memory.
             self.waits = 0;
             return 0;
         }
         self.since += seen.left;
         let may_have = now.may_have.min(most);
-        // Before they are full, or everything has left once, there is little to be found.
+        // Copies are few until the cache is full, or every page has left once.
         let full = now.has >= now.may_have;
         if !full && self.since < (now.target + now.remote) as u64 {
             return may_have;
@@ -224,7 +233,7 @@ impl CacheSizer {
         }
     }
 
-    /// Less may be a gain where so much is none.
+    /// Halves the size, or gives it up: less may be a gain where this much is none.
     fn give_way(&mut self, now: &CacheState) -> usize {
         let half = now.may_have / 2;
         self.cap = match half < now.target / LEAST {
@@ -243,8 +252,8 @@ impl CacheSizer {
             let asked = seen.asked.mean(0);
             self.asked_ns = match has_copies {
                 false => asked,
-                // The few that are left to ask for take longer each than all would, for
-                // they find everybody asleep.
+                // The few requests that are left take longer each than all would: they find
+                // everybody asleep.
                 true => self.asked_ns - self.asked_ns.saturating_sub(asked) / SLOWLY,
             };
         }
@@ -262,18 +271,18 @@ impl CacheSizer {
         }
     }
 
-    /// What was gained in a period, in nanoseconds.
+    /// The gain of a period, in nanoseconds.
     fn gain(&self, seen: &CacheSample) -> i64 {
         let would = seen.waited().saturating_sub(seen.young);
         (self.without_ns * would) as i64 - seen.busy_ns as i64
     }
 
-    /// By the model, what a page that is asked for costs on the average, with copies in
-    /// so many pages of memory, times the number of pages that are elsewhere.
+    /// The cost in the model: that of an average page that is asked for, times the number of
+    /// pages that are elsewhere, with copies in `copies` pages of memory.
     fn cost(&self, target: usize, remote: usize, copies: usize) -> u64 {
         let elsewhere = (remote + copies) as u64;
         let copied = (copies * tmem_wire::PAGE_SIZE) as u64 / self.packed.max(1);
-        // Pages that have come back have a copy, too.
+        // Pages that came back have a copy, too.
         let all = (target + remote) as u64;
         let held = elsewhere * copied.min(all) / all.max(1);
         let missed = elsewhere - held;
@@ -294,14 +303,14 @@ impl CacheSizer {
         }
     }
 
-    /// How much would be best, by the model, and what it would cost.
+    /// The best size in the model, and its cost.
     fn best(&self, target: usize, remote: usize, most: usize) -> (usize, u64) {
         let sizes = (0..=8).map(|n| most / 8 * n);
         let costs = sizes.map(|copies| (copies, self.cost(target, remote, copies)));
         costs.min_by_key(|(_, cost)| *cost).unwrap_or((0, 0))
     }
 
-    /// The program may have come to need more of them, or fewer.
+    /// Follows a program that needs more copies than before, or fewer.
     fn adjust(&mut self, now: &CacheState, may_have: usize, most: usize) -> usize {
         let without = now.remote.saturating_sub(now.has);
         let (copies, cost) = self.best(now.target, without, most);

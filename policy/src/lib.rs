@@ -11,7 +11,10 @@ extern crate alloc;
 extern crate std;
 
 pub mod compressed_cache;
+pub mod contention;
 pub mod cyclic;
+pub mod demand;
+pub mod engine_cpu;
 pub mod eviction;
 pub mod indirect;
 pub mod placement;

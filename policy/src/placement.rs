@@ -1,53 +1,60 @@
-//! How evicted pages are spread over servers that are not equally quick, as
-//! arithmetic.
+//! Placement: decides which part of the evicted pages each memory server gets, and how
+//! many bytes may be under way to it.
 //!
-//! By room alone a server behind a slow network gets as many pages as one beside
-//! it, and a program that waits for pages of both is as slow as the slow one. So
-//! what a server takes for a page is measured, and one that is slower by far gets
-//! few pages: enough to see when that changes, and all that no other has room for.
+//! By free room alone a server behind a slow network would get as many pages as one nearby,
+//! and a program that waits for pages of both would be as slow as the slow one. So the
+//! engine measures how long a server takes for a page. A much slower server gets few pages:
+//! enough to see when that changes, and all that no other server has room for. (Weighted
+//! load balancing with an exponentially weighted moving average, as in TCP's round-trip time,
+//! RFC 6298; the bytes under way are a bandwidth-delay product.)
+//!
+//! Invariants, tested below:
+//! - at least one server has the full share, and every server has some;
+//! - a server that is slower in both measures never has a larger share;
+//! - nothing depends on the order of the servers;
+//! - the bytes under way lie between 512 KiB and 4 MiB.
 
 use alloc::vec::Vec;
 use tmem_wire::PAGE_SIZE;
 
-/// Servers that differ by no more than this factor count as equal: measured under
-/// different loads, the same server differs as much.
+/// Servers that differ by no more than this factor count as equal: under different loads the
+/// same server differs as much.
 const EVEN: u64 = 3;
 
-/// A server whose share is smaller by this factor is not to keep a page that can
-/// go elsewhere.
+/// A server whose share is smaller by this factor keeps no page that can go elsewhere.
 const POOR: u32 = 4;
 
-/// What is being written to one server takes about so long at most: a read waits
-/// behind it.
+/// The bytes under way to one server take at most about this long, since a read waits behind
+/// them; but they lie within these bounds, in bytes.
 const QUEUE_NS: u64 = 50_000_000;
-/// And is no more and no less than this, in bytes.
 const QUEUE: core::ops::RangeInclusive<usize> = 512 << 10..=4 << 20;
 
-/// Pages, or nanoseconds, of one measurement.
+/// A measurement of the write rate ends after this many pages, or nanoseconds.
 const MEASURED_PAGES: u64 = 256;
 const MEASURED_NS: u64 = 100_000_000;
 
-/// What part a server gets of the pages that its room would bring it.
+/// The part that a server gets of the pages that its room would bring it; in units of
+/// 1/1024.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Share(u32);
 
 impl Share {
-    /// All of them.
+    /// All pages.
     pub const FULL: Share = Share(1024);
-    /// As many as it takes to see when a server becomes quicker.
+    /// As many pages as show when a server becomes quicker.
     const LEAST: Share = Share(4);
 
-    /// So much of `room`.
+    /// This part of `room`.
     pub fn of(self, room: u64) -> u64 {
         (u128::from(room) * u128::from(self.0) / u128::from(Share::FULL.0)) as u64
     }
 
-    /// `granted` as it counts against a server with this share.
+    /// How much `granted` counts against a server with this share.
     pub fn against(self, granted: u128) -> u128 {
         granted * u128::from(Share::FULL.0) / u128::from(self.0)
     }
 
-    /// Whether a page is better off where the share is `other`.
+    /// Whether pages leave a server with this share for one whose share is `other`.
     pub fn is_poor_beside(self, other: Share) -> bool {
         self.0.saturating_mul(POOR) <= other.0
     }
@@ -59,17 +66,17 @@ impl Default for Share {
     }
 }
 
-/// What a server takes, as far as it is known.
+/// How long a server takes, as far as it is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Speed {
-    /// Nanoseconds that a thread waits for a page.
+    /// Nanoseconds that a thread waits for a page, on average.
     pub wait_ns: Option<u64>,
-    /// Nanoseconds for each page while pages are written.
+    /// Nanoseconds for each page while pages are written, on average.
     pub page_ns: Option<u64>,
 }
 
 impl Speed {
-    /// Bytes that may be on their way to the server at a time.
+    /// Bytes that may be under way to the server at a time.
     pub fn queue(&self) -> usize {
         let pages = QUEUE_NS / self.page_ns.unwrap_or(1).max(1);
         let bytes = pages.saturating_mul(PAGE_SIZE as u64);
@@ -79,8 +86,8 @@ impl Speed {
     }
 }
 
-/// The share of each server, in the order of `speeds`. The quickest have all; what
-/// is not known counts as quick.
+/// The share of each server, in the order of `speeds`. The quickest server has the full
+/// share; unknown times count as quick.
 pub fn shares(speeds: &[Speed]) -> Vec<Share> {
     let quickest = |of: fn(&Speed) -> Option<u64>| speeds.iter().filter_map(of).min();
     let (wait, page) = (quickest(|s| s.wait_ns), quickest(|s| s.page_ns));
@@ -88,7 +95,7 @@ pub fn shares(speeds: &[Speed]) -> Vec<Share> {
         .iter()
         .map(|s| factor(s.wait_ns, wait).max(factor(s.page_ns, page)))
         .collect();
-    // One may be the quickest in this and another in that.
+    // One server may be the quickest to read from and another to write to.
     let best = factors.iter().min().copied().unwrap_or(UNIT).max(UNIT);
     factors
         .iter()
@@ -100,11 +107,11 @@ pub fn shares(speeds: &[Speed]) -> Vec<Share> {
         .collect()
 }
 
-/// Fixed point.
+/// 1 in the fixed-point numbers of [`factor`].
 const UNIT: u64 = 256;
 
-/// By what factor a server is slower than the quickest, in 1/[`UNIT`], up to some
-/// thousands.
+/// The factor by which a server is slower than the quickest, up to 4096, in units of
+/// 1/[`UNIT`].
 fn factor(ns: Option<u64>, quickest: Option<u64>) -> u64 {
     match (ns, quickest) {
         (Some(ns), Some(quickest)) => {
@@ -115,26 +122,27 @@ fn factor(ns: Option<u64>, quickest: Option<u64>) -> u64 {
     }
 }
 
-/// What a thread waits for a page of one server, on the average.
+/// Average of how long threads wait for a page of one server.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wait(Option<u64>);
 
 impl Wait {
-    /// A thread has waited so long.
+    /// Takes in that a thread waited `ns` nanoseconds.
     pub fn add(&mut self, ns: u64) {
         self.0 = Some(self.0.map_or(ns, |old| old - old / 16 + ns / 16));
     }
 
-    /// The average.
+    /// The average in nanoseconds.
     pub fn ns(&self) -> Option<u64> {
         self.0
     }
 }
 
-/// What a page takes while pages are written to one server, on the average.
+/// Average of the time for each page while pages are written to one server. Time in which
+/// no page is under way does not count.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rate {
-    /// Since when there are pages under way, of which no time was counted.
+    /// Since when pages are under way whose time was not counted yet.
     since: Option<u64>,
     pages: u64,
     ns: u64,
@@ -142,14 +150,14 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Pages may be under way from now on.
+    /// Notes at time `now` whether pages are under way from here on.
     pub fn begin(&mut self, now: u64, under_way: bool) {
         if under_way && self.since.is_none() {
             self.since = Some(now);
         }
     }
 
-    /// So many pages were answered.
+    /// Takes in that `pages` pages were answered, and whether others are still under way.
     pub fn add(&mut self, now: u64, pages: u64, under_way: bool) {
         if pages == 0 {
             return;
@@ -167,7 +175,7 @@ impl Rate {
         }
     }
 
-    /// The average.
+    /// The average in nanoseconds.
     pub fn page_ns(&self) -> Option<u64> {
         self.page_ns
     }
@@ -208,7 +216,7 @@ mod tests {
         };
         let all = shares(&[waits(40_000), waits(4_000_000)]);
         assert!(all[1].is_poor_beside(all[0]));
-        // Each is known by another: nothing tells.
+        // Each server is known by another measure, so they cannot be compared.
         let other = Speed {
             wait_ns: None,
             page_ns: Some(9),
@@ -264,7 +272,31 @@ mod tests {
 
     proptest! {
         #[test]
-        fn somebody_has_all_and_everybody_something(
+        fn the_order_of_servers_does_not_matter_and_queues_are_bounded(
+            speeds in proptest::collection::vec(any_speed(), 1..8),
+        ) {
+            let mut backwards = speeds.clone();
+            backwards.reverse();
+            let mut shares_backwards = shares(&backwards);
+            shares_backwards.reverse();
+            prop_assert_eq!(shares(&speeds), shares_backwards);
+            prop_assert!(speeds.iter().all(|s| QUEUE.contains(&s.queue())));
+        }
+
+        #[test]
+        fn an_average_stays_within_what_was_measured(
+            waits in proptest::collection::vec(1u64..1 << 40, 1..100),
+        ) {
+            let mut wait = Wait::default();
+            waits.iter().for_each(|ns| wait.add(*ns));
+            let (least, most) = (waits.iter().min().unwrap(), waits.iter().max().unwrap());
+            let ns = wait.ns().unwrap();
+            // Each step rounds down by up to 15 ns.
+            prop_assert!(ns <= *most && ns + 256 >= *least, "{} {:?}", ns, waits);
+        }
+
+        #[test]
+        fn one_server_has_the_full_share_and_each_has_some(
             speeds in proptest::collection::vec(any_speed(), 1..8),
         ) {
             let shares = shares(&speeds);

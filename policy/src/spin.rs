@@ -1,22 +1,29 @@
-//! Whether to wait awake or asleep, learnt by trying.
+//! Spin or sleep: decides how the engine waits for an answer, learnt by trying both.
 //!
-//! Awake, on both sides, is quicker where each has a processor of its own and
-//! answers come soon; asleep is quicker where both share a processor, and
-//! cheaper where answers take long. Which of it holds changes with what else
-//! runs, so both are tried again and again: some waits in a row each time,
-//! since the other side and the scheduler take a moment to follow.
+//! To spin, on both sides, is quicker where each side has a CPU of its own and answers come
+//! soon. To sleep is quicker where both share a CPU, and cheaper where answers take long. It
+//! depends on what else runs. So the way that seems slower is tried again and again, for some
+//! waits in a row: the other side and the scheduler take a moment to follow. (An
+//! epsilon-greedy choice between two arms; compare adaptive spinning in Karlin et al.,
+//! "Empirical studies of competitive spinning for a shared-memory multiprocessor", SOSP
+//! 1991.)
+//!
+//! Invariants, tested below:
+//! - whatever the times, each way is tried once in every [`LONG_ROUND`] waits;
+//! - the longest spin lies between 20 us and a quarter of [`LONGEST_NS`];
+//! - answers that take longer than that are slept through.
 
-/// Of so many waits, some try what seems to be the slower way; of this many
-/// where it was much slower.
+/// The way that seems slower is tried once in this many waits; in [`LONG_ROUND`] where it was
+/// much slower.
 const ROUND: u32 = 256;
 const LONG_ROUND: u32 = 2048;
-/// Waits of a trial, and those at its beginning and after its end that tell
-/// nothing yet.
+/// Waits of a trial. The first of them, and those after its end, tell nothing yet.
 const TRIAL: u32 = 16;
 const UNSETTLED: u32 = 4;
-/// Longer waits than this count as this long: they tell of the other side's
-/// leisure.
+/// A longer wait counts as this long: it tells about the load of the other side.
 const LONGEST_NS: u64 = 400_000;
+/// The shortest limit of a spin.
+const SHORTEST_SPIN_NS: u64 = 20_000;
 
 /// How a wait is spent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,41 +34,42 @@ pub enum WaitMode {
     Sleep,
 }
 
-/// Two ways to wait, and how long each takes on the average.
+/// What is known of the two ways.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SpinOrSleep {
+    /// Averages in nanoseconds; 0 if unknown.
     spin_ns: u64,
     sleep_ns: u64,
+    /// Waits in this round.
     waits: u32,
 }
 
 impl SpinOrSleep {
-    /// How to spend the next wait.
+    /// Decides how to spend the next wait.
     pub fn choose(&mut self) -> WaitMode {
-        let (awake, asleep) = (self.spin_ns, self.sleep_ns);
-        let (less, more) = (awake.min(asleep), awake.max(asleep));
-        let clear = less > 0 && more > less + less / 2;
-        self.waits = (self.waits + 1) % if clear { LONG_ROUND } else { ROUND };
-        let trial = self.waits < TRIAL;
-        // To lie awake for long is never worth it.
-        let quicker_awake = awake < asleep && awake < LONGEST_NS / 2;
-        if quicker_awake != trial {
+        let (spin, sleep) = (self.spin_ns, self.sleep_ns);
+        let (less, more) = (spin.min(sleep), spin.max(sleep));
+        let is_clear = less > 0 && more > less + less / 2;
+        self.waits = (self.waits + 1) % if is_clear { LONG_ROUND } else { ROUND };
+        let is_trial = self.waits < TRIAL;
+        // A long spin is never worth its CPU time.
+        let spin_is_quicker = spin < sleep && spin < LONGEST_NS / 2;
+        if spin_is_quicker != is_trial {
             WaitMode::Spin
         } else {
             WaitMode::Sleep
         }
     }
 
-    /// How long to stay awake at the most, in nanoseconds: a while longer than
-    /// it takes asleep.
+    /// The limit of a spin in nanoseconds: half as long again as it takes asleep.
     pub fn longest_spin_ns(&self) -> u64 {
         match self.sleep_ns {
             0 => LONGEST_NS / 4,
-            ns => (ns * 3 / 2).clamp(20_000, LONGEST_NS / 4),
+            ns => (ns.saturating_mul(3) / 2).clamp(SHORTEST_SPIN_NS, LONGEST_NS / 4),
         }
     }
 
-    /// A wait spent that way took so long.
+    /// Takes in that a wait spent this way took `ns` nanoseconds.
     pub fn record(&mut self, how: WaitMode, ns: u64) {
         if self.waits % TRIAL < UNSETTLED && self.waits < 2 * TRIAL {
             return;
@@ -82,15 +90,16 @@ impl SpinOrSleep {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
-    fn share_awake(spin_ns: u64, sleep_ns: u64, choice: &mut SpinOrSleep) -> usize {
+    /// Waits that are spent spinning, of 8192.
+    fn spins(spin_ns: u64, sleep_ns: u64, choice: &mut SpinOrSleep) -> usize {
         (0..8192)
             .filter(|_| {
                 let how = choice.choose();
-                let ns = if how == WaitMode::Spin {
-                    spin_ns
-                } else {
-                    sleep_ns
+                let ns = match how {
+                    WaitMode::Spin => spin_ns,
+                    WaitMode::Sleep => sleep_ns,
                 };
                 choice.record(how, ns);
                 how == WaitMode::Spin
@@ -101,14 +110,48 @@ mod tests {
     #[test]
     fn the_quicker_way_is_found_and_found_again_when_it_changes() {
         let mut choice = SpinOrSleep::default();
-        assert!(share_awake(15_000, 60_000, &mut choice) > 7000);
-        assert!(share_awake(70_000, 25_000, &mut choice) < 1000);
-        assert!(share_awake(20_000, 50_000, &mut choice) > 4000);
+        assert!(spins(15_000, 60_000, &mut choice) > 7000);
+        assert!(spins(70_000, 25_000, &mut choice) < 1000);
+        assert!(spins(20_000, 50_000, &mut choice) > 4000);
     }
 
     #[test]
     fn long_waits_are_slept_through() {
         let mut choice = SpinOrSleep::default();
-        assert!(share_awake(10_000_000, 10_000_001, &mut choice) < 1000);
+        assert!(spins(10_000_000, 10_000_001, &mut choice) < 1000);
+    }
+
+    proptest! {
+        #[test]
+        fn both_ways_are_tried_in_every_long_round(
+            times in prop::collection::vec((0u64..1 << 40, 0u64..1 << 40), 1..40),
+        ) {
+            let mut choice = SpinOrSleep::default();
+            for (spin_ns, sleep_ns) in times {
+                let (mut spun, mut slept) = (0, 0);
+                for _ in 0..2 * LONG_ROUND {
+                    let how = choice.choose();
+                    match how {
+                        WaitMode::Spin => spun += 1,
+                        WaitMode::Sleep => slept += 1,
+                    }
+                    choice.record(how, if how == WaitMode::Spin { spin_ns } else { sleep_ns });
+                    prop_assert!((SHORTEST_SPIN_NS..=LONGEST_NS / 4).contains(&choice.longest_spin_ns()));
+                }
+                prop_assert!(spun > 0 && slept > 0, "{} {}", spun, slept);
+            }
+        }
+
+        #[test]
+        fn a_way_that_takes_twice_as_long_is_used_for_one_wait_in_eight_at_most(
+            ns in 2_000u64..90_000, is_spin: bool,
+        ) {
+            let mut choice = SpinOrSleep::default();
+            let (spin_ns, sleep_ns) = if is_spin { (ns, 2 * ns) } else { (2 * ns, ns) };
+            spins(spin_ns, sleep_ns, &mut choice);
+            let spun = spins(spin_ns, sleep_ns, &mut choice);
+            let slower = if is_spin { 8192 - spun } else { spun };
+            prop_assert!(slower <= 8192 / 8, "{}", slower);
+        }
     }
 }

@@ -1,67 +1,94 @@
-//! How many evicted pages rest, to be had back without a server.
+//! Standby sizer: decides how many evicted pages stay on the standby list, from where they
+//! come back without contacting a server.
 //!
-//! They show which evictions were mistakes, and the more of them rest the longer they may
-//! take to show it. But each of them is had back by a fault, and would not have been one
-//! in the program. On traces of six real programs (`tmem-evict-sim`), in half of their memory or
-//! less, faults with a 32nd of memory at rest take 0.6 to 1.04 of what they take with an
-//! eighth. Where next to all that leaves is had back at once, the program uses about as
-//! much as there is room for, and rest had better be shorter still.
+//! A refault from standby shows that an eviction was a mistake, and a longer list shows more
+//! of them. But each page on standby costs a fault that it would not have cost in the
+//! program. On traces of six real programs (`tmem-evict-sim`), in half of their memory or less,
+//! faults with a 32nd of memory on standby take 0.6 to 1.04 of what they take with an eighth.
+//! Where nearly all that leaves comes back at once, the program uses about as much memory as
+//! there is, and an even shorter list is better.
 //!
-//! That holds where a program waits for most of what comes. What is fetched ahead is
-//! looked for among what rests as well, and costs no fault then; and where much comes and
-//! goes, frames are used up by the thousand while as many are being written. So the pool is as
-//! large as it may be where two pages or more come for each fault.
+//! That holds where a program waits for most of the pages that it gets. Readahead looks for
+//! its pages on standby as well, and takes them from there without a fault. And where many
+//! pages come and go, frames are used up by the thousand while as many are being written. So
+//! the list is as long as it may be where two pages or more come for each fault.
+//!
+//! Invariants, tested below:
+//! - the size lies between the fewest frames and the most that it may have;
+//! - it changes by no more than a factor of two for each halving, and of four with the kind
+//!   of access;
+//! - with the same input for some updates it stays the same.
 
-/// The fewest, in frames.
+/// The fewest frames.
 const FEWEST: usize = 128;
+/// Where a program waits for most pages, the most is divided by this.
+const WAITING_PART: usize = 4;
+/// A program does not wait for most pages if this many come for each fault.
+const PAGES_PER_FAULT: u64 = 2;
 
-/// Of the most that the pool may have, one in so many where a program waits for most
-/// of what comes.
-const PART: usize = 4;
-
-/// It does not where so many pages come, and as many leave, for each fault.
-const AHEAD: u64 = 2;
-
-/// What there was until some moment, in all.
+/// Counts since the beginning.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StandbySample {
-    /// Pages that were had back while they rested, by faults.
+    /// Faults on pages that were on standby.
     pub refaults: u64,
-    /// Faults.
+    /// All faults.
     pub faults: u64,
 }
 
-/// How many frames with memory the pool is to have.
-#[derive(Clone, Copy, Debug, Default)]
+/// How many frames with memory there are to be outside the program.
+#[derive(Clone, Copy, Debug)]
 pub struct StandbySizer {
-    /// The program waits for most of what comes.
+    fewest: usize,
+    /// The program waits for most of the pages that it gets.
     waits: bool,
-    /// How often what there would be otherwise is halved.
-    halved: u32,
-    /// What was seen at the last look.
+    /// How many times the size is halved.
+    halvings: u32,
+    /// The counts at the last update.
     seen: StandbySample,
 }
 
+impl Default for StandbySizer {
+    fn default() -> StandbySizer {
+        StandbySizer::with_fewest(FEWEST)
+    }
+}
+
 impl StandbySizer {
-    /// Of at most so many.
+    /// Never fewer than `fewest` frames. The engine uses the default; the simulator also has
+    /// memories smaller than any budget.
+    pub fn with_fewest(fewest: usize) -> StandbySizer {
+        StandbySizer {
+            fewest,
+            waits: false,
+            halvings: 0,
+            seen: StandbySample::default(),
+        }
+    }
+
+    /// The size in frames, where there may be at most `most`.
     pub fn frames(&self, most: usize) -> usize {
-        (self.whole(most) >> self.halved).max(FEWEST.min(most))
+        (self.undivided(most) >> self.halvings).max(self.fewest.min(most))
     }
 
-    fn whole(&self, most: usize) -> usize {
-        if self.waits { most / PART } else { most }
-    }
-
-    /// So many pages have left since the last look, and as many have come.
+    /// Takes in what happened since the last update: `left` pages left the program, and as
+    /// many came.
     pub fn update(&mut self, most: usize, left: u64, seen: StandbySample) {
         let before = core::mem::replace(&mut self.seen, seen);
         let faults = seen.faults.saturating_sub(before.faults);
-        self.waits = left < faults * AHEAD;
+        self.waits = left < faults * PAGES_PER_FAULT;
         let refaults = seen.refaults.saturating_sub(before.refaults);
-        if refaults * 4 > left * 3 && self.whole(most) >> self.halved > FEWEST {
-            self.halved += 1;
+        if refaults * 4 > left * 3 && self.undivided(most) >> self.halvings > self.fewest {
+            self.halvings += 1;
         } else if refaults * 2 < left {
-            self.halved = self.halved.saturating_sub(1);
+            self.halvings = self.halvings.saturating_sub(1);
+        }
+    }
+
+    fn undivided(&self, most: usize) -> usize {
+        if self.waits {
+            most / WAITING_PART
+        } else {
+            most
         }
     }
 }
@@ -69,48 +96,95 @@ impl StandbySizer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
-    fn rest_is_short_where_all_that_leaves_comes_back_and_long_again_where_it_does_not() {
-        let mut resting = StandbySizer::default();
+    fn the_list_is_short_where_all_comes_back_and_grows_where_it_does_not() {
+        let mut sizer = StandbySizer::default();
         let mut seen = StandbySample::default();
-        let mut look = |share: u64, times: usize| {
+        let mut frames = |share: u64, times: usize| {
             for _ in 0..times {
                 seen.refaults += 10 * share;
                 seen.faults += 1000;
-                resting.update(16384, 1000, seen);
+                sizer.update(16384, 1000, seen);
             }
-            resting.frames(16384)
+            sizer.frames(16384)
         };
-        assert_eq!(look(70, 9), 4096);
-        assert_eq!(look(80, 1), 2048);
-        assert_eq!(look(95, 9), 128);
-        assert_eq!(look(70, 9), 128);
-        assert_eq!(look(30, 1), 256);
-        assert_eq!(look(0, 9), 4096);
+        assert_eq!(frames(70, 9), 4096);
+        assert_eq!(frames(80, 1), 2048);
+        assert_eq!(frames(95, 9), 128);
+        assert_eq!(frames(70, 9), 128);
+        assert_eq!(frames(30, 1), 256);
+        assert_eq!(frames(0, 9), 4096);
     }
 
     #[test]
-    fn the_pool_is_whole_where_two_pages_come_for_each_fault() {
-        let mut resting = StandbySizer::default();
-        assert_eq!(resting.frames(4096), 4096);
+    fn the_list_is_whole_where_two_pages_come_for_each_fault() {
+        let mut sizer = StandbySizer::default();
+        assert_eq!(sizer.frames(4096), 4096);
         let mut seen = StandbySample::default();
-        let mut look = |left| {
+        let mut frames = |left| {
             seen.faults += 100;
-            resting.update(4096, left, seen);
-            resting.frames(4096)
+            sizer.update(4096, left, seen);
+            sizer.frames(4096)
         };
-        assert_eq!([look(199), look(200), look(100)], [1024, 4096, 1024]);
+        assert_eq!([frames(199), frames(200), frames(100)], [1024, 4096, 1024]);
     }
 
     #[test]
     fn a_small_pool_stays_as_it_is() {
-        let mut resting = StandbySizer::default();
+        let mut sizer = StandbySizer::default();
         let seen = StandbySample {
             refaults: 1000,
             faults: 1000,
         };
-        resting.update(100, 1000, seen);
-        assert_eq!(resting.frames(100), 100);
+        sizer.update(100, 1000, seen);
+        assert_eq!(sizer.frames(100), 100);
+    }
+
+    proptest! {
+        #[test]
+        fn the_size_is_within_bounds_changes_slowly_and_settles(
+            most in 0usize..1 << 20, fewest in 0usize..512,
+            epochs in prop::collection::vec((0u64..10_000, 0u64..10_000, 0u64..10_000), 1..60),
+        ) {
+            let mut sizer = StandbySizer::with_fewest(fewest);
+            let mut seen = StandbySample::default();
+            let mut before = sizer.frames(most);
+            let last = *epochs.last().unwrap();
+            let settle = core::iter::repeat_n(last, 40);
+            for (left, refaults, faults) in epochs.into_iter().chain(settle) {
+                seen.refaults += refaults.min(faults);
+                seen.faults += faults;
+                sizer.update(most, left, seen);
+                let frames = sizer.frames(most);
+                prop_assert!((fewest.min(most)..=most).contains(&frames));
+                prop_assert!(frames >= before / 8 && frames <= (before + 1) * 8 + 8);
+                before = frames;
+            }
+            let (left, refaults, faults) = last;
+            seen.refaults += refaults.min(faults);
+            seen.faults += faults;
+            sizer.update(most, left, seen);
+            prop_assert_eq!(sizer.frames(most), before);
+        }
+
+        #[test]
+        fn more_refaults_never_make_the_list_longer(
+            left in 1u64..10_000, few in 0u64..10_000, more in 0u64..10_000, updates in 1usize..20,
+        ) {
+            let most = 8192;
+            let after = |refaults: u64| {
+                let mut sizer = StandbySizer::default();
+                let mut seen = StandbySample::default();
+                for _ in 0..updates {
+                    seen.refaults += refaults;
+                    seen.faults += 10_000;
+                    sizer.update(most, left, seen);
+                }
+                sizer.frames(most)
+            };
+            prop_assert!(after(few.max(more)) <= after(few.min(more)));
+        }
     }
 }

@@ -1,96 +1,111 @@
-//! How much memory goes where, as arithmetic on numbers of pages.
+//! Watermarks: decide when memory is adopted, when pages leave, when threads that ask for
+//! memory wait, and how the local budget is divided between program, pool and free reserve.
+//!
+//! They play the part of the zone watermarks of Linux (`mm/vmscan.c`): background reclaim
+//! begins at one, direct throttling at another. All values are pages.
+//!
+//! Invariants, tested below:
+//! - adopt < evict < budget < throttle, and throttle is at most 2.5 % and 4 MiB over;
+//! - every [`Plan`] can be carried out with what there is;
+//! - plans that are carried out lead to the evict watermark and then end, unless nothing
+//!   more can leave;
+//! - with more memory in use a plan never evicts less.
 
 use tmem_wire::PAGE_SIZE;
 
-/// The most frames that rest with nothing in them, and the fewest.
+/// The most and the fewest frames of the free reserve.
 const MAX_RESERVE: usize = 2048;
 const MIN_RESERVE: usize = 64;
+/// The free reserve holds the demand of this many milliseconds.
+const RESERVE_MS: usize = 4;
 /// Pages evicted at one go, between two looks at the faults.
 const BATCH: usize = 512;
-/// Fewer than this are not evicted without need, while nothing is waited for.
+/// Fewer pages than this are not evicted to fill the pool while no answer is awaited.
 const FEW: usize = 16;
-/// Memory is adopted this long before the budget is used up, of a small budget
-/// at most half of it: a program that fills huge pages has so much more before
-/// it is looked at again.
-const EARLY: usize = 3072;
-const EARLIEST: usize = 4096;
-/// No program fills memory faster than so many bytes in a microsecond.
+/// Memory is adopted when this many pages are left of the budget; of a small budget when half
+/// of it is left. A program that fills huge pages gets that much between two looks.
+const ADOPT_LEAST: usize = 3072;
+const ADOPT_MOST: usize = 4096;
+/// No program fills memory faster than this, in bytes per microsecond.
 const FILL_RATE: u64 = 16_000;
+/// Between these, in microseconds, lies the time between two looks at a growing program.
+const LOOK_US: core::ops::RangeInclusive<u64> = 1_000..=100_000;
 
-/// The limits that a budget gives.
+/// The watermarks of a budget, in pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watermarks {
-    /// Resident pages that the program and the pool may have.
+    /// Evict watermark: pages leave while more than this are resident, program and pool
+    /// together.
     pub evict: usize,
-    /// From so many resident pages on, memory is adopted.
+    /// Adopt watermark: memory is adopted once this many pages are resident.
     pub adopt: usize,
-    /// Beyond so many, threads that ask for more memory wait.
+    /// Throttle watermark: threads that ask for more memory wait while more are resident.
     pub throttle: usize,
-    /// Frames with memory that the pool has at most.
+    /// The most frames with memory that the pool has.
     pub pool: usize,
-    /// Frames of these that have nothing in them, at most.
+    /// The most of these that are free.
     pub reserve: usize,
-    /// Pages that are left to the program even where shared memory takes up the budget:
-    /// with fewer it would do little but wait.
+    /// Pages that the program keeps even where shared memory takes up the budget. With fewer
+    /// it would do little but wait.
     pub floor: usize,
 }
 
-/// What is there now, in pages.
+/// How memory is used now, in pages.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MemoryUse {
     /// Resident in the process as far as it counts, pool included.
     pub resident: usize,
-    /// Frames with memory that there are to be.
+    /// Frames with memory that the pool is to have.
     pub pool: usize,
     /// Frames with memory.
     pub populated: usize,
-    /// Frames with memory and nothing in it.
+    /// Free frames with memory.
     pub free: usize,
-    /// Evicted pages that servers have.
+    /// Pages on standby that servers have.
     pub standby: usize,
     /// Pages that could be evicted.
     pub evictable: usize,
-    /// An answer is waited for: what is done now takes no time of the program.
+    /// A thread waits for an answer: what the engine does now takes no time of the program.
     pub waiting: bool,
-    /// Frames with nothing in them that are used up in a millisecond.
+    /// Free frames that are used up in a millisecond.
     pub demand: usize,
-    /// Fewer pages than this over the target are let be, so that more of them are
-    /// given back at a time.
+    /// The evict watermark may be exceeded by less than this, so that more frames are given
+    /// back at a time.
     pub slack: usize,
-    /// What is there is shared with the process that this one was just forked from:
-    /// to take it out is to copy it first, and many such processes end soon.
+    /// The process was just forked and shares its pages: to evict one is to copy it first, and
+    /// many such processes end soon.
     pub young: bool,
 }
 
-/// What to do about it, in pages.
+/// What to do, in pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Take so many out of the program.
+    /// Pages to take out of the program.
     pub evict: usize,
-    /// Give up so many pages on standby, so that their frames are free.
+    /// Pages on standby to drop, so that their frames are free.
     pub reclaim: usize,
-    /// Give the memory of so many free frames back to the kernel.
+    /// Free frames whose memory goes back to the kernel.
     pub release: usize,
 }
 
-/// Bytes of address space that the pool takes with a budget in bytes.
+/// Bytes of address space that the pool takes, for a budget in bytes.
 pub fn pool_bytes(budget: u64) -> u64 {
     (Watermarks::new(budget).frames() * PAGE_SIZE) as u64
 }
 
-/// Bytes of address space that packed copies may take with a budget in bytes.
+/// Bytes of address space that the compressed cache may take, for a budget in bytes.
 pub fn copies_bytes(budget: u64) -> u64 {
     (crate::compressed_cache::largest(Watermarks::new(budget).evict) * PAGE_SIZE) as u64
 }
 
 impl Watermarks {
-    /// The limits for a budget in bytes.
+    /// The watermarks of a budget in bytes.
     pub fn new(bytes: u64) -> Watermarks {
         let pages = (bytes / PAGE_SIZE as u64) as usize;
         let pool = (pages / 8).clamp(512, 1 << 16);
         Watermarks {
             evict: pages - (pages / 64).min(512),
-            adopt: pages - (pages / 16).clamp(EARLY.min(pages / 2), EARLIEST),
+            adopt: pages - (pages / 16).clamp(ADOPT_LEAST.min(pages / 2), ADOPT_MOST),
             throttle: pages + (pages / 40).min(1024),
             pool,
             reserve: (pool / 4).min(MAX_RESERVE),
@@ -98,135 +113,71 @@ impl Watermarks {
         }
     }
 
-    /// Frames that the pool needs in all: those with memory, and holes to move
-    /// pages into while the others are being written.
+    /// Frames of the pool in all: those with memory, and empty ones to move pages into while
+    /// the others are being written.
     pub fn frames(&self) -> usize {
         self.pool * 2 + 8 * BATCH
     }
 
-    /// What to do now.
+    /// Decides what to do now.
     pub fn plan(&self, now: &MemoryUse) -> Plan {
         let target = if now.young { self.throttle } else { self.evict };
         let over = now.resident.saturating_sub(target);
         let over = if over < now.slack { 0 } else { over };
-        // Frames that can have memory without anybody giving his up: there is such
-        // room where a program has given up much, or its share of a budget grew.
+        // Frames that can get memory without taking any from the program: there is room where
+        // the program gave much back, or its share of the budget grew.
         let room = target.saturating_sub(now.resident);
-        // Memory comes down by frames given back; they come from standby.
+        // Memory goes down as frames are given back; they come from standby.
         let release = over.min(now.free);
-        let free = now.free - release + room;
-        // So many that runs of neighbours are found; what rests empty beyond that is
-        // missing elsewhere.
-        let reserve = (now.demand * 4)
-            .clamp(MIN_RESERVE, self.reserve)
-            .min(now.pool / 2);
-        let short = reserve.saturating_sub(free) + (over - release);
-        let reclaim = short.min(now.standby);
-        let kept = now.populated - release + room;
-        let pool = if now.young { reserve } else { now.pool };
-        let short = pool.saturating_sub(kept);
-        // A few at a time are cheaper than one by one.
-        let few = if now.waiting { 1 } else { FEW };
-        let short = if short < few && kept > reserve {
-            0
-        } else {
-            short
-        };
-        let want = short.max(over.saturating_sub(release));
-        let evict = want
-            .min(BATCH)
-            .min(now.evictable.saturating_sub(self.floor));
+        let still_over = over - release;
+        let short = self
+            .free_reserve(now)
+            .saturating_sub(now.free - release + room);
         Plan {
-            evict,
-            reclaim,
+            evict: self.evictions(now, still_over, release, room),
+            reclaim: (short + still_over).min(now.standby),
             release,
         }
     }
 
-    /// More than so many pages are never resident where all can be paged: 5 % and 16 MiB
+    /// Free frames that there are to be: enough that runs of neighbours are found. More
+    /// would be missing elsewhere.
+    fn free_reserve(&self, now: &MemoryUse) -> usize {
+        let wanted = now.demand.saturating_mul(RESERVE_MS);
+        wanted.clamp(MIN_RESERVE, self.reserve).min(now.pool / 2)
+    }
+
+    /// Pages to evict, where `over` pages are too many even after `release` frames were given
+    /// back, or `room` more could be resident.
+    fn evictions(&self, now: &MemoryUse, over: usize, release: usize, room: usize) -> usize {
+        let reserve = self.free_reserve(now);
+        let frames = now.populated - release + room;
+        let pool = if now.young { reserve } else { now.pool };
+        let short = pool.saturating_sub(frames);
+        // Some at a time are cheaper than one by one.
+        let few = if now.waiting { 1 } else { FEW };
+        let short = match short < few && frames > reserve {
+            true => 0,
+            false => short,
+        };
+        let most = now.evictable.saturating_sub(self.floor);
+        short.max(over).min(BATCH).min(most)
+    }
+
+    /// The most pages that are ever resident where all memory can be paged: 5 % and 16 MiB
     /// more than the budget.
     pub fn most(&self) -> usize {
         let pages = self.evict + self.evict / 63;
         pages + pages / 20 + 4096
     }
 
-    /// How long nothing can happen while `resident` pages are there, in
+    /// How long a program with `resident` pages needs to reach the adopt watermark, in
     /// microseconds.
     pub fn quiet_us(&self, resident: usize) -> u64 {
         let left = self.adopt.saturating_sub(resident) as u64 * PAGE_SIZE as u64;
-        (left / FILL_RATE).clamp(1_000, 100_000)
+        (left / FILL_RATE).clamp(*LOOK_US.start(), *LOOK_US.end())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn limits_are_in_order(bytes in 16u64 << 20..1 << 44) {
-            let b = Watermarks::new(bytes);
-            let pages = bytes as usize / PAGE_SIZE;
-            prop_assert!(b.adopt < b.evict && b.evict < pages && pages < b.throttle);
-            prop_assert!(b.pool * 2 < pages && b.reserve < b.pool);
-            // 5 % and 16 MiB are promised; half of that is for what comes late.
-            prop_assert!(b.throttle <= pages + pages / 40 + 1024);
-        }
-
-        #[test]
-        fn plans_can_be_carried_out_and_lead_to_the_target(
-            resident in 4000usize..100_000, program in 0usize..60_000, free in 0usize..5000,
-            standby in 0usize..5000, writing in 0usize..3000, demand in 0usize..1000,
-            young in proptest::bool::ANY, slack in 0usize..=128, pool in 512usize..8192,
-        ) {
-            let b = Watermarks::new(256 << 20);
-            let mut now = MemoryUse {
-                resident, pool, populated: free + standby + writing, free, standby,
-                evictable: program.min(resident), waiting: false, demand, young, slack,
-            };
-            for _ in 0..10_000 {
-                let plan = b.plan(&now);
-                prop_assert!(plan.release <= now.free && plan.reclaim <= now.standby);
-                prop_assert!(plan.evict <= now.evictable);
-                if plan == Plan::default() {
-                    break;
-                }
-                now.resident = now.resident.saturating_sub(plan.release);
-                now.free = now.free - plan.release + plan.reclaim;
-                now.populated = now.populated - plan.release + plan.evict;
-                // Writes end at once here.
-                now.standby = now.standby - plan.reclaim + plan.evict;
-                now.evictable -= plan.evict;
-            }
-            prop_assert_eq!(b.plan(&now), Plan::default());
-            let most = if young { b.throttle } else { b.evict } + slack;
-            prop_assert!(now.resident <= most || now.evictable <= b.floor);
-        }
-    }
-
-    #[test]
-    fn a_process_that_was_just_forked_fills_no_pool_ahead_of_need() {
-        let b = Watermarks::new(256 << 20);
-        let now = MemoryUse {
-            resident: b.evict + 100,
-            evictable: 50_000,
-            pool: b.pool,
-            young: true,
-            ..MemoryUse::default()
-        };
-        assert_eq!(b.plan(&now).evict, 0);
-        let now = MemoryUse {
-            resident: b.throttle + 100,
-            ..now
-        };
-        assert!(b.plan(&now).evict > 0);
-    }
-
-    #[test]
-    fn sleep_is_long_far_from_the_budget_and_short_near_it() {
-        let b = Watermarks::new(1 << 30);
-        assert!(b.quiet_us(0) > 50_000);
-        assert_eq!(b.quiet_us(b.adopt), 1_000);
-    }
-}
+mod tests;

@@ -1,41 +1,49 @@
-//! Where the program fills memory in order, so that zeros can be put ahead of
-//! it.
+//! Zero-fill-ahead: decides how many pages to fill with zeros at a fault on new memory.
 //!
-//! Programs give up a block and get one at the same place: what was filled in
-//! order a moment ago is filled at one go when it begins to be filled again.
+//! It does what fault-around does for files in Linux (`mm/memory.c`): memory that is filled
+//! in order is given in growing pieces. Programs also give up a block and get one in the same
+//! place. What was filled in order a moment ago is filled at one go when it begins to be
+//! filled again.
+//!
+//! Invariants, tested below:
+//! - a fault gets at least one page and at most [`LARGEST`];
+//! - pages that fault in no order get one page each.
 
 /// Streams that are followed.
 const STREAMS: usize = 16;
-/// The most pages put ahead of one.
+/// The most pages at one fault.
 const LARGEST: usize = 256;
+/// A stream that goes on where it ended gets this many times as many pages.
+const GROWTH: usize = 4;
 
-/// Memory that is being filled, stream by stream; most recent first.
+/// Memory that is being filled, stream by stream.
 #[derive(Debug, Default)]
 pub struct ZeroFillAhead {
+    /// Most recent first.
     streams: [Stream; STREAMS],
 }
 
+/// Pages that are filled in order.
 #[derive(Clone, Copy, Debug, Default)]
 struct Stream {
-    /// Where it began, and the page that goes on.
+    /// The first page, and the one after the last.
     start: u64,
     next: u64,
-    /// Pages filled last time.
+    /// Pages of the last fill; 0 in an unused entry.
     size: usize,
 }
 
 impl ZeroFillAhead {
-    /// How many pages to fill at a fault on `page`: four times as many each time
-    /// that a stream goes on where it ended, or all that one has filled before.
+    /// Decides how many pages from `page` on to fill at a fault there.
     pub fn size(&mut self, page: u64) -> usize {
         let find = |fits: &dyn Fn(&Stream) -> bool| self.streams.iter().position(fits);
         let known = find(&|s| s.next == page && s.size > 0);
-        let anew = || find(&|s| (s.start..s.next).contains(&page));
-        let found = known.or_else(anew);
+        let again = || find(&|s| (s.start..s.next).contains(&page));
+        let found = known.or_else(again);
         self.streams[..=found.unwrap_or(STREAMS - 1)].rotate_right(1);
         let stream = &mut self.streams[0];
         let size = match (known, found) {
-            (Some(_), _) => stream.size * 4,
+            (Some(_), _) => stream.size * GROWTH,
             (None, Some(_)) => (stream.next - page) as usize,
             (None, None) => 1,
         };
@@ -48,8 +56,8 @@ impl ZeroFillAhead {
         size
     }
 
-    /// Only `n` pages were filled at the fault on `page`, for which [`ZeroFillAhead::size`] said
-    /// `size`. Other threads may have faulted since.
+    /// Notes that only `n` pages were filled at the fault on `page`, for which
+    /// [`ZeroFillAhead::size`] gave `size`. Other threads may have faulted since.
     pub fn filled(&mut self, page: u64, size: usize, n: usize) {
         let end = page + size as u64;
         let ends_there = |s: &&mut Stream| s.size == size && s.next == end;
@@ -62,6 +70,7 @@ impl ZeroFillAhead {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn what_was_filled_before_is_filled_at_one_go_and_once() {
@@ -110,5 +119,36 @@ mod tests {
         (1..=STREAMS as u64).for_each(|i| assert_eq!(fills.size(i * 1000), 1));
         fills.filled(10, 1, 1);
         (1..=STREAMS as u64).for_each(|i| assert_eq!(fills.size(i * 1000 + 1), 4));
+    }
+
+    proptest! {
+        #[test]
+        fn a_fault_gets_from_one_page_to_the_most(
+            faults in prop::collection::vec((0u64..600, 0usize..300), 0..300),
+        ) {
+            let mut fills = ZeroFillAhead::default();
+            for (page, n) in faults {
+                let size = fills.size(page);
+                prop_assert!((1..=LARGEST).contains(&size), "{}", size);
+                if (1..=size).contains(&n) {
+                    fills.filled(page, size, n);
+                }
+            }
+        }
+
+        #[test]
+        fn pages_apart_get_one_each_and_pages_in_order_are_filled_in_few_faults(
+            first in 0u64..1 << 40, gap in 2u64..1000, n in 1u64..5000,
+        ) {
+            let mut fills = ZeroFillAhead::default();
+            prop_assert!((0..100).all(|i| fills.size(first + i * gap) == 1));
+            let (start, mut at, mut faults) = (1 << 50, 1u64 << 50, 0);
+            while at < start + n {
+                at += fills.size(at) as u64;
+                faults += 1;
+            }
+            // 1 + 4 + 16 + 64 pages, and then 256 at each fault.
+            prop_assert!(faults <= 4 + n.div_ceil(LARGEST as u64), "{}", faults);
+        }
     }
 }

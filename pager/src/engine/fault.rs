@@ -172,7 +172,7 @@ impl Engine {
             let src = self.pool.addr(from);
             // What is being sent must stay where it is.
             let sending = self.pool.kind(from) == Kind::Writing;
-            let single = n == 1 && self.pace.is_crowd();
+            let single = n == 1 && self.pace.is_contended();
             let mut copied = self.copying || sending || single || self.is_executable(to);
             let len = if sending { PAGE_SIZE } else { left };
             let mut t = if copied {

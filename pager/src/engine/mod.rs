@@ -79,6 +79,7 @@ use reclaim::retry_list::Stubborn;
 use reclaim::zap_worker::Zapper;
 use rustix::io::Errno;
 use servers::requests::Ops;
+use tmem_policy::demand::FrameDemand;
 use tmem_policy::eviction::EvictionQueue;
 use tmem_policy::readahead::Prefetcher;
 use tmem_policy::refault::RefaultClock;
@@ -220,7 +221,7 @@ struct Engine {
     sampled_ns: u64,
     /// When it is to be looked next, if this is later.
     look_due_ns: u64,
-    intake: reclaim::balance::Intake,
+    frame_demand: FrameDemand,
     slow_ns: u64,
     /// When everything is evicted next.
     storm_ns: u64,

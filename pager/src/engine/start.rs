@@ -33,6 +33,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use tmem_policy::demand::FrameDemand;
 use tmem_policy::eviction::EvictionQueue;
 use tmem_policy::readahead::Prefetcher;
 use tmem_policy::refault::RefaultClock;
@@ -451,7 +452,7 @@ impl Engine {
             sampled: (0, 0),
             sampled_ns: 0,
             look_due_ns: 0,
-            intake: crate::engine::reclaim::balance::Intake::default(),
+            frame_demand: FrameDemand::default(),
             slow_ns: 0,
             growth: Growth::default(),
             unpaged: crate::engine::unpaged::Unpaged::default(),

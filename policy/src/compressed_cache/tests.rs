@@ -1,17 +1,18 @@
 use super::*;
+use proptest::prelude::*;
 use tmem_wire::PAGE_SIZE;
 
 const TARGET: usize = 65_536;
 
-/// A program that uses its pages without any order.
+/// A program that uses its pages in no order.
 struct Program {
     all: usize,
-    /// Pages that it cannot do without.
+    /// Pages that it needs all the time.
     hot: usize,
-    /// Bytes of a packed page, and nanoseconds until a server has answered.
+    /// Bytes of a compressed page, and nanoseconds of a request.
     packed: u64,
     asked_ns: u64,
-    /// Of what it gets, one in so many is waited for.
+    /// It waits for one in this many of the pages that it gets.
     one_in: u64,
     has: usize,
     may_have: usize,
@@ -28,7 +29,7 @@ impl Program {
         may_have: 0,
     };
 
-    /// What is seen in a period.
+    /// What happens in a period.
     fn seen(&self) -> CacheSample {
         let left = TARGET as u64 / 8;
         let room = TARGET - self.has;
@@ -37,7 +38,7 @@ impl Program {
         let copied = self.has as u64 * PAGE_SIZE as u64 / self.packed;
         let hits = share(copied, self.all as u64);
         let asked = left / self.one_in - hits;
-        // Where the hot ones do not fit any more, they are what has just left.
+        // Where the hot pages do not fit, they are the ones that have just left.
         let young = match room < self.hot {
             true => hits * 9 / 10,
             false => share((self.has as u64).min(cold), cold * 4).min(hits / 4),
@@ -56,7 +57,7 @@ impl Program {
         }
     }
 
-    /// So many periods; how many of them it had copies in.
+    /// Runs for some periods and returns in how many of them there were copies.
     fn run(&mut self, sizer: &mut CacheSizer, periods: usize) -> usize {
         let mut with = 0;
         for _ in 0..periods {
@@ -68,7 +69,7 @@ impl Program {
             };
             self.may_have = sizer.update(&self.seen(), &now);
             assert!(self.may_have <= largest(TARGET));
-            // It fills within a few periods.
+            // The cache fills within a few periods.
             self.has = self.may_have.min(self.has + TARGET / 16);
             with += usize::from(self.may_have > 0);
         }
@@ -77,7 +78,7 @@ impl Program {
 }
 
 #[test]
-fn who_waits_for_a_slow_network_at_random_has_copies_and_keeps_them() {
+fn a_program_that_waits_for_a_slow_network_gets_copies_and_keeps_them() {
     let mut program = Program::RANDOM;
     let mut sizer = CacheSizer::default();
     assert!(program.run(&mut sizer, 100) > 90);
@@ -86,7 +87,7 @@ fn who_waits_for_a_slow_network_at_random_has_copies_and_keeps_them() {
 }
 
 #[test]
-fn a_quick_network_pages_that_do_not_get_smaller_and_streams_have_none() {
+fn quick_networks_incompressible_pages_and_streams_get_no_copies() {
     for mut program in [
         Program {
             asked_ns: 10_000,
@@ -107,7 +108,7 @@ fn a_quick_network_pages_that_do_not_get_smaller_and_streams_have_none() {
 
 #[test]
 fn where_the_room_is_needed_less_is_tried_and_then_hardly_ever() {
-    // Whatever is taken from it, it misses.
+    // It needs all memory that it has.
     let mut program = Program {
         hot: TARGET,
         ..Program::RANDOM
@@ -128,7 +129,7 @@ fn copies_go_when_the_program_begins_to_stream() {
 }
 
 #[test]
-fn nothing_seen_is_nothing_learnt() {
+fn without_measurements_there_are_no_copies() {
     let mut sizer = CacheSizer::default();
     for target in [0, 1, 7, TARGET] {
         let now = CacheState {
@@ -140,8 +141,8 @@ fn nothing_seen_is_nothing_learnt() {
 }
 
 #[test]
-fn so_many_pages_leave_until_so_many_different_ones_have() {
-    // Pages leave at random, each as likely: counted until `room` different ones have.
+fn evictions_until_some_different_pages_have_left_are_estimated() {
+    // Evicts random pages until `room` different ones have left.
     for (room, elsewhere) in [(100, 10_000), (1000, 4000), (5000, 10_000)] {
         let mut gone = alloc::vec![false; elsewhere];
         let (mut different, mut left, mut random) = (0, 0, 88_172_645_463_325_252_u64);
@@ -171,8 +172,7 @@ fn copies_go_where_more_is_saved_without_them() {
         may_have: TARGET / 2,
         ..now
     };
-    // Each copy takes as long as a hit of 29 us, all in all; two in five of the pages would
-    // have stayed.
+    // A page from a copy takes 29 us in all; two in five of these pages would have stayed.
     let seen = |asked: u64, each: u64, hits: u64| CacheSample {
         left: 8192,
         asked: Times {
@@ -196,5 +196,42 @@ fn copies_go_where_more_is_saved_without_them() {
         sizer.update(&seen(7_900, each, 0), &now);
         let mut looks = (0..PATIENCE).map(|_| sizer.update(&seen(400, each, 7_500), &with));
         assert_eq!(looks.all(|pages| pages >= with.may_have), stay, "{each}");
+    }
+}
+
+prop_compose! {
+    fn any_sample()(
+        left in 0u64..10_000, asked in 0u64..10_000, hits in 0u64..10_000, young in 0u64..10_000,
+        made in 0u64..10_000, each in 0u64..300_000, bytes in 1u64..4096, busy in 0u64..400_000,
+    ) -> CacheSample {
+        CacheSample {
+            left,
+            asked: Times { n: asked, ns: asked * each },
+            hits: Times { n: hits, ns: hits * (each / 4) },
+            young: young.min(hits),
+            made: Times { n: made, ns: made * 4_000 },
+            bytes: made * bytes,
+            busy_ns: (asked + hits) * busy,
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_size_is_never_too_large_and_a_pause_is_kept(
+        samples in prop::collection::vec(any_sample(), 1..300),
+        target in 0usize..100_000, remote in 0usize..200_000,
+    ) {
+        let mut sizer = CacheSizer::default();
+        let mut now = CacheState { target, remote, ..CacheState::default() };
+        for sample in samples {
+            let (pause, cap) = (sizer.wait, sizer.cap);
+            now.may_have = sizer.update(&sample, &now);
+            now.has = now.may_have.min(now.has + 1 + target / 16);
+            prop_assert!(now.may_have <= largest(target));
+            // While a pause lasts, nothing is tried that was too much.
+            prop_assert!(pause == 0 || now.may_have <= cap);
+            prop_assert!(sizer.pause <= LONGEST_PAUSE && sizer.wait <= LONGEST_PAUSE);
+        }
     }
 }

@@ -10,19 +10,11 @@ use tmem_policy::watermarks::{MemoryUse, Plan};
 /// Fewer evictions than this can wait for a better moment.
 const LATER: usize = 64;
 
-/// How fast free frames are used up.
-#[derive(Debug, Default)]
-pub(crate) struct Intake {
-    /// All that were taken until the last look.
-    taken: u64,
-    /// Frames in a millisecond.
-    rate: usize,
-}
-
 impl Engine {
     /// Looks how much memory is resident.
     pub(crate) fn sample(&mut self, now: u64) {
-        self.watch_intake(now);
+        let since = now.saturating_sub(self.sampled_ns);
+        self.frame_demand.update(self.pool.taken(), since);
         self.note_lateness(now);
         self.sampled_ns = now;
         if let Some(zapper) = &mut self.zapper {
@@ -55,16 +47,6 @@ impl Engine {
         if self.sampled_ns > 0 {
             Figures::peak(&self.figures.late_look_us, now.saturating_sub(due) / 1000);
         }
-    }
-
-    /// Looks how fast free frames are used up. It is forgotten slowly, so that
-    /// a program that reads in bursts finds its frames.
-    fn watch_intake(&mut self, now: u64) {
-        let taken = self.pool.taken();
-        let new = taken - core::mem::replace(&mut self.intake.taken, taken);
-        let ms = (now.saturating_sub(self.sampled_ns) / 1_000_000).max(1);
-        let rate = (new / ms) as usize;
-        self.intake.rate = rate.max(self.intake.rate - self.intake.rate.div_ceil(16));
     }
 
     /// Resident pages now, as far as this thread can know.
@@ -126,9 +108,13 @@ impl Engine {
             free: self.pool.free(),
             standby: self.pool.standby(),
             evictable: self.queue.pages() as usize + due,
-            demand: self.intake.rate,
+            demand: self.frame_demand.rate(),
             waiting: self.net.outstanding(Lane::Demand) > 0,
-            slack: if self.pace.is_crowd() { RUN_FRAMES } else { 0 },
+            slack: if self.pace.is_contended() {
+                RUN_FRAMES
+            } else {
+                0
+            },
             young: self.sampled_ns < self.young_ns,
         })
     }
