@@ -281,7 +281,7 @@ impl Engine {
         own.extend(self.fork.alarm.region());
         own.extend(self.copies.region());
         own.extend(self.bin);
-        own.extend(self.zapper.as_ref().map(Zapper::stack));
+        own.extend(self.zapper.as_ref().and_then(Zapper::stack));
         own.extend(self.transit_regions().into_iter().flatten());
         kept.extend(own.iter().map(|r| r.start..r.end()));
         kept.sort_unstable_by_key(|r| r.start);

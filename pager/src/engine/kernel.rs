@@ -12,10 +12,12 @@ mod linux;
 
 pub(crate) use linux::Linux;
 
+use super::reclaim::zap_worker::Task;
 use crate::maps::Flags;
 use crate::sys::mem::Region;
 use crate::sys::proc::{PresentRun, Proc, Resident, Shares};
 use crate::sys::uffd::{OpenError, RawMsg, Transfer, Uffd};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt::Debug;
 use core::ops::Range;
@@ -118,6 +120,8 @@ pub(crate) trait Kernel: Process {
         entry: unsafe extern "C" fn(*mut u8) -> !,
         arg: *mut u8,
     ) -> Result<i32, Errno>;
+    /// Makes a task that zaps, or makes memory the program's own, beside the engine.
+    fn zap_task(&self) -> Result<Box<dyn Task>, Errno>;
     /// The wait status of the program where only threads of the engine are left.
     fn left_with(&self) -> Option<i32>;
 }

@@ -177,7 +177,11 @@ impl Pipeline {
     ///
     /// # Errors
     /// Those of the transport, other than `EAGAIN`.
-    pub(super) fn send(&mut self, t: &mut impl Transport, budget: usize) -> Result<bool, Reason> {
+    pub(super) fn send(
+        &mut self,
+        t: &mut (impl Transport + ?Sized),
+        budget: usize,
+    ) -> Result<bool, Reason> {
         let mut left = budget;
         while self.unsent() {
             if left == 0 {
@@ -255,7 +259,7 @@ impl Pipeline {
     /// anything that is no answer to a request sent, and those of `on`.
     pub(super) fn receive(
         &mut self,
-        t: &mut impl Transport,
+        t: &mut (impl Transport + ?Sized),
         budget: usize,
         mut on: impl Answers,
     ) -> Result<bool, Reason> {

@@ -79,7 +79,7 @@ impl Handshake {
     /// breaks.
     pub(super) fn drive(
         &mut self,
-        t: &mut impl Transport,
+        t: &mut (impl Transport + ?Sized),
         secret: Option<&[u8]>,
     ) -> Result<Option<HelloReply>, Reason> {
         loop {
@@ -101,7 +101,7 @@ impl Handshake {
         self.out.extend_from_slice(payload);
     }
 
-    fn send(&mut self, t: &mut impl Transport) -> Result<bool, Reason> {
+    fn send(&mut self, t: &mut (impl Transport + ?Sized)) -> Result<bool, Reason> {
         while self.unsent() {
             let rest = &self.out[self.sent..];
             let piece = Iov {
@@ -119,7 +119,7 @@ impl Handshake {
     }
 
     /// Receives no more than the reply, whose bytes may come one by one.
-    fn receive(&mut self, t: &mut impl Transport) -> Result<bool, Reason> {
+    fn receive(&mut self, t: &mut (impl Transport + ?Sized)) -> Result<bool, Reason> {
         loop {
             let have = self.reply.len();
             if have == self.want {

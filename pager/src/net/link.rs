@@ -3,9 +3,10 @@
 use super::conn::{Answers, Pipeline};
 use super::handshake::Handshake;
 use super::reason::{Code, Reason};
-use super::sock::{Ready, Sock};
+use super::transport::{Network, Ready, Stream};
 use super::{Endpoint, Options};
 use alloc::boxed::Box;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 use rustix::rand::{GetRandomFlags, getrandom};
 use tmem_wire::{HelloReply, Preface};
@@ -32,6 +33,7 @@ const TURN_BYTES: usize = 1 << 20;
 /// A connection, or the lack of one.
 #[derive(Debug)]
 pub(super) struct Link {
+    network: Rc<dyn Network>,
     pub(super) phase: Phase,
     pub(super) pipe: Pipeline,
     /// The kernel's buffer was full; the poll says when it is not.
@@ -62,22 +64,26 @@ pub(super) enum Phase {
     /// To be attempted at this time.
     Wait(u64),
     Connecting {
-        sock: Sock,
+        sock: Box<dyn Stream>,
         until: u64,
         /// Said before the greeting.
         preface: Vec<u8>,
     },
     Greeting {
-        sock: Sock,
+        sock: Box<dyn Stream>,
         handshake: Box<Handshake>,
         since: u64,
     },
-    Ready(Sock),
+    Ready(Box<dyn Stream>),
 }
 
+/// A stream, and what is to be said before the greeting.
+type Dialled = (Box<dyn Stream>, Vec<u8>);
+
 impl Link {
-    pub(super) fn new() -> Link {
+    pub(super) fn new(network: Rc<dyn Network>) -> Link {
         Link {
+            network,
             phase: Phase::Off,
             pipe: Pipeline::new(),
             blocked: false,
@@ -112,15 +118,15 @@ impl Link {
         tells.then_some(SILENT_MS)
     }
 
-    /// The socket, and whether something waits to be sent.
-    pub(super) fn sock(&self) -> Option<(&Sock, bool)> {
+    /// The stream, and whether something waits to be sent.
+    pub(super) fn sock(&self) -> Option<(&dyn Stream, bool)> {
         match &self.phase {
             Phase::Off | Phase::Wait(_) => None,
-            Phase::Connecting { sock, .. } => Some((sock, true)),
+            Phase::Connecting { sock, .. } => Some((&**sock, true)),
             Phase::Greeting {
                 sock, handshake, ..
-            } => Some((sock, handshake.unsent())),
-            Phase::Ready(sock) => Some((sock, self.pipe.unsent())),
+            } => Some((&**sock, handshake.unsent())),
+            Phase::Ready(sock) => Some((&**sock, self.pipe.unsent())),
         }
     }
 
@@ -233,7 +239,7 @@ impl Link {
 
     /// Begins to connect to the address whose turn it is; what is to be said before
     /// the greeting.
-    pub(super) fn dial(&self, to: &Endpoint, stall_ms: u64) -> Result<(Sock, Vec<u8>), Reason> {
+    pub(super) fn dial(&self, to: &Endpoint, stall_ms: u64) -> Result<Dialled, Reason> {
         let addr = self
             .addr
             .checked_rem(to.addrs.len())
@@ -242,20 +248,20 @@ impl Link {
         match &to.agent {
             None => {
                 let stall_ms = u32::try_from(stall_ms).unwrap_or(u32::MAX);
-                Ok((Sock::connect(addr, stall_ms)?, Vec::new()))
+                Ok((self.network.connect(addr, stall_ms)?, Vec::new()))
             }
             Some(agent) => {
                 let preface = Preface {
                     token: agent.token,
                     server: *addr,
                 };
-                Ok((Sock::agent(&agent.name)?, preface.encode().to_vec()))
+                Ok((self.network.agent(&agent.name)?, preface.encode().to_vec()))
             }
         }
     }
 
     /// Goes on with what another process has dialled.
-    pub(super) fn dialled(&mut self, sock: Sock, to: &Endpoint, now: u64) {
+    pub(super) fn dialled(&mut self, sock: Box<dyn Stream>, to: &Endpoint, now: u64) {
         let addr = self.addr.checked_rem(to.addrs.len());
         let server = addr.and_then(|i| to.addrs.get(i)).copied();
         let preface = match (&to.agent, server) {
@@ -304,7 +310,7 @@ impl Link {
         else {
             return Ok(None);
         };
-        let reply = handshake.drive(sock, secret)?;
+        let reply = handshake.drive(&mut **sock, secret)?;
         if reply.is_some()
             && let Phase::Greeting { sock, .. } = core::mem::replace(&mut self.phase, Phase::Off)
         {
@@ -323,7 +329,7 @@ impl Link {
             && !self.blocked
             && self.pipe.unsent()
         {
-            self.blocked = !self.pipe.send(sock, TURN_BYTES)?;
+            self.blocked = !self.pipe.send(&mut **sock, TURN_BYTES)?;
         }
         Ok(())
     }
@@ -340,7 +346,7 @@ impl Link {
         };
         if ready.read {
             let ended = self.pipe.ended();
-            let received = self.pipe.receive(sock, TURN_BYTES, on);
+            let received = self.pipe.receive(&mut **sock, TURN_BYTES, on);
             if self.pipe.ended() != ended {
                 self.proved_good();
             }

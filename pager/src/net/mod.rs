@@ -24,6 +24,8 @@ pub use reason::{Code, Reason, RequestError};
 use crate::When;
 use crate::sys::fd::Fd;
 use crate::sys::wait::Interest;
+use alloc::boxed::Box;
+use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 use clock::Clock;
@@ -31,9 +33,10 @@ pub use conn::Packed;
 use core::net::SocketAddr;
 use request::{Payload, Request};
 use server::Server;
-use sock::{Poller, Ready, Sock};
+use sock::{Poller, Sock, Sockets};
 use tmem_policy::placement::Speed;
 use tmem_wire::{HelloReply, MAX_CONTROL, MAX_RUN, Op, SessionId, Status, encode_slab_list};
+use transport::{Network, Ready};
 
 /// A server as the user named it, and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -220,8 +223,9 @@ pub struct Servers {
     poller: Poller,
     /// Whether reads of the demand lane are waited for awake.
     prompt: bool,
-    /// The links whose sockets were entered in the poll.
-    polled: Vec<(usize, usize)>,
+    /// The links that may be ready, and for what where that is known. The others
+    /// were entered in the poll.
+    polled: Vec<(usize, usize, Option<Ready>)>,
     /// Failures of requests that could not be made.
     early: Vec<Completion>,
     clock: Clock,
@@ -230,10 +234,16 @@ pub struct Servers {
 impl Servers {
     /// Servers that are all down; [`Servers::connect`] begins.
     pub fn new(endpoints: Vec<Endpoint>, options: Options) -> Servers {
+        let sockets: Rc<dyn Network> = Rc::new(Sockets);
+        Servers::over(&sockets, endpoints, options)
+    }
+
+    /// The same, reached by any network.
+    fn over(network: &Rc<dyn Network>, endpoints: Vec<Endpoint>, options: Options) -> Servers {
         let numbered = (0..=u16::MAX).zip(endpoints);
         Servers {
             servers: numbered
-                .map(|(n, e)| Server::new(n, e, options.packing))
+                .map(|(n, e)| Server::new(n, e, options.packing, network))
                 .collect(),
             options,
             poller: Poller::default(),
@@ -408,7 +418,7 @@ impl Servers {
             server,
             link,
             addr,
-            fd: sock.into_fd(),
+            fd: sock.into_fd()?,
         })
     }
 
@@ -416,7 +426,7 @@ impl Servers {
     pub fn resume_by(&mut self, dialled: Dialled, now_ns: u64) {
         let server = self.servers.get_mut(usize::from(dialled.server));
         if let Some(server) = server.filter(|s| s.is_up() && dialled.link < LINKS) {
-            let sock = Sock::inherited(dialled.fd);
+            let sock = Box::new(Sock::inherited(dialled.fd));
             let now = self.clock.look(now_ns);
             server.resume_by(dialled.link, sock, dialled.addr, now);
         }
@@ -455,18 +465,23 @@ impl Servers {
         for link in 0..2 {
             for (i, s) in self.servers.iter().enumerate() {
                 if let Some((sock, write)) = s.sock(link) {
-                    self.poller.add(sock, write);
-                    self.polled.push((i, link));
+                    let known = sock.ready();
+                    if known.is_none() {
+                        self.poller.add(sock.interest(write).fd, write);
+                    }
+                    self.polled.push((i, link, known));
                 }
             }
         }
         let any = self.poller.poll();
-        for (nth, (i, link)) in self.polled.iter().enumerate() {
-            let ready = if any {
-                self.poller.ready(nth)
-            } else {
-                Ready::default()
+        let mut nth = 0;
+        for (i, link, known) in &self.polled {
+            let ready = match known {
+                Some(ready) => *ready,
+                None if any => self.poller.ready(nth),
+                None => Ready::default(),
             };
+            nth += usize::from(known.is_none());
             self.servers[*i].drive(*link, ready, now, &self.options, out);
         }
     }
@@ -477,7 +492,7 @@ impl Servers {
         let now = self.clock.look(now_ns);
         for link in 0..2 {
             for s in &mut self.servers {
-                let raw = s.sock(link).map(|(sock, _)| sock.raw());
+                let raw = s.sock(link).map(|(sock, write)| sock.interest(write).fd);
                 if raw.is_some_and(|raw| readable.contains(&raw)) {
                     let ready = Ready {
                         read: true,

@@ -6,11 +6,12 @@ use super::packing::Learner;
 use super::reason::{Reason, RequestError};
 use super::request::Request;
 use super::retry::Retries;
-use super::sock::{Ready, Sock};
-use super::transport::{Iov, Transport};
+use super::transport::{Iov, Network, Ready, Stream};
 use super::{Completion, Endpoint, Lane, Options};
 use crate::When;
 use crate::sys::wait::Interest;
+use alloc::boxed::Box;
+use alloc::rc::Rc;
 use alloc::vec::Vec;
 use tmem_policy::placement::{Rate, Speed, Wait};
 use tmem_wire::{
@@ -60,13 +61,18 @@ enum State {
 }
 
 impl Server {
-    pub(super) fn new(number: u16, endpoint: Endpoint, packing: When) -> Server {
+    pub(super) fn new(
+        number: u16,
+        endpoint: Endpoint,
+        packing: When,
+        network: &Rc<dyn Network>,
+    ) -> Server {
         Server {
             number,
             endpoint,
             state: State::Down,
             session: None,
-            links: [Link::new(), Link::new()],
+            links: [Link::new(network.clone()), Link::new(network.clone())],
             only: None,
             load: [Load::default(); 2],
             reconnects: 0,
@@ -125,14 +131,14 @@ impl Server {
     }
 
     /// Begins to connect for another process; and the address, by its place in the list.
-    pub(super) fn dial(&self, link: usize, options: &Options) -> Option<(Sock, usize)> {
+    pub(super) fn dial(&self, link: usize, options: &Options) -> Option<(Box<dyn Stream>, usize)> {
         let link = &self.links[link];
         let (sock, _) = link.dial(&self.endpoint, options.stall_ms).ok()?;
         Some((sock, link.addr))
     }
 
     /// Joins the session by what another process has dialled.
-    pub(super) fn resume_by(&mut self, link: usize, sock: Sock, addr: usize, now: u64) {
+    pub(super) fn resume_by(&mut self, link: usize, sock: Box<dyn Stream>, addr: usize, now: u64) {
         self.links[link].addr = addr;
         self.links[link].dialled(sock, &self.endpoint, now);
     }
@@ -236,8 +242,8 @@ impl Server {
         }
     }
 
-    /// The socket of one link, and whether something waits to be sent.
-    pub(super) fn sock(&self, link: usize) -> Option<(&Sock, bool)> {
+    /// The stream of one link, and whether something waits to be sent.
+    pub(super) fn sock(&self, link: usize) -> Option<(&dyn Stream, bool)> {
         self.links[link].sock()
     }
 

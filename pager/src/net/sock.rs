@@ -1,9 +1,10 @@
 //! Sockets by raw system calls.
 
-use super::transport::{Iov, Transport};
+use super::transport::{Iov, Network, Ready, Stream, Transport};
 use crate::sys::fd::Fd;
 use crate::sys::tcp;
 use crate::sys::wait::Interest;
+use alloc::boxed::Box;
 use core::net::SocketAddr;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
@@ -31,7 +32,7 @@ impl Sock {
     /// Begins to connect; the socket becomes writable when that has ended, and
     /// [`Sock::connected`] tells how. `timeout_ms` is how long sent data may
     /// stay unacknowledged by the peer's kernel.
-    pub(super) fn connect(to: &SocketAddr, timeout_ms: u32) -> Result<Sock, Errno> {
+    fn connect(to: &SocketAddr, timeout_ms: u32) -> Result<Sock, Errno> {
         let family = if to.is_ipv4() {
             AddressFamily::INET
         } else {
@@ -57,7 +58,7 @@ impl Sock {
 
     /// Connects to an agent by the name of its socket in the abstract
     /// namespace; it is writable at once.
-    pub(super) fn agent(name: &[u8]) -> Result<Sock, Errno> {
+    fn agent(name: &[u8]) -> Result<Sock, Errno> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let fd = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         let sock = Sock {
@@ -77,34 +78,46 @@ impl Sock {
         }
     }
 
-    /// The descriptor, for another process.
-    pub(super) fn into_fd(self) -> Fd {
-        self.fd
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Servers are reached by sockets.
+#[derive(Debug)]
+pub(super) struct Sockets;
+
+impl Network for Sockets {
+    fn connect(&self, to: &SocketAddr, timeout_ms: u32) -> Result<Box<dyn Stream>, Errno> {
+        Ok(Box::new(Sock::connect(to, timeout_ms)?))
     }
 
-    /// How the attempt to connect ended, once the socket is writable.
-    pub(super) fn connected(&self) -> Result<(), Errno> {
+    fn agent(&self, name: &[u8]) -> Result<Box<dyn Stream>, Errno> {
+        Ok(Box::new(Sock::agent(name)?))
+    }
+}
+
+impl Stream for Sock {
+    fn connected(&self) -> Result<(), Errno> {
         sockopt::socket_error(self.fd())??;
         tcp::spare_loopback(self.fd());
         Ok(())
     }
 
-    /// The descriptor's number.
-    pub(super) fn raw(&self) -> RawFd {
-        self.fd.raw()
-    }
-
-    /// What to wait for, and with `write` also until it can be written.
-    pub(super) fn interest(&self, write: bool) -> Interest {
+    fn interest(&self, write: bool) -> Interest {
         Interest {
-            fd: self.raw(),
+            fd: self.fd.raw(),
             serial: self.serial,
             write,
         }
     }
 
-    fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+    fn ready(&self) -> Option<Ready> {
+        None
+    }
+
+    fn into_fd(self: Box<Self>) -> Option<Fd> {
+        Some(self.fd)
     }
 }
 
@@ -134,13 +147,6 @@ impl Transport for Sock {
     }
 }
 
-/// What a socket is ready for.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Ready {
-    pub(super) read: bool,
-    pub(super) write: bool,
-}
-
 /// Asks the kernel about many sockets at once.
 #[derive(Debug, Default)]
 pub(super) struct Poller(alloc::vec::Vec<PollFd<'static>>);
@@ -150,11 +156,11 @@ impl Poller {
         self.0.clear();
     }
 
-    /// Adds a socket, which must stay open until [`Poller::poll`] returned.
-    pub(super) fn add(&mut self, sock: &Sock, write: bool) {
+    /// Adds a descriptor, which must stay open until [`Poller::poll`] returned.
+    pub(super) fn add(&mut self, raw: RawFd, write: bool) {
         // SAFETY: the number is only used by `poll`, before which the socket is
         // not closed; `clear` forgets it.
-        let fd = unsafe { BorrowedFd::borrow_raw(sock.raw()) };
+        let fd = unsafe { BorrowedFd::borrow_raw(raw) };
         let write = if write {
             PollFlags::OUT
         } else {

@@ -1,5 +1,10 @@
 //! What a connection sends and receives through: a socket, or a script.
 
+use crate::sys::fd::Fd;
+use crate::sys::wait::Interest;
+use alloc::boxed::Box;
+use core::fmt::Debug;
+use core::net::SocketAddr;
 use rustix::io::Errno;
 use tmem_wire::PAGE_SIZE;
 
@@ -46,4 +51,44 @@ pub(super) trait Transport {
     /// # Safety
     /// Each piece is memory that may be written.
     unsafe fn recv(&mut self, iov: &mut [Iov]) -> Result<usize, Errno>;
+}
+
+/// What a stream is ready for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ready {
+    pub(super) read: bool,
+    pub(super) write: bool,
+}
+
+/// A stream to a server, which may still be connecting.
+pub(super) trait Stream: Transport + Debug {
+    /// How the attempt to connect ended, once the stream is writable.
+    ///
+    /// # Errors
+    /// Why there is no connection.
+    fn connected(&self) -> Result<(), Errno>;
+
+    /// What to wait for, and with `write` also until it can be written.
+    fn interest(&self, write: bool) -> Interest;
+
+    /// What it is ready for, where that is known without asking the kernel.
+    fn ready(&self) -> Option<Ready>;
+
+    /// The descriptor, for another process; none where there is none.
+    fn into_fd(self: Box<Self>) -> Option<Fd>;
+}
+
+/// How servers are reached: by sockets, or in tests by a model of servers.
+pub(super) trait Network: Debug {
+    /// Begins to connect. `timeout_ms` is how long sent data may stay unacknowledged.
+    ///
+    /// # Errors
+    /// Why that cannot be begun.
+    fn connect(&self, to: &SocketAddr, timeout_ms: u32) -> Result<Box<dyn Stream>, Errno>;
+
+    /// Connects to an agent on this machine by the name of its socket.
+    ///
+    /// # Errors
+    /// Why that cannot be done.
+    fn agent(&self, name: &[u8]) -> Result<Box<dyn Stream>, Errno>;
 }

@@ -3,6 +3,8 @@
 
 pub mod area;
 pub mod channel;
+#[cfg(test)]
+pub(crate) mod clock;
 pub mod credentials;
 pub mod fd;
 pub mod helper;
@@ -21,16 +23,28 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// Nanoseconds of the monotonic clock.
 pub fn now_ns() -> u64 {
+    #[cfg(test)]
+    if let Some(ns) = clock::now_ns() {
+        return ns;
+    }
     clock_ns(ClockId::Monotonic)
 }
 
 /// Nanoseconds of processor time that the process has used, by all of its threads.
 pub fn process_cpu_ns() -> u64 {
+    #[cfg(test)]
+    if let Some(ns) = clock::now_ns() {
+        return ns;
+    }
     clock_ns(ClockId::ProcessCPUTime)
 }
 
 /// Nanoseconds of processor time that the calling thread has used.
 pub fn thread_cpu_ns() -> u64 {
+    #[cfg(test)]
+    if let Some(ns) = clock::now_ns() {
+        return ns;
+    }
     clock_ns(ClockId::ThreadCPUTime)
 }
 

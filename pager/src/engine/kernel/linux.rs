@@ -1,11 +1,13 @@
 //! The kernel that programs run on, over the thin modules of `sys`.
 
 use super::{Kernel, Process};
+use crate::engine::reclaim::zap_worker::{Task, ZapTask};
 use crate::maps::Flags;
 use crate::sys::mem::{self, Region};
 use crate::sys::proc::{self, PresentRun, Proc, Resident, Shares};
 use crate::sys::thread;
 use crate::sys::uffd::{OpenError, REGISTER_MISSING, RawMsg, Transfer, Uffd, feature};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::Range;
 use rustix::io::Errno;
@@ -132,6 +134,10 @@ impl Kernel for Linux {
     ) -> Result<i32, Errno> {
         // SAFETY: by the caller.
         unsafe { thread::spawn(stack, entry, arg) }
+    }
+
+    fn zap_task(&self) -> Result<Box<dyn Task>, Errno> {
+        Ok(Box::new(ZapTask::new()?))
     }
 
     fn left_with(&self) -> Option<i32> {

@@ -98,7 +98,7 @@ impl Engine {
     /// Who zaps; none where there is no memory for it.
     fn zapper(&mut self) -> Option<&mut Zapper> {
         if self.zapper.is_none() {
-            self.zapper = Zapper::new().ok();
+            self.zapper = Zapper::new(&*self.kernel).ok();
         }
         self.zapper.as_mut()
     }

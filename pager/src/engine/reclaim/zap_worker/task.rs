@@ -1,0 +1,332 @@
+//! The task that zaps.
+//!
+//! The kernel holds it until the report has been read, and stops do not get it
+//! out of there. Were it a thread of the program's process, a stop of the program that
+//! comes then would stop who reads, and never be complete: its parent would not be told
+//! (a shell would hang). So it is a process of its own, which is there for as long as
+//! pages leave.
+//!
+//! Of another process the kernel says what it waits for only where it may be inspected.
+//! Where it may not (`PR_SET_DUMPABLE`) it is a thread after all.
+
+use super::{LEAVING, Task, What};
+use crate::engine::calls::credentials;
+use crate::sys::helper::{self, Helper, Starter};
+use crate::sys::mem::{self, Region};
+use crate::sys::proc::Waits;
+use crate::sys::{now_ns, thread};
+use alloc::boxed::Box;
+use core::ops::Range;
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicU32, AtomicUsize};
+use rustix::io::Errno;
+
+const IDLE: u32 = 0;
+const ASKED: u32 = 1;
+const DONE: u32 = 2;
+/// The process has nothing to do, and ends.
+const GONE: u32 = 3;
+
+/// So long the process waits for more to do: longer than between two runs of pages that
+/// leave, and no longer, as it is seen by whoever reaps the processes of a program that
+/// somebody ends.
+const IDLE_US: u64 = 5_000;
+/// How long what was asked is waited for before reports are read that might be about
+/// it.
+const PATIENCE_NS: u64 = 20_000_000;
+
+const UNSHARE: u32 = What::Unshare as u32;
+const FOLLOW: u32 = What::Follow as u32;
+
+/// What the engine and who zaps share.
+#[derive(Debug)]
+struct Job {
+    state: AtomicU32,
+    /// Which [`What`].
+    what: AtomicU32,
+    start: AtomicUsize,
+    len: AtomicUsize,
+    /// Of which process, and which of its threads it was that started who zaps.
+    process: AtomicU32,
+    thread: AtomicU32,
+}
+
+/// Who zaps at present.
+#[derive(Debug)]
+enum Who {
+    Nobody,
+    Process(Helper),
+    Thread(u32),
+}
+
+impl Job {
+    fn set_starter(&self, starter: Starter) {
+        self.process.store(starter.process, Relaxed);
+        self.thread.store(starter.thread, Relaxed);
+    }
+
+    fn starter(&self) -> Starter {
+        Starter {
+            process: self.process.load(Relaxed),
+            thread: self.thread.load(Relaxed),
+        }
+    }
+}
+
+/// The process or thread that zaps.
+#[derive(Debug)]
+pub(crate) struct ZapTask {
+    job: &'static Job,
+    who: Who,
+    stack: Region,
+    waits: Option<Waits>,
+    /// Where it was put last.
+    cpu: Option<u32>,
+    /// Whether the kernel says what it waits for; not known at first.
+    is_told: Option<bool>,
+    /// Whether it says so of another process.
+    is_told_of_processes: bool,
+}
+
+impl ZapTask {
+    /// One that begins when it is asked first.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(crate) fn new() -> Result<ZapTask, Errno> {
+        let job = Job {
+            state: AtomicU32::new(IDLE),
+            what: AtomicU32::new(0),
+            start: AtomicUsize::new(0),
+            len: AtomicUsize::new(0),
+            process: AtomicU32::new(0),
+            thread: AtomicU32::new(0),
+        };
+        Ok(ZapTask {
+            job: Box::leak(Box::new(job)),
+            who: Who::Nobody,
+            stack: Region::stack(64 << 10)?,
+            waits: None,
+            cpu: None,
+            is_told: None,
+            is_told_of_processes: true,
+        })
+    }
+
+    fn take_process(&mut self) -> Option<Helper> {
+        match core::mem::replace(&mut self.who, Who::Nobody) {
+            Who::Process(process) => Some(process),
+            other => {
+                self.who = other;
+                None
+            }
+        }
+    }
+
+    fn start(&mut self) -> Result<(), Errno> {
+        if LEAVING.load(Acquire) {
+            return Err(Errno::CANCELED);
+        }
+        let arg = core::ptr::from_ref(self.job).cast_mut().cast();
+        self.cpu = None;
+        self.job.set_starter(Starter::this());
+        if self.is_told_of_processes {
+            // SAFETY: the entry never returns and uses no thread-local storage; the job
+            // lives for ever, and nobody else is on the stack: who was there before has
+            // ended. The calling thread has blocked all signals.
+            let process = unsafe { Helper::spawn(self.stack, zap_as_process, arg)? };
+            self.waits = Waits::of_process(process.id());
+            self.who = Who::Process(process);
+        } else {
+            // SAFETY: as above.
+            let tid = unsafe { thread::spawn(self.stack, zap_as_thread, arg)? };
+            self.waits = Waits::of(tid as u32);
+            self.who = Who::Thread(tid as u32);
+        }
+        Ok(())
+    }
+}
+
+impl Task for ZapTask {
+    fn stack(&self) -> Option<Region> {
+        Some(self.stack)
+    }
+
+    fn ask(&mut self, what: What, range: &Range<usize>) -> Result<(), Errno> {
+        let job = self.job;
+        job.what.store(what as u32, Relaxed);
+        job.start.store(range.start, Relaxed);
+        job.len.store(range.len(), Relaxed);
+        if job
+            .state
+            .compare_exchange(IDLE, ASKED, AcqRel, Acquire)
+            .is_err()
+            && let Some(process) = self.take_process()
+        {
+            process.join();
+        }
+        if matches!(self.who, Who::Nobody) {
+            job.state.store(ASKED, Release);
+            self.start()
+                .inspect_err(|_| job.state.store(IDLE, Release))?;
+        }
+        thread::wake_sleeper(&job.state);
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        let state = &self.job.state;
+        let idle = state.compare_exchange(IDLE, GONE, AcqRel, Acquire);
+        if matches!(idle, Ok(_) | Err(GONE))
+            && let Some(process) = self.take_process()
+        {
+            thread::wake_sleeper(&self.job.state);
+            process.join();
+            self.job.state.store(IDLE, Release);
+        } else if idle.is_ok() {
+            self.job.state.store(IDLE, Release);
+        }
+    }
+
+    fn follow(&mut self) {
+        self.end();
+        if matches!(self.who, Who::Thread(_)) && self.ask(What::Follow, &(0..0)).is_ok() {
+            for turn in 0.. {
+                if self.is_done() {
+                    break;
+                }
+                thread::await_turn(turn);
+            }
+            self.rest();
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.job.state.load(Acquire) == DONE
+    }
+
+    fn rest(&mut self) {
+        if !self.is_told_of_processes
+            && let Some(process) = self.take_process()
+        {
+            self.job.state.store(GONE, Release);
+            thread::wake_sleeper(&self.job.state);
+            process.join();
+        }
+        self.job.state.store(IDLE, Release);
+    }
+
+    fn look_after(&mut self) {
+        if let Who::Process(process) = &self.who
+            && process.is_gone()
+        {
+            self.who = Who::Nobody;
+            let state = &self.job.state;
+            if state
+                .compare_exchange(ASKED, DONE, AcqRel, Acquire)
+                .is_err()
+            {
+                let _ = state.compare_exchange(GONE, IDLE, AcqRel, Acquire);
+            }
+        }
+    }
+
+    fn is_to_be_read(&mut self) -> bool {
+        let until = now_ns() + PATIENCE_NS;
+        for turn in 0.. {
+            if self.is_done() {
+                return false;
+            }
+            if self.is_told == Some(false) {
+                self.look_after();
+                return true;
+            }
+            if self
+                .waits
+                .as_ref()
+                .is_some_and(|w| w.within(b"userfaultfd"))
+            {
+                self.is_told = Some(true);
+                return true;
+            }
+            if now_ns() > until {
+                self.look_after();
+                if let Who::Process(process) = &self.who
+                    && Waits::of_process(process.id()).is_none()
+                {
+                    self.is_told_of_processes = false;
+                } else {
+                    self.is_told = self.is_told.or(Some(false));
+                }
+                return true;
+            }
+            thread::await_turn(turn);
+        }
+        true
+    }
+
+    fn stay_with(&mut self, cpu: Option<u32>) {
+        let tid = match &self.who {
+            Who::Nobody => return,
+            Who::Process(process) => process.id(),
+            Who::Thread(tid) => *tid,
+        };
+        if let Some(cpu) = cpu.filter(|cpu| self.cpu != Some(*cpu)) {
+            self.cpu = Some(cpu);
+            thread::put_on(tid, &thread::Cpus::one(cpu));
+        }
+    }
+}
+
+/// How the process or thread works: it does what it is asked to, and ends where that
+/// is nothing for `idle_us` microseconds, or where after such a time nobody is there any
+/// more who could ask.
+fn work(job: &Job, idle_us: u64, is_left: impl Fn() -> bool) {
+    loop {
+        match job.state.load(Acquire) {
+            ASKED => {}
+            GONE => return,
+            other => {
+                let state = &job.state;
+                if thread::sleep_some(state, other, idle_us)
+                    && (is_left() || state.compare_exchange(IDLE, GONE, AcqRel, Acquire).is_ok())
+                {
+                    return;
+                }
+                continue;
+            }
+        }
+        let (start, len) = (job.start.load(Relaxed), job.len.load(Relaxed));
+        // What could not be zapped is found present; what could not be made its own
+        // is not moved.
+        let _ = match job.what.load(Relaxed) {
+            FOLLOW => {
+                credentials::become_as(credentials::whom());
+                Ok(())
+            }
+            UNSHARE => mem::unshare(start, len),
+            _ => mem::zap(start, len),
+        };
+        job.state.store(DONE, Release);
+    }
+}
+
+unsafe extern "C" fn zap_as_process(arg: *mut u8) -> ! {
+    // SAFETY: what `ZapTask::start` gave.
+    let job = unsafe { &*arg.cast::<Job>() };
+    let starter = job.starter();
+    helper::begin(starter);
+    thread::hurry();
+    work(job, IDLE_US, || starter.is_gone());
+    thread::exit()
+}
+
+unsafe extern "C" fn zap_as_thread(arg: *mut u8) -> ! {
+    thread::hurry();
+    // SAFETY: what `ZapTask::start` gave.
+    let job = unsafe { &*arg.cast::<Job>() };
+    loop {
+        // It does not come to an end while the engine asks this thread.
+        work(job, u64::MAX >> 1, || false);
+    }
+}
