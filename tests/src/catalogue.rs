@@ -33,6 +33,7 @@ const CASES: &[(&str, &[&str])] = &[
     ("guarded", &["24"]),
     ("resident", &["24"]),
     ("inspected", &["24"]),
+    ("self_mem", &["24"]),
     ("cores", &["24"]),
     ("loading", &["24", FOLDER, LIBRARY]),
     ("holes", &["16"]),

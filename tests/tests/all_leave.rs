@@ -103,6 +103,11 @@ fn a_core_file_is_as_large_as_the_program() {
 }
 
 #[test]
+fn a_program_uses_its_memory_as_a_file() {
+    check(&["self_mem"]);
+}
+
+#[test]
 fn another_process_looks_into_memory() {
     check(&["inspected"]);
 }

@@ -347,7 +347,7 @@ impl Engine {
     }
 
     /// Zeros are in the program.
-    fn filled(&mut self, page: u64, n: usize) {
+    pub(crate) fn filled(&mut self, page: u64, n: usize) {
         self.figures.zero_fills.fetch_add(n as u64, Relaxed);
         // Nothing was there, so nothing old is there still.
         self.doomed.remove(addr(page)..addr(page + n as u64));

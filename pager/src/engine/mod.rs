@@ -46,6 +46,7 @@ mod writeback;
 pub use adopt::{adopt_all, adopt_now};
 pub use calls::advice::{Ask, ask};
 pub use calls::credentials;
+pub use calls::mem_file::{Access, populate};
 pub use calls::mincore::pages_there;
 pub use calls::relinquish::{Relinquished, relinquish};
 pub use reclaim::lending;
@@ -131,6 +132,7 @@ fn begin_anew() {
     calls::credentials::begin_anew();
     fork::begin_anew();
     watchdog::begin_anew();
+    calls::mem_file::begin_anew();
     calls::mincore::begin_anew();
     map_throttle::begin_anew();
     start::begin_anew();

@@ -9,6 +9,7 @@ pub mod credentials;
 pub mod fd;
 pub mod helper;
 pub mod mem;
+pub(crate) mod mem_call;
 pub mod proc;
 pub mod roots;
 pub mod say;

@@ -1,9 +1,8 @@
 //! Calls that lend pages of the program to a pipe or a socket; see
 //! `tmem_pager::engine::lending`, which is told of each before it is made.
 
-use super::interpose;
-use super::next::{Function, next};
-use core::arch::naked_asm;
+use super::next::{Function, NEXT, next};
+use super::{interpose, noted};
 use core::ffi::CStr;
 use libc::{c_char, c_int, c_long, c_uint, c_void, iovec, size_t, socklen_t, ssize_t};
 use tmem_pager::engine::lending;
@@ -27,29 +26,6 @@ interpose! {
     dlsym => Dlsym, noted_dlsym;
     /// `dlvsym(3)`.
     dlvsym => Dlvsym, noted_dlvsym;
-}
-
-/// Defines a function that has `note` see its arguments and then jumps to the next function:
-/// what that does depends on who calls it.
-macro_rules! noted {
-    ($($name:ident => $function:ident, $note:path;)*) => {$(
-        #[unsafe(naked)]
-        unsafe extern "C" fn $name() {
-            naked_asm!(
-                "push rdi",
-                "push rsi",
-                "push rdx",
-                "call {note}",
-                "pop rdx",
-                "pop rsi",
-                "pop rdi",
-                "jmp qword ptr [rip + {next} + {at}]",
-                note = sym $note,
-                next = sym super::next::NEXT,
-                at = const Function::$function as usize * size_of::<usize>(),
-            )
-        }
-    )*};
 }
 
 noted! {

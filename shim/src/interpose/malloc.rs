@@ -88,7 +88,7 @@ unsafe extern "C" fn slow_malloc(size: size_t) -> *mut c_void {
 }
 
 interpose! {
-    /// `free(3)`. The C library unmaps large blocks by itself, for which see `apart`.
+    /// `free(3)`. The C library unmaps large blocks by itself, for which see `exclusion`.
     free => Free, slow_free, REPORTED;
 }
 

@@ -17,6 +17,8 @@
 //! | `mincore` | `mincore`, which counts evicted pages as present |
 //! | `robust_mutex` | robust mutexes, whose pages must stay |
 //! | `user_uffd` | userfaultfds of the program's own |
+//! | `io` | `read`, `write` and their like, which do more for two kinds of descriptors |
+//! | `mem_file` | the program's own memory as a file, `/proc/self/mem` |
 //! | `direct` | direct input, on kernels that cannot move pages |
 //! | `io_uring` | buffers that a program registers with io_uring |
 //! | `lend` | calls that lend pages to a pipe or a socket |
@@ -30,10 +32,12 @@ pub(crate) mod credentials;
 mod direct;
 pub(crate) mod exec;
 pub(crate) mod fork;
+mod io;
 mod io_uring;
 mod leave;
 mod lend;
 mod malloc;
+mod mem_file;
 mod mincore;
 mod mlock;
 mod mremap;
@@ -58,23 +62,34 @@ pub(crate) fn activate(on: bool) {
 
 /// Puts functions of this library before others of the same name.
 ///
-/// `name => Function, own, WHEN` exports `name`, which goes on with `own` while the flag
-/// `WHEN`, or [`ACTIVE`] where none is named, is set, and else jumps to the next function.
-/// The functions take no floating-point arguments.
+/// `name => Function, own, WHEN, OR` exports `name`, which goes on with `own` while one of the
+/// flags `WHEN` and `OR` is set, or [`ACTIVE`] where none is named, and else jumps to the next
+/// function. The functions take no floating-point arguments.
 macro_rules! interpose {
-    ($($(#[$doc:meta])* $name:ident => $function:ident, $own:path $(, $when:path)?;)*) => {$(
-        $crate::interpose::interpose!(@one $(#[$doc])* $name, $function, $own, $($when,)?
-            $crate::interpose::ACTIVE);
+    ($($(#[$doc:meta])* $name:ident => $function:ident, $own:path $(, $when:path)*;)*) => {$(
+        $crate::interpose::interpose!(@flags $(#[$doc])* $name, $function, $own, $($when),*);
     )*};
-    (@one $(#[$doc:meta])* $name:ident, $function:ident, $own:path, $when:path $(, $_:path)?)
-    => {
+    (@flags $(#[$doc:meta])* $name:ident, $function:ident, $own:path,) => {
+        $crate::interpose::interpose!(@flags $(#[$doc])* $name, $function, $own,
+            $crate::interpose::ACTIVE);
+    };
+    (@flags $(#[$doc:meta])* $name:ident, $function:ident, $own:path, $when:path) => {
+        $crate::interpose::interpose!(@one $(#[$doc])* $name, $function, $own,
+            ["cmp byte ptr [rip + {when}], 0", "jne {own}"], [when = sym $when,]);
+    };
+    (@flags $(#[$doc:meta])* $name:ident, $function:ident, $own:path, $when:path, $or:path) => {
+        $crate::interpose::interpose!(@one $(#[$doc])* $name, $function, $own,
+            ["cmp byte ptr [rip + {when}], 0", "jne {own}",
+             "cmp byte ptr [rip + {or}], 0", "jne {own}"], [when = sym $when, or = sym $or,]);
+    };
+    (@one $(#[$doc:meta])* $name:ident, $function:ident, $own:path,
+        [$($check:literal),*], [$($flag:tt)*]) => {
         $(#[$doc])*
         #[unsafe(naked)]
         #[unsafe(no_mangle)]
         unsafe extern "C" fn $name() {
             core::arch::naked_asm!(
-                "cmp byte ptr [rip + {active}], 0",
-                "jne {own}",
+                $($check,)*
                 "mov r11, qword ptr [rip + {next} + {at}]",
                 "test r11, r11",
                 "jz 2f",
@@ -82,14 +97,48 @@ macro_rules! interpose {
                 "2:",
                 "mov r11d, {index}",
                 "jmp {find}",
-                active = sym $when,
+                $($flag)*
                 own = sym $own,
-                next = sym crate::interpose::next::NEXT,
-                at = const crate::interpose::next::Function::$function as usize * size_of::<usize>(),
-                index = const crate::interpose::next::Function::$function as usize,
-                find = sym crate::interpose::next::find_and_jump,
+                next = sym $crate::interpose::next::NEXT,
+                at = const $crate::interpose::next::Function::$function as usize
+                    * size_of::<usize>(),
+                index = const $crate::interpose::next::Function::$function as usize,
+                find = sym $crate::interpose::next::find_and_jump,
             )
         }
     };
 }
 pub(crate) use interpose;
+
+/// Defines a function that has `note` see its first three arguments, and then jumps to the
+/// next function with all arguments and the stack as they were: what that does may depend on
+/// its caller, and a thread may be cancelled in it.
+macro_rules! noted {
+    ($($name:ident => $function:ident, $note:path;)*) => {$(
+        #[unsafe(naked)]
+        unsafe extern "C" fn $name() {
+            core::arch::naked_asm!(
+                "push rax",
+                "push rdi",
+                "push rsi",
+                "push rdx",
+                "push rcx",
+                "push r8",
+                "push r9",
+                "call {note}",
+                "pop r9",
+                "pop r8",
+                "pop rcx",
+                "pop rdx",
+                "pop rsi",
+                "pop rdi",
+                "pop rax",
+                "jmp qword ptr [rip + {next} + {at}]",
+                note = sym $note,
+                next = sym NEXT,
+                at = const Function::$function as usize * size_of::<usize>(),
+            )
+        }
+    )*};
+}
+pub(crate) use noted;

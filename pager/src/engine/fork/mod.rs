@@ -72,7 +72,8 @@ static HELD: AtomicU32 = AtomicU32::new(0);
 /// Pages that are not there: to touch one of the first two asks the engine to
 /// hold, of the next two to go on, of others to say what there is ([`LOOK`]), to
 /// relinquish memory ([`RELINQUISH`]), to read what was asked of it ([`ASKS`]), to become what the
-/// program is ([`CREDENTIALS`]) and to end what would outlive the program ([`LEAVE`]).
+/// program is ([`CREDENTIALS`]), to end what would outlive the program ([`LEAVE`]) and to
+/// have a page in memory ([`POPULATE`]).
 /// They are rung by turns: the one that was rung before is taken away when the
 /// other is answered. Were it taken away when it is answered itself, then before
 /// its thread has gone on, which would have the kernel put a page there for good.
@@ -86,7 +87,8 @@ pub(crate) const RELINQUISH: usize = 3;
 pub(crate) const ASKS: usize = 4;
 pub(crate) const CREDENTIALS: usize = 5;
 pub(crate) const LEAVE: usize = 6;
-const BELLS: usize = 14;
+pub(crate) const POPULATE: usize = 7;
+const BELLS: usize = 16;
 /// What a child inherits, while the engine holds.
 static WILL: AtomicPtr<Will> = AtomicPtr::new(null_mut());
 
@@ -504,7 +506,8 @@ impl Engine {
         self.answer_relinquish();
         self.answer_credentials();
         self.answer_leave();
-        let ready = [holding, !holding, true, true, true, true, true];
+        self.answer_populate();
+        let ready = [holding, !holding, true, true, true, true, true, true];
         for which in 0..BELLS {
             if !self.fork.rung[which] || !ready[which / 2] {
                 continue;

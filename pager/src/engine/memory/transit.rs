@@ -12,6 +12,7 @@
 //! refused one way is tried the other way.
 
 use crate::engine::Engine;
+use crate::engine::calls::mem_file::wait_for_accesses;
 use crate::engine::fault::sure;
 use crate::sys::mem::{self, Region};
 use crate::sys::uffd::{REGISTER_WP, Transfer};
@@ -61,6 +62,7 @@ impl Engine {
             return stopped(Errno::NOMEM);
         };
         let moved = sure(self.kernel.move_to_holes(start, from, len));
+        wait_for_accesses(&(from..from + moved.done));
         // SAFETY: pages of the engine's own that are there, and frames that were just
         // taken and are nobody else's.
         unsafe { mem::copy_pages(to, start, moved.done) };

@@ -1,5 +1,6 @@
 //! Takes pages out of the program.
 
+use crate::engine::calls::mem_file::wait_for_accesses;
 use crate::engine::fault::{addr, sure};
 use crate::engine::{Again, Engine};
 use crate::net::Lane;
@@ -146,6 +147,7 @@ impl Engine {
                 sure(self.kernel.move_to_holes(to, from, len))
             };
             let moved = t.done / PAGE_SIZE;
+            wait_for_accesses(&(from..from + t.done));
             // Only after the move: what was lent before it has been told of by now.
             if self.has_lent() {
                 (0..moved as u32).for_each(|i| self.pool.set_lent(frame + i));

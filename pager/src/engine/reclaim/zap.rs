@@ -18,6 +18,7 @@
 //! its beginning to its end. Writable pages on kernels that move pages have no
 //! such moment.
 
+use crate::engine::calls::mem_file::wait_for_accesses;
 use crate::engine::exclusion::Zapping;
 use crate::engine::fault::addr;
 use crate::engine::reclaim::zap_worker::{What, Zapper};
@@ -184,6 +185,7 @@ impl Engine {
             }
             Ok(()) => {}
         }
+        wait_for_accesses(&(start..start + len));
         if self.copying && self.devices_write() {
             let _ = self.kernel.unprotect(start, len);
             return Err(Again::Memory);
