@@ -4,7 +4,7 @@ use super::Policy;
 use super::bits;
 use super::opt::Opt;
 use super::paged::{Paged, Share};
-use super::rank::{Adaptive, Chances, Fifo, Lirs, Mru, Queues, Random, Rank, Shape};
+use super::rank::{Adaptive, Chances, EngineQueue, Fifo, Lirs, Mru, Random, Rank, Shape};
 use super::simulate::Costs;
 use super::trace::Trace;
 
@@ -89,9 +89,8 @@ pub fn all(costs: &Costs) -> Vec<Entry> {
         name: TMEM.to_owned(),
         sees: Sees::Faults,
         make: Box::new(|t, n| {
-            // A 32nd rests.
-            let rank = Queues::new(n, t.limit, Shape::engine(n));
-            Box::new(Paged::new(n, t.limit, Share::Percent(3), rank))
+            let rank = EngineQueue::new(n, t.limit, Shape::engine(n));
+            Box::new(Paged::new(n, t.limit, Share::Engine, rank))
         }),
     });
     let balanced = |aim| Share::Balanced {
@@ -103,23 +102,36 @@ pub fn all(costs: &Costs) -> Vec<Entry> {
     for (share, text) in shares.iter().chain(&aims) {
         paged(&mut all, "fifo", text, *share, |t, _| Fifo::new(t.limit));
         paged(&mut all, "tmem", text, *share, |t, n| {
-            Queues::new(n, t.limit, Shape::engine(n))
+            EngineQueue::new(n, t.limit, Shape::engine(n))
+        });
+        paged(&mut all, "tmem-acyclic", text, *share, |t, n| {
+            // Cyclic scans are not looked for.
+            let shape = Shape {
+                cyclic: false,
+                ..Shape::engine(n)
+            };
+            EngineQueue::new(n, t.limit, shape)
         });
         paged(&mut all, "tmem-short", text, *share, |t, n| {
-            // What left longer ago is not known any more.
+            // Refaults after more evictions do not count.
             let shape = Shape {
-                memory: 2,
+                hot_age: 2,
                 ..Shape::engine(n)
             };
-            Queues::new(n, t.limit, shape)
+            EngineQueue::new(n, t.limit, shape)
         });
         paged(&mut all, "2q", text, *share, |t, n| {
+            let engine = Shape::engine(n);
             let shape = Shape {
-                small: 25,
+                queue: tmem_policy::eviction::Shape {
+                    small_part: 4,
+                    ..engine.queue
+                },
                 promote: false,
-                ..Shape::engine(n)
+                cyclic: false,
+                ..engine
             };
-            Queues::new(n, t.limit, shape)
+            EngineQueue::new(n, t.limit, shape)
         });
         paged(&mut all, "car", text, *share, |t, n| {
             Adaptive::new(n, t.limit)

@@ -1,8 +1,9 @@
-//! How good an order of evictions is, on traces of real programs.
+//! Simulator of eviction: compares eviction orders on traces of real programs.
 //!
-//! A *policy* holds at most so many pages and says of each use what it meets.
-//! Those that tmem can have see nothing of uses that meet a resident page: they
-//! are a [`rank::Rank`] within [`paged::Paged`], which has the standby.
+//! A [`Policy`] holds a limited number of pages and says for each use what it meets. A pager
+//! does not see uses of resident pages. So orders that tmem could have are a
+//! [`rank::Rank`] within [`paged::Paged`], which adds the standby list. The engine's own
+//! order, `tmem`, runs the code of the `tmem-policy` crate.
 
 pub mod bits;
 pub mod catalog;
@@ -23,15 +24,15 @@ pub mod trace;
 pub enum Outcome {
     /// The page is in the program.
     Hit,
-    /// It rests in a frame: a fault, but no network.
+    /// It is on standby: a fault, but no network.
     Standby,
     /// It is on a server, or was never used before.
     Miss,
 }
 
-/// What holds some pages.
+/// An order of eviction, with the pages that it holds.
 pub trait Policy {
-    /// A page is used, and held from then on.
+    /// Uses a page, which is held from then on.
     fn access(&mut self, page: u32) -> Outcome;
 
     /// Pages held, those on standby among them.

@@ -1,9 +1,11 @@
-//! What tmem sees: faults only. Pages that leave the program rest on standby, and
-//! come back from there cheaply; by that alone shows whether they are in use.
+//! What a pager sees: faults only. Pages that leave the program are on standby for a while
+//! and come back from there at a low cost. Only that shows whether they are in use.
 
 use super::lists::Lists;
 use super::rank::{Came, Rank};
 use super::{Outcome, Policy};
+use tmem_policy::refault::RefaultClock;
+use tmem_policy::standby::{StandbySample, StandbySizer};
 
 const RESIDENT: u8 = 0;
 const STANDBY: u8 = 1;
@@ -12,47 +14,69 @@ const REMOTE: u8 = 2;
 /// How much of the memory is standby.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Share {
-    /// So many percent.
+    /// As the engine decides.
+    Engine,
+    /// This many percent.
     Percent(usize),
-    /// Between 2 and 50 percent: so that standby hits, each of which costs that
-    /// much of a miss, cost about this share of what misses do.
+    /// Between 2 and 50 percent: so that refaults from standby cost about `aim` of what
+    /// misses cost.
     Balanced {
-        /// What a standby hit costs, by what a miss costs.
+        /// The cost of a refault, divided by that of a miss.
         hit: f64,
-        /// Their share of the costs of misses that is aimed at.
+        /// The cost of all refaults that is aimed at, divided by that of all misses.
         aim: f64,
     },
 }
 
-/// A rank of resident pages, and a standby.
+/// The engine's standby sizer, with what it has to know.
+struct Sizer {
+    sizer: StandbySizer,
+    clock: RefaultClock,
+    seen: StandbySample,
+}
+
+impl Sizer {
+    /// Memories that are smaller than any budget have a shorter list in proportion.
+    fn new(capacity: usize) -> Sizer {
+        Sizer {
+            sizer: StandbySizer::with_fewest((capacity / 32).clamp(1, 128)),
+            clock: RefaultClock::default(),
+            seen: StandbySample::default(),
+        }
+    }
+}
+
+/// A rank of resident pages, and a standby list.
 pub struct Paged<R> {
     capacity: usize,
     rank: R,
     share: Share,
+    sizer: Sizer,
     /// Pages that standby is to have.
     standby: f64,
     state: Vec<u8>,
     seen: Vec<bool>,
-    resting: Lists,
+    on_standby: Lists,
     resident: usize,
     leaving: Vec<u32>,
 }
 
 impl<R: Rank> Paged<R> {
-    /// Of so many pages in all, which are below `limit`.
+    /// Of `capacity` pages in all, which are below `limit`.
     pub fn new(capacity: usize, limit: u32, share: Share, rank: R) -> Paged<R> {
         let percent = match share {
             Share::Percent(percent) => percent,
-            Share::Balanced { .. } => 10,
+            Share::Engine | Share::Balanced { .. } => 10,
         };
         Paged {
             capacity,
             rank,
             share,
+            sizer: Sizer::new(capacity),
             standby: (capacity * percent) as f64 / 100.0,
             state: vec![REMOTE; limit as usize],
             seen: vec![false; limit as usize],
-            resting: Lists::new(1, limit),
+            on_standby: Lists::new(1, limit),
             resident: 0,
             leaving: Vec::new(),
         }
@@ -60,8 +84,12 @@ impl<R: Rank> Paged<R> {
 
     /// One page more is about to be resident.
     fn make_room(&mut self) {
-        let standby = (self.standby as usize).min(self.capacity - 1);
-        let full = |p: &Self| p.resident + p.resting.len(0) + 1 >= p.capacity;
+        let standby = match self.share {
+            Share::Engine => self.sizer.sizer.frames(self.capacity / 8),
+            Share::Percent(_) | Share::Balanced { .. } => self.standby as usize,
+        };
+        let standby = standby.min(self.capacity - 1);
+        let full = |p: &Self| p.resident + p.on_standby.len(0) + 1 >= p.capacity;
         while full(self) && self.resident + 1 > self.capacity - standby {
             let mut leaving = std::mem::take(&mut self.leaving);
             self.rank.take(&mut leaving);
@@ -71,12 +99,13 @@ impl<R: Rank> Paged<R> {
             self.resident -= leaving.len();
             for page in leaving.drain(..) {
                 self.state[page as usize] = STANDBY;
-                self.resting.push(0, page);
+                self.on_standby.push(0, page);
+                self.count_eviction();
             }
             self.leaving = leaving;
         }
         while self.held() + 1 > self.capacity {
-            let Some(page) = self.resting.pop(0) else {
+            let Some(page) = self.on_standby.pop(0) else {
                 break;
             };
             self.state[page as usize] = REMOTE;
@@ -84,7 +113,16 @@ impl<R: Rank> Paged<R> {
         }
     }
 
+    fn count_eviction(&mut self) {
+        let Sizer { sizer, clock, seen } = &mut self.sizer;
+        if let Some(left) = clock.evicted(self.capacity) {
+            sizer.update(self.capacity / 8, left, *seen);
+        }
+    }
+
     fn balance(&mut self, outcome: Outcome) {
+        self.sizer.seen.faults += 1;
+        self.sizer.seen.refaults += u64::from(outcome == Outcome::Standby);
         let Share::Balanced { hit, aim } = self.share else {
             return;
         };
@@ -93,7 +131,7 @@ impl<R: Rank> Paged<R> {
             _ => 1.0,
         };
         let whole = self.capacity as f64;
-        // Slowly: all faults of some rounds through the memory count.
+        // Slowly, so that all faults of some rounds through memory count.
         self.standby = (self.standby + step / 8.0).clamp(whole / 50.0, whole / 2.0);
     }
 }
@@ -104,7 +142,7 @@ impl<R: Rank> Policy for Paged<R> {
         let (outcome, came) = match self.state[at] {
             RESIDENT => return Outcome::Hit,
             STANDBY => {
-                self.resting.remove(page);
+                self.on_standby.remove(page);
                 (Outcome::Standby, Came::Back)
             }
             _ if std::mem::replace(&mut self.seen[at], true) => (Outcome::Miss, Came::Fetched),
@@ -121,6 +159,6 @@ impl<R: Rank> Policy for Paged<R> {
     }
 
     fn held(&self) -> usize {
-        self.resident + self.resting.len(0)
+        self.resident + self.on_standby.len(0)
     }
 }

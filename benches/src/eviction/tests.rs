@@ -72,6 +72,15 @@ fn what_is_asked_for_soon_after_it_left_survives_scans_in_the_engines_order() {
 }
 
 #[test]
+fn the_engines_order_keeps_a_part_of_a_cyclic_scan() {
+    let trace = synthetic::named("cyclic:4000:40000").expect("is known");
+    let [opt, tmem, acyclic] =
+        ["OPT", "tmem", "tmem-acyclic-5"].map(|name| counts(name, &trace, 2000).misses);
+    assert_eq!(acyclic, 36_000);
+    assert!(tmem < opt * 3 / 2, "{tmem} {opt}");
+}
+
+#[test]
 fn unknown_names_are_refused() {
     for name in ["cyclic", "cyclic:0:5", "cyclic:x:5", "round:5:5"] {
         assert!(synthetic::named(name).is_err(), "{name}");

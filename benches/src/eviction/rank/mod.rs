@@ -2,18 +2,18 @@
 
 mod adaptive;
 mod chances;
+mod engine;
 mod fifo;
 mod lirs;
 mod mru;
-mod queues;
 mod random;
 
 pub use adaptive::Adaptive;
 pub use chances::Chances;
+pub use engine::{EngineQueue, Shape};
 pub use fifo::Fifo;
 pub use lirs::Lirs;
 pub use mru::Mru;
-pub use queues::{Queues, Shape};
 pub use random::Random;
 
 /// From where a page comes into the program.
