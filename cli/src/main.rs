@@ -7,6 +7,7 @@ mod child;
 mod elf;
 mod embedded;
 mod figures;
+mod flags;
 mod handover;
 mod keygen;
 mod library;

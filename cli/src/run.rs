@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tmem_config::{
-    AGENT_VARIABLE, FAMILY_VARIABLE, Level, Memory, Options, Partial, Scheme, ServerAddr, Size,
+    AGENT_VARIABLE, FAMILY_VARIABLE, Layer, Level, Memory, Options, Scheme, ServerAddr, Size,
     behind_others, check_local, check_output, read_secret,
 };
 use tmem_pager::stats::Totals;
@@ -51,9 +51,9 @@ fn own(text: impl ToString) -> (i32, String) {
 }
 
 fn try_run(args: RunArgs) -> Result<i32, (i32, String)> {
-    let layers = Partial::from_env().map_err(own)?;
-    let partial = args.partial().or(layers).with_file().map_err(own)?;
-    let mut options = partial.finish();
+    let below = Layer::from_env().map_err(own)?;
+    let layer = args.flags.or(below).with_file().map_err(own)?;
+    let mut options = layer.finish();
     if options.servers.is_empty() && options.secret_file.is_some() {
         return Err(own(
             "a secret file is for servers that are named with --server; without one, the embedded \
@@ -272,7 +272,7 @@ pub(crate) fn variables(
     handover: &Handover,
 ) -> Result<Vec<(&'static str, OsString)>, (i32, String)> {
     let absolute = |path: &PathBuf| std::path::absolute(path).map_err(own);
-    let effective = Partial {
+    let effective = Layer {
         local: Some(Size::Bytes(local)),
         servers: Some(options.servers.clone()),
         strict: Some(options.strict),
@@ -280,9 +280,9 @@ pub(crate) fn variables(
         page_path: Some(options.page_path),
         evict: Some(options.evict),
         compress: Some(options.compress),
-        copies: Some(options.copies),
+        compressed_cache: Some(options.compressed_cache),
         secret_file: options.secret_file.as_ref().map(absolute).transpose()?,
-        ..Partial::default()
+        ..Layer::default()
     };
     let mut vars = effective.to_env();
     vars.push((FAMILY_VARIABLE, handover.addr().to_string().into()));

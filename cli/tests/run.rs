@@ -477,10 +477,13 @@ fn a_place_where_figures_cannot_be_written_is_told_before_the_program_starts() {
     fs::write(at("victim"), "a secret").unwrap();
     symlink(at("victim"), at("link")).unwrap();
     for (path, word) in [
-        (Path::new("/no/such/folder/s.json"), "No such file"),
+        (
+            Path::new("/no/such/folder/s.json"),
+            "the folder that it is in does not exist",
+        ),
+        (Path::new("/proc/s.json"), "no file can be made in /proc"),
         (&at("link"), "symbolic link"),
         (folder.path(), "folder"),
-        (Path::new("/dev/null"), "not a regular file"),
     ] {
         let path = path.to_str().unwrap();
         let output = run(&["--stats-file", path, "--", "echo", "ran"]);
@@ -492,6 +495,22 @@ fn a_place_where_figures_cannot_be_written_is_told_before_the_program_starts() {
     }
     assert_eq!(fs::read_to_string(at("victim")).unwrap(), "a secret");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn figures_are_written_to_a_device_or_after_what_the_program_has_printed() {
+    let output = run(&["--stats-file", "/dev/null", "--", "true"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out");
+    let status = tmem()
+        .args(["--stats-file", "/dev/stdout", "--", "echo", "printed"])
+        .stdout(fs::File::create(&path).unwrap())
+        .status();
+    assert_eq!(status.unwrap().code(), Some(0));
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.starts_with("printed\n{"), "{text}");
+    assert!(text.contains("\"lost_pages\": 0,"), "{text}");
 }
 
 /// A link that is laid while the program runs is not followed either.

@@ -12,25 +12,34 @@ pub struct Invalid {
     /// The value as given.
     pub value: String,
     /// What is wrong with it, in words that follow the value.
-    pub reason: String,
+    pub reason: &'static str,
     /// What the option takes.
-    pub allowed: &'static str,
+    pub allowed: String,
 }
 
 impl Invalid {
-    pub(crate) fn new(value: &str, reason: &str, allowed: &'static str) -> Invalid {
+    pub(crate) fn new(value: &str, reason: &'static str, allowed: &str) -> Invalid {
         Invalid {
             value: value.to_owned(),
-            reason: reason.to_owned(),
-            allowed,
+            reason,
+            allowed: allowed.to_owned(),
         }
     }
 }
 
-/// Options that cannot be had from the environment or the file.
+/// Why options cannot be read from the flags, the environment or the file.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ConfigError {
+    /// A flag has a value that its option does not take.
+    #[error("--{flag} {invalid}")]
+    Flag {
+        /// Its name, without the dashes.
+        flag: &'static str,
+        /// What is wrong.
+        #[source]
+        invalid: Invalid,
+    },
     /// An environment variable has a value that its option does not take.
     #[error("{variable}={invalid}")]
     Variable {
@@ -81,7 +90,7 @@ pub enum ConfigError {
         /// The line, from 1.
         line: usize,
         /// The key.
-        key: &'static str,
+        key: String,
         /// What is wrong.
         #[source]
         invalid: Invalid,

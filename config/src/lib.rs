@@ -1,16 +1,18 @@
 //! Options of tmem, from flags, the environment and a TOML file.
 //!
-//! Each place gives a [`Partial`]; [`Partial::or`] lays one over another (flag
-//! over environment over file) and [`Partial::finish`] fills in defaults. And what
-//! else the programs of tmem share: secrets, random bytes, files that they write, how often
-//! to complain, what sanitizers are asked for, what `tmem run` hands over.
+//! Each option is declared once, in `options`. Each place gives a [`Layer`]; [`Layer::or`]
+//! lays one over another (flags over environment over file) and [`Layer::finish`] fills in
+//! the defaults.
+//!
+//! The crate also has what else the programs of tmem share: secrets, random bytes, output
+//! files, how often to complain, the options of sanitizers, what `tmem run` hands over.
 
 mod agent;
 mod budget;
 mod complaints;
 mod error;
 mod family;
-mod file;
+mod markdown;
 mod memory;
 mod options;
 mod output;
@@ -25,9 +27,10 @@ pub use budget::{MIN_LOCAL, check_local, ram_bytes};
 pub use complaints::Complaints;
 pub use error::{ConfigError, Invalid};
 pub use family::{FAMILY_TOLD, FAMILY_VARIABLE, Handed, family_from_env};
+pub use markdown::{options_markdown, replace_generated};
 pub use memory::Memory;
-pub use options::{Evict, Level, Options, PagePath, Partial, When};
-pub use output::{OutputFile, check_output, write_file};
+pub use options::{AutoMode, Declaration, Evict, Group, Layer, Level, OPTIONS, Options, PagePath};
+pub use output::{OutputFile, check_output, is_written_directly, write_file};
 pub use random::random;
 pub use sanitizer::{behind_others, looks_for_leaks};
 pub use secret::{MIN_SECRET, check_secret, new_secret, read_secret, write_secret};

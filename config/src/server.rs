@@ -53,7 +53,7 @@ impl FromStr for ServerAddr {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<ServerAddr, Invalid> {
-        let invalid = |reason: &str| Invalid::new(text, reason, SERVER_ALLOWED);
+        let invalid = |reason: &'static str| Invalid::new(text, reason, SERVER_ALLOWED);
         let trimmed = text.trim();
         let (scheme, rest) = match trimmed.split_once("://") {
             None => (Scheme::Any, trimmed),

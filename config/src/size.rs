@@ -6,8 +6,8 @@ use std::str::FromStr;
 use crate::Invalid;
 
 /// What a size may look like, for messages.
-pub const SIZE_ALLOWED: &str = "bytes, a number with K, M, G or T (powers of 1024, as in 512M, 2G, 1.5GiB), \
-     or a share of the memory that there is up to 100% (as in 50%)";
+pub const SIZE_ALLOWED: &str = "bytes; a number with K, M, G or T, powers of 1024 (512M, 2G, \
+     1.5GiB); or a percentage of the memory (50%)";
 
 /// Millionths of a percent in a percent.
 const PERCENT_SCALE: u128 = 1_000_000;
@@ -69,7 +69,7 @@ impl FromStr for Size {
 /// # Errors
 /// [`Invalid`] says what is wrong and what is allowed.
 pub fn parse_size(text: &str) -> Result<Size, Invalid> {
-    let invalid = |reason: &str| Invalid::new(text, reason, SIZE_ALLOWED);
+    let invalid = |reason: &'static str| Invalid::new(text, reason, SIZE_ALLOWED);
     let trimmed = text.trim();
     if trimmed.is_empty() {
         return Err(invalid("is empty"));

@@ -12,7 +12,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::OnceLock;
-use tmem_config::{Options, check_output};
+use tmem_config::{Options, check_output, is_written_directly};
 
 const VARIABLE: &str = "TMEM_STATS_FILE";
 /// The mark is the first process's number between these.
@@ -83,7 +83,8 @@ impl Naming {
             path.extend_from_slice(number.as_bytes());
             path.extend_from_slice(part);
         }
-        if path.len() == before && self.first != Some(pid) {
+        let is_same_for_all = self.first == Some(pid) || is_written_directly(&self.path);
+        if path.len() == before && !is_same_for_all {
             path.push(b'.');
             path.extend_from_slice(number.as_bytes());
         }
@@ -139,6 +140,12 @@ mod tests {
         let naming = naming("/s.json", Some(7));
         assert_eq!(naming.of(7), Path::new("/s.json"));
         assert_eq!(naming.of(8), Path::new("/s.json.8"));
+    }
+
+    #[test]
+    fn a_device_has_one_name_for_all() {
+        let naming = naming("/dev/stderr", Some(7));
+        assert_eq!(naming.of(8), Path::new("/dev/stderr"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tmem_config::{
-    AgentAddr, Evict, Level, Memory, Options, PagePath, Partial, Scheme, ServerAddr, When,
+    AgentAddr, AutoMode, Evict, Layer, Level, Memory, Options, PagePath, Scheme, ServerAddr,
     check_local,
 };
 use tmem_pager::engine::fork::Will;
@@ -86,11 +86,11 @@ fn refuse(text: &str, strict: bool) {
 }
 
 fn options() -> Result<Option<Options>, String> {
-    let partial = Partial::from_env().map_err(|e| e.to_string())?;
-    if partial == Partial::default() {
+    let layer = Layer::from_env().map_err(|e| e.to_string())?;
+    if layer == Layer::default() {
         return Ok(None);
     }
-    let options = partial.with_file().map_err(|e| e.to_string())?.finish();
+    let options = layer.with_file().map_err(|e| e.to_string())?.finish();
     Ok(Some(options))
 }
 
@@ -170,7 +170,7 @@ fn launch(options: &Options) -> Result<(), String> {
             PagePath::Move => Path::Move,
             PagePath::Copy => Path::Copy,
         },
-        copies: when(options.copies),
+        copies: when(options.compressed_cache),
         evict_all: options.evict == Evict::All,
         level: options.log as u8,
         figures,
@@ -192,11 +192,11 @@ fn launch(options: &Options) -> Result<(), String> {
     spawn(settings)
 }
 
-fn when(when: When) -> tmem_pager::When {
-    match when {
-        When::Auto => tmem_pager::When::Auto,
-        When::Always => tmem_pager::When::Always,
-        When::Never => tmem_pager::When::Never,
+fn when(mode: AutoMode) -> tmem_pager::When {
+    match mode {
+        AutoMode::Auto => tmem_pager::When::Auto,
+        AutoMode::Always => tmem_pager::When::Always,
+        AutoMode::Never => tmem_pager::When::Never,
     }
 }
 

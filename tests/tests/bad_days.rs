@@ -359,7 +359,7 @@ fn pages_with_a_copy_outlive_their_server() {
         let others: Vec<_> = (0..others).map(|_| MemServer::roomy()).collect();
         let servers = others.iter().map(MemServer::address);
         let run = program.clone().local(24 * MIB).page_path(path);
-        let run = run.env("TMEM_PACKED_COPIES", "always");
+        let run = run.env("TMEM_COMPRESSED_CACHE", "always");
         let run = run.servers(servers.chain([server.address()]));
         let mut running = run.spawn();
         running.wait_for_line("halfway");

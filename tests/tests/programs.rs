@@ -324,7 +324,7 @@ fn what_an_array_of_pointers_leads_to_is_fetched_ahead() {
 fn packed_copies_do_not_hide_an_array_of_pointers() {
     let run = Run::new(program("pointers")).args(["64", "0"]);
     let native = run.run().ok();
-    let run = run.env("TMEM_PACKED_COPIES", "always");
+    let run = run.env("TMEM_COMPRESSED_CACHE", "always");
     for setting in [Setting::PLAIN, Setting::COPY] {
         let paged = at_budget(&run, &native, setting, 24 * MIB);
         let figures = paged.figures();
@@ -362,7 +362,7 @@ fn packed_copies_are_of_the_pages_that_left() {
     let run = Run::new(program("records")).args(["64", "40000"]);
     let native = run.run().ok();
     let copies = |when, setting| {
-        let run = run.clone().env("TMEM_PACKED_COPIES", when);
+        let run = run.clone().env("TMEM_COMPRESSED_CACHE", when);
         let paged = at_budget(&run, &native, setting, 24 * MIB);
         let figures = paged.figures();
         assert!(figures.copies_bytes <= 18 * MIB, "{figures:?}");

@@ -10,7 +10,7 @@ use std::process::Stdio;
 use serde::de::DeserializeOwned;
 use tmem_benches::outcome::Outcome;
 use tmem_benches::report::{Paged, Whole};
-use tmem_config::{FAMILY_VARIABLE, Options, Partial};
+use tmem_config::{FAMILY_VARIABLE, Layer, Options};
 
 use super::work::Work;
 use crate::embedded::Embedded;
@@ -203,10 +203,10 @@ impl Runner {
 }
 
 /// Options from the environment and its file; those of flags come on top.
-pub(super) fn options(flags: Partial) -> Result<Options, Stop> {
-    let layers = Partial::from_env().map_err(Stop::own)?;
-    let partial = flags.or(layers).with_file().map_err(Stop::own)?;
-    let options = partial.finish();
+pub(super) fn options(flags: Layer) -> Result<Options, Stop> {
+    let below = Layer::from_env().map_err(Stop::own)?;
+    let layer = flags.or(below).with_file().map_err(Stop::own)?;
+    let options = layer.finish();
     if options.servers.is_empty() && options.secret_file.is_some() {
         return Err(Stop::own(
             "a secret file is for servers that are named with --server",

@@ -13,7 +13,7 @@ use tmem_benches::report::{
 };
 use tmem_benches::tables;
 use tmem_benches::units;
-use tmem_config::{Memory, Partial, check_local};
+use tmem_config::{Layer, Memory, check_local};
 
 use super::args::{BenchArgs, Part};
 use super::runner::{Runner, Stop, options, progress};
@@ -67,10 +67,10 @@ pub(super) fn measure(args: &BenchArgs) -> Result<Report, Stop> {
     let memory = Memory::get().map_err(Stop::own)?;
     let (bytes, shares) = (args.bytes(memory.most()), args.shares());
     check_budgets(args, bytes, &shares, &memory)?;
-    let runner = Runner::new(options(Partial {
+    let runner = Runner::new(options(Layer {
         servers: (!args.server.is_empty()).then(|| args.server.clone()),
         secret_file: args.secret_file.clone(),
-        ..Partial::default()
+        ..Layer::default()
     })?)?;
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let report = Report {
