@@ -230,15 +230,13 @@ fn serve(document: &Document, block: &Block) -> Result<(), String> {
             .expect("timeout can be run");
         let mut said = String::new();
         let stdout = server.stdout.take().expect("stdout is a pipe");
-        BufReader::new(stdout)
-            .read_line(&mut said)
-            .map_err(|e| e.to_string())?;
+        let read = BufReader::new(stdout).read_line(&mut said);
         // `timeout` hands the signal on, and the status back.
         let pid = i32::try_from(server.id()).expect("a PID is positive");
         // SAFETY: the process is a child of this one that has not been waited for.
         unsafe { libc::kill(pid, libc::SIGTERM) };
-        let status = server.wait().map_err(|e| e.to_string())?;
-        if !said.contains("ready on") || !status.success() {
+        let status = server.wait().expect("a child can be waited for");
+        if read.is_err() || !said.contains("ready on") || !status.success() {
             return Err(format!("{line}: {status}: {said}"));
         }
     }

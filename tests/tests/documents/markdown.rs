@@ -42,7 +42,7 @@ pub(crate) fn documents() -> Vec<Document> {
         .collect();
     paths.sort();
     assert!(paths.len() > 20, "{paths:?}");
-    paths.iter().map(|path| document(path)).collect()
+    paths.iter().map(document).collect()
 }
 
 /// The document of that path from the tree.
