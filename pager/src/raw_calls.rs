@@ -7,7 +7,7 @@
 //! unwind tables that compilers write for each (`.eh_frame_hdr`). Then the number of the
 //! call is looked for: a constant that is moved into `rax`, perhaps through other registers.
 //!
-//! What is not certain counts as a call that lends pages. The code is read in order, not
+//! What is not certain counts as any call ([`Calls::ANY`]). The code is read in order, not
 //! along its jumps: a constant that only a jump brings to the instruction is seen where it
 //! is moved within the same function. Data between two functions is no code, unless there is
 //! so much that a compiler without unwind tables, such as Go's, may have put it there.
@@ -18,7 +18,7 @@ mod tests;
 
 use alloc::vec;
 use core::ops::Range;
-use flow::{function_may_lend, is_code};
+use flow::{function_makes, is_code};
 
 /// `syscall`; `sysenter` and `int 0x80`, which make the calls of 32-bit programs.
 const PATTERNS: [[u8; 2]; 3] = [[0x0f, 0x05], [0x0f, 0x34], [0xcd, 0x80]];
@@ -26,6 +26,48 @@ const PATTERNS: [[u8; 2]; 3] = [[0x0f, 0x05], [0x0f, 0x34], [0xcd, 0x80]];
 const LONGEST: u64 = 1 << 18;
 /// So many bytes of data, read as code, contain one that no program can execute.
 const SAMPLE: u64 = 256;
+
+/// Which calls code may make that matter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Calls {
+    /// Calls that lend pages, or make what can lend some.
+    pub(crate) lend: bool,
+    /// Calls that give advice on memory, and so on what forked children have of it.
+    pub(crate) advise: bool,
+}
+
+impl Calls {
+    /// It cannot be told which.
+    pub(crate) const ANY: Calls = Calls {
+        lend: true,
+        advise: true,
+    };
+    /// None of them.
+    pub(crate) const NONE: Calls = Calls {
+        lend: false,
+        advise: false,
+    };
+    /// `setsockopt`, `vmsplice`, `io_uring_setup`.
+    const LENDING: [u32; 3] = [54, 278, 425];
+    /// `madvise`, `process_madvise`.
+    const ADVISING: [u32; 2] = [28, 440];
+
+    /// What the call of that number is.
+    fn of(number: u32) -> Calls {
+        Calls {
+            lend: Self::LENDING.contains(&number),
+            advise: Self::ADVISING.contains(&number),
+        }
+    }
+
+    /// Those of two pieces of code.
+    pub(crate) fn and(self, other: Calls) -> Calls {
+        Calls {
+            lend: self.lend || other.lend,
+            advise: self.advise || other.advise,
+        }
+    }
+}
 
 /// Memory in which code lies.
 pub(crate) trait Memory {
@@ -143,23 +185,26 @@ pub(crate) fn candidates(code: &[u8], start: u64) -> impl Iterator<Item = u64> +
     pairs.filter_map(move |(at, pair)| is_call(pair).then_some(start + at as u64))
 }
 
-/// Whether what lies at `at`, one of the [`candidates`] in `mapping`, may lend pages.
-pub(crate) fn may_lend(
+/// Which calls may be made by what lies at `at`, one of the [`candidates`] in `mapping`.
+pub(crate) fn calls(
     memory: &impl Memory,
     functions: Option<&Functions>,
     mapping: &Range<u64>,
     at: u64,
-) -> bool {
-    match functions.and_then(|functions| functions.place(memory, at)) {
+) -> Calls {
+    let certain = match functions.and_then(|functions| functions.place(memory, at)) {
         Some(Place::Function(range)) if range.end - range.start <= LONGEST => {
             let mut code = vec![0; (range.end - range.start) as usize];
-            !memory.read(range.start, &mut code) || function_may_lend(&code, range.start, at)
+            let is_read = memory.read(range.start, &mut code);
+            is_read.then(|| function_makes(&code, range.start, at))
         }
         Some(Place::Between(gap)) => {
             let end = gap.end.min(mapping.end).min(at + SAMPLE);
             let mut code = vec![0; (end - at) as usize];
-            !memory.read(at, &mut code) || is_code(&code)
+            let is_data = memory.read(at, &mut code) && !is_code(&code);
+            is_data.then_some(Calls::NONE)
         }
-        _ => true,
-    }
+        _ => None,
+    };
+    certain.unwrap_or(Calls::ANY)
 }

@@ -9,8 +9,12 @@
  *   advised-often: the same, after more advice than could ever be kept.
  *   advised-early: after advice given, and memory moved, before there was so much
  *        of it that any is paged.
+ *   advised-raw, advised-early-raw: by an instruction of its own.
+ *   advised-handle: by the C library's function, looked up by a handle of it.
+ *   advised-other: by another C library beside the program's.
  *   exec: the child executes another program, by fork, vfork and posix_spawn. */
 #include "common.h"
+#include <dlfcn.h>
 #include <spawn.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -58,6 +62,35 @@ static pid_t raw_fork(void)
     return (pid_t)pid;
 }
 
+static int raw_madvise(void *at, size_t len, int advice)
+{
+    long result = SYS_madvise;
+    __asm__ volatile("syscall"
+                     : "+a"(result)
+                     : "D"(at), "S"(len), "d"((long)advice)
+                     : "rcx", "r11", "memory");
+    return (int)result;
+}
+
+/* How advice is given, and whether that is past the C library's functions. */
+static int (*advise)(void *, size_t, int) = madvise;
+static int is_unseen;
+
+static void choose(const char *way)
+{
+    if (strstr(way, "-raw")) {
+        advise = raw_madvise;
+        is_unseen = 1;
+    } else if (strstr(way, "-handle")) {
+        void *libc = dlopen("libc.so.6", RTLD_NOW);
+        CHECK(libc && (advise = (int (*)(void *, size_t, int))dlsym(libc, "madvise")));
+    } else if (strstr(way, "-other")) {
+        void *libc = dlmopen(LM_ID_NEWLM, "libc.so.6", RTLD_NOW);
+        CHECK(libc && (advise = (int (*)(void *, size_t, int))dlsym(libc, "madvise")));
+        is_unseen = 1;
+    }
+}
+
 /* Of five parts a child finds two empty (one of them moved since), one as it
  * is, has one not at all, and the last has been mapped anew. */
 static void advised(void)
@@ -67,12 +100,14 @@ static void advised(void)
     char *moved = base + 3 * part * PAGE, *anew = base + 4 * part * PAGE;
     unsigned char there[1];
 
-    CHECK(!madvise(empty, part * PAGE, MADV_WIPEONFORK));
-    CHECK(!madvise(kept, part * PAGE, MADV_WIPEONFORK));
-    CHECK(!madvise(kept, part * PAGE, MADV_KEEPONFORK));
-    CHECK(!madvise(not_there, part * PAGE, MADV_DONTFORK));
-    CHECK(!madvise(moved, part * PAGE, MADV_WIPEONFORK));
-    CHECK(!madvise(anew, part * PAGE, MADV_WIPEONFORK));
+    CHECK(!advise(empty, part * PAGE, MADV_WIPEONFORK));
+    CHECK(!advise(kept, part * PAGE, MADV_WIPEONFORK));
+    CHECK(!advise(kept, part * PAGE, MADV_KEEPONFORK));
+    /* That is seen of memory only that is not paged yet, where it is given unseen. */
+    if (!is_unseen)
+        CHECK(!advise(not_there, part * PAGE, MADV_DONTFORK));
+    CHECK(!advise(moved, part * PAGE, MADV_WIPEONFORK));
+    CHECK(!advise(anew, part * PAGE, MADV_WIPEONFORK));
     char *to = map_anonymous(part * PAGE);
     CHECK(mremap(moved, part * PAGE, part * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to);
     CHECK(mmap(anew, part * PAGE, PROT_READ | PROT_WRITE,
@@ -94,7 +129,7 @@ static void advised(void)
             check_page(kept + i * PAGE, part + i + 1, "kept", i);
             check_page(anew + i * PAGE, i + 7, "mapped anew", i);
         }
-        CHECK(mincore(not_there, PAGE, there) == -1 && errno == ENOMEM);
+        CHECK(is_unseen || (mincore(not_there, PAGE, there) == -1 && errno == ENOMEM));
         for (unsigned long i = 0; i < part; i++) {
             fill_page(empty + i * PAGE, i + 9);
             fill_page(to + i * PAGE, i + 9);
@@ -136,7 +171,7 @@ static void advise_early(void)
 {
     for (int i = 0; i < 4; i++) {
         char *at = map_anonymous(EARLY * PAGE), *to = map_anonymous(EARLY * PAGE);
-        CHECK(!madvise(at, EARLY * PAGE, i % 2 ? MADV_DONTFORK : MADV_WIPEONFORK));
+        CHECK(!advise(at, EARLY * PAGE, i % 2 ? MADV_DONTFORK : MADV_WIPEONFORK));
         if (i < 2) {
             int flags = MREMAP_MAYMOVE | MREMAP_FIXED;
             CHECK(mremap(at, EARLY * PAGE, EARLY * PAGE, flags, to) == to);
@@ -168,18 +203,16 @@ int main(int argc, char **argv)
 {
     pages = argument(argc, argv, 1, 64) * MIB / PAGE;
     const char *way = argc > 2 ? argv[2] : "raw";
-    if (!strcmp(way, "advised-early"))
+    choose(way);
+    int is_early = !strncmp(way, "advised-early", 13);
+    if (is_early)
         advise_early();
     base = map_filled(pages);
     fflush(stdout);
     first = getpid();
     if (!strcmp(way, "orphan")) {
         orphan(argv[3]);
-    } else if (!strcmp(way, "advised") || !strcmp(way, "advised-often")) {
-        if (strcmp(way, "advised"))
-            advise_often();
-        advised();
-    } else if (!strcmp(way, "advised-early")) {
+    } else if (is_early) {
         check_all("before the fork");
         pid_t pid = fork();
         CHECK(pid >= 0);
@@ -191,6 +224,10 @@ int main(int argc, char **argv)
         CHECK(ended_right(pid));
         check_early(0);
         puts("right");
+    } else if (!strncmp(way, "advised", 7)) {
+        if (!strcmp(way, "advised-often"))
+            advise_often();
+        advised();
     } else if (!strcmp(way, "exec")) {
         char *words[] = {"sh", "-c", "exit 42", NULL};
         pid_t pid = fork();

@@ -1,6 +1,7 @@
 /* lent MIB WAY: lends pages to a pipe or a socket, makes much else leave and come back, and
- * then reads the pipe or socket. WAY is pipe, gift, tcp or ring. `lent_raw` makes the
- * calls that lend by an instruction of its own. */
+ * then reads the pipe or socket. WAY is pipe, gift, changed, tcp or ring; `changed` lends to a
+ * pipe and then writes to the pages, which the pipe shows. `lent_raw` makes the calls that
+ * lend by an instruction of its own. */
 #include "common.h"
 #include <arpa/inet.h>
 #include <linux/io_uring.h>
@@ -68,14 +69,25 @@ static void take(int fd, char *to, size_t len)
 
 /* Each way lends memory from `what` on and has much else leave. It reads into `out` what
  * was lent, and returns how many bytes. */
-static size_t by_pipe(char *what, unsigned flags, char *out)
+static size_t by_pipe(char *what, unsigned flags, int changes, char *out)
 {
     int ends[2];
     CHECK(pipe(ends) == 0);
     struct iovec part = {what, AT_ONCE * PAGE};
     CHECK(vmsplice(ends[1], &part, 1, flags) == AT_ONCE * PAGE);
     use_much();
-    take(ends[0], out, part.iov_len);
+    if (changes) {
+        for (size_t i = 0; i < AT_ONCE; i++)
+            fill_page(what + i * PAGE, i + 900000);
+        take(ends[0], out, part.iov_len);
+        for (size_t i = 0; i < AT_ONCE; i++) {
+            check_page(out + i * PAGE, i + 900000, "changed", i);
+            fill_page(what + i * PAGE, (what - memory) / PAGE + i + 1);
+        }
+        part.iov_len = 0;
+    } else {
+        take(ends[0], out, part.iov_len);
+    }
     CHECK(close(ends[0]) == 0 && close(ends[1]) == 0);
     return part.iov_len;
 }
@@ -183,9 +195,11 @@ int main(int argc, char **argv)
         char *what = memory + first * PAGE;
         size_t len = 0;
         if (strcmp(way, "pipe") == 0)
-            len = by_pipe(what, 0, out);
+            len = by_pipe(what, 0, 0, out);
+        else if (strcmp(way, "changed") == 0)
+            len = by_pipe(what, 0, 1, out);
         else if (strcmp(way, "gift") == 0)
-            len = by_pipe(what, SPLICE_F_GIFT, out);
+            len = by_pipe(what, SPLICE_F_GIFT, 0, out);
         else if (strcmp(way, "tcp") == 0)
             len = by_tcp(what, out);
         else if (strcmp(way, "ring") == 0)

@@ -58,6 +58,15 @@ fn a_child_has_what_the_program_wants_it_to_have() {
 }
 
 #[test]
+fn advice_that_is_given_past_the_interposed_functions_counts() {
+    for setting in [Setting::PLAIN, Setting::COPY] {
+        for way in ["raw", "handle", "other", "early-raw"] {
+            compare("fork_ways", &["64", &format!("advised-{way}")], setting, 24);
+        }
+    }
+}
+
+#[test]
 fn a_fork_that_nobody_hears_of_is_ended_before_it_reads_zeros() {
     for path in [PagePath::Auto, PagePath::Copy] {
         let server = MemServer::roomy();

@@ -132,6 +132,7 @@ fn begin_anew() {
     calls::credentials::begin_anew();
     fork::begin_anew();
     watchdog::begin_anew();
+    calls::lent_pages::begin_anew();
     calls::mem_file::begin_anew();
     calls::mincore::begin_anew();
     map_throttle::begin_anew();

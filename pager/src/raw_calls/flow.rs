@@ -1,6 +1,7 @@
 //! Decodes a function and follows constants through its registers, to tell the numbers of the
 //! system calls that it makes.
 
+use super::Calls;
 use alloc::vec;
 use alloc::vec::Vec;
 use iced_x86::{
@@ -8,9 +9,6 @@ use iced_x86::{
     OpKind, Register, UsedRegister,
 };
 
-/// Calls that lend pages, or make what can lend some: `setsockopt`, `vmsplice`,
-/// `io_uring_setup`.
-const LENDING: [u32; 3] = [54, 278, 425];
 /// Registers that a function may change.
 const CHANGED_BY_CALLS: [Register; 9] = [
     Register::RAX,
@@ -36,22 +34,23 @@ pub(super) fn is_code(bytes: &[u8]) -> bool {
     })
 }
 
-/// Whether a function that begins at `start` may lend pages by an instruction at `at`.
-pub(super) fn function_may_lend(code: &[u8], start: u64, at: u64) -> bool {
+/// Which calls a function that begins at `start` may make by an instruction at `at`.
+pub(super) fn function_makes(code: &[u8], start: u64, at: u64) -> Calls {
     let decoder = Decoder::with_ip(64, code, start, DecoderOptions::NONE);
     let code: Vec<Instruction> = decoder.into_iter().collect();
     let Ok(call) = code.binary_search_by_key(&at, Instruction::ip) else {
         // A part of another instruction, unless data stands in the code, or it is jumped into.
-        return !code.iter().all(|i| is_sound(&code, i));
+        let is_part = code.iter().all(|i| is_sound(&code, i));
+        return if is_part { Calls::NONE } else { Calls::ANY };
     };
     match code[call].mnemonic() {
         Mnemonic::Syscall => {}
-        Mnemonic::Sysenter | Mnemonic::Int => return true,
-        _ => return false,
+        Mnemonic::Sysenter | Mnemonic::Int => return Calls::ANY,
+        _ => return Calls::NONE,
     }
     let number =
         Flow::through(&code).and_then(|flow| flow.before[call].as_ref()?.of(Register::RAX));
-    number.is_none_or(|number| LENDING.contains(&number))
+    number.map_or(Calls::ANY, Calls::of)
 }
 
 /// Whether an instruction is one, and jumps, if it does, to another of this code.

@@ -5,7 +5,23 @@ use std::vec::Vec;
 /// A function of these bytes, and whether it may lend pages by its first system call.
 fn lends(code: &[u8]) -> bool {
     let at = candidates(code, 0x1000).next().unwrap();
-    function_may_lend(code, 0x1000, at)
+    function_makes(code, 0x1000, at).lend
+}
+
+#[test]
+fn advice_is_told_from_what_lends() {
+    let made = |code: &[u8]| function_makes(code, 0x1000, candidates(code, 0x1000).next().unwrap());
+    // mov eax, 28; syscall; ret
+    let advises = made(&[0xb8, 28, 0, 0, 0, 0x0f, 0x05, 0xc3]);
+    assert_eq!((advises.lend, advises.advise), (false, true));
+    // mov eax, 278; syscall; ret
+    let lends = made(&[0xb8, 0x16, 1, 0, 0, 0x0f, 0x05, 0xc3]);
+    assert_eq!((lends.lend, lends.advise), (true, false));
+    // mov rax, rdi; syscall; ret
+    assert_eq!(made(&[0x48, 0x89, 0xf8, 0x0f, 0x05, 0xc3]), Calls::ANY);
+    // mov eax, 202; syscall; ret
+    assert_eq!(made(&[0xb8, 202, 0, 0, 0, 0x0f, 0x05, 0xc3]), Calls::NONE);
+    assert_eq!(lends.and(advises), Calls::ANY);
 }
 
 #[test]
@@ -113,12 +129,8 @@ fn judged(path: &str) -> Option<(usize, usize)> {
         assert!(file.read(vaddr, &mut code));
         for at in candidates(&code, vaddr) {
             all += 1;
-            lending += usize::from(may_lend(
-                &file,
-                functions.as_ref(),
-                &(vaddr..vaddr + size),
-                at,
-            ));
+            let made = calls(&file, functions.as_ref(), &(vaddr..vaddr + size), at);
+            lending += usize::from(made.lend);
         }
     }
     Some((all, lending))

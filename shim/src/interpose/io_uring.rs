@@ -5,14 +5,13 @@
 //! (`EFAULT`). Then the buffers are brought first, and it is made again. Programs
 //! make it by `syscall`, or have liburing make it.
 
+use super::user_memory::{populate_read, populate_write};
 use crate::link::linker::find_late;
-use crate::raw::raw_syscall;
 use libc::{c_int, c_uint, c_void, iovec};
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use tmem_pager::engine::exclusion::are_reported;
 
-const PAGE: usize = 4096;
 /// `IORING_REGISTER_BUFFERS`, and the same with tags and for some of them.
 const BUFFERS: usize = 0;
 const BUFFERS2: usize = 15;
@@ -62,17 +61,7 @@ pub(crate) unsafe fn registering(
 
 /// Whether memory can be read: what was refused may not be where the program says.
 fn can_be_read(at: usize, len: usize) -> bool {
-    populate(at, len, libc::MADV_POPULATE_READ)
-}
-
-fn populate(at: usize, len: usize, how: c_int) -> bool {
-    let start = at / PAGE * PAGE;
-    let end = at.saturating_add(len).checked_next_multiple_of(PAGE);
-    end.is_some_and(|end| {
-        let args = [start, end - start, how as usize, 0, 0, 0];
-        // SAFETY: as if the program read, or wrote, what is there; nothing changes.
-        unsafe { raw_syscall(libc::SYS_madvise, args) == 0 }
-    })
+    populate_read(at, len).is_ok()
 }
 
 /// Brings what these buffers consist of; whether all of it is there to be had.
@@ -84,7 +73,7 @@ unsafe fn bring(buffers: *const iovec, count: usize) -> bool {
         // SAFETY: by the caller.
         let buffer = unsafe { buffers.add(i).read_unaligned() };
         let at = buffer.iov_base as usize;
-        at == 0 || populate(at, buffer.iov_len, libc::MADV_POPULATE_WRITE)
+        at == 0 || populate_write(at, buffer.iov_len).is_ok()
     })
 }
 

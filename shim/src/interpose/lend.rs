@@ -2,85 +2,69 @@
 //! `tmem_pager::engine::lending`, which is told of each before it is made.
 
 use super::next::{Function, NEXT, next};
-use super::{interpose, noted};
-use core::ffi::CStr;
-use libc::{c_char, c_int, c_long, c_uint, c_void, iovec, size_t, socklen_t, ssize_t};
+use super::{interpose, noted, user_memory};
+use libc::{c_int, c_long, c_void, iovec, size_t, socklen_t};
 use tmem_pager::engine::lending;
+use tmem_pager::sys::thread;
 
-type Vmsplice = unsafe extern "C" fn(c_int, *const iovec, size_t, c_uint) -> ssize_t;
 type Setsockopt = unsafe extern "C" fn(c_int, c_int, c_int, *const c_void, socklen_t) -> c_int;
 
 interpose! {
     /// `vmsplice(2)`.
-    vmsplice => Vmsplice, own_vmsplice;
+    vmsplice => Vmsplice, noted_vmsplice;
     /// `setsockopt(2)`.
     setsockopt => Setsockopt, own_setsockopt;
 }
 
-interpose! {
-    /// `dlopen(3)`.
-    dlopen => Dlopen, noted_dlopen;
-    /// `dlmopen(3)`.
-    dlmopen => Dlmopen, noted_dlmopen;
-    /// `dlsym(3)`.
-    dlsym => Dlsym, noted_dlsym;
-    /// `dlvsym(3)`.
-    dlvsym => Dlvsym, noted_dlvsym;
-}
-
 noted! {
-    noted_dlopen => Dlopen, loads;
-    noted_dlmopen => Dlmopen, loads;
-    noted_dlsym => Dlsym, asks_for;
-    noted_dlvsym => Dlvsym, asks_for;
+    noted_vmsplice => Vmsplice, splices;
 }
 
-extern "C" fn loads() {
-    lending::loads();
-}
-
-/// Who has the address of such a function of the C library's calls it past this one.
-unsafe extern "C" fn asks_for(_: *const c_void, name: *const c_char) {
-    if name.is_null() {
-        return;
-    }
-    // SAFETY: by the caller of `dlsym`.
-    let name = unsafe { CStr::from_ptr(name) };
-    if [c"vmsplice", c"setsockopt", c"syscall"].contains(&name) {
-        lending::begin();
-    }
+unsafe extern "C" fn splices(_: c_int, parts: *const iovec, count: size_t) {
+    lending::begin();
+    // SAFETY: by the caller of `vmsplice`.
+    unsafe { keep_in_place(parts, count) };
 }
 
 /// Tells the engine where a system call can lend pages, or makes something that can.
-pub(crate) fn before(number: c_long, b: usize, c: usize) {
-    let lends = match number {
+///
+/// # Safety
+/// The arguments are that call's.
+pub(crate) unsafe fn before(number: c_long, b: usize, c: usize) {
+    match number {
+        // SAFETY: by the caller.
+        libc::SYS_vmsplice => unsafe { splices(0, b as *const iovec, c) },
         // A ring reads its requests from memory: what they ask for cannot be seen.
-        libc::SYS_vmsplice | libc::SYS_io_uring_setup => true,
-        libc::SYS_setsockopt => is_zero_copy(b as c_int, c as c_int),
-        _ => false,
-    };
-    if lends {
-        lending::begin();
+        libc::SYS_io_uring_setup => lending::begin(),
+        libc::SYS_setsockopt if is_zero_copy(b as c_int, c as c_int) => lending::begin(),
+        _ => {}
+    }
+}
+
+/// Has pages stay where they are that a pipe is to show: it shows what the program writes to
+/// them later.
+///
+/// # Safety
+/// No other thread unmaps the list meanwhile.
+unsafe fn keep_in_place(parts: *const iovec, count: usize) {
+    // A call that the program does not make itself may end it.
+    if thread::is_confined() {
+        return;
+    }
+    // SAFETY: by the caller.
+    if let Ok(parts) = unsafe { user_memory::parts(parts, count) } {
+        crate::heap::undisturbed(|| {
+            for part in parts {
+                let start = part.iov_base as usize;
+                lending::keep_in_place(&(start..start.saturating_add(part.iov_len)));
+            }
+        });
     }
 }
 
 /// Without this option a socket copies what it sends, whatever `MSG_ZEROCOPY` asks for.
 fn is_zero_copy(level: c_int, option: c_int) -> bool {
     (level, option) == (libc::SOL_SOCKET, libc::SO_ZEROCOPY)
-}
-
-unsafe extern "C" fn own_vmsplice(
-    pipe: c_int,
-    parts: *const iovec,
-    count: size_t,
-    flags: c_uint,
-) -> ssize_t {
-    lending::begin();
-    // SAFETY: it is vmsplice, with what the caller gave.
-    unsafe {
-        let real = std::mem::transmute::<usize, Vmsplice>(next(Function::Vmsplice));
-        real(pipe, parts, count, flags)
-    }
 }
 
 unsafe extern "C" fn own_setsockopt(

@@ -9,7 +9,7 @@
 //! one, is brought when the kernel refuses the other.
 
 use super::next::{Function, NEXT};
-use super::{interpose, noted};
+use super::{interpose, noted, user_memory};
 use crate::errno;
 use crate::heap::undisturbed;
 use crate::raw::raw_syscall;
@@ -23,8 +23,6 @@ use tmem_pager::sys::thread;
 const PAGE: usize = 4096;
 /// How often a page is brought that has left again before it could be used.
 const ATTEMPTS: usize = 1 << 10;
-/// The most iovecs of a call (`UIO_MAXIOV`).
-const MOST_PARTS: c_int = 1024;
 /// The most bytes of a call (`MAX_RW_COUNT`).
 const MOST_BYTES: usize = 0x7fff_f000;
 
@@ -177,17 +175,11 @@ unsafe fn transfer_all(
     at: Option<off_t>,
     writes: bool,
 ) -> ssize_t {
-    if !(0..=MOST_PARTS).contains(&count) {
-        return answered(-libc::EINVAL as isize);
-    }
-    let len = count as usize * size_of::<iovec>();
-    if let Err(error) = touch(parts as usize, len, false) {
-        return answered(error);
-    }
-    let parts = match count {
-        0 => &[],
-        // SAFETY: by the caller, and it could be read just now.
-        _ => unsafe { std::slice::from_raw_parts(parts, count as usize) },
+    // A negative number is one of too many.
+    // SAFETY: by the caller.
+    let parts = match unsafe { user_memory::parts(parts, count as usize) } {
+        Ok(parts) => parts,
+        Err(error) => return answered(-error as isize),
     };
     // SAFETY: by the caller.
     answered(unsafe { transfer(fd, parts, at, writes) })
@@ -267,8 +259,12 @@ unsafe fn transfer_page(
     user: usize,
     writes: bool,
 ) -> isize {
-    if let Err(error) = touch(user, buffer.len(), !writes) {
-        return error;
+    let usable = match writes {
+        true => user_memory::populate_read(user, buffer.len()),
+        false => user_memory::populate_write(user, buffer.len()),
+    };
+    if let Err(error) = usable {
+        return -error as isize;
     }
     if writes {
         // SAFETY: by the caller; it could be read just now.
@@ -298,39 +294,6 @@ unsafe fn transfer_page(
         };
     }
     result
-}
-
-/// Sees whether the program's buffer can be used, as the kernel would.
-fn touch(at: usize, len: usize, writes: bool) -> Result<(), isize> {
-    if len == 0 {
-        return Ok(());
-    }
-    let start = at / PAGE * PAGE;
-    let how = match writes {
-        true => libc::MADV_POPULATE_WRITE,
-        false => libc::MADV_POPULATE_READ,
-    };
-    let Some(end) = at
-        .checked_add(len)
-        .and_then(|end| end.checked_next_multiple_of(PAGE))
-    else {
-        return Err(-libc::EFAULT as isize);
-    };
-    let args = [start, end - start, how as usize, 0, 0, 0];
-    // SAFETY: as if the program used its buffer, which changes nothing.
-    match unsafe { raw_syscall(libc::SYS_madvise, args) } {
-        0 => Ok(()),
-        // Before Linux 5.14 nobody can tell.
-        refused if refused == -libc::EINVAL as isize && !can_populate() => Ok(()),
-        _ => Err(-libc::EFAULT as isize),
-    }
-}
-
-/// Whether the kernel knows this advice: it takes it for no memory at all.
-fn can_populate() -> bool {
-    let args = [0, 0, libc::MADV_POPULATE_READ as usize, 0, 0, 0];
-    // SAFETY: nothing is asked for.
-    unsafe { raw_syscall(libc::SYS_madvise, args) == 0 }
 }
 
 fn seek(fd: c_int, to: off_t, from: c_int) -> isize {

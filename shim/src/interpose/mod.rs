@@ -21,6 +21,8 @@
 //! | `mem_file` | the program's own memory as a file, `/proc/self/mem` |
 //! | `direct` | direct input, on kernels that cannot move pages |
 //! | `io_uring` | buffers that a program registers with io_uring |
+//! | `user_memory` | memory that is named in calls, and may not be there |
+//! | `by_handle` | functions that are looked up by a handle of the C library |
 //! | `lend` | calls that lend pages to a pipe or a socket |
 //!
 //! Each function is a few instructions ([`interpose`]): until the library pages the program
@@ -28,6 +30,7 @@
 //! were, and do nothing else. So a program that is not paged calls what it would call anyway:
 //! errors, `dlerror`, cancellation and signals are as they are without the library.
 
+mod by_handle;
 pub(crate) mod credentials;
 mod direct;
 pub(crate) mod exec;
@@ -47,6 +50,7 @@ mod robust_mutex;
 mod seccomp;
 mod syscall;
 mod unmap;
+mod user_memory;
 mod user_uffd;
 
 use std::sync::atomic::AtomicBool;
@@ -87,7 +91,7 @@ macro_rules! interpose {
         $(#[$doc])*
         #[unsafe(naked)]
         #[unsafe(no_mangle)]
-        unsafe extern "C" fn $name() {
+        pub(crate) unsafe extern "C" fn $name() {
             core::arch::naked_asm!(
                 $($check,)*
                 "mov r11, qword ptr [rip + {next} + {at}]",

@@ -42,6 +42,7 @@ functions! {
     Mmap64 = "mmap64",
     Munmap = "munmap",
     Madvise = "madvise",
+    ProcessMadvise = "process_madvise",
     Mremap = "mremap",
     Mincore = "mincore",
     Read = "read",

@@ -5,8 +5,8 @@ use super::next::{Function, NEXT};
 use crate::errno;
 use crate::raw::raw_syscall;
 use libc::{c_int, c_long, c_void};
-use tmem_pager::engine::credentials;
 use tmem_pager::engine::exclusion::Change;
+use tmem_pager::engine::{credentials, lending};
 use tmem_pager::sys::thread;
 
 super::interpose! {
@@ -64,6 +64,7 @@ unsafe extern "C" fn is_ours(number: c_long, a: usize, b: usize) -> bool {
         | libc::SYS_madvise
         | libc::SYS_mlockall
         | libc::SYS_ioctl
+        | libc::SYS_process_madvise
         | libc::SYS_vmsplice
         | libc::SYS_setsockopt
         | libc::SYS_io_uring_setup
@@ -113,7 +114,11 @@ unsafe extern "C" fn own_syscall(
         }
         _ => b,
     };
-    super::lend::before(number, b, c);
+    // SAFETY: by the caller.
+    unsafe { super::lend::before(number, b, c) };
+    if number == libc::SYS_process_madvise {
+        lending::advises();
+    }
     if number == libc::SYS_mincore {
         // SAFETY: by the caller.
         return unsafe { super::mincore::own_mincore(a as *mut c_void, b, c as *mut u8).into() };

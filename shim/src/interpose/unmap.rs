@@ -1,7 +1,7 @@
 //! What unmaps or empties memory, which must not meet a zap: see `tmem_pager::engine::exclusion`.
 
-use super::interpose;
-use super::next::{Function, next};
+use super::next::{Function, NEXT, next};
+use super::{interpose, noted};
 use libc::{c_int, c_void, size_t};
 use tmem_pager::engine::Ask;
 use tmem_pager::engine::exclusion::{Change, are_reported};
@@ -19,6 +19,16 @@ interpose! {
     munmap => Munmap, own_munmap;
     /// `madvise(2)`.
     madvise => Madvise, own_madvise;
+    /// `process_madvise(2)`, which since Linux 6.13 takes any advice on the caller's memory.
+    process_madvise => ProcessMadvise, noted_process_madvise;
+}
+
+noted! {
+    noted_process_madvise => ProcessMadvise, advises;
+}
+
+extern "C" fn advises() {
+    tmem_pager::engine::lending::advises();
 }
 
 /// Whether `madvise` of this kind gives contents up. Its reports could be taken

@@ -13,13 +13,15 @@
 //! that it is adopted, as before nobody hears when memory is moved or unmapped. So
 //! it is asked at the fork what is wiped, and at adoption what is withheld (from
 //! then on the engine itself withholds everything until there is a fork); but only
-//! where the program has ever asked for such a thing, as it is a long list.
+//! where the program has ever asked for such a thing, or may have done so unheard
+//! ([`crate::engine::reclaim::lending`]), as it is a long list.
 //!
 //! Once memory is adopted, the engine is told of each request as well. A thread that
 //! finds no room for another has the engine read those before.
 
 use crate::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use crate::engine::calls::engine_call::Question;
+use crate::engine::calls::lent_pages;
 use crate::engine::fork::ASKS;
 use crate::engine::map_throttle::SMALLEST;
 use crate::engine::memory::events::page;
@@ -224,7 +226,8 @@ impl Engine {
     /// children.
     pub(crate) fn find_withheld(&mut self, found: &[Range<usize>]) -> Result<(), Errno> {
         fence(SeqCst);
-        if found.is_empty() || !WITHHOLDS.is_asked(self.has_small()) {
+        let is_asked = WITHHOLDS.is_asked(self.has_small()) || self.may_be_advised_unseen();
+        if found.is_empty() || !is_asked {
             return Ok(());
         }
         for (range, flags) in self.kernel.flags()? {
@@ -243,7 +246,7 @@ impl Engine {
     /// What a child that is forked now finds empty.
     pub(crate) fn find_wiped(&self) -> Result<Ranges, Errno> {
         let mut wiped = Ranges::default();
-        if WIPES.is_asked(self.has_small()) {
+        if WIPES.is_asked(self.has_small()) || self.may_be_advised_unseen() {
             let all = self.kernel.flags()?;
             let of_them = all.into_iter().filter(|(_, flags)| flags.wiped);
             of_them.for_each(|(range, _)| wiped.insert(range));
@@ -265,7 +268,7 @@ impl Engine {
 
     /// Whether a page must stay in the program.
     pub(crate) fn must_stay(&self, page: u64) -> bool {
-        self.pinned.contains(&page) || STAYING.contains(page)
+        self.pinned.contains(&page) || STAYING.contains(page) || lent_pages::contain(page)
     }
 
     /// Whether nothing may leave, as it is not known what has to stay. Says so once.
@@ -284,6 +287,7 @@ impl Engine {
     pub(crate) fn no_longer_stays(&mut self, pages: &Range<u64>) {
         self.pinned.retain(|page| !pages.contains(page));
         STAYING.remove(pages);
+        lent_pages::unmapped(pages);
     }
 
     fn bring_what_stays(&mut self, range: &Range<usize>) {

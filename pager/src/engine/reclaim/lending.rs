@@ -21,11 +21,15 @@
 //! Until all of it was searched, and for good where a call may lend, all pages count as
 //! lent; and so they do for a second after the program was about to load code. Code that
 //! the program writes itself (by a just-in-time compiler) is not searched.
+//!
+//! The same search tells whether advice on memory may be given that nobody hears of: then the
+//! kernel is asked at each fork what the child is to find empty (`calls::advice`).
 
+pub use crate::engine::calls::lent_pages::keep_in_place;
 use crate::engine::kernel::Process;
 use crate::engine::{Engine, INFO};
 use crate::maps::{self, Mapping};
-use crate::raw_calls::{self, Functions, Memory};
+use crate::raw_calls::{self, Calls, Functions, Memory};
 use crate::sys::now_ns;
 use alloc::format;
 use alloc::string::String;
@@ -37,7 +41,9 @@ use core::sync::atomic::{AtomicBool, AtomicU64};
 
 /// A call that can lend pages has been made, or was about to be.
 static LENT: AtomicBool = AtomicBool::new(false);
-/// Tells which code was searched and does not lend, for a forked child, which has the same.
+/// Advice on memory may be given past the shim.
+static ADVISED: AtomicBool = AtomicBool::new(false);
+/// Tells which code was searched, for a forked child, which has the same.
 static SEARCHED: AtomicU64 = AtomicU64::new(0);
 
 /// When the program was about to load code last; 0 if it never was.
@@ -57,6 +63,12 @@ const C_LIBRARY: [&[u8]; 4] = [b"libc.so.6", b"ld-linux-x86-64.so.2", b"libc-2."
 /// Called by its threads, also within signal handlers.
 pub fn begin() {
     LENT.store(true, SeqCst);
+}
+
+/// Advice on memory may be given that the shim does not see. Called by threads of the
+/// program.
+pub fn advises() {
+    ADVISED.store(true, SeqCst);
 }
 
 /// The program is about to load code, which may lend pages as soon as it is there. Called by
@@ -110,16 +122,27 @@ struct Code {
 impl Engine {
     /// Whether a page that was just moved out may have been lent before.
     pub(crate) fn has_lent(&self) -> bool {
+        LENT.load(SeqCst) || self.has_code_to_search()
+    }
+
+    /// Whether advice on memory may have been given that the shim has not seen.
+    pub(crate) fn may_be_advised_unseen(&self) -> bool {
+        ADVISED.load(SeqCst) || self.has_code_to_search()
+    }
+
+    fn has_code_to_search(&self) -> bool {
         let lenders = &self.lenders;
-        LENT.load(SeqCst)
-            || lenders.are_unknown()
-            || !lenders.left.is_empty()
-            || lenders.loads_until().is_some()
+        lenders.are_unknown() || !lenders.left.is_empty() || lenders.loads_until().is_some()
+    }
+
+    /// Whether a search can tell nothing more. What leaves by copying may be lent.
+    fn has_found_all(&self) -> bool {
+        (self.copying || LENT.load(Relaxed)) && ADVISED.load(Relaxed)
     }
 
     /// Looks for code that was not searched yet.
     pub(crate) fn look_for_code(&mut self) {
-        if self.copying || LENT.load(Relaxed) {
+        if self.has_found_all() {
             return;
         }
         let now = now_ns();
@@ -131,7 +154,7 @@ impl Engine {
         }
         let mut text = Vec::new();
         if self.kernel.maps(&mut text).is_err() {
-            return self.lends("the program, whose mappings cannot be read,");
+            return self.makes(Calls::ANY, "the program, whose mappings cannot be read,");
         }
         let (found, digest) = code_in(&text);
         let lenders = &mut self.lenders;
@@ -160,17 +183,20 @@ impl Engine {
         let end = code.range.end.min(code.at + PIECE);
         // With the first byte of what follows, since what is looked for has two.
         let mut bytes = vec![0; (code.range.end.min(end + 1) - code.at) as usize];
-        let lends = !program.read(code.at, &mut bytes) || {
-            let found: Vec<u64> = raw_calls::candidates(&bytes, code.at).collect();
-            let functions = (!found.is_empty()).then(|| Functions::of(&program, code.base));
-            let functions = functions.flatten();
-            let may_lend =
-                |at: u64| raw_calls::may_lend(&program, functions.as_ref(), &code.range, at);
-            found.into_iter().any(may_lend)
+        let made = match program.read(code.at, &mut bytes) {
+            false => Calls::ANY,
+            true => {
+                let found: Vec<u64> = raw_calls::candidates(&bytes, code.at).collect();
+                let functions = (!found.is_empty()).then(|| Functions::of(&program, code.base));
+                let functions = functions.flatten();
+                let calls = |at| raw_calls::calls(&program, functions.as_ref(), &code.range, at);
+                found.into_iter().map(calls).fold(Calls::NONE, Calls::and)
+            }
         };
         code.at = end;
-        if lends {
-            self.lends(&code.name);
+        self.makes(made, &code.name);
+        if self.has_found_all() {
+            self.lenders.left.clear();
         } else if end < code.range.end {
             self.lenders.left.push(code);
         } else if self.lenders.left.is_empty() {
@@ -178,11 +204,28 @@ impl Engine {
         }
     }
 
+    /// Code has been found that may make such calls.
+    fn makes(&mut self, calls: Calls, name: &str) {
+        if calls.lend && !self.copying && !LENT.load(Relaxed) {
+            self.lends(name);
+        }
+        if calls.advise && !ADVISED.load(Relaxed) {
+            advises();
+            self.say(
+                INFO,
+                &format!(
+                    "{name} makes system calls without the C library, which may advise on \
+                     memory: at each fork the kernel is asked what the child is to find empty, \
+                     and MADV_DONTFORK that is given so for paged memory goes unheard"
+                ),
+            );
+        }
+    }
+
     /// From here on all pages count as lent.
     fn lends(&mut self, name: &str) {
         begin();
         self.pool.set_all_lent();
-        self.lenders.left.clear();
         self.say(
             INFO,
             &format!(

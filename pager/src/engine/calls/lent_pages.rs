@@ -1,0 +1,88 @@
+//! Pages that the program has lent to a pipe, which stay in its memory.
+//!
+//! After `vmsplice` a pipe shows what the program writes to the page, as long as that stays
+//! where it is: a page that leaves and comes back is another one for the pipe. Nobody is told
+//! when a pipe has been read. So the last pages that were lent stay, and those before may
+//! leave.
+
+use crate::engine::memory::events::page;
+use crate::page_set::PageSet;
+use core::ops::Range;
+use core::sync::atomic::AtomicU64;
+use core::sync::atomic::AtomicUsize;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+/// Pages that stay: what two pipes hold of the largest size that an ordinary user may set.
+const MOST: usize = 512;
+
+static PAGES: PageSet = PageSet::new();
+/// The pages of the set, in the order in which they were lent; 0 for none.
+static LAST: [AtomicU64; MOST] = [const { AtomicU64::new(0) }; MOST];
+/// How many there have been.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// The program is about to lend this memory to a pipe: its last pages are to stay. Called by
+/// threads of the program, with signals blocked.
+pub fn keep_in_place(range: &Range<usize>) {
+    if range.is_empty() {
+        return;
+    }
+    let end = page(range.end - 1) + 1;
+    let start = page(range.start).max(end.saturating_sub(MOST as u64));
+    for number in start..end {
+        // What cannot be noted may leave.
+        if PAGES.insert(number) != Ok(true) {
+            continue;
+        }
+        let place = COUNT.fetch_add(1, Relaxed) % MOST;
+        let before = LAST[place].swap(number, SeqCst);
+        if before != 0 && before != number {
+            PAGES.remove(&(before..before + 1));
+        }
+    }
+}
+
+/// Whether a page is one of these.
+pub(crate) fn contain(page: u64) -> bool {
+    PAGES.contains(page)
+}
+
+/// Pages are unmapped.
+pub(crate) fn unmapped(pages: &Range<u64>) {
+    PAGES.remove(pages);
+}
+
+/// In a process that was just forked: what it writes to its pages no pipe shows.
+pub(crate) fn begin_anew() {
+    PAGES.remove(&(0..u64::MAX));
+    LAST.iter().for_each(|page| page.store(0, SeqCst));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_pages_that_were_lent_stay() {
+        const PAGE: usize = tmem_wire::PAGE_SIZE;
+        let lend = |first: usize, n: usize| {
+            // Some bytes of the first and of the last page will do.
+            keep_in_place(&(first * PAGE + 100..(first + n - 1) * PAGE + 200));
+        };
+        lend(1000, 2);
+        assert!(!contain(999) && contain(1000) && contain(1001) && !contain(1002));
+        lend(5000, MOST - 2);
+        assert!(contain(1000) && contain(5000));
+        lend(9000, 1);
+        assert!(!contain(1000) && contain(1001) && contain(9000));
+        unmapped(&(5000..5010));
+        assert!(!contain(5009) && contain(5010));
+        // Of more pages than may stay, the last.
+        lend(20_000, 3 * MOST);
+        assert!(!contain(1001) && !contain(20_000 + 2 * MOST as u64 - 1));
+        assert!(contain(20_000 + 2 * MOST as u64) && contain(20_000 + 3 * MOST as u64 - 1));
+        keep_in_place(&(7..7));
+        begin_anew();
+        assert!(!contain(20_000 + 3 * MOST as u64 - 1));
+    }
+}
