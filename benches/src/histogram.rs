@@ -1,47 +1,23 @@
-//! Distributions of times in little memory: a workload that kept each time
-//! would measure the paging of its own notes.
+//! Distributions of times in little memory: a workload that kept each time would measure the
+//! paging of its own notes.
 
 use serde::{Deserialize, Serialize};
 
-/// Linear steps in each power of two.
-const STEPS: u64 = 32;
-const STEP_BITS: u32 = STEPS.ilog2();
-/// Up to 2^41 ns, more than half an hour.
-const BUCKETS: usize = (STEPS as usize) * 37;
+/// The longest time that is told from longer ones: more than half an hour.
+const LONGEST_NS: u64 = 1 << 41;
+/// Decimal digits of each time that are kept.
+const DIGITS: u8 = 2;
 
-/// Counts of times in buckets that are at most 1/32 wide.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Counts of times, each to within a hundredth.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Vec<(u64, u64)>", into = "Vec<(u64, u64)>")]
-pub struct Histogram {
-    buckets: Vec<u64>,
-    total: u64,
-}
+pub struct Histogram(hdrhistogram::Histogram<u64>);
 
 impl Default for Histogram {
     fn default() -> Histogram {
-        Histogram {
-            buckets: vec![0; BUCKETS],
-            total: 0,
-        }
+        let empty = hdrhistogram::Histogram::new_with_bounds(1, LONGEST_NS, DIGITS);
+        Histogram(empty.expect("the bounds and digits are within those allowed"))
     }
-}
-
-fn index(ns: u64) -> usize {
-    if ns < STEPS {
-        return ns as usize;
-    }
-    let power = ns.ilog2();
-    let step = (ns >> (power - STEP_BITS)) & (STEPS - 1);
-    ((u64::from(power - STEP_BITS + 1) * STEPS + step) as usize).min(BUCKETS - 1)
-}
-
-/// The lowest time of a bucket, in nanoseconds.
-fn lowest(index: usize) -> u64 {
-    let index = index as u64;
-    if index < STEPS {
-        return index;
-    }
-    (STEPS + index % STEPS) << (index / STEPS - 1)
 }
 
 impl Histogram {
@@ -51,85 +27,78 @@ impl Histogram {
     }
 
     fn add(&mut self, ns: u64, count: u64) {
-        self.buckets[index(ns)] += count;
-        self.total += count;
+        self.0.saturating_record_n(ns, count);
     }
 
     /// How many events were counted.
     pub fn total(&self) -> u64 {
-        self.total
+        self.0.len()
     }
 
-    /// The time within which the share `quantile` (0 to 1) of the events was
-    /// over, in nanoseconds; 0 without events.
+    /// The time in nanoseconds within which the share `quantile` (0 to 1) of the events was
+    /// over; 0 without events.
     pub fn quantile(&self, quantile: f64) -> f64 {
-        let wanted = (self.total as f64 * quantile) as u64;
-        let mut seen = 0;
-        let mut last = 0;
-        for (at, count) in self.buckets.iter().enumerate().filter(|(_, n)| **n > 0) {
-            last = at;
-            seen += count;
-            if seen > wanted {
-                break;
-            }
-        }
-        lowest(last) as f64
+        let within = self.0.value_at_quantile(quantile);
+        self.0.lowest_equivalent(within) as f64
     }
 
-    /// The mean of the events' times, in nanoseconds; 0 without events.
+    /// The mean time of the events in nanoseconds; 0 without events.
     pub fn mean(&self) -> f64 {
         let sum: f64 = self.points().map(|(ns, n)| ns as f64 * n as f64).sum();
-        if self.total == 0 {
+        if self.total() == 0 {
             0.0
         } else {
-            sum / self.total as f64
+            sum / self.total() as f64
         }
     }
 
     /// The events of at least `ns` nanoseconds.
     pub fn from(&self, ns: u64) -> Histogram {
-        let mut rest = Histogram::default();
-        for (at, count) in self.points().filter(|(at, _)| *at >= ns) {
-            rest.add(at, count);
-        }
-        rest
+        self.points().filter(|(at, _)| *at >= ns).collect()
     }
 
-    /// The quickest of the events, so large a share (0 to 1) of them.
+    /// The quickest of the events, as large a share (0 to 1) of them as given.
     pub fn quickest(&self, share: f64) -> Histogram {
-        let mut left = (self.total as f64 * share.clamp(0.0, 1.0)) as u64;
-        let mut some = Histogram::default();
-        for (at, count) in self.points() {
+        let mut left = (self.total() as f64 * share.clamp(0.0, 1.0)) as u64;
+        let some = self.points().map(|(ns, count)| {
             let count = count.min(left);
-            some.add(at, count);
             left -= count;
-        }
-        some
+            (ns, count)
+        });
+        some.collect()
     }
 
-    /// For each time that occurred the share (0 to 1) of events within it, in
-    /// ascending order.
+    /// For each time that occurred the share (0 to 1) of events within it, in ascending order.
     pub fn shares(&self) -> Vec<(f64, f64)> {
         let mut seen = 0;
         let share = |(ns, count): (u64, u64)| {
             seen += count;
-            (ns as f64, seen as f64 / self.total as f64)
+            (ns as f64, seen as f64 / self.total() as f64)
         };
         self.points().map(share).collect()
     }
 
-    /// Buckets that are not empty: lowest time in nanoseconds, count.
+    /// Times that occurred, in nanoseconds, and how often.
     fn points(&self) -> impl Iterator<Item = (u64, u64)> {
-        let count = |(at, n): (usize, &u64)| (*n > 0).then_some((lowest(at), *n));
-        self.buckets.iter().enumerate().filter_map(count)
+        let recorded = self.0.iter_recorded();
+        recorded.map(|at| {
+            let ns = self.0.lowest_equivalent(at.value_iterated_to());
+            (ns, at.count_at_value())
+        })
+    }
+}
+
+impl FromIterator<(u64, u64)> for Histogram {
+    fn from_iter<I: IntoIterator<Item = (u64, u64)>>(points: I) -> Histogram {
+        let mut histogram = Histogram::default();
+        points.into_iter().for_each(|(ns, n)| histogram.add(ns, n));
+        histogram
     }
 }
 
 impl From<Vec<(u64, u64)>> for Histogram {
     fn from(points: Vec<(u64, u64)>) -> Histogram {
-        let mut histogram = Histogram::default();
-        points.into_iter().for_each(|(ns, n)| histogram.add(ns, n));
-        histogram
+        points.into_iter().collect()
     }
 }
 
@@ -144,10 +113,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bucket_is_at_most_a_thirtysecond_wide() {
+    fn a_time_is_told_to_one_percent() {
         for ns in (0..1000).chain((10..40).map(|p| (1u64 << p) + 12_345)) {
-            let low = lowest(index(ns));
-            assert!(low <= ns && ns - low <= ns / 32, "{ns}: {low}");
+            let mut histogram = Histogram::default();
+            histogram.record(ns);
+            let told = histogram.quantile(0.5) as u64;
+            assert!(told <= ns && ns - told <= ns / 100, "{ns}: {told}");
         }
     }
 

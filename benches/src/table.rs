@@ -1,55 +1,46 @@
 //! Tables of text.
 
+use comfy_table::{CellAlignment, Row, presets};
 use std::fmt;
 
 /// A table: the first column is aligned to the left, all others to the right.
 #[derive(Clone, Debug)]
 pub struct Table {
     title: String,
-    rows: Vec<Vec<String>>,
+    rows: comfy_table::Table,
 }
 
 impl Table {
-    /// One with this title and these column heads.
+    /// Makes a table with a title and the heads of its columns.
     pub fn new(title: impl Into<String>, heads: &[&str]) -> Table {
+        let mut rows = comfy_table::Table::new();
+        rows.load_style(presets::NOTHING).set_header(heads);
+        for column in rows.column_iter_mut().skip(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
         Table {
             title: title.into(),
-            rows: vec![heads.iter().map(|head| (*head).to_owned()).collect()],
+            rows,
         }
     }
 
     /// Adds a row; missing cells stay empty.
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().collect());
+        self.rows.add_row(Row::from(cells));
     }
 
     /// Whether it has no rows but the heads.
     pub fn is_empty(&self) -> bool {
-        self.rows.len() == 1
+        self.rows.is_empty()
     }
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let wide = |at: usize| {
-            let cells = self.rows.iter().filter_map(|row| row.get(at));
-            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..columns).map(wide).collect();
         writeln!(f, "{}", self.title)?;
-        for row in &self.rows {
-            let mut line = String::from(" ");
-            for (at, cell) in row.iter().enumerate() {
-                let width = widths[at];
-                line += &match at {
-                    0 => format!(" {cell:<width$}"),
-                    _ => format!("  {cell:>width$}"),
-                };
-            }
-            writeln!(f, "{}", line.trim_end())?;
-        }
-        Ok(())
+        self.rows
+            .lines()
+            .try_for_each(|line| writeln!(f, " {}", line.trim_end()))
     }
 }
 

@@ -1,57 +1,50 @@
-//! Numbers that follow Zipf's law, by rejection-inversion (W. Hörmann and
-//! G. Derflinger, 1996): exact, and without a table that would itself be paged.
+//! Numbers that follow Zipf's law: few of them often, many rarely.
+//!
+//! `rand_distr` draws them by rejection, without a table that would itself be paged. The
+//! random bits are the caller's, so that each access can be computed from its number alone.
+
+use core::convert::Infallible;
+use rand_core::TryRng;
+use rand_distr::Distribution as _;
 
 /// Chooses ranks 1..=n, rank k in proportion to k^-s.
 #[derive(Clone, Copy, Debug)]
-pub struct Zipf {
-    n: f64,
-    s: f64,
-    /// The integral of the density before the first rank and after the last.
-    first: f64,
-    last: f64,
-    /// Ranks that lie this close to the point drawn need no further test.
-    sure: f64,
+pub struct Zipf(rand_distr::Zipf<f64>);
+
+/// Random bits of a caller.
+struct Bits<F>(F);
+
+impl<F: FnMut() -> u64> TryRng for Bits<F> {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        Ok(((self.0)() >> 32) as u32)
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        Ok((self.0)())
+    }
+
+    fn try_fill_bytes(&mut self, to: &mut [u8]) -> Result<(), Infallible> {
+        for some in to.chunks_mut(8) {
+            some.copy_from_slice(&(self.0)().to_le_bytes()[..some.len()]);
+        }
+        Ok(())
+    }
 }
 
 impl Zipf {
-    /// Of `n` ranks with the exponent `s`, which is not 1.
+    /// The law for `n` ranks, at least one, with the exponent `s`.
+    ///
+    /// # Panics
+    /// If there is no rank, or `s` is negative or not a number.
     pub fn new(n: usize, s: f64) -> Zipf {
-        let mut zipf = Zipf {
-            n: n as f64,
-            s,
-            first: 0.0,
-            last: 0.0,
-            sure: 0.0,
-        };
-        zipf.first = zipf.integral(1.5) - 1.0;
-        zipf.last = zipf.integral(zipf.n + 0.5);
-        zipf.sure = 2.0 - zipf.inverse(zipf.integral(2.5) - zipf.density(2.0));
-        zipf
+        Zipf(rand_distr::Zipf::new(n as f64, s).expect("a law has ranks and an exponent"))
     }
 
-    fn density(&self, x: f64) -> f64 {
-        x.powf(-self.s)
-    }
-
-    fn integral(&self, x: f64) -> f64 {
-        (x.powf(1.0 - self.s) - 1.0) / (1.0 - self.s)
-    }
-
-    fn inverse(&self, area: f64) -> f64 {
-        (1.0 + area * (1.0 - self.s)).powf(1.0 / (1.0 - self.s))
-    }
-
-    /// A rank; `random` gives evenly spread 64 bits.
-    pub fn rank(&self, mut random: impl FnMut() -> u64) -> usize {
-        loop {
-            let unit = (random() >> 11) as f64 / (1u64 << 53) as f64;
-            let area = self.last + unit * (self.first - self.last);
-            let x = self.inverse(area);
-            let k = x.round().clamp(1.0, self.n);
-            if k - x <= self.sure || area >= self.integral(k + 0.5) - self.density(k) {
-                return k as usize;
-            }
-        }
+    /// Draws a rank. `random` returns 64 evenly distributed bits.
+    pub fn rank(&self, random: impl FnMut() -> u64) -> usize {
+        self.0.sample(&mut Bits(random)) as usize
     }
 }
 
