@@ -37,6 +37,12 @@ impl Memory {
         Memory(words)
     }
 
+    /// Its addresses.
+    pub(crate) fn range(&self) -> std::ops::Range<usize> {
+        let words = self.0.as_ptr_range();
+        words.start as usize..words.end as usize
+    }
+
     /// How many pages it has.
     pub fn pages(&self) -> usize {
         self.0.len() / WORDS

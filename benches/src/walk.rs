@@ -55,6 +55,11 @@ impl Walk {
         }
     }
 
+    /// The addresses of its memory.
+    pub fn range(&self) -> std::ops::Range<usize> {
+        self.memory.range()
+    }
+
     /// Pages of its memory.
     pub fn pages(&self) -> u64 {
         self.memory.pages() as u64

@@ -14,6 +14,8 @@ extern crate std;
 mod atomic {
     pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 }
+#[doc(hidden)]
+pub mod bench;
 mod cache;
 mod digest;
 pub mod engine;

@@ -72,7 +72,7 @@ impl Engine {
                     p.ahead = false;
                 });
                 self.fetch_ahead(fault);
-                self.follow_trails(fault, false);
+                self.follow_pointers(fault, false);
             }
             State::Lost => self.poison(fault)?,
         }
@@ -142,7 +142,7 @@ impl Engine {
         }
         self.served(fault.read_ns);
         self.fetch_ahead(fault);
-        self.follow_trails(fault, missed);
+        self.follow_pointers(fault, missed);
         Ok(())
     }
 

@@ -82,6 +82,7 @@ use rustix::io::Errno;
 use servers::requests::Ops;
 use tmem_policy::demand::FrameDemand;
 use tmem_policy::eviction::EvictionQueue;
+use tmem_policy::indirect::IndirectPrefetcher;
 use tmem_policy::readahead::Prefetcher;
 use tmem_policy::refault::RefaultClock;
 use tmem_policy::standby::StandbySizer;
@@ -206,7 +207,7 @@ struct Engine {
     faults: VecDeque<Fault>,
     prefetch: Prefetcher,
     straddle: StraddlePredictor,
-    trails: read_in::indirect::Trails,
+    indirect: IndirectPrefetcher,
     fills: tmem_policy::zero_fill::ZeroFillAhead,
     pace: cpu_placement::Pace,
     /// Evicted frames that have no slot yet, or no write under way.

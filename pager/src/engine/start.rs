@@ -35,6 +35,7 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use tmem_policy::demand::FrameDemand;
 use tmem_policy::eviction::EvictionQueue;
+use tmem_policy::indirect::IndirectPrefetcher;
 use tmem_policy::readahead::Prefetcher;
 use tmem_policy::refault::RefaultClock;
 use tmem_policy::standby::StandbySizer;
@@ -438,7 +439,7 @@ impl Engine {
             faults: VecDeque::new(),
             prefetch: Prefetcher::new(),
             straddle: StraddlePredictor::default(),
-            trails: crate::engine::read_in::indirect::Trails::default(),
+            indirect: IndirectPrefetcher::default(),
             pace,
             fills: tmem_policy::zero_fill::ZeroFillAhead::default(),
             unplaced: VecDeque::new(),

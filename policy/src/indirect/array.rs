@@ -1,64 +1,59 @@
-//! Arrays of pointers that a thread goes through, with what they lead to.
-//!
-//! What a sort compares, or an interpreter iterates over, lies where it was made, in no
-//! order; the pointers to it lie in an array that is read in order. Of a page that was
-//! missed it can be told which word of the array led there, and the words that follow tell
-//! which pages are wanted next. (Prefetching by content: Cooksey, Jourdan and Grunwald,
-//! "A stateless, content-directed data prefetching mechanism", ASPLOS 2002; here it is
-//! started only from a word that was followed.)
+//! An array of pointers that a thread goes through: where its next pointer is, how far apart
+//! pointers are, and which pages they led to last.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
-/// An object begins no more than so many bytes before the byte of it that is touched.
+/// A pointer leads to what is touched if it points at most this many bytes before it.
 const NEAR: u64 = 64;
 /// The most words from one pointer to the next.
 const WIDEST: usize = 16;
-/// So many pointers at a step make an array of them, and lead to at least so many pages.
+/// The fewest pointers, at equal steps, that make an array, and the fewest pages that they
+/// lead to.
 const POINTERS: usize = 4;
 pub(super) const PAGES: usize = 3;
-/// Pages of the first batch that is fetched, and the fewest and the most of any.
+/// Pages of the first batch, and the fewest and the most of any.
 const FIRST: usize = 8;
 const SMALLEST: usize = 2;
 const LARGEST: usize = 64;
 /// Pointers that are remembered.
 const RECENT: usize = 2 * LARGEST;
-/// Batches in a row without pages, after which an array is not followed any more.
+/// An array is given up after this many batches in a row without pages.
 const PATIENCE: usize = 256;
 
 const PAGE: u64 = tmem_wire::PAGE_SIZE as u64;
 /// Bytes of a word.
-pub const WORD: u64 = 8;
+pub(super) const WORD: u64 = 8;
 
-/// An array on the way.
+/// An array and how far its thread has come.
 #[derive(Clone, Debug)]
-pub struct PointerArray {
+pub(super) struct PointerArray {
     /// The thread that goes through it.
-    pub tid: u32,
+    pub(super) tid: u32,
     /// Bytes from one pointer to the next; negative for one that goes down.
-    pub step: i64,
-    /// Where the first pointer is that was not looked at yet.
-    pub next: u64,
-    /// Pages of a batch, and pages that the thread has missed since.
+    pub(super) step: i64,
+    /// The address of the first pointer that was not looked at yet.
+    pub(super) next: u64,
+    /// Pages of the last batch, and pages that the thread has missed since.
     size: usize,
     misses: usize,
-    /// Batches in a row that had no pages.
+    /// Batches in a row without pages.
     empty: usize,
     /// The last batch.
     pages: Vec<u64>,
-    /// Pointers that were looked at last, the oldest first.
+    /// The pointers that were looked at last; the oldest first.
     recent: VecDeque<u64>,
-    /// So many bytes from where a pointer leads are used, as far as that is known, and
-    /// where a miss gave cause to think so once.
+    /// Bytes that are used from where a pointer leads, as far as that is known; and a distance
+    /// that was seen once.
     reach: u64,
     hint: u64,
 }
 
 impl PointerArray {
-    /// One that thread `tid` follows upwards or downwards, if a word of `words`, which lie
-    /// at address `start`, has led it to `at`.
-    pub fn find(
+    /// Finds the array that thread `tid` follows upwards or downwards, if a word of `words`,
+    /// which lie at address `start`, has led it to `at`.
+    pub(super) fn find(
         tid: u32,
         words: &[u64],
         start: u64,
@@ -70,7 +65,7 @@ impl PointerArray {
         PointerArray::at(tid, words, start, here, down, is_pointer)
     }
 
-    /// The same, where that word is known: it is number `here`.
+    /// The same where the word is known: it is number `here`.
     pub(super) fn at(
         tid: u32,
         words: &[u64],
@@ -96,20 +91,20 @@ impl PointerArray {
         })
     }
 
-    /// Whether a page is one of the last batch: the thread has come there.
-    pub fn has(&self, page: u64) -> bool {
+    /// Whether a page is one of the last batch.
+    pub(super) fn has(&self, page: u64) -> bool {
         self.pages.contains(&page)
     }
 
-    /// Whether there is no last batch: the next pointers could not be read, or led to
-    /// nothing that is elsewhere.
-    pub fn rests(&self) -> bool {
+    /// Whether the last batch is empty: the next pointers could not be read, or led to nothing
+    /// that is elsewhere.
+    pub(super) fn rests(&self) -> bool {
         self.pages.is_empty()
     }
 
-    /// The thread has missed what is at `at`, which nothing let expect: it may belong to
-    /// what a pointer led to that ends in the page behind.
-    pub fn missed(&mut self, at: u64) {
+    /// Takes in an unexpected miss at `at`. It may be the end, in the next page, of what a
+    /// pointer led to.
+    pub(super) fn missed(&mut self, at: u64) {
         self.misses += 1;
         let beyond = |word: &u64| word / PAGE + 1 == at / PAGE && at - word < PAGE;
         if let Some(word) = self.recent.iter().copied().find(beyond) {
@@ -121,8 +116,8 @@ impl PointerArray {
         }
     }
 
-    /// The pages of what a pointer leads to, which is looked at now.
-    pub fn lead(&mut self, word: u64) -> RangeInclusive<u64> {
+    /// Takes in the next pointer. Returns the pages of what it leads to.
+    pub(super) fn lead(&mut self, word: u64) -> RangeInclusive<u64> {
         if self.recent.len() == RECENT {
             self.recent.pop_front();
         }
@@ -130,9 +125,9 @@ impl PointerArray {
         word / PAGE..=(word + self.reach) / PAGE
     }
 
-    /// How many pages the next batch has at most: more each time, but fewer where the
+    /// The most pages of the next batch: twice as many each time, but half as many where the
     /// thread misses pages all the same.
-    pub fn next_size(&mut self) -> usize {
+    pub(super) fn next_size(&mut self) -> usize {
         let spares = self.misses <= self.size / 2;
         self.size = match spares {
             true => (self.size * 2).min(LARGEST),
@@ -142,26 +137,26 @@ impl PointerArray {
         self.size
     }
 
-    /// Whether its next batch is still waited for: it was empty a few times at the most.
-    pub fn is_patient(&self) -> bool {
+    /// Whether to go on with the array after batches without pages.
+    pub(super) fn is_patient(&self) -> bool {
         self.empty < PATIENCE
     }
 
-    /// The next batch.
-    pub fn set(&mut self, pages: &[u64]) {
+    /// Sets the next batch.
+    pub(super) fn set(&mut self, pages: &[u64]) {
         self.empty = if pages.is_empty() { self.empty + 1 } else { 0 };
         self.pages.clear();
         self.pages.extend_from_slice(pages);
     }
 }
 
-/// The first word that points to what lies at an address.
+/// The number of the first word that leads to an address.
 pub(super) fn leads(words: &[u64], at: u64) -> Option<usize> {
     let leads = |word: &u64| at.checked_sub(*word).is_some_and(|by| by < NEAR);
     words.iter().position(leads)
 }
 
-/// To how many pages pointers lead.
+/// The number of different pages that pointers lead to.
 pub(super) fn spread(pointers: &[u64]) -> usize {
     let mut pages: Vec<u64> = pointers.iter().map(|word| word / PAGE).collect();
     pages.sort_unstable();
@@ -169,7 +164,7 @@ pub(super) fn spread(pointers: &[u64]) -> usize {
     pages.len()
 }
 
-/// The fewest words from one pointer to the next in an array that has one at `here`.
+/// The fewest words from one pointer to the next in an array with a pointer at `here`.
 fn step(words: &[u64], here: usize, is_pointer: impl Fn(u64) -> bool) -> Option<usize> {
     (1..=WIDEST).find(|step| {
         let after = words[here..].iter().step_by(*step).take(POINTERS + 1);
@@ -193,7 +188,7 @@ mod tests {
         (HEAP..HEAP + (1 << 30)).contains(&word)
     }
 
-    /// Records of `width` words whose first is a pointer to page `i * 7 % 1009`.
+    /// Records of `width` words, the first of which is a pointer to page `i * 7 % 1009`.
     fn records(width: usize, n: usize) -> Vec<u64> {
         let mut words = vec![3; width * n];
         for (i, record) in words.chunks_mut(width).enumerate() {
@@ -220,13 +215,13 @@ mod tests {
     fn numbers_and_pointers_to_one_page_are_no_array_of_pointers() {
         let words = records(4, 64);
         assert!(PointerArray::find(7, &words, 0, HEAP + 5, false, in_heap).is_none());
-        // Nothing but the one word is a pointer.
+        // One word is a pointer.
         let mut words = vec![3; 64];
         words[9] = HEAP + 100;
         assert!(PointerArray::find(7, &words, 0, HEAP + 100, false, in_heap).is_none());
         words.fill(HEAP + 100);
         assert!(PointerArray::find(7, &words, 0, HEAP + 100, false, in_heap).is_none());
-        // Farther apart than any.
+        // Too far apart.
         let words = records(WIDEST + 1, 64);
         assert!(PointerArray::find(7, &words, 0, words[0], false, in_heap).is_none());
         assert!(PointerArray::find(7, &[], 0, HEAP, false, in_heap).is_none());
@@ -254,7 +249,7 @@ mod tests {
         let pages = |first: u64, n: u64| HEAP / PAGE + first..=HEAP / PAGE + first + n;
         assert_eq!(trail.lead(word(1)), pages(1, 0));
         trail.missed(word(1) + 700);
-        // A page that is farther, and one that the pointer is in.
+        // A page that is too far away, and the one that the pointer leads to.
         trail.missed(word(2) + 700);
         trail.missed(word(1) + 100);
         assert_eq!(trail.lead(word(5)), pages(5, 0));

@@ -51,7 +51,7 @@ impl Engine {
         if self.unpack_copy(fault, entry, frame) {
             // SAFETY: a frame on standby, which nobody writes to.
             let bytes = unsafe { mem::page(self.pool.addr(frame)) };
-            self.note_lead(fault.page, bytes);
+            self.note_pointer_page(fault.page, bytes);
             return self.give(fault, frame, true);
         }
         let Some(slot) = entry.slot else {
@@ -66,7 +66,7 @@ impl Engine {
         self.net.set_prompt(false);
         self.fetch_ahead(fault);
         self.fetch_behind(fault);
-        self.follow_trails(fault, true);
+        self.follow_pointers(fault, true);
         Ok(())
     }
 
@@ -258,7 +258,7 @@ impl Engine {
                 continue;
             }
             if read.asked_ns > 0 {
-                self.note_lead(page, bytes);
+                self.note_pointer_page(page, bytes);
             }
             self.pages.update(page, |p| p.state = State::Pooled(frame));
             if self.leave_slow(entry.slot) {

@@ -1,0 +1,219 @@
+use super::*;
+use core::cell::Cell;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+const HEAP: u64 = 0x7f00_0000_0000;
+/// Pages of the heap, and the first of them.
+const PAGES: u64 = 4096;
+const FIRST: u64 = HEAP / PAGE_SIZE as u64;
+
+/// A heap. Pages of it hold words; the others are zeros.
+#[derive(Default)]
+struct Heap {
+    words: BTreeMap<u64, Vec<u64>>,
+    elsewhere: BTreeSet<u64>,
+    /// Pages that were read.
+    read: Cell<usize>,
+}
+
+impl ProgramMemory for Heap {
+    fn is_pointer(&self, word: u64) -> bool {
+        (FIRST..FIRST + PAGES).contains(&(word / PAGE_SIZE as u64))
+    }
+
+    fn read(&self, page: u64, words: &mut [u64]) -> usize {
+        let mut there = 0;
+        for (page, to) in (page..).zip(words.chunks_mut(WORDS)) {
+            self.read.set(self.read.get() + 1);
+            if self.elsewhere.contains(&page) {
+                break;
+            }
+            match self.words.get(&page) {
+                Some(from) => to.copy_from_slice(from),
+                None => to.fill(0),
+            }
+            there += to.len();
+        }
+        there
+    }
+
+    fn is_elsewhere(&self, page: u64) -> bool {
+        self.elsewhere.contains(&page)
+    }
+}
+
+/// The page to which pointer `i` of the array leads.
+fn target(i: u64) -> u64 {
+    FIRST + 64 + i * 577 % 2000
+}
+
+impl Heap {
+    /// An array of `n` pointers in the first pages; what they lead to is elsewhere.
+    fn with_array(n: u64) -> Heap {
+        let mut heap = Heap::default();
+        for i in 0..n {
+            let page = FIRST + i / WORDS as u64;
+            let words = heap
+                .words
+                .entry(page)
+                .or_insert_with(|| std::vec![0; WORDS]);
+            words[i as usize % WORDS] = target(i) * PAGE_SIZE as u64 + 100;
+            heap.elsewhere.insert(target(i));
+        }
+        heap
+    }
+
+    fn bytes(&self, page: u64) -> Vec<u8> {
+        let words = self.words.get(&page);
+        let words = words.map_or_else(|| std::vec![0; WORDS], Clone::clone);
+        words.iter().flat_map(|w| w.to_ne_bytes()).collect()
+    }
+}
+
+fn fault(page: u64, unexpected: bool) -> IndirectFault {
+    IndirectFault {
+        tid: 7,
+        at: page * PAGE_SIZE as u64 + 110,
+        unexpected,
+        most: 64,
+    }
+}
+
+/// A thread follows the first `n` pointers. Pages that are fetched come at once, but for the
+/// marker. Returns how many it missed.
+fn follow(indirect: &mut IndirectPrefetcher, heap: &mut Heap, n: u64) -> usize {
+    let (mut misses, mut marker) = (0, 0);
+    for i in 0..n {
+        let page = target(i);
+        let is_marker = page == marker;
+        if !heap.elsewhere.remove(&page) && !is_marker {
+            continue;
+        }
+        misses += usize::from(!is_marker);
+        for batch in indirect.fault(&fault(page, !is_marker), heap) {
+            batch
+                .pages
+                .iter()
+                .for_each(|page| _ = heap.elsewhere.remove(page));
+            marker = batch.marker;
+        }
+    }
+    misses
+}
+
+#[test]
+fn an_array_in_memory_that_is_read_in_order_is_found_and_followed() {
+    let mut heap = Heap::with_array(1500);
+    let mut indirect = IndirectPrefetcher::default();
+    let window = Window {
+        start: HEAP,
+        stride: PAGE_SIZE as i64,
+        count: 8,
+    };
+    indirect.note_window(7, window, 8);
+    let misses = follow(&mut indirect, &mut heap, 1500);
+    assert!(misses < 60, "{misses}");
+}
+
+#[test]
+fn an_array_is_found_by_a_page_of_it_that_was_waited_for() {
+    let mut heap = Heap::with_array(2000);
+    let mut indirect = IndirectPrefetcher::default();
+    indirect.note_page(FIRST, &heap.bytes(FIRST), &heap);
+    let misses = follow(&mut indirect, &mut heap, 1500);
+    assert!(misses < 8, "{misses}");
+}
+
+#[test]
+fn a_page_of_the_array_that_is_elsewhere_is_fetched_with_the_batch() {
+    let mut heap = Heap::with_array(1500);
+    heap.elsewhere.insert(FIRST + 1);
+    let mut indirect = IndirectPrefetcher::default();
+    indirect.note_page(FIRST, &heap.bytes(FIRST), &heap);
+    follow(&mut indirect, &mut heap, 600);
+    assert!(!heap.elsewhere.contains(&(FIRST + 1)));
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// A thread misses a page, or comes to one that was fetched.
+    Fault {
+        tid: u32,
+        page: u64,
+        offset: u64,
+        unexpected: bool,
+        most: usize,
+    },
+    /// It waits for a page, whose bytes are seen.
+    Note { page: u64 },
+    /// Pages are fetched ahead of it.
+    Window {
+        tid: u32,
+        page: u64,
+        count: u32,
+        down: bool,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let page = || prop_oneof![3 => 0..8u64, 5 => (0..1500u64).prop_map(|i| target(i) - FIRST), 1 => 0..PAGES];
+    prop_oneof![
+        10 => (0..3u32, page(), 0..200u64, any::<bool>(), 0..100usize).prop_map(
+            |(tid, page, offset, unexpected, most)| Step::Fault { tid, page, offset, unexpected, most }
+        ),
+        1 => page().prop_map(|page| Step::Note { page }),
+        1 => (0..3u32, page(), 1..20u32, any::<bool>())
+            .prop_map(|(tid, page, count, down)| Step::Window { tid, page, count, down }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn batches_name_pages_that_are_elsewhere_once_and_reading_is_bounded(
+        steps in prop::collection::vec(step(), 0..300), array in 0..4000u64,
+    ) {
+        let mut heap = Heap::with_array(array);
+        let mut indirect = IndirectPrefetcher::default();
+        let pointers: BTreeSet<u64> = heap.words.values().flatten().map(|w| w / PAGE_SIZE as u64).collect();
+        for step in steps {
+            match step {
+                Step::Fault { tid, page, offset, unexpected, most } => {
+                    let at = (FIRST + page) * PAGE_SIZE as u64 + offset;
+                    heap.elsewhere.remove(&(FIRST + page));
+                    heap.read.set(0);
+                    let fault = IndirectFault { tid, at, unexpected, most };
+                    let batches = indirect.fault(&fault, &heap);
+                    let searched = PIECE * PIECES;
+                    let followed = (ARRAYS_OF_THREAD + 1) * (WORDS_OF_BATCH + 1);
+                    prop_assert!(heap.read.get() <= searched + followed);
+                    let all: Vec<u64> = batches.iter().flat_map(|b| b.pages.clone()).collect();
+                    let once: BTreeSet<u64> = all.iter().copied().collect();
+                    prop_assert_eq!(all.len(), once.len());
+                    for batch in &batches {
+                        // What a pointer leads to may end in the next page; and the array's own.
+                        prop_assert!(!batch.pages.is_empty() && batch.pages.len() <= most + 2);
+                        prop_assert!(batch.marker == 0 || batch.pages[0] == batch.marker);
+                    }
+                    for page in all {
+                        prop_assert!(heap.elsewhere.remove(&page));
+                        let is_led_to = pointers.contains(&page) || pointers.contains(&(page - 1));
+                        prop_assert!(is_led_to || heap.words.contains_key(&page));
+                    }
+                }
+                Step::Note { page } => {
+                    let page = FIRST + page;
+                    indirect.note_page(page, &heap.bytes(page), &heap);
+                }
+                Step::Window { tid, page, count, down } => {
+                    let stride = PAGE_SIZE as i64 * if down { -1 } else { 1 };
+                    let start = (FIRST + page) * PAGE_SIZE as u64;
+                    indirect.note_window(tid, Window { start, stride, count }, count);
+                }
+            }
+            prop_assert!(indirect.arrays.len() <= ARRAYS && indirect.windows.len() <= WINDOWS);
+        }
+    }
+}
