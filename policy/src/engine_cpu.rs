@@ -7,7 +7,7 @@
 //!
 //! Invariants, tested below:
 //! - a program that streams, or that seldom faults, is not followed;
-//! - looks are at least [`LOOK_NS`] apart.
+//! - looks are at least `LOOK_NS` apart.
 
 /// The least time between two looks, in nanoseconds; and while the program stays where it is.
 const LOOK_NS: u64 = 2_000_000;

@@ -3,12 +3,12 @@
 //! What a sort compares, or an interpreter iterates over, lies where it was made, in no order;
 //! the pointers to it lie in an array that is read in order. Once a miss is seen to come from a
 //! word of such an array, the words that follow tell which pages are wanted next
-//! ([`array`]). The array is found in one of two ways:
+//! (`array`). The array is found in one of two ways:
 //!
 //! - in memory that the thread reads in order, which is searched now and then for the word that
 //!   led to a miss;
 //! - in a page full of pointers that a thread had to wait for, once two of its words led to
-//!   misses ([`pointer_page`]).
+//!   misses (`pointer_page`).
 //!
 //! Source: prefetching by content, Cooksey, Jourdan and Grunwald, "A stateless,
 //! content-directed data prefetching mechanism", ASPLOS 2002. Here it starts only from a word

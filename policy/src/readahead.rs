@@ -1,5 +1,16 @@
-//! Finds sequential and strided streams in the faults of each thread, and dense regions
-//! that it goes through in no order, and says what to fetch ahead.
+//! Readahead: decides which pages to fetch beyond the one that faulted.
+//!
+//! The faults of each thread are taken apart into sequential and strided streams
+//! (`stream`), as the readahead of Linux does for files (`mm/readahead.c`; Wu, Xi, Li and Xu,
+//! "Linux readahead: less tricks for more", OLS 2007), and into dense regions that a thread
+//! goes through in no order (`spatial`). Windows of streams that go on double; a *marker* page
+//! of each window is left out of the program, so that its fault asks for the next one.
+//!
+//! Invariants, tested in `readahead/tests.rs`:
+//! - a window lies beyond the fault in the direction of its stride, or close to the fault if it
+//!   is of a dense region;
+//! - no window has more than [`LARGEST`] pages, or leaves the address space;
+//! - what is known is bounded: 64 threads, 8 streams and 4 sweeps of each.
 
 mod spatial;
 mod stream;
@@ -12,27 +23,26 @@ use tmem_wire::PAGE_SIZE;
 
 pub use stream::LARGEST;
 
-/// Streams followed per thread, and how many of them need no stride yet.
+/// Streams of a thread, and how many of them may have no trusted stride yet.
 const STREAMS: usize = 8;
 const YOUNG: usize = 3;
-/// What a page has of bytes.
+/// Bytes of a page.
 const PAGE: i64 = PAGE_SIZE as i64;
-/// Threads followed.
+/// Threads that are followed.
 const THREADS: usize = 64;
 
-/// No address space has more bytes; within it the arithmetic cannot overflow.
+/// The most bytes of an address space. Within it the arithmetic does not overflow.
 pub const BYTES: u64 = 1 << 57;
 
-/// Pages to fetch: those of the addresses `start`, `start + stride` and so on,
-/// `count` of them.
+/// A readahead window: the pages of the addresses `start`, `start + stride` and so on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// An address in the first page.
     pub start: u64,
-    /// From each address to the next, in bytes, at least as much as a page has;
-    /// negative for a stream that goes down.
+    /// Bytes from each address to the next, at least those of a page; negative for a stream
+    /// that goes down.
     pub stride: i64,
-    /// How many; 0 to fetch nothing.
+    /// How many pages; 0 to fetch nothing.
     pub count: u32,
 }
 
@@ -44,7 +54,7 @@ impl Window {
         count: 0,
     };
 
-    /// The number of page `i` of them, from 0 on; none beyond all addresses.
+    /// The number of page `i` of the window, from 0 on; `None` beyond all addresses.
     pub fn page(&self, i: i64) -> Option<u64> {
         let at = self.start.checked_add_signed(self.stride * i)?;
         Some(at / PAGE as u64)
@@ -75,7 +85,7 @@ struct Thread {
     tid: u32,
     /// Most recent first.
     streams: Vec<Stream>,
-    /// Not within, since threads change places.
+    /// In a box: threads are moved within their list.
     spatial: Box<SpatialPrefetcher>,
     trust: u32,
 }
@@ -86,18 +96,18 @@ impl Prefetcher {
         Prefetcher::default()
     }
 
-    /// Takes note of a fault of thread `tid` at address `at`, and returns what to
-    /// fetch beyond it. `there` says that the page is the one left out of
-    /// a window, or is on its way: another within a window has left again, or was
-    /// never asked for, so that those behind it may have to be asked for anew.
+    /// Takes in a fault of thread `tid` at address `at`, and returns what to fetch beyond it.
     ///
-    /// The window doubles each time that the stream comes to the second half
-    /// of the one before, so the caller leaves a page there that faults, or
-    /// the stream runs to the window's end. It shrinks when the stream skips
-    /// pages, and is gone when the stream is not heard of any more.
+    /// `there` says that the page is the marker of a window, or is under way. Another page
+    /// within a window has left again or was never asked for, and those behind it may have to be
+    /// asked for again.
     ///
-    /// Where pages that lie close together fault in no order, a window may begin before
-    /// the fault.
+    /// The window doubles each time that the stream comes to the second half of the one before.
+    /// So the caller leaves a marker there, or the stream runs to the window's end. The window
+    /// shrinks when the stream skips pages.
+    ///
+    /// Where pages that lie close together fault in no order, a window may begin before the
+    /// fault.
     pub fn fault(&mut self, tid: u32, at: u64, there: bool) -> Window {
         if at >= BYTES {
             return Window::NONE;
@@ -120,8 +130,8 @@ impl Prefetcher {
         self.threads[0].fault(at as i64, there)
     }
 
-    /// Of a window that a fault of thread `tid` gave, only `count` pages are
-    /// fetched: the next one begins behind these.
+    /// Notes that only `count` pages of a window that thread `tid` got are fetched. The next
+    /// window begins behind these.
     pub fn cut(&mut self, tid: u32, window: Window, count: u32) {
         if let Some(thread) = self.threads.iter_mut().find(|t| t.tid == tid) {
             thread.streams.iter_mut().for_each(|s| s.cut(window, count));
@@ -133,7 +143,7 @@ impl Prefetcher {
 impl Thread {
     fn fault(&mut self, at: i64, there: bool) -> Window {
         let page = at / PAGE;
-        // Within a sweep strides come about by chance.
+        // Within a dense region strides come about by chance.
         if !self.streams.iter().any(|s| s.goes_in_order(at))
             && let Some(window) = self.spatial.advance(page)
         {
@@ -164,8 +174,8 @@ impl Thread {
         }
     }
 
-    /// Forgets the stream that was heard of longest ago; but single faults here and
-    /// there do not drive out streams that go on.
+    /// Forgets the stream whose last fault is the oldest. But single faults here and there do
+    /// not drive out streams that go on.
     fn make_room(&mut self) {
         if self.streams.len() < STREAMS {
             return;

@@ -9,11 +9,11 @@
 //! 1991.)
 //!
 //! Invariants, tested below:
-//! - whatever the times, each way is tried once in every [`LONG_ROUND`] waits;
-//! - the longest spin lies between 20 us and a quarter of [`LONGEST_NS`];
+//! - whatever the times, each way is tried once in every `LONG_ROUND` waits;
+//! - the longest spin lies between 20 us and a quarter of `LONGEST_NS`;
 //! - answers that take longer than that are slept through.
 
-/// The way that seems slower is tried once in this many waits; in [`LONG_ROUND`] where it was
+/// The way that seems slower is tried once in this many waits; in `LONG_ROUND` where it was
 /// much slower.
 const ROUND: u32 = 256;
 const LONG_ROUND: u32 = 2048;

@@ -10,7 +10,7 @@
 //! Invariants, tested below:
 //! - a page that is in memory is never fetched;
 //! - nothing is fetched before a miss was seen to be followed by one of the page behind;
-//! - one in [`TRIAL`] times nothing is fetched, so that a change shows.
+//! - one in `TRIAL` times nothing is fetched, so that a change shows.
 
 use alloc::collections::VecDeque;
 use tmem_wire::PAGE_SIZE;

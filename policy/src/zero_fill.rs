@@ -6,7 +6,7 @@
 //! filled again.
 //!
 //! Invariants, tested below:
-//! - a fault gets at least one page and at most [`LARGEST`];
+//! - a fault gets at least one page and at most `LARGEST`;
 //! - pages that fault in no order get one page each.
 
 /// Streams that are followed.

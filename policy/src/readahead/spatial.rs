@@ -1,14 +1,17 @@
-//! Dense accesses without a stride: a thread that goes through objects that lie about
-//! in the order in which they were made, as those of an interpreter do, comes to nearly
-//! all pages of a region, at no stride, some early and some late.
+//! Spatial prefetcher: finds dense accesses without a stride.
+//!
+//! A thread that goes through objects in the order in which they were made, as an interpreter
+//! does, comes to nearly all pages of a region, some early and some late. Where many pages of a
+//! small block fault, the whole block is fetched, and a *sweep* begins that goes on to the
+//! blocks beside it. (Compare Somogyi et al., "Spatial memory streaming", ISCA 2006.)
 
 use super::{PAGE, Window};
 
-/// Pages of a block, by which density is told.
+/// Pages of a block, the unit of density.
 const DENSITY_BLOCK: i64 = 16;
 /// Blocks that are remembered.
 const REMEMBERED_BLOCKS: usize = 16;
-/// Faults in a block, while it is remembered, that make it a dense one.
+/// A block is dense if this many of its pages fault while it is remembered.
 const DENSE: u32 = 8;
 /// SpatialPrefetcher that are followed.
 const MOST_SWEEPS: usize = 4;
@@ -25,21 +28,21 @@ pub(super) struct SpatialPrefetcher {
     spatial: [Sweep; MOST_SWEEPS],
 }
 
-/// Where a thread has faulted of late.
+/// A block in which a thread has faulted.
 #[derive(Clone, Copy, Debug, Default)]
 struct Block {
-    /// Its pages are from `number * DENSITY_BLOCK` on.
+    /// The number of its first page, divided by [`DENSITY_BLOCK`].
     number: i64,
-    /// One bit for each page.
+    /// A bit for each page that faulted.
     faults: u16,
 }
 
 /// Pages that are gone through upwards or downwards.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sweep {
-    /// 1 or -1; 0 is none.
+    /// 1 or -1; 0 for an unused entry.
     way: i64,
-    /// The block that it began with.
+    /// The block in which it began.
     block: i64,
     /// The first page that is not asked for yet.
     frontier: i64,
@@ -58,7 +61,7 @@ impl Sweep {
         self.way != 0 && (-DENSITY_BLOCK..self.size + DENSITY_BLOCK).contains(&self.behind(page))
     }
 
-    /// The sweep has come to `page`: what is to be fetched.
+    /// Takes in that the sweep has come to `page`. Returns what to fetch.
     fn advance(&mut self, page: i64) -> Window {
         if self.behind(page) * 2 > self.size {
             return Window::NONE;
@@ -67,7 +70,7 @@ impl Sweep {
         self.open(self.size)
     }
 
-    /// The next `count` pages.
+    /// Opens a window of the next `count` pages.
     fn open(&mut self, count: i64) -> Window {
         let first = self.frontier;
         // No further than page 0.
@@ -89,15 +92,15 @@ impl Sweep {
 }
 
 impl SpatialPrefetcher {
-    /// What to fetch after a fault on `page`, if that is one of a sweep.
+    /// Returns what to fetch after a fault on `page`, if it is part of a sweep.
     pub(super) fn advance(&mut self, page: i64) -> Option<Window> {
         let i = self.spatial.iter().position(|s| s.has(page))?;
         self.spatial[..=i].rotate_right(1);
         Some(self.spatial[0].advance(page))
     }
 
-    /// What to fetch after a fault on `page` that is neither one of a sweep nor of a
-    /// stream: something where a sweep begins.
+    /// Takes in a fault on `page` that is part of neither a sweep nor a stream. Returns what to
+    /// fetch, if a sweep begins.
     pub(super) fn fault(&mut self, page: i64) -> Window {
         let number = page.div_euclid(DENSITY_BLOCK);
         let known = self
@@ -118,14 +121,14 @@ impl SpatialPrefetcher {
         self.begin(number)
     }
 
-    /// All of a block is wanted, and what lies on that side of it where the thread has
-    /// not been.
+    /// Begins a sweep: fetches all of a block, and what lies on the side of it where the thread
+    /// has not been.
     fn begin(&mut self, number: i64) -> Window {
         let faults = |number| {
             let block = self.blocks.iter().find(|b| b.number == number);
             block.map_or(0, |b| b.faults.count_ones())
         };
-        // One that began next to it went the wrong way, if it did not get here.
+        // A sweep that began beside it and did not get here went the wrong way.
         let begun = |number| self.spatial.iter().any(|s| s.way != 0 && s.block == number);
         let above = (begun(number + 1), faults(number + 1));
         let downwards = above > (begun(number - 1), faults(number - 1));
@@ -144,7 +147,7 @@ impl SpatialPrefetcher {
         self.spatial[0].open(DENSITY_BLOCK + FIRST)
     }
 
-    /// Of a window only `count` pages are fetched.
+    /// Notes that only `count` pages of a window are fetched.
     pub(super) fn cut(&mut self, window: Window, count: u32) {
         let at = |count: u32| window.start as i64 + window.stride * i64::from(count);
         let cut =

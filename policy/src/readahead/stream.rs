@@ -1,22 +1,20 @@
 //! One stream of a thread: pages that follow one another at a stride.
 //!
-//! A stride is a number of pages, or one of bytes: who goes down a column of a
-//! matrix, of which each row has 10,000 bytes, goes on by two pages or three.
+//! A stride is a number of pages, or of bytes: a thread that goes down a column of a matrix
+//! with rows of 10,000 bytes goes on by two pages or three.
 
 use super::{PAGE, Window};
 
-/// Pages of the first window of a stream, of a thread whose streams go on, and
-/// of one whose streams mostly end after a page or two.
+/// Pages of the first window of a stream: of a thread whose streams go on, and of one whose
+/// streams mostly end after a page or two.
 pub(super) const FIRST: u32 = 8;
 pub(super) const FIRST_WARY: u32 = 2;
-/// The most that a thread is trusted. A stream that begins costs one of it, and
-/// gives it back, with one more, when it goes on: it stays low where fewer than
-/// half of them go on.
+/// The most trust of a thread. A stream that begins costs one; a stream that goes on gives two.
+/// So trust stays low where fewer than half of the streams go on.
 pub(super) const TRUST: u32 = 8;
 /// The most pages of a window.
 pub const LARGEST: u32 = 512;
-/// The most pages of a window whose stride is not one page: each is a read of
-/// its own.
+/// The most pages of a window whose stride is not one page: each page is a read of its own.
 const LARGEST_STRIDED: u32 = 64;
 /// The widest stride that is looked for, in pages.
 pub(super) const WIDEST: i64 = 512;
@@ -29,23 +27,22 @@ fn pages(from: i64, to: i64) -> i64 {
 /// What is known of a stream, and how far it was fetched.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stream {
-    /// Where the last fault was: the address, or that of its page once the stride
-    /// is one of pages.
+    /// The address of the last fault; once the stride is one of pages, that of its page.
     pub(super) last: i64,
     /// Bytes from one fault to the next; 0 after the first.
     stride: i64,
     /// Pages of the last window; 0 as long as the stride is not trusted.
     size: u32,
-    /// The first place along the stride that is not asked for yet.
+    /// The first address along the stride that is not asked for yet.
     pub(super) frontier: i64,
-    /// Its first window is the last.
+    /// Only the first window was opened yet.
     is_new: bool,
-    /// The last place within a window that was not there.
+    /// The last address within a window that was missing.
     missed: i64,
 }
 
 impl Stream {
-    /// One that may begin at address `at`.
+    /// A stream that may begin at address `at`.
     pub(super) fn new(at: i64) -> Stream {
         Stream {
             last: at,
@@ -62,7 +59,7 @@ impl Stream {
         self.size == 0
     }
 
-    /// Of a window only `count` pages are fetched.
+    /// Notes that only `count` pages of a window are fetched.
     pub(super) fn cut(&mut self, window: Window, count: u32) {
         let at = |count: u32| window.start as i64 + window.stride * i64::from(count);
         if self.stride == window.stride && self.frontier == at(window.count) {
@@ -71,7 +68,7 @@ impl Stream {
         }
     }
 
-    /// How many strides the page of `at` is beyond the last fault, if it lies on them.
+    /// The number of strides from the last fault to the page of `at`, if it lies on the stride.
     fn steps(&self, at: i64) -> Option<i64> {
         let page = at.div_euclid(PAGE);
         let (first, last) = (page * PAGE, page * PAGE + PAGE - 1);
@@ -94,14 +91,13 @@ impl Stream {
         }
     }
 
-    /// Whether it goes page by page, and a fault at `at` is the next.
+    /// Whether the stream goes page by page, and a fault at `at` continues it.
     pub(super) fn goes_in_order(&self, at: i64) -> bool {
         !self.is_young() && self.stride.abs() == PAGE && self.continues(at)
     }
 
-    /// Whether a fault at `at` is one that this stream lets expect: within
-    /// its window, next after it, or a little further, where pages between
-    /// are resident.
+    /// Whether a fault at `at` continues the stream: within its window, next after it, or a
+    /// little further, where the pages between are resident.
     pub(super) fn continues(&self, at: i64) -> bool {
         if self.is_young() {
             return self.stride != 0 && (pages(self.last, at) == 0 || self.repeats(at).is_some());
@@ -111,8 +107,8 @@ impl Stream {
             .is_some_and(|steps| steps <= self.ahead().max(1) + slack)
     }
 
-    /// The stride, if one that is not trusted yet repeats with a fault at `at`: one of
-    /// pages, or else one of bytes.
+    /// The stride, if one that is not trusted yet repeats with a fault at `at`: in pages, or
+    /// else in bytes.
     fn repeats(&self, at: i64) -> Option<i64> {
         let before = pages(self.last - self.stride, self.last);
         if before == 0 {
@@ -120,20 +116,19 @@ impl Stream {
         }
         let same_bytes = at - self.last == self.stride && self.stride.abs() > PAGE;
         let same_pages = pages(self.last, at) == before;
-        // Page by page goes also who is at a record of it that lies elsewhere each time.
+        // A thread that reads one record of each page, at different places, goes page by page.
         if same_bytes && before.abs() > 1 || !same_pages {
             return same_bytes.then_some(self.stride);
         }
         Some(before * PAGE)
     }
 
-    /// Whether the page of `at` may be the second or third of a stream that has no
-    /// trusted stride yet.
+    /// Whether the page of `at` may be the second or third of a stream without a trusted stride.
     pub(super) fn is_near(&self, at: i64) -> bool {
         self.is_young() && pages(self.last, at).abs() <= WIDEST
     }
 
-    /// The stream goes where it was expected.
+    /// Takes in a fault that continues the stream. Returns what to fetch.
     pub(super) fn advance(&mut self, at: i64, there: bool, trust: &mut u32) -> Window {
         if self.is_young()
             && let Some(stride) = self.repeats(at)
@@ -147,8 +142,8 @@ impl Stream {
         let place = self.last + steps * self.stride;
         let ahead = self.ahead();
         if steps > 0 && steps < ahead && !there {
-            // One page may have been in nobody's reach for a moment; with the next one
-            // missing as well, the rest is likely to be.
+            // A single page may be missing by chance. If the next one is missing as well, the
+            // rest of the window is likely to be.
             let again = core::mem::replace(&mut self.missed, place) + self.stride == place;
             self.last = place;
             return match again {
@@ -157,7 +152,7 @@ impl Stream {
             };
         }
         if steps == 0 || (steps < ahead && (ahead - steps) * 2 > i64::from(self.size)) {
-            // The same page again, or one of a window still on its way.
+            // The same page again, or one of a window that is still under way.
             return Window::NONE;
         }
         let skipped = self.size > 0 && steps > ahead;
@@ -183,7 +178,7 @@ impl Stream {
         })
     }
 
-    /// A second fault gives the stride; it is trusted when it repeats.
+    /// Takes in a second fault, which gives the stride. It is trusted once it repeats.
     pub(super) fn turn(&mut self, at: i64) -> Window {
         self.stride = at - self.last;
         self.last = at;
@@ -191,7 +186,7 @@ impl Stream {
         Window::NONE
     }
 
-    /// The window of `size` pages from `start`, cut at page 0.
+    /// Opens a window of `size` pages from `start` on, cut at page 0.
     fn open(&mut self, start: i64) -> Window {
         let Ok(first) = u64::try_from(start) else {
             return Window::NONE;

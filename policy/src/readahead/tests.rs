@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::vec::Vec;
 
-/// A fault on a page, and a window in pages.
+/// A fault on a page. Returns a window in pages.
 fn fault(p: &mut Prefetcher, tid: u32, page: u64, there: bool) -> Window {
     let w = p.fault(tid, page.saturating_mul(PAGE as u64), there);
     assert_eq!((w.start % PAGE as u64, w.stride % PAGE), (0, 0), "{w:?}");
@@ -15,7 +15,7 @@ fn fault(p: &mut Prefetcher, tid: u32, page: u64, there: bool) -> Window {
     }
 }
 
-/// Of a window in pages only so many are fetched.
+/// Only `count` pages of a window in pages are fetched.
 fn cut(p: &mut Prefetcher, tid: u32, w: Window, count: u32) {
     let w = Window {
         start: w.start * PAGE as u64,
@@ -25,9 +25,9 @@ fn cut(p: &mut Prefetcher, tid: u32, w: Window, count: u32) {
     p.cut(tid, w, count);
 }
 
-/// A program that touches these addresses in order; everything fetched stays, but
-/// the page at three quarters of each window faults once, as the marker.
-/// Returns the faults that found the page not fetched, and the windows.
+/// A program that touches these addresses in order. Everything that is fetched stays; the page
+/// at three quarters of each window faults once, as the marker. Returns how many pages were
+/// missed, and the sizes of the windows.
 fn touch(p: &mut Prefetcher, tid: u32, all: impl IntoIterator<Item = u64>) -> (usize, Vec<u32>) {
     let (mut held, mut markers) = (BTreeSet::new(), BTreeSet::new());
     let (mut misses, mut windows) = (0, Vec::new());
@@ -50,12 +50,12 @@ fn touch(p: &mut Prefetcher, tid: u32, all: impl IntoIterator<Item = u64>) -> (u
     (misses, windows)
 }
 
-/// The same of pages.
+/// The same for pages.
 fn walk(p: &mut Prefetcher, tid: u32, pages: impl IntoIterator<Item = u64>) -> (usize, Vec<u32>) {
     touch(p, tid, pages.into_iter().map(|page| page * PAGE as u64))
 }
 
-/// So many addresses, each a stride in bytes from the one before.
+/// Addresses that are a stride in bytes apart.
 fn along(stride: i64, steps: i64) -> impl Iterator<Item = u64> {
     (0..steps).map(move |i| 100_000_123u64.checked_add_signed(stride * i).unwrap())
 }
@@ -116,7 +116,7 @@ fn where_streams_end_at_once_little_is_fetched_and_a_long_one_is_still_found() {
     let (misses, windows) = walk(&mut p, 1, 90_000_000..90_010_000);
     assert_eq!(misses, 3);
     assert!(windows.contains(&LARGEST));
-    // By ten streams that go on the thread is trusted again.
+    // After ten streams that go on the thread is trusted again.
     for i in 10..20u64 {
         walk(&mut p, 1, i * 10_000_000..i * 10_000_000 + 100);
     }
@@ -350,4 +350,37 @@ fn a_sweep_goes_on_where_its_window_was_cut() {
     let mut later = pages[i..].iter().filter(|page| **page >= cut_at);
     let next = later.find_map(|page| opens(&mut p, *page)).unwrap();
     assert_eq!((next.start, next.stride), (cut_at, 1));
+}
+
+proptest! {
+    #[test]
+    fn windows_leave_room_for_the_program(
+        target in 0usize..1 << 24, resident in 0usize..1 << 24, evictable in 0usize..1 << 24,
+    ) {
+        let pages = longest_window(target, resident, evictable.min(resident));
+        prop_assert!(pages <= LARGEST as usize && pages * WINDOW_PART <= target);
+        let room = evictable.min(resident) + target.saturating_sub(resident);
+        prop_assert!(pages * WINDOW_PART <= room);
+    }
+
+    /// However long a walk at one stride is, only its beginning misses.
+    #[test]
+    fn a_walk_at_any_stride_of_pages_misses_thrice(
+        stride in prop_oneof![1..WIDEST, -WIDEST..-1], from in 1u64 << 20..1 << 30, n in 10..400i64,
+    ) {
+        let pages = (0..n).map(|i| from.checked_add_signed(stride * i).unwrap());
+        prop_assert_eq!(walk(&mut Prefetcher::new(), 1, pages).0, 3);
+    }
+
+    #[test]
+    fn what_is_known_is_bounded(
+        faults in prop::collection::vec((0..200u32, 0..100_000u64), 0..500),
+    ) {
+        let mut p = Prefetcher::new();
+        for (tid, page) in faults {
+            fault(&mut p, tid, page, true);
+            prop_assert!(p.threads.len() <= THREADS);
+            prop_assert!(p.threads.iter().all(|t| t.streams.len() <= STREAMS));
+        }
+    }
 }
