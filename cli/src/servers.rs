@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use tmem_config::{Level, Scheme, ServerAddr, random};
 use tmem_rdma::Agent;
-use tmem_wire::{
-    Features, HEADER_LEN, Header, Hello, HelloReply, Op, SessionId, Status, VERSION, auth::Keys,
-};
+use tmem_wire::greeting::{self, GreetingError};
+use tmem_wire::{Features, Header, Op, Status, VERSION};
 
 /// For connecting, and until it is told that an answer takes its time.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -71,19 +70,7 @@ pub(crate) fn ask(
             )
         }
     };
-    talked.map_err(|error| match error {
-        Talk::Said(text) => text,
-        Talk::Lost(e)
-            if matches!(
-                e.kind(),
-                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-            ) =>
-        {
-            format!("does not answer for {} s", (PATIENCE * TIMES).as_secs())
-        }
-        Talk::Lost(e) => format!("closed the connection: {e}"),
-        Talk::Garbage => "is not a tmem memory server".to_owned(),
-    })
+    talked.map_err(|error| wrong(&error))
 }
 
 fn connect(server: &ServerAddr) -> io::Result<TcpStream> {
@@ -184,99 +171,59 @@ impl<S: Write> Write for Patient<'_, S> {
     }
 }
 
-enum Talk {
-    Said(String),
-    Lost(io::Error),
-    Garbage,
-}
-
-impl From<io::Error> for Talk {
-    fn from(error: io::Error) -> Talk {
-        Talk::Lost(error)
-    }
-}
-
-fn talk(stream: &mut (impl Read + Write), secret: Option<&[u8]>) -> Result<Answer, Talk> {
-    let nonce = random()?;
-    let hello = Hello {
-        min_version: VERSION,
-        max_version: VERSION,
-        features: 0,
-        session: SessionId::NEW,
-        nonce,
-    };
-    let hello = hello.encode();
-    let (mut status, mut payload) = exchange(stream, Op::Hello, 1, &hello)?;
-    let mut proved = secret.is_none();
-    if status == Status::Auth {
-        let secret =
-            secret.ok_or_else(|| Talk::Said("wants a secret: use --secret-file".into()))?;
-        let keys = Keys::new(secret, 0, &hello, &payload);
-        let auth = keys.auth(SessionId::NEW);
-        (status, payload) = exchange(stream, Op::Auth, 2, &auth)?;
-        if let Some(reply) = keys.told(&auth, &payload) {
-            payload = reply.encode().to_vec();
-            proved = true;
-        }
-    }
-    let refusal = match status {
-        Status::Ok if !proved => {
-            Some("does not prove that it knows the secret in the secret file".to_owned())
-        }
-        Status::Ok => None,
-        Status::Auth => Some("does not accept the secret in the secret file".to_owned()),
-        Status::BadVersion => Some(format!("does not speak version {VERSION} of the protocol")),
-        Status::Full => Some("is full".to_owned()),
-        Status::Limit => Some(format!("refuses: {}", said(&payload, status))),
-        other => Some(format!("refuses: {other}")),
-    };
-    if let Some(text) = refusal {
-        return Err(Talk::Said(text));
-    }
-    let reply = HelloReply::decode(&payload).map_err(|_| Talk::Garbage)?;
-    if reply.version != VERSION {
-        let text = format!("does not speak version {VERSION} of the protocol");
-        return Err(Talk::Said(text));
-    }
+/// Greets a server, and takes leave of it.
+fn talk(stream: &mut (impl Read + Write), secret: Option<&[u8]>) -> Result<Answer, io::Error> {
+    let greeting = greeting::Client::new(None, 0, secret, random()?, Vec::new());
+    let reply = greeting.greet(stream, secret)?;
     // The session is of no further use; a server that is gone now is found
     // missing by the program's own connection.
-    let _ = stream.write_all(&Header::request(Op::Bye, 3).encode());
+    let _ = stream.write_all(&Header::request(Op::Bye, 1).encode());
     Ok(Answer {
         features: reply.features,
         full: reply.free_pages == 0,
     })
 }
 
-/// The server's own words, as far as they are fit to print.
-fn said(payload: &[u8], status: Status) -> String {
-    let text = String::from_utf8_lossy(payload);
-    let fit = !text.is_empty() && text.len() <= 200 && !text.contains(char::is_control);
-    if fit {
-        text.into_owned()
-    } else {
-        status.to_string()
+/// What is wrong with a server, in words that follow its address.
+fn wrong(error: &io::Error) -> String {
+    let greeting = error.get_ref().and_then(|e| e.downcast_ref());
+    let Some(greeting) = greeting else {
+        return match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                format!("does not answer for {} s", (PATIENCE * TIMES).as_secs())
+            }
+            io::ErrorKind::UnexpectedEof => {
+                "closed the connection without an answer: is it a tmem memory server?".to_owned()
+            }
+            _ => format!("closed the connection: {error}"),
+        };
+    };
+    match greeting {
+        GreetingError::Malformed(_) | GreetingError::Unexpected(_) => {
+            "is not a tmem memory server".to_owned()
+        }
+        GreetingError::Version(_) | GreetingError::Refused(Status::BadVersion, _) => {
+            format!(
+                "does not speak version {VERSION} of the protocol: use the same release of tmem on \
+                 both machines"
+            )
+        }
+        GreetingError::SecretWanted => {
+            "wants a secret: name the file with it with --secret-file".to_owned()
+        }
+        GreetingError::SecretWrong => {
+            "does not accept the secret in the secret file: it must be that of the server"
+                .to_owned()
+        }
+        GreetingError::NoProof => {
+            "does not prove that it knows the secret in the secret file: was \
+                                   it started without --secret-file?"
+                .to_owned()
+        }
+        GreetingError::Refused(Status::Full, _) => "is full".to_owned(),
+        GreetingError::Refused(Status::Limit, Some(words)) => format!("refuses: {words}"),
+        GreetingError::Refused(status, _) => format!("refuses: {status}"),
+        // Nobody has joined a session.
+        other @ (GreetingError::Restarted | GreetingError::SessionGone) => other.to_string(),
     }
-}
-
-fn exchange(
-    stream: &mut (impl Read + Write),
-    op: Op,
-    id: u64,
-    payload: &[u8],
-) -> Result<(Status, Vec<u8>), Talk> {
-    let mut request = Header::request(op, id);
-    request.len = payload.len() as u32;
-    let mut message = request.encode().to_vec();
-    message.extend_from_slice(payload);
-    stream.write_all(&message)?;
-    let mut head = [0; HEADER_LEN];
-    stream.read_exact(&mut head)?;
-    let reply = Header::decode(&head).map_err(|_| Talk::Garbage)?;
-    if !reply.reply || reply.op != op || reply.id != id {
-        return Err(Talk::Garbage);
-    }
-    // The decoder has bounded the length.
-    let mut payload = vec![0; reply.len as usize];
-    stream.read_exact(&mut payload)?;
-    Ok((reply.status, payload))
 }

@@ -8,8 +8,8 @@ use crate::sessions::{Left, Member};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tmem_config::random;
-use tmem_wire::auth::Keys;
-use tmem_wire::{Header, Hello, HelloReply, Op, SessionId, Status, VERSION};
+use tmem_wire::greeting::{self, Challenge, First, Host, Refused};
+use tmem_wire::{Header, HelloReply, Op, SessionId, Status, VERSION};
 
 /// How long a join waits for the connection that it replaces.
 const JOIN: Duration = Duration::from_secs(5);
@@ -22,42 +22,34 @@ const PLACE: Duration = Duration::from_secs(2);
 struct Asked {
     /// Of the request whose reply ends the greeting.
     header: Header,
-    session: SessionId,
-    /// What its reply is proved with: the keys, and the AUTH that it answers.
-    proof: Option<(Keys, Vec<u8>)>,
-}
-
-impl Asked {
-    /// The payload of a reply that tells something of this server.
-    fn told(&self, reply: &HelloReply) -> Vec<u8> {
-        match &self.proof {
-            Some((keys, auth)) => keys.reply(auth, reply).to_vec(),
-            None => reply.encode().to_vec(),
-        }
-    }
+    by: greeting::Asked,
 }
 
 /// Greets a client; the session that its connection belongs to from now on.
 pub(crate) fn greet(conn: &mut Conn) -> Result<Arc<Session>, End> {
     let header = conn.request()?;
-    if header.op != Op::Hello {
-        return Err(refused(header, "the first request must be a HELLO"));
-    }
-    let body = conn.body(&header)?;
-    let malformed = |e: tmem_wire::DecodeError| refused(header, &e.to_string());
-    if !Hello::versions(&body)
-        .map_err(malformed)?
-        .contains(&VERSION)
-    {
-        let text = format!("this server speaks version {VERSION} only");
-        return Err(End::Refused(header, Status::BadVersion, text));
-    }
-    let hello = Hello::decode(&body).map_err(malformed)?;
-    let asked = prove(conn, header, &hello)?;
-    let session = if asked.session == SessionId::NEW {
-        open(conn, header.slab, &asked)
+    // What is no HELLO has a payload that is not read.
+    let body = match header.op {
+        Op::Hello => conn.body(&header)?,
+        _ => Vec::new(),
+    };
+    let challenge = random()
+        .map_err(|_| End::Refused(header, Status::Internal, "no random bytes".to_owned()))?;
+    let secret = conn.shared.config.secret.clone();
+    let first = Host::new(secret.as_deref())
+        .hello(&header, &body, challenge)
+        .map_err(|Refused(status, text)| End::Refused(header, status, text))?;
+    let asked = match first {
+        First::Asked(by) => Asked { header, by },
+        First::Challenge(challenge, payload) => {
+            conn.out.reply(&header, Status::Auth, &payload);
+            prove(conn, challenge)?
+        }
+    };
+    let session = if asked.by.session == SessionId::NEW {
+        open(conn, asked.by.lane, &asked)
     } else {
-        join(conn, header.slab, &asked)
+        join(conn, asked.by.lane, &asked)
     }?;
     let reply = HelloReply {
         session: session.id,
@@ -65,7 +57,7 @@ pub(crate) fn greet(conn: &mut Conn) -> Result<Arc<Session>, End> {
         ..bare(conn)
     };
     conn.out
-        .reply(&asked.header, Status::Ok, &asked.told(&reply));
+        .reply(&asked.header, Status::Ok, &asked.by.reply(&reply));
     Ok(session)
 }
 
@@ -91,7 +83,7 @@ fn open(conn: &Conn, lane: u32, asked: &Asked) -> Result<Arc<Session>, End> {
 fn join(conn: &Conn, lane: u32, asked: &Asked) -> Result<Arc<Session>, End> {
     let shared = &conn.shared;
     let member = member(conn, lane);
-    let coming = shared.sessions.announce(asked.session, &member);
+    let coming = shared.sessions.announce(asked.by.session, &member);
     let place = || match coming.is_further {
         // The client has to be served somehow, and comes again when it is not.
         false => (shared.places).take(conn.key, Use::First, Instant::now() + PLACE),
@@ -102,10 +94,10 @@ fn join(conn: &Conn, lane: u32, asked: &Asked) -> Result<Arc<Session>, End> {
     }
     let joined = shared
         .sessions
-        .join(asked.session, &member, Instant::now() + JOIN);
+        .join(asked.by.session, &member, Instant::now() + JOIN);
     let session = joined.map_err(|status| match status {
         // The client is told whether this is the server that it was.
-        Status::NoSession => End::Gone(asked.header, asked.told(&bare(conn))),
+        Status::NoSession => End::Gone(asked.header, asked.by.reply(&bare(conn))),
         Status::Limit => {
             let text = "its session has too many connections";
             limited(conn, asked, text.to_owned())
@@ -120,7 +112,7 @@ fn join(conn: &Conn, lane: u32, asked: &Asked) -> Result<Arc<Session>, End> {
         let now = Instant::now();
         shared
             .sessions
-            .leave(asked.session, conn.key, Left::Broken, now);
+            .leave(asked.by.session, conn.key, Left::Broken, now);
         limited(conn, asked, text)
     })?;
     Ok(session)
@@ -138,49 +130,27 @@ fn limited(conn: &Conn, asked: &Asked, text: String) -> End {
     End::Refused(asked.header, Status::Limit, conn.turned_away(text))
 }
 
-/// Has the client prove that it knows the secret, where there is one; what it asks for.
-fn prove(conn: &mut Conn, header: Header, hello: &Hello) -> Result<Asked, End> {
-    let Some(secret) = conn.shared.config.secret.clone() else {
-        return Ok(Asked {
-            header,
-            session: hello.session,
-            proof: None,
-        });
-    };
-    let challenge = random()
-        .map_err(|_| End::Refused(header, Status::Internal, "no random bytes".to_owned()))?;
-    let reply = HelloReply {
-        version: VERSION,
-        features: 0,
-        slab_pages: 0,
-        session: SessionId::NEW,
-        instance: [0; 16],
-        challenge,
-        capacity_pages: 0,
-        free_pages: 0,
-    };
-    let reply = reply.encode();
-    conn.out.reply(&header, Status::Auth, &reply);
-    let keys = Keys::new(&secret, header.slab, &hello.encode(), &reply);
+/// Has the client prove that it knows the secret; what it asks for.
+fn prove(conn: &mut Conn, challenge: Challenge) -> Result<Asked, End> {
     let header = conn.request()?;
-    if header.op != Op::Auth {
-        return Err(refused(header, "this server wants an AUTH now"));
-    }
-    let auth = conn.body(&header)?;
-    let session = keys.session(&auth);
+    let auth = match header.op {
+        Op::Auth => conn.body(&header)?,
+        _ => Vec::new(),
+    };
+    let asked = challenge
+        .answered(&header, auth)
+        .map_err(|Refused(status, text)| End::Refused(header, status, text))?;
     let (client, shared) = (conn.link.client(), &conn.shared);
     // Whoever names a session that there is knows more than could be guessed.
-    let known = session.is_some_and(|id| shared.sessions.has(id));
+    let known = asked
+        .as_ref()
+        .is_some_and(|asked| shared.sessions.has(asked.session));
     let now = Instant::now();
     match (
-        shared.attempts.judge(client, session.is_some(), known, now),
-        session,
+        shared.attempts.judge(client, asked.is_some(), known, now),
+        asked,
     ) {
-        (Verdict::Right, Some(session)) => Ok(Asked {
-            header,
-            session,
-            proof: Some((keys, auth)),
-        }),
+        (Verdict::Right, Some(by)) => Ok(Asked { header, by }),
         (Verdict::Later(wrong), _) => {
             shared.complain_of_secrets(client, wrong);
             let text = "too many wrong secrets came from this client; try again in a while";

@@ -6,13 +6,15 @@
 #![no_std]
 
 extern crate alloc;
-#[cfg(test)]
+#[cfg(any(test, feature = "std"))]
 extern crate std;
 
 mod agent;
 #[cfg(feature = "auth")]
 pub mod auth;
 mod error;
+#[cfg(feature = "auth")]
+pub mod greeting;
 mod header;
 mod keys;
 mod message;

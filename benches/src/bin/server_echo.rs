@@ -15,7 +15,7 @@ use std::thread;
 use std::time::Instant;
 use tmem_benches::median;
 use tmem_memserver::{Config, Server};
-use tmem_wire::{HEADER_LEN, Header, Hello, MAX_RUN, Op, PAGE_SIZE, SessionId, VERSION};
+use tmem_wire::{HEADER_LEN, Header, MAX_RUN, Op, PAGE_SIZE, greeting};
 
 /// All in one slab.
 const MEMORY: usize = 64 << 20;
@@ -97,27 +97,15 @@ impl Client {
     /// One of the memory server, with the slab 0.
     fn greeted(addr: SocketAddr) -> Result<Client> {
         let mut client = Client::new(addr)?;
-        let hello = Hello {
-            min_version: VERSION,
-            max_version: VERSION,
-            features: 0,
-            session: SessionId::NEW,
-            nonce: [1; 16],
-        };
-        let mut greeting = Header::request(Op::Hello, 0);
-        greeting.len = Hello::LEN as u32;
+        let greeting = greeting::Client::new(None, 0, None, [1; 16], Vec::new());
+        greeting.greet(&mut client.stream, None)?;
         let mut grant = Header::request(Op::Grant, 0);
         grant.count = 1;
-        for message in [
-            [&greeting.encode()[..], &hello.encode()].concat(),
-            grant.encode().to_vec(),
-        ] {
-            client.stream.write_all(&message)?;
-            let mut head = [0; HEADER_LEN];
-            client.stream.read_exact(&mut head)?;
-            let len = Header::decode(&head)?.len as usize;
-            client.stream.read_exact(&mut client.buffer[..len])?;
-        }
+        client.stream.write_all(&grant.encode())?;
+        let mut head = [0; HEADER_LEN];
+        client.stream.read_exact(&mut head)?;
+        let len = Header::decode(&head)?.len as usize;
+        client.stream.read_exact(&mut client.buffer[..len])?;
         Ok(client)
     }
 

@@ -4,10 +4,7 @@ use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-use tmem_wire::{
-    HEADER_LEN, Header, Hello, Op, PAGE_SIZE, SessionId, Status, VERSION, auth::Keys,
-    decode_slab_list,
-};
+use tmem_wire::{HEADER_LEN, Header, Op, PAGE_SIZE, Status, decode_slab_list, greeting};
 
 use super::echo::{UNDER_WAY, repeat};
 use super::{CHUNK, Times};
@@ -83,29 +80,11 @@ impl Client {
     fn greet(&mut self, secret: Option<&[u8]>) -> Result<(), Error> {
         // The proof goes over this connection once; nothing hangs on a nonce
         // that others could guess.
-        let nonce = [1; 16];
-        let hello = Hello {
-            min_version: VERSION,
-            max_version: VERSION,
-            features: 0,
-            session: SessionId::NEW,
-            nonce,
-        };
-        let hello = hello.encode();
-        let mut status = self.exchange(Header::request(Op::Hello, 0), &hello)?;
-        let mut proved = secret.is_none();
-        if status == Status::Auth {
-            let secret = secret.ok_or_else(|| Error::Server("wants a secret".to_owned()))?;
-            let keys = Keys::new(secret, 0, &hello, &self.buffer);
-            let auth = keys.auth(SessionId::NEW);
-            status = self.exchange(Header::request(Op::Auth, 0), &auth)?;
-            proved = keys.told(&auth, &self.buffer).is_some();
-        }
-        accepted(status)?;
-        if !proved {
-            return Err(Error::Server("does not prove the secret".to_owned()));
-        }
-        Ok(())
+        let greeting = greeting::Client::new(None, 0, secret, [1; 16], Vec::new());
+        let greeted = greeting.greet(&mut self.stream, secret);
+        greeted
+            .map(drop)
+            .map_err(Error::io("greeting the memory server"))
     }
 
     fn prepare(&mut self) -> Result<(), Error> {
