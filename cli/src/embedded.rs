@@ -20,11 +20,11 @@ pub(crate) struct Embedded {
 
 impl Embedded {
     /// Starts it. Its threads inherit the signal mask.
-    pub(crate) fn start(level: Level) -> Result<Embedded, String> {
+    pub(crate) fn start(level: Level, memory: &Memory) -> Result<Embedded, String> {
         let failed = |e: &dyn std::fmt::Display| format!("embedded memory server: {e}");
         let (secret, file) = secret().map_err(|e| failed(&e))?;
         // Memory is taken as pages come, so that there is no need to be modest.
-        let mut capacity = Memory::get().map_err(|e| failed(&e))?.most();
+        let mut capacity = memory.most();
         let bound = loop {
             let bound = Server::bind(config(capacity, &secret, level));
             // A kernel that does not overcommit has less to give.

@@ -218,13 +218,29 @@ pub(crate) fn overrun(totals: &Totals, per_process: bool) -> Option<String> {
         .map(|(bytes, name)| format!("{:.0} MiB of {name}", mib(*bytes)))
         .collect();
     let others = totals.processes.saturating_sub(1);
-    if named.is_empty() && !per_process && peak - budget <= budget / 20 + SLACK + others * EACH {
+    let full = totals.servers_full > 0;
+    let few = named.is_empty() && !full && !per_process;
+    if few && peak - budget <= budget / 20 + SLACK + others * EACH {
         return None;
     }
-    let why = match named.is_empty() {
-        true => "what can be paged did not leave in time, or found no server with room".to_owned(),
-        false => format!("not paged were up to {} in one process", named.join(", ")),
-    };
+    let mut reasons = Vec::new();
+    if full {
+        reasons.push(
+            "the memory servers were full: give them more capacity, or name further ones"
+                .to_owned(),
+        );
+    }
+    if !named.is_empty() {
+        let most = named.join(", ");
+        reasons.push(format!(
+            "memory that cannot be paged was up to {most} in one process: give that much more, or \
+             use less of it"
+        ));
+    }
+    if reasons.is_empty() {
+        reasons.push("memory grew faster than pages could leave".to_owned());
+    }
+    let why = reasons.join("; and ");
     Some(format!(
         "the budget of {:.0} MiB was exceeded by {:.0} MiB: {why}",
         mib(budget),
@@ -249,14 +265,20 @@ mod tests {
         assert_eq!(overrun(&totals(100, 121), false), None);
         let mut over = totals(100, 300);
         let text = overrun(&over, false).unwrap();
-        assert!(text.contains("exceeded by 200 MiB: what can be paged did not"));
+        assert!(text.contains("exceeded by 200 MiB: memory grew faster"));
+        let mut full = over.clone();
+        full.servers_full = 1;
+        let text = overrun(&full, false).unwrap();
+        assert!(text.contains("200 MiB: the memory servers were full: give them more"));
+        assert!(!text.contains("grew faster"), "{text}");
         over.shared_bytes = 150 << 20;
         over.locked_bytes = 160 << 20;
         over.stacks_bytes = 1000;
         assert_eq!(
             overrun(&over, false).unwrap(),
-            "the budget of 100 MiB was exceeded by 200 MiB: not paged were up to 160 MiB of \
-             locked memory, 150 MiB of shared memory in one process"
+            "the budget of 100 MiB was exceeded by 200 MiB: memory that cannot be paged was up to \
+             160 MiB of locked memory, 150 MiB of shared memory in one process: give that much \
+             more, or use less of it"
         );
         assert!(overrun(&over, true).unwrap().contains("exceeded by 50 MiB"));
         assert_eq!(overrun(&totals(200, 400), true), None);

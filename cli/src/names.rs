@@ -21,6 +21,14 @@ pub(crate) fn look_for(figures: &Figures, servers: &[ServerAddr]) {
     let (tried, results) = mpsc::channel();
     let mut asked = 0;
     for server in servers {
+        if let Ok(address) = server.host.parse() {
+            let name = server.to_string();
+            if figures.names().begin(&name) {
+                let address = SocketAddr::new(address, server.port);
+                figures.names().set(&name, &[address]);
+            }
+            continue;
+        }
         // Without memory or threads for it each process asks by itself.
         let Ok(figures) = figures.again() else { return };
         if !figures.names().begin(&server.to_string()) {

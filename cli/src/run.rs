@@ -61,7 +61,8 @@ fn try_run(args: RunArgs) -> Result<i32, (i32, String)> {
         ));
     }
     let argv = args.program;
-    let local = budget(&options)?;
+    let memory = Memory::get().map_err(own)?;
+    let local = budget(&options, &memory)?;
     let name = argv[0].to_string_lossy().into_owned();
     let found = program::find(&argv[0], env::var_os("PATH").as_deref()).map_err(|m| match m {
         Missing::NotFound => (127, format!("{name}: program not found")),
@@ -78,7 +79,7 @@ fn try_run(args: RunArgs) -> Result<i32, (i32, String)> {
     // From here on signals are the program's; a server's threads get none.
     let blocked = signals::block();
     let checked = checked.and_then(|mut ways| {
-        let embedded = embed(&mut options, &mut ways)?;
+        let embedded = embed(&mut options, &mut ways, &memory)?;
         let handover = figures
             .memory()
             .and_then(|memory| Handover::start(memory, ways.secret.clone()))
@@ -122,12 +123,11 @@ fn try_run(args: RunArgs) -> Result<i32, (i32, String)> {
 }
 
 /// The budget in bytes, with what is odd about it said.
-fn budget(options: &Options) -> Result<u64, (i32, String)> {
+fn budget(options: &Options, memory: &Memory) -> Result<u64, (i32, String)> {
     let wish = options
         .local
         .ok_or_else(|| own("no local budget: use --local SIZE"))?;
-    let memory = Memory::get().map_err(own)?;
-    let (local, warning) = check_local(wish.bytes(memory.most()), &memory);
+    let (local, warning) = check_local(wish.bytes(memory.most()), memory);
     if let Some(text) = warning.filter(|_| options.log >= Level::Warn) {
         eprintln!("tmem: {text}");
     }
@@ -178,11 +178,15 @@ pub(crate) fn pageable(program: &Path, options: &mut Options) -> Result<Ways, Ob
 }
 
 /// Where no server is named, starts one, which lives as long as the answer.
-pub(crate) fn embed(options: &mut Options, ways: &mut Ways) -> Result<Option<Embedded>, Obstacle> {
+pub(crate) fn embed(
+    options: &mut Options,
+    ways: &mut Ways,
+    memory: &Memory,
+) -> Result<Option<Embedded>, Obstacle> {
     if !options.servers.is_empty() {
         return Ok(None);
     }
-    let embedded = Embedded::start(options.log).map_err(Obstacle::Surroundings)?;
+    let embedded = Embedded::start(options.log, memory).map_err(Obstacle::Surroundings)?;
     options.servers.push(embedded.address());
     options.secret_file = Some(embedded.secret_file());
     ways.secret = Some(embedded.secret());

@@ -11,7 +11,7 @@ use tmem_memserver::Config;
 /// Hold the cold pages of other machines' programs in this machine's memory.
 ///
 /// SIGHUP is ignored. Exit status: 0 when ended by SIGTERM or SIGINT, 1 when it cannot start, 2
-/// when the flags are wrong.
+/// when a flag or a value is wrong.
 #[derive(clap::Parser)]
 #[command(name = "tmem-memserver", version)]
 pub(crate) struct Args {

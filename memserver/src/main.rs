@@ -10,7 +10,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use tmem_config::Level;
-use tmem_memserver::{Log, Server};
+use tmem_memserver::{Config, Error, Log, Server};
 
 /// Descriptors of a connection over RDMA: its pair of sockets, two channels of
 /// events, and what the device's library takes.
@@ -19,23 +19,40 @@ const RDMA_DESCRIPTORS: u64 = 6;
 /// Descriptors beside those of connections.
 const OTHER_DESCRIPTORS: u64 = 32;
 
+/// Exit status where the system refuses something.
+const CANNOT_START: u8 = 1;
+
+/// Exit status of a wrong flag, or a wrong value of one or of the file.
+const WRONG_VALUE: u8 = 2;
+
 fn main() -> ExitCode {
     let args = Args::parse();
-    match run(args) {
+    match keep_to_oneself()
+        .map_err(|e| (CANNOT_START, e.into()))
+        .and_then(|()| args.config().map_err(|e| (WRONG_VALUE, e)))
+        .and_then(|(config, level)| run(config, level).map_err(|e| (status(&*e), e)))
+    {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+        Err((status, error)) => {
             // Nobody is left to tell when stderr is closed.
             let _ = writeln!(std::io::stderr(), "tmem-memserver: {error}");
-            ExitCode::FAILURE
+            ExitCode::from(status)
         }
     }
 }
 
-fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
+/// The exit status of an error: whether a value is wrong, or the system refuses something.
+fn status(error: &(dyn std::error::Error + 'static)) -> u8 {
+    match error.downcast_ref() {
+        Some(Error::Listen { .. } | Error::Reserve { .. } | Error::Rdma(_) | Error::System(_))
+        | None => CANNOT_START,
+        Some(_) => WRONG_VALUE,
+    }
+}
+
+fn run(mut config: Config, level: Level) -> Result<(), Box<dyn std::error::Error>> {
     // Before the first client, so that no signal is missed.
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    keep_to_oneself()?;
-    let (mut config, level) = args.config()?;
     let log: Log = Arc::new(move |l, text| {
         if l <= level {
             let _ = writeln!(std::io::stderr(), "tmem-memserver: {text}");

@@ -200,6 +200,9 @@ counters! { most {
     self_faults,
     /// Pages that no server could give back.
     lost_pages,
+    /// Times, at most one in a while, at which pages that were to leave had to stay because
+    /// every memory server was full.
+    servers_full,
     /// Nanoseconds of CPU time that the pager used.
     pager_cpu_ns,
     /// Connections to servers that broke and were made again.
@@ -244,7 +247,7 @@ impl Totals {
 }
 
 /// First word of a [`Shared`] area of this layout.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"tmstats5");
+pub const MAGIC: u64 = u64::from_le_bytes(*b"tmstats6");
 
 /// The area that processes share. All zeros but for `magic` is its start.
 #[repr(C)]
@@ -282,8 +285,13 @@ impl Shared {
     /// The figures of all slots.
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::new();
-        self.slots.iter().for_each(|slot| totals.add(slot));
-        totals.processes = self.started.load(Relaxed);
+        let started = self.started.load(Relaxed);
+        // To look at the others would have the kernel find memory for all of them.
+        let claimed = usize::try_from(started).map_or(SLOTS, |n| n.min(SLOTS));
+        self.slots[..claimed]
+            .iter()
+            .for_each(|slot| totals.add(slot));
+        totals.processes = started;
         // What one process has was seen more often.
         totals.family_peak_bytes = self.family.peak().max(totals.peak_counted_bytes);
         totals.remote_bytes = totals.remote_bytes.max(self.family.remote_peak());

@@ -10,7 +10,7 @@ use std::process::Stdio;
 use serde::de::DeserializeOwned;
 use tmem_benches::outcome::Outcome;
 use tmem_benches::report::{Paged, Whole};
-use tmem_config::{FAMILY_VARIABLE, Layer, Options};
+use tmem_config::{FAMILY_VARIABLE, Layer, Memory, Options};
 
 use super::work::Work;
 use crate::embedded::Embedded;
@@ -53,14 +53,14 @@ pub(super) struct Runner {
 
 impl Runner {
     /// Checks that this machine can page, and the servers.
-    pub(super) fn new(mut options: Options) -> Result<Runner, Stop> {
+    pub(super) fn new(mut options: Options, memory: &Memory) -> Result<Runner, Stop> {
         // A workload that ran without paging would measure nothing.
         options.strict = true;
         let program = std::env::current_exe().map_err(Stop::own)?;
         let mut ways = pageable(&program, &mut options).map_err(Stop::own)?;
         // From here on signals are the workloads'; a server's threads get none.
         let blocked = signals::block();
-        let embedded = embed(&mut options, &mut ways).map_err(Stop::own)?;
+        let embedded = embed(&mut options, &mut ways, memory).map_err(Stop::own)?;
         Ok(Runner {
             options,
             ways,

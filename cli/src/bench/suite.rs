@@ -67,11 +67,14 @@ pub(super) fn measure(args: &BenchArgs) -> Result<Report, Stop> {
     let memory = Memory::get().map_err(Stop::own)?;
     let (bytes, shares) = (args.bytes(memory.most()), args.shares());
     check_budgets(args, bytes, &shares, &memory)?;
-    let runner = Runner::new(options(Layer {
+    let runner = Runner::new(
+        options(Layer {
         servers: (!args.server.is_empty()).then(|| args.server.clone()),
         secret_file: args.secret_file.clone(),
         ..Layer::default()
-    })?)?;
+    })?,
+        &memory,
+    )?;
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let report = Report {
         version: env!("CARGO_PKG_VERSION"),

@@ -3,6 +3,7 @@
 use crate::engine::{Again, ERROR, Engine};
 use crate::pages::{Page, State};
 use crate::pool::Kind;
+use crate::sys::errno::Words;
 use crate::sys::uffd::Transfer;
 use crate::sys::{self, mem, now_ns};
 use alloc::format;
@@ -224,9 +225,9 @@ impl Engine {
     fn check_frame(&self, frame: u32, error: Errno) {
         if !self.holds(frame) {
             sys::say::die(&format!(
-                "a defect of tmem: an evicted page is not where it was put (error {}); \
+                "a defect of tmem: an evicted page is not where it was put ({}); \
                  the program is ended before it reads wrong data",
-                error.raw_os_error()
+                Words(error)
             ));
         }
     }

@@ -19,6 +19,7 @@ use crate::ranges::Ranges;
 use crate::slots::Slots;
 use crate::stats::{Shared, Slot as Figures};
 use crate::sys::channel::End;
+use crate::sys::errno::Words;
 use crate::sys::mem::Region;
 use crate::sys::proc::{Proc, left_with};
 use crate::sys::timer::Timer;
@@ -239,7 +240,7 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
     let handed = Handed::receive(settings.handed);
     let mut proc = handed
         .proc()
-        .map_err(|e| format!("/proc cannot be read (error {})", e.raw_os_error()))?;
+        .map_err(|e| format!("/proc cannot be read: {}", Words(e)))?;
     let mut kin = crate::engine::budget_share::Kin::default();
     let all = thread::cpus();
     let cpu = match settings.inherit {
@@ -252,8 +253,7 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
     if settings.endpoints.is_empty() {
         return Err(String::from("no memory server named: set TMEM_SERVERS"));
     }
-    let no_memory =
-        |e: rustix::io::Errno| format!("no memory for paging (error {})", e.raw_os_error());
+    let no_memory = |e: rustix::io::Errno| format!("paging cannot begin: {}", Words(e));
     let mut engine =
         Engine::new(settings.clone(), Linux::new(uffd, proc), kin, pace).map_err(no_memory)?;
     // Before the program goes on, which may fork at once.
@@ -341,7 +341,7 @@ fn open(settings: &Settings) -> Result<Uffd, String> {
         OpenError::Unsupported => {
             String::from("this kernel has no userfaultfd; Linux 5.11 or later is needed")
         }
-        OpenError::Other(e) => format!("no userfaultfd (error {})", e.raw_os_error()),
+        OpenError::Other(e) => format!("no userfaultfd: {}", Words(e)),
     })?;
     if uffd.features & NEEDED != NEEDED {
         return Err(String::from(
@@ -350,7 +350,8 @@ fn open(settings: &Settings) -> Result<Uffd, String> {
     }
     if settings.path == Path::Move && uffd.features & feature::MOVE == 0 {
         return Err(String::from(
-            "this kernel cannot move pages (Linux 6.8 or later can), as `page-path` asks",
+            "this kernel cannot move pages (Linux 6.8 or later can), as `--page-path move` asks; \
+             use `auto` or `copy`",
         ));
     }
     Ok(uffd)

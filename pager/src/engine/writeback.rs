@@ -255,6 +255,7 @@ impl Engine {
         }
         if self.net.any_up() && self.grants.tells(now_ns()) {
             let why = if self.grants.is_for_lack_of_room() && !self.troubles.any_rests() {
+                self.figures.servers_full.fetch_add(1, Relaxed);
                 "the memory servers are full"
             } else {
                 "no memory server takes pages now"

@@ -1,34 +1,21 @@
 //! Why a server cannot be used, in words for people.
 
+use crate::sys::errno::Words;
 use core::fmt;
 use rustix::io::Errno;
 use thiserror::Error;
 use tmem_wire::{DecodeError, Status};
 
-/// An error number of the kernel, named in words. (The text that the C library
-/// has for it cannot be asked for here.)
+/// An error number of a connection, in words.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Code(pub Errno);
 
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            Errno::CONNREFUSED => "connection refused",
-            Errno::CONNRESET => "connection reset by the server",
-            Errno::CONNABORTED => "connection aborted",
-            Errno::PIPE => "connection closed by the server",
-            Errno::TIMEDOUT => "connection timed out",
-            Errno::HOSTUNREACH => "no route to the host",
-            Errno::HOSTDOWN => "the host is down",
-            Errno::NETUNREACH => "the network is unreachable",
-            Errno::NETDOWN => "the network is down",
-            Errno::ADDRNOTAVAIL => "no local address or port is available",
-            Errno::ACCESS | Errno::PERM => "not permitted",
-            Errno::MFILE | Errno::NFILE => "too many open files",
-            Errno::NOBUFS | Errno::NOMEM => "the kernel is out of memory",
-            Errno::FAULT => "a page could not be read or written",
-            other => return write!(f, "error {}", other.raw_os_error()),
-        })
+        match self.0 {
+            Errno::FAULT => f.write_str("a page could not be read or written"),
+            other => Words(other).fmt(f),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ pub mod channel;
 #[cfg(test)]
 pub(crate) mod clock;
 pub mod credentials;
+pub mod errno;
 pub mod fd;
 pub mod helper;
 pub mod mem;

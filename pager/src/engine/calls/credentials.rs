@@ -11,6 +11,7 @@ use crate::engine::Engine;
 use crate::engine::calls::engine_call::Question;
 use crate::engine::fork::CREDENTIALS;
 use crate::sys::credentials::Credentials;
+use crate::sys::errno::Words;
 use crate::sys::roots::Root;
 use crate::sys::{say, thread};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -77,9 +78,11 @@ pub(crate) fn become_as(tid: u32) {
     if let Err(error) = wanted.take()
         && !SAID.swap(true, Relaxed)
     {
-        let error = error.raw_os_error();
         say::line(&alloc::format!(
-            "a thread of tmem's cannot give up what the program has given up (error {error})"
+            "tmem's thread in process {} cannot give up the user, groups or capabilities that the \
+             program has given up: {}",
+            rustix::process::getpid().as_raw_nonzero(),
+            Words(error)
         ));
     }
     IS_PLAIN.store(plain, Release);

@@ -8,6 +8,7 @@ use crate::maps;
 use crate::pages::{Page, State};
 use crate::ranges::Ranges;
 use crate::slots::Slot;
+use crate::sys::errno::Words;
 use crate::sys::now_ns;
 use crate::sys::uffd::{REGISTER_MISSING, REGISTER_WP};
 use alloc::borrow::Cow;
@@ -60,7 +61,7 @@ impl Engine {
         let needed = |e: &&Entry| matches!(e.kind(), EntryKind::Remote | EntryKind::Lost);
         for entry in entries.iter().filter(needed) {
             if let Some((_, error)) = refused.iter().find(|r| r.0.contains(&addr(entry.page))) {
-                return Err(format!("memory cannot be registered (error {error})"));
+                return Err(format!("memory cannot be registered: {}", Words(*error)));
             }
         }
         self.take_over(&entries)?;
@@ -79,10 +80,10 @@ impl Engine {
     fn adopt_inherited(
         &mut self,
         ranges: &[Range<usize>],
-    ) -> Result<Vec<(Range<usize>, i32)>, String> {
+    ) -> Result<Vec<(Range<usize>, rustix::io::Errno)>, String> {
         let mut refused = Vec::new();
         let mut text = Vec::new();
-        let cannot = |e: rustix::io::Errno| format!("/proc cannot be read (error {e})");
+        let cannot = |e: rustix::io::Errno| format!("/proc cannot be read: {}", Words(e));
         self.kernel.maps(&mut text).map_err(cannot)?;
         let mapped: Vec<Range<usize>> = maps::parse(&text)
             .filter_map(Result::ok)
@@ -101,7 +102,7 @@ impl Engine {
                 // What is there now may be of another kind.
                 match self.kernel.register(part.start, part.len(), mode) {
                     Ok(()) => self.adopted.insert(part),
-                    Err(e) => refused.push((part, e.raw_os_error())),
+                    Err(e) => refused.push((part, e)),
                 }
             }
         }
@@ -118,7 +119,7 @@ impl Engine {
     /// Notes where pages are: what is in memory counts, the will does for the
     /// rest.
     fn take_over(&mut self, entries: &[Entry]) -> Result<(), String> {
-        let cannot = |e: rustix::io::Errno| format!("the page map cannot be read (error {e})");
+        let cannot = |e: rustix::io::Errno| format!("the page map cannot be read: {}", Words(e));
         let (mut remote, mut lost) = (0, 0);
         let mut unused: Vec<Slot> = Vec::new();
         let ranges: Vec<Range<usize>> = self.adopted.iter().collect();

@@ -51,6 +51,7 @@ use crate::net::{Lane, RequestError};
 use crate::pages::State;
 use crate::ranges::Ranges;
 use crate::sys::channel::End;
+use crate::sys::errno::Words;
 use crate::sys::helper;
 use crate::sys::mem::{self, Region};
 use crate::sys::uffd::{Msg, REGISTER_MISSING, feature};
@@ -406,11 +407,11 @@ impl Engine {
             self.slots.freeze();
         }
         if let Err(e) = self.notice_growth() {
-            self.fork.refused = Some(format!("/proc cannot be read (error {e})"));
+            self.fork.refused = Some(format!("/proc cannot be read: {}", Words(e)));
         }
         self.follow_asks();
         let wiped = self.find_wiped().unwrap_or_else(|e| {
-            self.fork.refused = Some(format!("/proc cannot be read (error {e})"));
+            self.fork.refused = Some(format!("/proc cannot be read: {}", Words(e)));
             Ranges::default()
         });
         let all_for_it = wiped.is_empty() && self.withheld.is_empty();

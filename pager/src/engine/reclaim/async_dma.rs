@@ -13,7 +13,8 @@
 //! space has, when the program has unmapped something (which could make up for what was
 //! mapped), or when the kernel's count of all that is set up for `io_submit` has.
 
-use crate::engine::{Engine, WARN};
+use crate::engine::{Engine, Path, WARN};
+use alloc::format;
 use alloc::vec::Vec;
 
 /// What the mappings are called.
@@ -60,11 +61,17 @@ impl Engine {
         self.devices.write = !listed || NAMES.iter().any(|name| has(&text, name));
         if self.devices.write && !self.devices.warned {
             self.devices.warned = true;
+            let remedy = match self.settings.path {
+                Path::Copy => "without `--page-path copy`, Linux 6.8 or later can page them",
+                _ => "Linux 6.8 or later can page them",
+            };
             self.say(
                 WARN,
-                "the program has devices write to its memory (io_submit or io_uring), which \
-                 cannot be paged on this kernel: as long as it does, its memory stays local, \
-                 beyond its budget; Linux 6.8 or later can",
+                &format!(
+                    "the program has devices write to its memory (io_submit or io_uring); pages that \
+                     are copied cannot be paged then: as long as it does so, its memory stays local, \
+                     beyond its budget; {remedy}"
+                ),
             );
         }
     }

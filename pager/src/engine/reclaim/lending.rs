@@ -229,8 +229,9 @@ impl Engine {
         self.say(
             INFO,
             &format!(
-                "{name} makes system calls without the C library, which may lend pages to the \
-                 kernel: the memory of pages that leave is not used again"
+                "{name} has code that makes system calls directly, not through the C library; it may \
+                 give pages to the kernel without a copy (vmsplice, io_uring, MSG_ZEROCOPY), so \
+                 paging takes safer and slower ways from now on"
             ),
         );
     }
