@@ -6,8 +6,8 @@ FIGURES = {
     "faults": "faults",
     "fetched_pages": "fetched",
     "prefetched_pages": "prefetched",
-    "standby_hits": "standby hits",
-    "copy_hits": "copies",
+    "standby_refaults": "standby hits",
+    "compressed_hits": "copies",
     "evicted_pages": "evicted",
 }
 MIB = 1 << 20

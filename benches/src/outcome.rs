@@ -75,7 +75,7 @@ figures! {
     /// Prefetched pages that were then used.
     prefetch_hits,
     /// Faults on pages that still rested in the frame pool.
-    standby_hits,
+    standby_refaults,
     /// Faults answered with zeros.
     zero_fills,
     /// Pages taken out of the program.

@@ -170,9 +170,9 @@ impl LatencyRow {
 
     /// Those alone that found their page absent and resting in the pool: of all that
     /// found it absent the quickest, as many as the pager counted.
-    pub fn standby_hits(run: Paged, floor_ns: Option<f64>) -> LatencyRow {
+    pub fn standby_refaults(run: Paged, floor_ns: Option<f64>) -> LatencyRow {
         let pager = run.outcome.pager.unwrap_or_default();
-        let share = pager.standby_hits as f64 / pager.faults.max(1) as f64;
+        let share = pager.standby_refaults as f64 / pager.faults.max(1) as f64;
         LatencyRow::with("standby hit", run, floor_ns, share)
     }
 
@@ -341,7 +341,7 @@ mod tests {
         (0..15).for_each(|_| latency.record(16384));
         let pager = crate::outcome::Pager {
             faults: 60,
-            standby_hits: 45,
+            standby_refaults: 45,
             ..Default::default()
         };
         let run = Paged {
@@ -352,7 +352,7 @@ mod tests {
             },
             whole: Whole::default(),
         };
-        let row = LatencyRow::standby_hits(run, Some(2048.0));
+        let row = LatencyRow::standby_refaults(run, Some(2048.0));
         assert_eq!((row.count, row.absent_share), (100, 0.45));
         assert_eq!((row.absent_p99_ns, row.to_floor), (4096.0, Some(2.0)));
     }

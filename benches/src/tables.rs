@@ -75,7 +75,7 @@ pub fn patterns(rows: &[PatternRow]) -> Table {
             number(|p| p.faults),
             number(|p| p.fetched_pages),
             number(|p| p.prefetched_pages),
-            number(|p| p.standby_hits),
+            number(|p| p.standby_refaults),
             number(|p| p.written_pages),
             maybe(pager, |p| cpu(p.pager_cpu_ns, row.run.outcome.ns)),
         ]);
@@ -127,7 +127,7 @@ pub fn latency(rows: &[LatencyRow]) -> Table {
             c,
             maybe(row.to_floor, ratio),
             count(pager.faults as f64),
-            count(pager.standby_hits as f64),
+            count(pager.standby_refaults as f64),
             count(pager.prefetch_hits as f64),
             count(pager.zero_fills as f64),
             cpu(pager.pager_cpu_ns, row.run.outcome.ns),

@@ -6,7 +6,6 @@ mod bench;
 mod child;
 mod elf;
 mod embedded;
-mod figures;
 mod flags;
 mod handover;
 mod keygen;
@@ -16,6 +15,7 @@ mod program;
 mod run;
 mod servers;
 mod signals;
+mod stats;
 mod uffd;
 
 use clap::Parser;

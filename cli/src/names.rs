@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tmem_config::ServerAddr;
 
-use crate::figures::Figures;
+use crate::stats::Stats;
 
 /// How long the program waits for what takes long: it starts without.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -17,25 +17,25 @@ const PAUSE: Duration = Duration::from_secs(10);
 
 /// Looks for the addresses of all servers until they are found, as long as this process
 /// lives; returns when most are likely to be.
-pub(crate) fn look_for(figures: &Figures, servers: &[ServerAddr]) {
+pub(crate) fn look_for(stats: &Stats, servers: &[ServerAddr]) {
     let (tried, results) = mpsc::channel();
     let mut asked = 0;
     for server in servers {
         if let Ok(address) = server.host.parse() {
             let name = server.to_string();
-            if figures.names().begin(&name) {
+            if stats.names().begin(&name) {
                 let address = SocketAddr::new(address, server.port);
-                figures.names().set(&name, &[address]);
+                stats.names().set(&name, &[address]);
             }
             continue;
         }
         // Without memory or threads for it each process asks by itself.
-        let Ok(figures) = figures.again() else { return };
-        if !figures.names().begin(&server.to_string()) {
+        let Ok(stats) = stats.again() else { return };
+        if !stats.names().begin(&server.to_string()) {
             return;
         }
         let (server, tried) = (server.clone(), tried.clone());
-        let look = move || resolve(&figures, &server, &tried);
+        let look = move || resolve(&stats, &server, &tried);
         asked += usize::from(thread::Builder::new().spawn(look).is_ok());
     }
     let until = Instant::now() + PATIENCE;
@@ -47,13 +47,13 @@ pub(crate) fn look_for(figures: &Figures, servers: &[ServerAddr]) {
     }
 }
 
-fn resolve(figures: &Figures, server: &ServerAddr, tried: &mpsc::Sender<()>) {
+fn resolve(stats: &Stats, server: &ServerAddr, tried: &mpsc::Sender<()>) {
     loop {
         let found = (server.host.as_str(), server.port).to_socket_addrs();
         let found: Vec<SocketAddr> = found.map(Iterator::collect).unwrap_or_default();
         let is_found = !found.is_empty();
         if is_found {
-            figures.names().set(&server.to_string(), &found);
+            stats.names().set(&server.to_string(), &found);
         }
         // Nobody may wait for it any more.
         let _ = tried.send(());

@@ -16,10 +16,10 @@ use tmem_wire::FEATURE_RDMA;
 
 use crate::args::RunArgs;
 use crate::embedded::Embedded;
-use crate::figures::{self, Figures};
 use crate::handover::Handover;
 use crate::program::{self, Missing};
 use crate::servers::Answer;
+use crate::stats::{self, Stats};
 use crate::{OWN_FAILURE, child, library, names, servers, signals, uffd};
 
 /// Variables that are this command's business and not the program's.
@@ -71,20 +71,20 @@ fn try_run(args: RunArgs) -> Result<i32, (i32, String)> {
     if let Some(path) = &options.stats_file {
         check_output(path).map_err(|e| own(format!("--stats-file {}: {e}", path.display())))?;
     }
-    let figures = Figures::new().map_err(|e| own(format!("memory for figures: {e}")))?;
+    let stats = Stats::new().map_err(|e| own(format!("memory for statistics: {e}")))?;
     if !options.per_process {
-        figures.limit(local);
+        stats.limit(local);
     }
     let checked = pageable(&found, &mut options);
     // From here on signals are the program's; a server's threads get none.
     let blocked = signals::block();
     let checked = checked.and_then(|mut ways| {
         let embedded = embed(&mut options, &mut ways, &memory)?;
-        let handover = figures
+        let handover = stats
             .memory()
             .and_then(|memory| Handover::start(memory, ways.secret.clone()))
             .map_err(|e| Obstacle::Surroundings(format!("handing over to the program: {e}")))?;
-        names::look_for(&figures, &options.servers);
+        names::look_for(&stats, &options.servers);
         Ok((ways, embedded, handover))
     });
     let (vars, unset) = match &checked {
@@ -115,7 +115,7 @@ fn try_run(args: RunArgs) -> Result<i32, (i32, String)> {
     let ended = child::run(&argv, &vars, &unset, &blocked, None)
         .map_err(|e| (126, format!("{name}: {e}")))?;
     let time = start.elapsed();
-    let mut totals = figures.totals();
+    let mut totals = stats.totals();
     totals.local_budget_bytes = totals.local_budget_bytes.max(local);
     totals.peak_resident_bytes = totals.peak_resident_bytes.max(ended.max_resident);
     report(&options, &totals, time);
@@ -300,15 +300,18 @@ pub(crate) fn variables(
 
 fn report(options: &Options, totals: &Totals, time: std::time::Duration) {
     if let Some(path) = &options.stats_file
-        && let Err(error) = figures::write_json(path, totals)
+        && let Err(error) = stats::write_json(path, totals)
     {
-        eprintln!("tmem: figures not written to {}: {error}", path.display());
+        eprintln!(
+            "tmem: statistics not written to {}: {error}",
+            path.display()
+        );
     }
-    let overrun = figures::overrun(totals, options.per_process);
+    let overrun = stats::overrun(totals, options.per_process);
     if let Some(text) = overrun.filter(|_| options.log >= Level::Warn) {
         eprintln!("tmem: {text}");
     }
     if options.summary {
-        eprint!("{}", figures::summary(totals, time));
+        eprint!("{}", stats::summary(totals, time));
     }
 }

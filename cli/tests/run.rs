@@ -462,7 +462,7 @@ fn figures_are_written_whole() {
     assert!(text.contains("\"local_budget_bytes\": 67108864"), "{text}");
     assert!(!text.contains("\"peak_resident_bytes\": 0,"), "{text}");
     assert!(
-        stderr(&output).contains("tmem: budget 64.0 MiB"),
+        stderr(&output).contains("tmem: memory: budget 64.0 MiB"),
         "{}",
         stderr(&output)
     );
@@ -524,7 +524,7 @@ fn figures_do_not_go_through_a_link_that_is_laid_meanwhile() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(0));
-    assert!(stderr(&output).contains("figures not written to s.json"));
+    assert!(stderr(&output).contains("statistics not written to s.json"));
     let victim = fs::read_to_string(folder.path().join("victim")).unwrap();
     assert_eq!(victim, "secret\n");
 }

@@ -176,7 +176,10 @@ fn each_refusal_has_its_own_words() {
             "refuses: the server is shutting down",
         ),
         (Server::Silent, "does not answer for 30 s"),
-        (Server::WantsSecret, "wants a secret: use --secret-file"),
+        (
+            Server::WantsSecret,
+            "wants a secret: name the file with it with --secret-file",
+        ),
     ] {
         let text = said(how, &[]);
         assert!(text.contains(words), "{text}");

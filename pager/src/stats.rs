@@ -78,7 +78,7 @@ macro_rules! counters {
             pub paging: u64,
             /// The most memory that all had resident at one moment, as far as it counts
             /// against the budget, in bytes: a page that several share counts once.
-            pub family_peak_bytes: u64,
+            pub budget_peak_bytes: u64,
             $($(#[$most_doc])* pub $most: u64,)*
             $($(#[$doc])* pub $name: u64,)*
             buckets: [u64; BUCKETS],
@@ -87,7 +87,7 @@ macro_rules! counters {
         impl Totals {
             /// Figures of nothing.
             pub const fn new() -> Totals {
-                Totals { processes: 0, paging: 0, family_peak_bytes: 0, $($most: 0,)* $($name: 0,)* buckets: [0; BUCKETS] }
+                Totals { processes: 0, paging: 0, budget_peak_bytes: 0, $($most: 0,)* $($name: 0,)* buckets: [0; BUCKETS] }
             }
 
             /// Adds what one slot holds now.
@@ -112,7 +112,7 @@ macro_rules! counters {
                 writeln!(out, "{{")?;
                 writeln!(out, "  \"processes\": {},", self.processes)?;
                 writeln!(out, "  \"paging_processes\": {},", self.paging)?;
-                writeln!(out, "  \"family_peak_bytes\": {},", self.family_peak_bytes)?;
+                writeln!(out, "  \"budget_peak_bytes\": {},", self.budget_peak_bytes)?;
                 $(writeln!(out, "  \"{}\": {},", stringify!($most), self.$most)?;)*
                 $(writeln!(out, "  \"{}\": {},", stringify!($name), self.$name)?;)*
                 let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|q| self.fault_us(q));
@@ -185,11 +185,11 @@ counters! { most {
     /// Evicted pages that were all zeros.
     zero_evictions,
     /// Faults on pages that still rested in the frame pool.
-    standby_hits,
+    standby_refaults,
     /// Faults on pages of which a packed copy was kept in local memory.
-    copy_hits,
+    compressed_hits,
     /// The most memory that such copies took, in bytes.
-    copies_bytes,
+    compressed_cache_bytes,
     /// Faults on memory never touched or given up, answered with zeros.
     zero_fills,
     /// Pages given back to servers because the program gave them up.
@@ -208,9 +208,9 @@ counters! { most {
     /// Connections to servers that broke and were made again.
     reconnects,
     /// Pages that travelled packed, to servers and from them.
-    packed_pages,
+    compressed_pages,
     /// Bytes that they took.
-    packed_bytes,
+    compressed_bytes,
 }}
 
 impl Slot {
@@ -293,7 +293,7 @@ impl Shared {
             .for_each(|slot| totals.add(slot));
         totals.processes = started;
         // What one process has was seen more often.
-        totals.family_peak_bytes = self.family.peak().max(totals.peak_counted_bytes);
+        totals.budget_peak_bytes = self.family.peak().max(totals.peak_counted_bytes);
         totals.remote_bytes = totals.remote_bytes.max(self.family.remote_peak());
         totals
     }

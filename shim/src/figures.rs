@@ -111,7 +111,7 @@ impl Report {
                 .map_err(std::io::Error::other)
                 .and_then(|()| write_file(path, text.as_bytes()));
             if let Err(error) = written {
-                let text = format!("figures not written to {}: {error}", path.display());
+                let text = format!("statistics not written to {}: {error}", path.display());
                 crate::start::say(&text);
             }
         }
@@ -120,8 +120,8 @@ impl Report {
             // Text in memory takes everything.
             let _ = write!(
                 text,
-                "budget {} MiB, at most {} MiB used, {} MiB of files beside it, remote at most {} \
-                 MiB; {} faults, {} pages fetched, {} evicted, {} lost",
+                "memory: budget {} MiB, peak {} MiB; file pages {} MiB, not counted; on servers at \
+                 most {} MiB; pages: {} faults, {} fetched, {} evicted, {} lost",
                 totals.local_budget_bytes >> 20,
                 totals.peak_counted_bytes >> 20,
                 totals.files_bytes >> 20,

@@ -50,7 +50,7 @@ pub(crate) fn begin(options: &Options) {
             let _ = NAMING.set(naming);
         }
         Err(error) => start::say(&format!(
-            "figures cannot be written to {}: {error}",
+            "statistics cannot be written to {}: {error}",
             path.display()
         )),
     }

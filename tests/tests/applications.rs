@@ -59,8 +59,7 @@ fn an_output_that_differs_is_a_failure() {
     symlink(artefacts::memserver(), server).expect("a link can be made");
     // In the place of tmem, what says something else than the program.
     let tmem = bin.join("tmem");
-    let names =
-        "faults fetched_pages prefetched_pages standby_hits copy_hits evicted_pages pager_cpu_ns";
+    let names = "faults fetched_pages prefetched_pages standby_refaults compressed_hits evicted_pages pager_cpu_ns";
     let figures: Vec<_> = names
         .split(' ')
         .map(|name| format!("\"{name}\": 1"))

@@ -79,7 +79,7 @@ fn processes_of_several_pid_namespaces_share_a_budget() {
     let figures = paged.figures();
     assert_eq!((figures.lost_pages, figures.self_faults), (0, 0));
     assert!(
-        figures.family_peak_bytes < 96 * MIB && figures.remote_bytes > 100 * MIB,
+        figures.budget_peak_bytes < 96 * MIB && figures.remote_bytes > 100 * MIB,
         "{}",
         paged.describe()
     );
@@ -98,6 +98,6 @@ fn memory_that_several_processes_share_counts_once() {
     assert_eq!(figures.evicted_pages, 0, "{}", paged.describe());
     // As each of them sees it, the first has all of it, the second half of it, and so on.
     let most = 87 * MIB + 8 * 16 * MIB;
-    assert!(figures.family_peak_bytes < most, "{}", paged.describe());
+    assert!(figures.budget_peak_bytes < most, "{}", paged.describe());
     assert!(figures.shared_bytes >= 32 * MIB, "{}", paged.describe());
 }

@@ -202,7 +202,7 @@ fn figures_say_what_the_program_did() {
     assert_eq!(figures.local_budget_bytes, budget, "{what}");
     // One process is all processes.
     assert_eq!(
-        figures.family_peak_bytes, figures.peak_counted_bytes,
+        figures.budget_peak_bytes, figures.peak_counted_bytes,
         "{what}"
     );
     assert!(figures.peak_counted_bytes >= budget / 2, "{what}");

@@ -328,7 +328,7 @@ fn packed_copies_do_not_hide_an_array_of_pointers() {
     for setting in [Setting::PLAIN, Setting::COPY] {
         let paged = at_budget(&run, &native, setting, 24 * MIB);
         let figures = paged.figures();
-        assert!(figures.copies_bytes > 0, "{}", paged.describe());
+        assert!(figures.compressed_cache_bytes > 0, "{}", paged.describe());
         assert!(
             figures.prefetched_pages * 2 > figures.evicted_pages,
             "{}",
@@ -365,8 +365,8 @@ fn packed_copies_are_of_the_pages_that_left() {
         let run = run.clone().env("TMEM_COMPRESSED_CACHE", when);
         let paged = at_budget(&run, &native, setting, 24 * MIB);
         let figures = paged.figures();
-        assert!(figures.copies_bytes <= 18 * MIB, "{figures:?}");
-        (figures.copy_hits, figures.copies_bytes)
+        assert!(figures.compressed_cache_bytes <= 18 * MIB, "{figures:?}");
+        (figures.compressed_hits, figures.compressed_cache_bytes)
     };
     assert_eq!(copies("never", Setting::PLAIN), (0, 0));
     for setting in [Setting::PLAIN, Setting::COPY, Setting::PLAIN.all_leave()] {

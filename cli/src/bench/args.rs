@@ -12,7 +12,7 @@ pub(crate) struct BenchArgs {
     /// embedded server in this machine's memory
     #[arg(long, value_name = "ADDR", value_delimiter = ',')]
     pub(super) server: Vec<ServerAddr>,
-    /// File with the secret that the servers want
+    /// File with the secret that the servers know
     #[arg(long, value_name = "FILE")]
     pub(super) secret_file: Option<PathBuf>,
     /// Memory of each workload [default: 512M, or 96M with --quick]
@@ -25,7 +25,7 @@ pub(crate) struct BenchArgs {
     /// Less memory, fewer budgets, less time: within a minute
     #[arg(long)]
     pub(super) quick: bool,
-    /// Write all figures to this file as JSON
+    /// Write all results to this file as JSON
     #[arg(long, value_name = "FILE")]
     pub(super) json: Option<PathBuf>,
     /// Draw slowdown.svg and latency.svg in this folder

@@ -14,10 +14,10 @@ use tmem_config::{FAMILY_VARIABLE, Layer, Memory, Options};
 
 use super::work::Work;
 use crate::embedded::Embedded;
-use crate::figures::Figures;
 use crate::handover::Handover;
 use crate::run::{NOT_HANDED_ON, Ways, embed, pageable, variables};
 use crate::signals::{self, Blocked};
+use crate::stats::Stats;
 use crate::{OWN_FAILURE, child};
 
 /// Why the suite ends early: the exit status, and what there is to say.
@@ -106,11 +106,11 @@ impl Runner {
 
     /// Runs a workload with a budget of `local` bytes.
     pub(super) fn paged(&self, work: &Work, local: u64) -> Result<Paged, Stop> {
-        let figures = Figures::new().map_err(Stop::own)?;
-        let handover = self.hand_over(&figures)?;
+        let stats = Stats::new().map_err(Stop::own)?;
+        let handover = self.hand_over(&stats)?;
         let vars = self.variables(local, &handover)?;
         let outcome: Outcome = self.start(work, &vars)?;
-        let totals = figures.totals();
+        let totals = stats.totals();
         let [fault_p50_us, fault_p99_us, fault_p999_us] =
             [0.5, 0.99, 0.999].map(|q| totals.fault_us(q));
         Ok(Paged {
@@ -130,8 +130,8 @@ impl Runner {
     /// Measures starts of a small program: medians in microseconds without
     /// the library and with it.
     pub(super) fn starts(&self, count: usize, local: u64) -> Result<(f64, f64), Stop> {
-        let figures = Figures::new().map_err(Stop::own)?;
-        let handover = self.hand_over(&figures)?;
+        let stats = Stats::new().map_err(Stop::own)?;
+        let handover = self.hand_over(&stats)?;
         let mut vars = self.variables(local, &handover)?;
         // The workload itself preloads the library where it is wanted. A strict start
         // would wait until the servers have been looked at, which under `tmem run`
@@ -142,8 +142,8 @@ impl Runner {
         self.start(&Work::Start { count, library }, &vars)
     }
 
-    fn hand_over(&self, figures: &Figures) -> Result<Handover, Stop> {
-        figures
+    fn hand_over(&self, stats: &Stats) -> Result<Handover, Stop> {
+        stats
             .memory()
             .and_then(|memory| Handover::start(memory, self.ways.secret.clone()))
             .map_err(Stop::own)
@@ -197,8 +197,7 @@ impl Runner {
             .rewind()
             .and_then(|()| output.read_to_string(&mut line))
             .map_err(Stop::own)?;
-        serde_json::from_str(&line)
-            .map_err(|e| Stop::own(format!("a workload gave no figures: {e}")))
+        serde_json::from_str(&line).map_err(|e| Stop::own(format!("a workload gave no stats: {e}")))
     }
 }
 

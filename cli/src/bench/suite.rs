@@ -69,10 +69,10 @@ pub(super) fn measure(args: &BenchArgs) -> Result<Report, Stop> {
     check_budgets(args, bytes, &shares, &memory)?;
     let runner = Runner::new(
         options(Layer {
-        servers: (!args.server.is_empty()).then(|| args.server.clone()),
-        secret_file: args.secret_file.clone(),
-        ..Layer::default()
-    })?,
+            servers: (!args.server.is_empty()).then(|| args.server.clone()),
+            secret_file: args.secret_file.clone(),
+            ..Layer::default()
+        })?,
         &memory,
     )?;
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
@@ -263,7 +263,7 @@ impl Suite {
         let work = self.pattern(Pattern::RandomRead, self.amount.pace, true);
         let run = self.paged("random-read", &work, NEARLY_ALL)?;
         let bare = floors.as_ref().map(Floors::fault_ns);
-        let row = LatencyRow::standby_hits(run, bare);
+        let row = LatencyRow::standby_refaults(run, bare);
         self.report.latency.push(row);
         let bytes = self.bytes;
         let run = self.paged("zero-fill", &Work::Touch { bytes }, HALF)?;

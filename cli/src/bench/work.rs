@@ -14,7 +14,7 @@ use tmem_benches::walk::{Limits, Span, Walk, read_with_threads};
 use tmem_config::read_secret;
 use tmem_pager::stats::Totals;
 
-use crate::figures::Figures;
+use crate::stats::Stats;
 
 /// One workload, as it is handed to the process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,16 +72,16 @@ impl Pace {
     }
 }
 
-/// The pager's figures of this process, where it has a pager.
-struct Gauge(Option<Figures>);
+/// The pager's stats of this process, where it has a pager.
+struct Gauge(Option<Stats>);
 
 impl Gauge {
     fn of_environment() -> Gauge {
-        Gauge(Figures::of_family())
+        Gauge(Stats::of_family())
     }
 
     fn read(&self) -> Option<Totals> {
-        self.0.as_ref().map(Figures::totals)
+        self.0.as_ref().map(Stats::totals)
     }
 
     /// Does something; what it was, and the pager's part in it.

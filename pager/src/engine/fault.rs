@@ -123,7 +123,7 @@ impl Engine {
         let figure = if entry.ahead {
             &self.figures.prefetch_hits
         } else {
-            &self.figures.standby_hits
+            &self.figures.standby_refaults
         };
         // What was fetched ahead is used for the first time.
         let hot = !entry.ahead || entry.hot;

@@ -416,8 +416,8 @@ impl Engine {
             .reconnects
             .store(self.net.reconnects(), Relaxed);
         let packed = self.net.packed();
-        self.figures.packed_pages.store(packed.pages, Relaxed);
-        self.figures.packed_bytes.store(packed.bytes, Relaxed);
+        self.figures.compressed_pages.store(packed.pages, Relaxed);
+        self.figures.compressed_bytes.store(packed.bytes, Relaxed);
         self.look_at_kin(now);
         self.look_at_unpaged(now);
         self.tidy_queue();

@@ -143,7 +143,7 @@ impl Engine {
         let put = copies.cache.put(page, entry.hash, copies.left, bytes);
         copies.made(begin, put.map(|(_, len)| len));
         let bytes = copies.pages() * PAGE_SIZE;
-        Figures::peak(&self.figures.copies_bytes, bytes as u64);
+        Figures::peak(&self.figures.compressed_cache_bytes, bytes as u64);
         put.map(|(copy, _)| copy)
     }
 
@@ -157,7 +157,7 @@ impl Engine {
         let stays = compressed_cache::evictions_until(copies.cache.pages(), self.remote as usize);
         copies.seen.young += u64::from(age < stays);
         copies.seen.hits.add(now_ns().saturating_sub(fault.read_ns));
-        self.figures.copy_hits.fetch_add(1, Relaxed);
+        self.figures.compressed_hits.fetch_add(1, Relaxed);
         true
     }
 

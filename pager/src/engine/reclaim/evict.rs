@@ -270,7 +270,7 @@ impl Engine {
         self.copies.tick();
         if let Some(left) = self.refault.evicted(self.budget.evict) {
             let seen = StandbySample {
-                refaults: self.figures.standby_hits.load(Relaxed),
+                refaults: self.figures.standby_refaults.load(Relaxed),
                 faults: self.figures.faults.load(Relaxed),
             };
             self.standby.update(self.budget.pool, left, seen);

@@ -1,4 +1,4 @@
-//! Figures that the paged processes leave in shared memory.
+//! Stats that the paged processes leave in shared memory.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -13,16 +13,16 @@ use tmem_pager::names::Names;
 use tmem_pager::stats::{MAGIC, Shared, Totals};
 
 /// The shared memory, mapped here as long as this lives.
-pub(crate) struct Figures {
+pub(crate) struct Stats {
     file: OwnedFd,
     shared: *const Shared,
     /// Whether this process is the one that the others end with.
     keeps: bool,
 }
 
-impl Figures {
+impl Stats {
     /// Makes the memory file.
-    pub(crate) fn new() -> io::Result<Figures> {
+    pub(crate) fn new() -> io::Result<Stats> {
         let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
         // SAFETY: the name is a C string.
         let fd = unsafe { libc::memfd_create(c"tmem-stats".as_ptr(), flags) };
@@ -41,21 +41,21 @@ impl Figures {
         if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } != 0 {
             return Err(io::Error::last_os_error());
         }
-        let mut figures = Figures::map(file)?;
-        figures.shared().magic.store(MAGIC, Relaxed);
-        keep(&figures.shared().keeper)?;
-        figures.keeps = true;
-        Ok(figures)
+        let mut stats = Stats::map(file)?;
+        stats.shared().magic.store(MAGIC, Relaxed);
+        keep(&stats.shared().keeper)?;
+        stats.keeps = true;
+        Ok(stats)
     }
 
     /// Those of the family that this process is of.
-    pub(crate) fn of_family() -> Option<Figures> {
+    pub(crate) fn of_family() -> Option<Stats> {
         let memory = Handed::ask(&family_from_env()?).ok()?.memory;
-        let figures = Figures::map(memory).ok()?;
-        (figures.shared().magic.load(Relaxed) == MAGIC).then_some(figures)
+        let stats = Stats::map(memory).ok()?;
+        (stats.shared().magic.load(Relaxed) == MAGIC).then_some(stats)
     }
 
-    fn map(file: OwnedFd) -> io::Result<Figures> {
+    fn map(file: OwnedFd) -> io::Result<Stats> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a new mapping of a file of this length.
         let address = unsafe {
@@ -65,7 +65,7 @@ impl Figures {
         if address == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        Ok(Figures {
+        Ok(Stats {
             file,
             shared: address.cast(),
             keeps: false,
@@ -83,8 +83,8 @@ impl Figures {
     }
 
     /// The same memory once more, for another thread.
-    pub(crate) fn again(&self) -> io::Result<Figures> {
-        Figures::map(self.file.try_clone()?)
+    pub(crate) fn again(&self) -> io::Result<Stats> {
+        Stats::map(self.file.try_clone()?)
     }
 
     /// Where the processes find addresses of servers.
@@ -92,7 +92,7 @@ impl Figures {
         &self.shared().names
     }
 
-    /// The figures of all processes so far.
+    /// The statistics of all processes so far.
     pub(crate) fn totals(&self) -> Totals {
         self.shared().totals()
     }
@@ -105,13 +105,13 @@ impl Figures {
 }
 
 // SAFETY: the mapping is this value's own wherever it is, and atomics throughout.
-unsafe impl Send for Figures {}
+unsafe impl Send for Stats {}
 
-impl Drop for Figures {
+impl Drop for Stats {
     fn drop(&mut self) {
         if self.keeps {
             let mutex = self.shared().keeper.mutex().cast();
-            // SAFETY: this thread has locked it, for `Figures` does not leave its thread.
+            // SAFETY: this thread has locked it, for `Stats` does not leave its thread.
             unsafe { libc::pthread_mutex_unlock(mutex) };
         }
         // SAFETY: the mapping is this one's and no reference to it is left.
@@ -147,28 +147,28 @@ fn keep(keeper: &Keeper) -> io::Result<()> {
     }
 }
 
-/// Writes the figures as JSON, whole or not at all.
+/// Writes the statistics as JSON, whole or not at all.
 pub(crate) fn write_json(path: &Path, totals: &Totals) -> io::Result<()> {
     let mut text = String::new();
     totals.write_json(&mut text).map_err(io::Error::other)?;
     write_file(path, text.as_bytes())
 }
 
-/// The figures for people.
+/// The statistics for people.
 pub(crate) fn summary(totals: &Totals, time: Duration) -> String {
     let of_all = if totals.processes > 1 {
         let (n, peak) = (totals.processes, mib(totals.peak_counted_bytes));
-        format!(" (of {n} processes; of one at most {peak:.1} MiB)")
+        format!(" ({n} processes, the largest {peak:.1} MiB)")
     } else {
         String::new()
     };
     format!(
-        "tmem: budget {:.1} MiB, at most {:.1} MiB used{of_all}, {:.1} MiB of files beside it, \
-         remote at most {:.1} MiB\n\
-         tmem: {} faults, {} pages fetched ({} ahead), {} evicted, {} lost\n\
-         tmem: fault p50 {:.1} us, p99 {:.1} us; {:.3} s in all\n",
+        "tmem: memory: budget {:.1} MiB, peak {:.1} MiB{of_all}; file pages {:.1} MiB, not \
+         counted; on servers at most {:.1} MiB\n\
+         tmem: pages: {} faults, {} fetched ({} of them ahead), {} evicted, {} lost\n\
+         tmem: time: half of the faults within {:.1} us, 99 % within {:.1} us; {:.3} s in all\n",
         mib(totals.local_budget_bytes),
-        mib(totals.family_peak_bytes),
+        mib(totals.budget_peak_bytes),
         mib(totals.files_bytes),
         mib(totals.remote_bytes),
         totals.faults,
@@ -198,7 +198,7 @@ pub(crate) fn overrun(totals: &Totals, per_process: bool) -> Option<String> {
     let budget = totals.local_budget_bytes;
     let peak = match per_process {
         true => totals.peak_counted_bytes,
-        false => totals.family_peak_bytes,
+        false => totals.budget_peak_bytes,
     };
     if peak <= budget.saturating_add(budget / 20).saturating_add(SLACK) {
         return None;
@@ -255,7 +255,7 @@ mod tests {
     fn totals(budget: u64, peak: u64) -> Totals {
         let mut totals = Totals::new();
         totals.local_budget_bytes = budget << 20;
-        totals.family_peak_bytes = peak << 20;
+        totals.budget_peak_bytes = peak << 20;
         totals.peak_counted_bytes = (peak / 2) << 20;
         totals
     }
@@ -297,11 +297,11 @@ mod tests {
         two.files_bytes = 7 << 20;
         let text = summary(&two, Duration::from_secs(1));
         assert!(text.starts_with(
-            "tmem: budget 100.0 MiB, at most 90.0 MiB used (of 2 processes; of one at most \
-             45.0 MiB), 7.0 MiB of files beside it, remote"
+            "tmem: memory: budget 100.0 MiB, peak 90.0 MiB (2 processes, the largest 45.0 MiB); \
+             file pages 7.0 MiB, not counted; on servers"
         ));
         two.processes = 1;
         let text = summary(&two, Duration::from_secs(1));
-        assert!(text.starts_with("tmem: budget 100.0 MiB, at most 90.0 MiB used, 7.0 MiB"));
+        assert!(text.starts_with("tmem: memory: budget 100.0 MiB, peak 90.0 MiB; file"));
     }
 }
