@@ -8,7 +8,7 @@ use crate::histogram::Histogram;
 use crate::memory::{PAGE, WORDS};
 use crate::walk::Span;
 
-/// Memory of which nothing has been touched yet.
+/// Memory that was not touched yet.
 pub struct Fresh {
     words: Vec<u64>,
     /// Pages used so far.
@@ -20,7 +20,7 @@ fn value(page: usize, at: usize) -> u64 {
 }
 
 impl Fresh {
-    /// So many bytes, rounded down to pages.
+    /// Maps `bytes` bytes, rounded down to pages.
     pub fn new(bytes: usize) -> Fresh {
         // Zeroed by the allocator: large memory comes from the kernel untouched.
         Fresh {

@@ -1,5 +1,5 @@
-//! What benchmarks share: memory with known contents, ways to use it, the
-//! floors of the machine, and reports of what was found.
+//! What benchmarks share: memory with known contents, ways to use it, the floors of the machine,
+//! and reports.
 
 mod error;
 pub mod eviction;

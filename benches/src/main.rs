@@ -1,13 +1,13 @@
 //! `tmem-workload`: one benchmark program, run natively and paged by scripts.
 //!
-//! - `tmem-workload PATTERN MIB COUNT` fills memory and uses it. A pattern in
-//!   order goes through it once, then `COUNT` times measured; all others make
-//!   half of `COUNT` accesses, then `COUNT` measured.
-//! - `tmem-workload start COUNT LIBRARY COMMAND...` starts a command with and
-//!   without a library preloaded.
+//! - `tmem-workload PATTERN MIB COUNT` fills memory and uses it. Patterns in order go through it
+//!   once, and then `COUNT` times while the time is taken. All others make half of `COUNT`
+//!   accesses, and then `COUNT` while the time is taken.
+//! - `tmem-workload start COUNT LIBRARY COMMAND...` starts a command with and without a library
+//!   preloaded.
 //!
-//! Each prints one line of numbers: GB/s, ns per access and GB/s of filling, or
-//! the median microseconds without and with the library.
+//! Each prints one line of numbers: GB/s, ns per access and GB/s of filling; or the median
+//! microseconds without and with the library.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};

@@ -4,15 +4,15 @@
 pub(crate) const PAGE: usize = 4096;
 /// Words of a page.
 pub(crate) const WORDS: usize = PAGE / 8;
-/// Words of a page that are noise. The rest repeats a few of them, as the
-/// fields of records do, so that compressors get a page to some 40 %: kinder to
-/// compressed swap than noise would be, and not as kind as zeros.
+/// Words of a page that are noise. The rest repeats a few of them, as the fields of records do,
+/// so that compressors reduce a page to some 40 %: easier for compressed swap than noise, and
+/// harder than zeros.
 const NOISE: usize = WORDS * 3 / 8;
 
 /// The memory.
 pub struct Memory(Vec<u64>);
 
-/// Noise: another evenly spread number for each number.
+/// A hash: evenly distributed numbers, one for each number.
 pub(crate) fn mix(x: u64) -> u64 {
     let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

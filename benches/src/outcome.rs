@@ -1,4 +1,4 @@
-//! What a workload tells who started it: one line of JSON.
+//! The result of a workload, which it prints as one line of JSON.
 
 use serde::{Deserialize, Serialize};
 use tmem_pager::stats::Totals;
@@ -17,11 +17,10 @@ pub struct Outcome {
     pub ns: f64,
     /// Nanoseconds that filling the memory took before.
     pub fill_ns: f64,
-    /// Times of single accesses in nanoseconds, where they were taken: lowest
-    /// time of each bucket, and count.
+    /// Times of single accesses, where they were taken: nanoseconds and count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<Histogram>,
-    /// What the pager did meanwhile; nothing natively.
+    /// What the pager did meanwhile; `None` natively.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pager: Option<Pager>,
 }

@@ -33,7 +33,7 @@ const EXPONENT: f64 = 0.99;
 const SPREAD: u64 = 2_305_843_009_213_693_951;
 
 impl Pattern {
-    /// All of them.
+    /// All patterns.
     pub const ALL: [Pattern; 6] = [
         Pattern::SeqRead,
         Pattern::SeqRmw,
@@ -97,7 +97,7 @@ pub struct Order {
 }
 
 impl Order {
-    /// Of memory with `pages` pages, at least one; `seed` chooses random places.
+    /// The order for memory of `pages` pages, at least one. `seed` chooses random places.
     pub fn new(pattern: Pattern, pages: usize, seed: u64) -> Order {
         Order {
             pattern,

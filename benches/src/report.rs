@@ -8,10 +8,10 @@ use crate::histogram::Histogram;
 use crate::outcome::Outcome;
 use crate::pattern::Pattern;
 
-/// The whole.
+/// A whole report.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
-    /// Of tmem.
+    /// The version of tmem.
     pub version: &'static str,
     /// Where it ran.
     pub machine: Machine,
@@ -88,7 +88,7 @@ pub struct Paged {
     pub whole: Whole,
 }
 
-/// One pattern under one budget.
+/// The result of one pattern with one budget.
 #[derive(Clone, Debug, Serialize)]
 pub struct PatternRow {
     /// The pattern.
@@ -176,7 +176,7 @@ impl LatencyRow {
         LatencyRow::with("standby hit", run, floor_ns, share)
     }
 
-    /// Of what found its page absent the quickest `share` counts.
+    /// Takes the quickest `share` of the accesses that found their page absent.
     fn with(kind: &'static str, run: Paged, floor_ns: Option<f64>, share: f64) -> LatencyRow {
         let all = run.outcome.latency.clone().unwrap_or_default();
         let absent: Histogram = all.from(ABSENT_NS).quickest(share);
@@ -222,8 +222,8 @@ pub struct ThreadRow {
     pub per_s: f64,
     /// Beside one thread.
     pub speedup: f64,
-    /// Faults per second of so many threads with a pager that has one thread and no
-    /// network, and takes a page out for each that it puts in.
+    /// Faults per second of as many threads, with a pager of one thread and without a network
+    /// that evicts a page for each fault.
     pub bare_per_s: f64,
     /// Beside those of one thread.
     pub bare_speedup: f64,

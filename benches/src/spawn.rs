@@ -1,4 +1,4 @@
-//! What it costs to start a program.
+//! The cost of starting a program.
 
 use crate::median;
 use std::io;

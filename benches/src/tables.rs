@@ -163,7 +163,7 @@ pub fn threads(rows: &[ThreadRow]) -> Table {
     table
 }
 
-/// What tmem costs who does not need it.
+/// The cost of tmem for a program that fits.
 pub fn fits(rows: &[FitsRow], start: Option<&StartRow>) -> Table {
     let mut table = Table::new(
         "Cost for a program that fits into its budget",

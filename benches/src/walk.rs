@@ -7,12 +7,12 @@ use crate::histogram::Histogram;
 use crate::memory::{Memory, PAGE, WORDS, word};
 use crate::pattern::{Order, Pattern};
 
-/// When a measurement ends: with whichever comes first.
+/// When a measurement ends: at the limit that is reached first.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// So many accesses, for each thread.
+    /// The most accesses of each thread.
     pub accesses: u64,
-    /// So much time.
+    /// The longest time.
     pub time: Duration,
 }
 

@@ -33,7 +33,7 @@ const BLOCKS_PER_CHUNK: u64 = 1024;
 const LEAST_RUN: usize = 8;
 /// Two periods are alike if they differ by no more than one in this many of either.
 const TOLERANCE: u32 = 16;
-/// A block visited again within this part of memory (one in so many) has not left it: the
+/// A block that is visited again within memory divided by this has not left: the
 /// visit is the same one.
 const SAME_VISIT_PART: u32 = 4;
 /// Scores, as eighths of memory: the one up to which a loop is over and a candidate does not

@@ -1,9 +1,22 @@
 //! The decisions of tmem: which page leaves, what is read ahead, how memory is
 //! divided, which server gets a page.
 //!
-//! Every policy is pure: it makes no system call, reads no clock and keeps no
-//! global state. Time and measurements are arguments. The engine and the
-//! simulator of eviction (`tmem-evict-sim`) use the same code.
+//! Every policy is pure: it makes no system call, reads no clock and keeps no global state. Time
+//! and measurements are arguments. Each file says what it decides, its source, and invariants
+//! that property tests hold it to. The engine and the simulator of eviction (`tmem-evict-sim`)
+//! run the same code; `cargo bench -p tmem-benches --bench parts` measures it.
+//!
+//! | question | policy |
+//! |---|---|
+//! | Which page leaves next? | [`eviction`], with [`cyclic`] for loops and [`refault`] for hot pages |
+//! | What is read ahead of a fault? | [`readahead`], [`indirect`], [`straddle`] |
+//! | How many zero pages does a fault on new memory get? | [`zero_fill`] |
+//! | When do pages leave, when do threads wait, how is the budget divided? | [`watermarks`], with [`demand`] |
+//! | How long is the standby list? | [`standby`] |
+//! | How much memory holds compressed copies? | [`compressed_cache`] |
+//! | Which server gets a page? | [`placement`] |
+//! | Does the engine spin or sleep, and on which CPU does it run? | [`spin`], [`engine_cpu`] |
+//! | Do several threads ask for pages at once? | [`contention`] |
 #![no_std]
 
 extern crate alloc;

@@ -21,7 +21,7 @@ const PARTS: usize = 16;
 const FIRST_PART: usize = 4;
 /// Misses that may still be followed by one of the page behind.
 const OPEN: usize = 8;
-/// An average is moved by this part (one in so many) of the difference.
+/// An average moves by the difference divided by this.
 const WEIGHT: i32 = 16;
 /// An average of 1, and the least with which the page behind is fetched.
 const ALWAYS: i32 = 1 << 12;

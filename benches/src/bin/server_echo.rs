@@ -1,12 +1,10 @@
-//! `server_echo [ROUNDS]` (default 15): what the memory server adds to the
-//! network's own cost.
+//! `server_echo [ROUNDS]` (default 15): what the memory server adds to the cost of the network.
 //!
-//! The same client talks by turns to a memory server and to a bare server that
-//! reads the same requests and sends as many bytes out of as much memory,
-//! without looking at anything but the operation: one page read at a time, then
-//! runs of 256 KiB read and written with eight under way, the server's also to
-//! pages for which the kernel has yet to find memory. Prints medians and
-//! their ratio, server to bare.
+//! The same client talks by turns to a memory server and to a bare server. The bare server reads
+//! the same requests and sends as many bytes out of as much memory, but looks at nothing but the
+//! operation. The client first reads one page at a time, then reads and writes runs of 256 KiB
+//! with eight requests under way. Writes to the memory server are also measured to pages for
+//! which the kernel has no memory yet. Prints medians and their ratio, server to bare.
 
 use std::error::Error;
 use std::io::{Read, Write};
@@ -17,7 +15,7 @@ use tmem_benches::median;
 use tmem_memserver::{Config, Server};
 use tmem_wire::{HEADER_LEN, Header, MAX_RUN, Op, PAGE_SIZE, greeting};
 
-/// All in one slab.
+/// Bytes of memory, all in one slab.
 const MEMORY: usize = 64 << 20;
 const RUN: usize = 64;
 const UNDER_WAY: usize = 8;
@@ -94,7 +92,7 @@ impl Client {
         Ok(Client { stream, buffer })
     }
 
-    /// One of the memory server, with the slab 0.
+    /// Connects to a memory server and gets its slab 0.
     fn greeted(addr: SocketAddr) -> Result<Client> {
         let mut client = Client::new(addr)?;
         let greeting = greeting::Client::new(None, 0, None, [1; 16], Vec::new());
@@ -109,7 +107,7 @@ impl Client {
         Ok(client)
     }
 
-    /// Reads or writes so many bytes in runs of `pages`; the seconds it took.
+    /// Reads or writes `bytes` bytes in runs of `pages`. Returns the seconds that it took.
     fn stream(&mut self, op: Op, pages: usize, under_way: usize, bytes: usize) -> Result<f64> {
         let run = pages * PAGE_SIZE;
         let (out, back) = match op {

@@ -1,12 +1,11 @@
-//! `tmem-evict-sim`: how good orders of eviction are, on recorded traces.
+//! `tmem-evict-sim`: compares eviction orders on recorded traces.
 //!
-//! - `tmem-evict-sim record FILE [MOST]` makes a trace of what valgrind's lackey
-//!   prints, on standard input; at most `MOST` entries.
+//! - `tmem-evict-sim record FILE [MOST]` reads what valgrind's lackey prints from standard
+//!   input, and writes a trace of at most `MOST` entries.
 //! - `tmem-evict-sim run [--held 50,25,10] [--standby-us 12] [--miss-us 45]
-//!   [--only NAME,...] [--summary] TRACE...` runs traces, which are files or such
-//!   as `cyclic:PAGES:USES` (also `zipf`, `mixed`), through all policies, or those
-//!   whose names begin like one of `--only`, and prints tables; with `--summary`
-//!   only those over all traces.
+//!   [--only NAME,...] [--summary] TRACE...` runs traces through all policies, or those whose
+//!   names begin with one of `--only`, and prints tables; with `--summary` only those over all
+//!   traces. A trace is a file, or made up, as in `cyclic:PAGES:USES` (also `zipf`, `mixed`).
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter};
@@ -100,7 +99,7 @@ impl Options {
         Ok(options)
     }
 
-    /// The policies asked for, and those that all are compared with.
+    /// The policies that were asked for, and those that all are compared with.
     fn entries(&self) -> Vec<Entry> {
         let mut entries = catalog::all(&self.costs);
         let wanted = |name: &str| self.only.iter().any(|only| name.starts_with(only.as_str()));

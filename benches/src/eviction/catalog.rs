@@ -30,9 +30,9 @@ impl Sees {
     }
 }
 
-/// A policy that can be had.
+/// A policy and what it needs.
 pub struct Entry {
-    /// What it is called; a number at the end is the percent that are standby.
+    /// Its name; a number at the end is the percentage of memory on standby.
     pub name: String,
     /// What it has to see.
     pub sees: Sees,
@@ -42,7 +42,7 @@ pub struct Entry {
 type Make = dyn for<'a> Fn(&'a Trace, usize) -> Box<dyn Policy + 'a>;
 
 impl Entry {
-    /// The policy for a trace, which holds so many pages, at least two.
+    /// Makes the policy for a trace. It holds `capacity` pages, at least two.
     pub fn policy<'a>(&self, trace: &'a Trace, capacity: usize) -> Box<dyn Policy + 'a> {
         (self.make)(trace, capacity.max(2))
     }
@@ -53,7 +53,7 @@ pub const OPT: &str = "OPT";
 /// What the engine does.
 pub const TMEM: &str = "tmem";
 
-/// All of them; some aim at a balance of these costs.
+/// All policies; some aim at a balance of these costs.
 pub fn all(costs: &Costs) -> Vec<Entry> {
     let mut all = vec![Entry {
         name: OPT.to_owned(),

@@ -27,7 +27,7 @@ pub struct Lists {
 }
 
 impl Lists {
-    /// So many lists of pages below `limit`.
+    /// Makes `lists` empty lists of pages below `limit`.
     pub fn new(lists: u8, limit: u32) -> Lists {
         let (oldest, newest, len) = (NONE, NONE, 0);
         let unlinked = Link {

@@ -1,5 +1,5 @@
-//! Belady's OPT: what is used again latest leaves first. No other order misses
-//! less often; it needs to know the future.
+//! Belady's OPT: the page whose next use is the farthest away leaves first. No other order misses
+//! less often, but it needs to know the future.
 
 use super::{Outcome, Policy};
 
@@ -23,7 +23,7 @@ pub struct Opt<'a> {
 }
 
 impl Opt<'_> {
-    /// Holds so many pages of those that will be used in this order, all below
+    /// Holds at most `capacity` of the pages that will be used in this order, all below
     /// `limit`.
     pub fn new(capacity: usize, limit: u32, pages: &[u32]) -> Opt<'_> {
         let mut next = vec![NEVER; pages.len()];
@@ -81,8 +81,8 @@ impl Policy for Opt<'_> {
     }
 }
 
-/// A set of points in time, as bits; above each 64 of them is one that says
-/// whether there are any.
+/// A set of points in time as a tree of bits: each bit of a level says whether any of 64 bits
+/// of the level below is set.
 struct Times {
     levels: Vec<Vec<u64>>,
 }

@@ -82,7 +82,7 @@ impl<R: Rank> Paged<R> {
         }
     }
 
-    /// One page more is about to be resident.
+    /// Makes room for one more resident page.
     fn make_room(&mut self) {
         let standby = match self.share {
             Share::Engine => self.sizer.sizer.frames(self.capacity / 8),

@@ -1,10 +1,10 @@
-//! Tables of what was found.
+//! Tables of results.
 
 use super::catalog::{Entry, OPT, Sees, TMEM};
 use super::simulate::{Costs, Counts};
 use crate::table::Table;
 
-/// What one trace cost with one capacity, by policy, in the order of the catalog.
+/// What one trace cost with one capacity, for each policy in the order of the catalog.
 pub struct Found {
     /// The trace.
     pub trace: String,
@@ -12,7 +12,7 @@ pub struct Found {
     pub uses: u64,
     /// Percent of its pages that are held.
     pub percent: usize,
-    /// What each policy met.
+    /// The counts of each policy.
     pub counts: Vec<Counts>,
 }
 
@@ -30,7 +30,7 @@ fn ratio(cost: f64, to: f64) -> String {
     }
 }
 
-/// One trace with one capacity.
+/// The table of one trace with one capacity.
 pub fn one(found: &Found, entries: &[Entry], costs: &Costs) -> Table {
     let title = format!("{}, {} % of its pages held", found.trace, found.percent);
     let heads = [
@@ -63,8 +63,8 @@ pub fn one(found: &Found, entries: &[Entry], costs: &Costs) -> Table {
     table
 }
 
-/// All traces with one capacity: the cost of each policy to that of tmem's, and
-/// the mean (geometric) of that and the worst; the best comes first.
+/// The table of all traces with one capacity: the cost of each policy divided by that of
+/// tmem's, its geometric mean, and the worst; the best policy comes first.
 pub fn all(found: &[&Found], entries: &[Entry], costs: &Costs) -> Table {
     let percent = found.first().map_or(0, |f| f.percent);
     let title = format!("Cost to that of tmem's order, {percent} % of the pages held");

@@ -6,23 +6,23 @@ use super::{Outcome, Policy};
 /// What faults cost, in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Costs {
-    /// A page that rests in a frame.
+    /// A page on standby.
     pub standby: f64,
     /// A page that is on a server.
     pub miss: f64,
 }
 
-/// What was met. First uses of pages, which are the same to all, are not counted.
+/// Counts of faults. First uses of pages, which are the same for all policies, do not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Uses that met a page on a server.
+    /// Uses of pages on a server.
     pub misses: u64,
-    /// Uses that met one on standby.
+    /// Uses of pages on standby.
     pub standby: u64,
 }
 
 impl Counts {
-    /// What all faults cost together, in microseconds.
+    /// The cost of all faults, in microseconds.
     pub fn cost(&self, costs: &Costs) -> f64 {
         self.misses as f64 * costs.miss + self.standby as f64 * costs.standby
     }

@@ -96,7 +96,7 @@ pub struct Trace {
     /// What is used, in order. Neighbouring pages have neighbouring numbers, and
     /// wherever pages are missing one number is: all are below `limit`.
     pub pages: Vec<u32>,
-    /// One more than the largest number.
+    /// The largest number plus 1.
     pub limit: u32,
     /// How many different pages there are.
     pub distinct: usize,

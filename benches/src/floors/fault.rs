@@ -1,5 +1,4 @@
-//! A fault that another thread answers at once: what any pager in a process of
-//! user space costs at the least.
+//! A fault that another thread answers at once: the least cost of any pager in user space.
 
 use std::time::{Duration, Instant};
 
@@ -64,8 +63,7 @@ pub(super) fn watch(mapped: &Mapped) -> Result<(Uffd, Waiter), Error> {
     Ok((uffd, waiter))
 }
 
-/// Touches absent pages for about `time`, each of which a thread that waits
-/// for faults puts there.
+/// Touches absent pages for about `time`. A thread that waits for faults fills each of them.
 pub(super) fn faults(time: Duration) -> Result<Times, Error> {
     // One page more, which is touched at the end only.
     let (region, source) = (Mapped::new(PAGES + 1)?, Mapped::new(1)?);

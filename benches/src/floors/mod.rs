@@ -75,10 +75,9 @@ pub struct Floors {
 }
 
 impl Floors {
-    /// Nanoseconds that a page from the server takes at the least: a round
-    /// trip and a fault, each on one processor or two, whichever is quicker.
-    /// Of a server elsewhere the round trip is that of its own reads: no echo
-    /// of this machine's is one over that network.
+    /// The least time of a page from the server in nanoseconds: a round trip and a fault, each
+    /// on one CPU or two, whichever is quicker. For a server on another machine the round trip
+    /// is that of its own reads, since an echo on this machine does not cross the network.
     pub fn miss_ns(&self) -> f64 {
         let trip = match self.server_is_local {
             true => self.echo.mean_ns.min(self.echo_one_cpu.mean_ns),
@@ -87,15 +86,14 @@ impl Floors {
         trip + self.fault_ns()
     }
 
-    /// The least that a page costs which need not be fetched: a bare fault, on one
-    /// processor or two, whichever is quicker.
+    /// The least time of a page that need not be fetched, in nanoseconds: a bare fault, on one
+    /// CPU or two, whichever is quicker.
     pub fn fault_ns(&self) -> f64 {
         self.fault.mean_ns.min(self.fault_one_cpu.mean_ns)
     }
 
-    /// The bandwidth that using memory in order could have if all of it had to come
-    /// from the server, and, where it is changed, to go there again; in 10^9 bytes per
-    /// second.
+    /// The best bandwidth of using memory in order, if all of it comes from the server and goes
+    /// back there where it is changed; in 10^9 bytes per second.
     pub fn best_gb_per_s(&self, is_changed: bool) -> f64 {
         match (self.server_is_local, is_changed) {
             (true, false) => self.stream_once_gb_per_s,

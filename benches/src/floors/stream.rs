@@ -1,5 +1,5 @@
-//! Plain streams of bytes of which each is used once, as a scan of memory larger than
-//! the processor's caches uses them.
+//! Plain streams of bytes. Each byte is used once, as in a scan of memory that is larger than the
+//! CPU's caches.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -55,7 +55,7 @@ fn memory(bytes: usize, value: u8) -> Vec<u8> {
     memory
 }
 
-/// Repeats a round, which moves so many `bytes`.
+/// Repeats a round, which moves `bytes` bytes.
 fn rounds(
     bytes: usize,
     time: Duration,

@@ -4,7 +4,7 @@
 use super::super::lists::Lists;
 use super::super::{Outcome, Policy};
 
-/// One bit for each page.
+/// The pages, with a referenced bit for each.
 pub struct Clock {
     capacity: usize,
     lists: Lists,
@@ -12,7 +12,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Of so many pages, all below `limit`.
+    /// Holds at most `capacity` pages, all below `limit`.
     pub fn new(capacity: usize, limit: u32) -> Clock {
         Clock {
             capacity,

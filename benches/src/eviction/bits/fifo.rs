@@ -10,7 +10,7 @@ pub struct Fifo {
 }
 
 impl Fifo {
-    /// Of so many pages, all below `limit`.
+    /// Holds at most `capacity` pages, all below `limit`.
     pub fn new(capacity: usize, limit: u32) -> Fifo {
         let lists = Lists::new(1, limit);
         Fifo { capacity, lists }

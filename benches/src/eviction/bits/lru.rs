@@ -10,7 +10,7 @@ pub struct Lru {
 }
 
 impl Lru {
-    /// Of so many pages, all below `limit`.
+    /// Holds at most `capacity` pages, all below `limit`.
     pub fn new(capacity: usize, limit: u32) -> Lru {
         let lists = Lists::new(1, limit);
         Lru { capacity, lists }

@@ -1,5 +1,5 @@
-//! Policies that see every use, by accessed bits or more. tmem cannot have them;
-//! they show what is lost by that.
+//! Policies that see every use, by accessed bits or more. A pager in user space cannot have
+//! them; they show what that costs.
 
 mod clock;
 mod fifo;

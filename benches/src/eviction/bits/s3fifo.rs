@@ -18,7 +18,7 @@ pub struct S3Fifo {
 }
 
 impl S3Fifo {
-    /// Of so many pages, all below `limit`.
+    /// Holds at most `capacity` pages, all below `limit`.
     pub fn new(capacity: usize, limit: u32) -> S3Fifo {
         S3Fifo {
             capacity,
@@ -27,7 +27,7 @@ impl S3Fifo {
         }
     }
 
-    /// One page leaves.
+    /// Evicts one page.
     fn evict(&mut self) {
         loop {
             if self.lists.len(SMALL) > self.capacity / 10 || self.lists.len(MAIN) == 0 {

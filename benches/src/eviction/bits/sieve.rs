@@ -3,7 +3,7 @@
 use super::super::lists::Lists;
 use super::super::{Outcome, Policy};
 
-/// One bit for each page, and a hand that goes from old to new.
+/// The pages, with a referenced bit for each, and a hand that goes from old to new.
 pub struct Sieve {
     capacity: usize,
     lists: Lists,
@@ -12,7 +12,7 @@ pub struct Sieve {
 }
 
 impl Sieve {
-    /// Of so many pages, all below `limit`.
+    /// Holds at most `capacity` pages, all below `limit`.
     pub fn new(capacity: usize, limit: u32) -> Sieve {
         Sieve {
             capacity,

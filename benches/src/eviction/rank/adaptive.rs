@@ -1,5 +1,5 @@
-//! In the manner of ARC and CAR (Bansal and Modha, FAST 2004): two queues whose
-//! sizes follow what is asked for after it has left them.
+//! After ARC and CAR (Bansal and Modha, FAST 2004): two queues whose sizes follow the pages that
+//! are asked for after they have left them.
 
 use super::super::lists::Lists;
 use super::{Came, Rank};
@@ -7,22 +7,22 @@ use super::{Came, Rank};
 /// Resident: asked for once, and more often.
 const ONCE: u8 = 0;
 const OFTEN: u8 = 1;
-/// Gone: from these.
+/// Gone from either.
 const WAS_ONCE: u8 = 2;
 const WAS_OFTEN: u8 = 3;
 
-/// As many ghosts as there is memory.
+/// Two queues of resident pages, and two of ghosts, as many as there are pages of memory.
 pub struct Adaptive {
     capacity: usize,
     lists: Lists,
-    /// Of which queue a page on standby was.
+    /// The queue that each page on standby was in.
     was: Vec<u8>,
     /// Pages that `ONCE` should have.
     aim: f64,
 }
 
 impl Adaptive {
-    /// Of `capacity` pages below `limit`.
+    /// Orders `capacity` pages below `limit`.
     pub fn new(capacity: usize, limit: u32) -> Adaptive {
         Adaptive {
             capacity,

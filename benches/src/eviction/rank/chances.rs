@@ -1,20 +1,20 @@
-//! Frequency by faults: a queue that a page goes through once more for each time
-//! that it was asked for after it had left.
+//! Frequency of faults: a queue that a page goes through once more for each fault after it
+//! had left.
 
 use super::super::lists::Lists;
 use super::{Came, Rank};
 
-/// Each fault is a chance, of which a page keeps so many at most.
+/// Each fault gives a page a chance to stay, up to `most`.
 pub struct Chances {
     lists: Lists,
     chances: Vec<u8>,
     most: u8,
-    /// Whether a standby hit is a chance, too.
+    /// Whether a refault from standby counts as well.
     back: bool,
 }
 
 impl Chances {
-    /// Of pages below `limit`.
+    /// Orders pages below `limit`.
     pub fn new(limit: u32, most: u8, back: bool) -> Chances {
         Chances {
             lists: Lists::new(1, limit),

@@ -62,7 +62,7 @@ pub struct EngineQueue {
 }
 
 impl EngineQueue {
-    /// Of `capacity` pages below `limit`.
+    /// Orders `capacity` pages below `limit`.
     pub fn new(capacity: usize, limit: u32, shape: Shape) -> EngineQueue {
         let mut queue = EvictionQueue::new(shape.queue);
         queue.set_resident(capacity, longest_window(capacity, capacity, capacity));

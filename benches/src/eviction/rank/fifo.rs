@@ -1,5 +1,5 @@
-//! First in, first out; with a standby, what comes back from there is at the end
-//! again, so that the larger that is, the nearer this comes to LRU.
+//! First in, first out. A page that comes back from standby goes to the end again: the longer
+//! the standby list, the nearer this comes to LRU.
 
 use super::super::lists::Lists;
 use super::{Came, Rank};
@@ -8,7 +8,7 @@ use super::{Came, Rank};
 pub struct Fifo(Lists);
 
 impl Fifo {
-    /// Of pages below `limit`.
+    /// Orders pages below `limit`.
     pub fn new(limit: u32) -> Fifo {
         Fifo(Lists::new(1, limit))
     }

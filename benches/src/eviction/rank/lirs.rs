@@ -1,5 +1,5 @@
-//! In the manner of LIRS (Jiang and Zhang, SIGMETRICS 2002): what is asked for at
-//! short intervals is kept, by the intervals between faults instead of uses.
+//! After LIRS (Jiang and Zhang, SIGMETRICS 2002): pages that are asked for at short intervals are
+//! kept. Intervals are those between faults instead of uses.
 
 use super::super::lists::Lists;
 use super::{Came, Rank};
@@ -18,7 +18,7 @@ pub struct Lirs {
 }
 
 impl Lirs {
-    /// Of `capacity` pages below `limit`; `percent` of them are kept.
+    /// Orders `capacity` pages below `limit` and keeps `percent` of them.
     pub fn new(capacity: usize, limit: u32, percent: usize) -> Lirs {
         Lirs {
             kept: capacity * percent / 100,

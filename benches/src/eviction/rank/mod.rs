@@ -1,4 +1,4 @@
-//! In which order resident pages leave, where only faults are seen.
+//! Orders in which resident pages leave, where only faults are seen.
 
 mod adaptive;
 mod chances;
@@ -29,12 +29,12 @@ pub enum Came {
 
 /// An order of resident pages.
 pub trait Rank {
-    /// A page is resident from now on.
+    /// Takes in that a page is resident from now on.
     fn came(&mut self, page: u32, from: Came);
 
-    /// Takes the page or pages out that leave next.
+    /// Takes out the page or pages that leave next.
     fn take(&mut self, out: &mut Vec<u32>);
 
-    /// A page is not even on standby any more.
+    /// Takes in that a page has left standby for a server.
     fn gone(&mut self, _page: u32) {}
 }

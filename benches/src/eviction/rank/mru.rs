@@ -1,5 +1,5 @@
-//! What came last leaves first, but for the very last: the best that can be done
-//! for a cyclic scan that is larger than the memory.
+//! The page that came last leaves first, but for the very last: the best order for a cyclic scan
+//! that is larger than memory.
 
 use super::super::lists::Lists;
 use super::{Came, Rank};
@@ -14,7 +14,7 @@ pub struct Mru {
 }
 
 impl Mru {
-    /// Of `capacity` pages below `limit`; a sixteenth is spared.
+    /// Orders `capacity` pages below `limit`; a sixteenth is spared.
     pub fn new(capacity: usize, limit: u32) -> Mru {
         Mru {
             lists: Lists::new(2, limit),

@@ -1,9 +1,9 @@
-//! Any page.
+//! Random order.
 
 use super::{Came, Rank};
 use crate::memory::mix;
 
-/// The same pages each time.
+/// Takes any page, the same ones in each run.
 #[derive(Default)]
 pub struct Random {
     pages: Vec<u32>,
