@@ -33,11 +33,11 @@ const BLOCKS_PER_CHUNK: u64 = 1024;
 const LEAST_RUN: usize = 8;
 /// Two periods are alike if they differ by no more than one in this many of either.
 const TOLERANCE: u32 = 16;
-/// A block that is visited again within memory divided by this has not left: the
-/// visit is the same one.
+/// Two visits of a block are one visit, if no more pages came between them than memory has
+/// divided by this.
 const SAME_VISIT_PART: u32 = 4;
-/// Scores, as eighths of memory: the one up to which a loop is over and a candidate does not
-/// count, /// and the least at which a loop begins. No score exceeds half of memory.
+/// Scores, as eighths of memory: up to the first a loop is over, and a candidate does not count;
+/// beyond the second a loop begins. No score exceeds half of memory.
 const OVER_EIGHTHS: u32 = 1;
 const BEGIN_EIGHTHS: u32 = 3;
 
