@@ -168,6 +168,7 @@ fn documented_flags_exist() {
         "--nonblocking",
         "--test",
         "--bin",
+        "--bench",
         "--release",
         "--system",
         "--now",
