@@ -31,6 +31,24 @@ static void refuse_some(void)
     CHECK(!prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program));
 }
 
+/* A call of these ends the process. */
+static void forbid(const int *calls, unsigned count)
+{
+    struct sock_filter code[2 * 16 + 2];
+    unsigned n = 0;
+    CHECK(count <= 16);
+    code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+                                             offsetof(struct seccomp_data, nr));
+    for (unsigned i = 0; i < count; i++) {
+        code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, calls[i], 0, 1);
+        code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
+    }
+    code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    struct sock_fprog program = {n, code};
+    CHECK(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+    CHECK(!prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program));
+}
+
 static void read_no_files(void)
 {
     struct landlock_ruleset_attr rules = {
@@ -70,6 +88,14 @@ static void give_up(const char *way)
         read_no_files();
     } else if (!strcmp(way, "calls")) {
         refuse_some();
+    } else if (!strcmp(way, "killed")) {
+        const int calls[] = {SYS_openat,  SYS_open,        SYS_socket,    SYS_connect,
+                             SYS_prlimit64, SYS_getrlimit, SYS_setrlimit, SYS_close_range,
+                             SYS_userfaultfd};
+        forbid(calls, sizeof calls / sizeof *calls);
+    } else if (!strcmp(way, "hopeless")) {
+        const int calls[] = {SYS_epoll_pwait, SYS_epoll_wait, SYS_epoll_create1};
+        forbid(calls, sizeof calls / sizeof *calls);
     }
 }
 

@@ -119,6 +119,7 @@ const CASES: &[(&str, &[&str])] = &[
     ("confined_fork", &["16", "network"]),
     ("confined_fork", &["16", "files"]),
     ("confined_fork", &["16", "calls"]),
+    ("confined_fork", &["16", "killed"]),
     ("credentials", &["16"]),
     ("credentials", &["16", "early"]),
     ("credentials", &["16", "raw"]),

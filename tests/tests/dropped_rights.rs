@@ -108,3 +108,17 @@ fn in_a_network_of_its_own_a_script_says_so_once() {
     // Beside that: that there is no server, and why the shell is not paged.
     assert!(told.len() <= 3, "{}", outcome.describe());
 }
+
+#[test]
+fn a_child_that_a_filter_ends_is_not_ended_without_a_word() {
+    let run = Run::new(program("confined_fork")).args(["48", "hopeless"]);
+    assert_eq!(run.run().ok().stdout(), "right\n");
+    let paged = run.local(24 * MIB).flags(["--log", "error"]).run();
+    assert!(
+        paged
+            .stderr()
+            .contains("the program's filter of system calls"),
+        "{}",
+        paged.describe()
+    );
+}

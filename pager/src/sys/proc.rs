@@ -106,9 +106,9 @@ struct Lists {
     rollup: Fd,
 }
 
-/// The files of a process that its engine cannot do without, in the order of
+/// The files of a process that its engine needs, in the order of
 /// [`Proc::of`].
-pub const FILES: [&CStr; 7] = [
+pub const FILES: [&CStr; 8] = [
     c"statm",
     c"status",
     c"pagemap",
@@ -116,6 +116,8 @@ pub const FILES: [&CStr; 7] = [
     c"maps",
     c"smaps",
     c"smaps_rollup",
+    // For all processes; they can do without.
+    c"../sys/fs/aio-nr",
 ];
 
 /// A run of present pages.
@@ -172,23 +174,27 @@ impl Proc {
         let status = keep(c"thread-self/status")?;
         let pagemap = keep(c"thread-self/pagemap")?;
         let mem = keep(c"thread-self/mem")?;
-        Ok(Proc::with([statm, status, pagemap, mem], None))
+        let aio = keep(c"sys/fs/aio-nr").ok();
+        Ok(Proc::with([statm, status, pagemap, mem], aio, None))
     }
 
     /// The same with [`FILES`] that the engine of another process has opened. `None`
-    /// where they are not this process's.
-    pub fn of(files: [Fd; 7]) -> Option<Proc> {
+    /// where they are not this process's, or one is missing that it cannot do without.
+    pub fn of(files: [Option<Fd>; 8]) -> Option<Proc> {
+        let [a, b, c, d, e, f, g, aio] = files;
+        let files = [a?, b?, c?, d?, e?, f?, g?];
         let [statm, status, pagemap, mem, maps, smaps, rollup] = files.map(Fd::moved_up);
+        let aio = aio.map(Fd::moved_up);
         let lists = Lists {
             maps,
             smaps,
             rollup,
         };
-        let proc = Proc::with([statm, status, pagemap, mem], Some(lists));
+        let proc = Proc::with([statm, status, pagemap, mem], aio, Some(lists));
         proc.is_of_this_process().then_some(proc)
     }
 
-    fn with([statm, status, pagemap, mem]: [Fd; 4], lists: Option<Lists>) -> Proc {
+    fn with([statm, status, pagemap, mem]: [Fd; 4], aio: Option<Fd>, lists: Option<Lists>) -> Proc {
         let mut proc = Proc {
             statm,
             status,
@@ -197,7 +203,7 @@ impl Proc {
             pagemap,
             mem,
             has_scan: true,
-            aio: keep(c"sys/fs/aio-nr").ok(),
+            aio,
             stat: None,
             lists,
         };
@@ -512,6 +518,16 @@ pub fn is_filtered(status: &Fd) -> bool {
     let lines = text[..len].split(|b| *b == b'\n');
     let mode = lines.filter_map(|l| l.strip_prefix(b"Seccomp:")).next();
     mode.is_none_or(|mode| mode.trim_ascii() != b"0")
+}
+
+/// How many descriptors the file table of a thread of this process has room for.
+pub fn table_of(tid: u32) -> Option<usize> {
+    let status = open_of_thread(tid, "status")?;
+    let mut text = [0; 4096];
+    let len = rustix::io::pread(&status, &mut text[..], 0).ok()?;
+    let text = core::str::from_utf8(&text[..len]).ok()?;
+    let size = text.lines().find_map(|line| line.strip_prefix("FDSize:"));
+    size?.trim().parse().ok()
 }
 
 /// The name of the program that this process runs, as the kernel has it.

@@ -5,6 +5,7 @@
 //! forked children: a program may change its root, its mounts, its user.
 
 use super::fd::Fd;
+use super::thread;
 use core::ffi::CStr;
 use core::sync::atomic::AtomicI32;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -78,8 +79,11 @@ pub fn begin_anew() {
 /// Opens a file for reading, by its path below `/proc`.
 ///
 /// # Errors
-/// The kernel's.
+/// The kernel's; `PERM` where the engine is to open nothing.
 pub fn open_in_proc(path: &CStr) -> Result<Fd, Errno> {
+    if thread::opens_nothing() {
+        return Err(Errno::PERM);
+    }
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let opened = match Root::Proc.get() {
         Some(proc) => rustix::fs::openat(proc, path, flags, Mode::empty()),

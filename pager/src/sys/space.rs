@@ -4,10 +4,11 @@
 //! mapped anything there since. To the kernel such a place is as good as any other; so
 //! whatever the engine maps while the program runs, it maps in here.
 
+use super::thread;
 use core::ops::Range;
 use core::ptr;
-use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicU64, AtomicUsize};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use tmem_wire::PAGE_SIZE;
 
@@ -26,10 +27,17 @@ pub struct Space {
 /// That of the engine.
 pub static SPACE: Space = Space::new();
 
+/// The limit when it was looked at last.
+static LIMIT: AtomicU64 = AtomicU64::new(u64::MAX);
+
 /// How much address space the process may have, where that is limited
-/// (`RLIMIT_AS`).
+/// (`RLIMIT_AS`). Under a filter of system calls, what it was before.
 pub fn limit() -> Option<u64> {
-    rustix::process::getrlimit(rustix::process::Resource::As).current
+    if !thread::is_confined() {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::As).current;
+        LIMIT.store(limit.unwrap_or(u64::MAX), Relaxed);
+    }
+    Some(LIMIT.load(Relaxed)).filter(|limit| *limit != u64::MAX)
 }
 
 impl Space {

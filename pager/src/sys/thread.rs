@@ -278,6 +278,20 @@ pub fn is_confined() -> bool {
     CONFINED.load(Relaxed)
 }
 
+/// The engine of this process is under such a filter as well, as a forked child's is. It has
+/// been given what it needs, and opens nothing.
+static OPENS_NOTHING: AtomicBool = AtomicBool::new(false);
+
+/// Has the engine open nothing from now on.
+pub fn open_nothing(on: bool) {
+    OPENS_NOTHING.store(on, Relaxed);
+}
+
+/// Whether the engine is to open nothing.
+pub fn opens_nothing() -> bool {
+    OPENS_NOTHING.load(Relaxed)
+}
+
 /// Sleeps for so many microseconds, in a thread of the program.
 pub fn rest_us(us: u64) {
     // What the processor takes for a hint differs; it is no measure of time.
@@ -344,12 +358,31 @@ pub fn exit() -> ! {
     }
 }
 
+/// How many descriptors the file table has room for of the thread that has forked this
+/// process; 0 where that is not known.
+static TABLE: AtomicUsize = AtomicUsize::new(0);
+/// The engine and its guard have no more of their own.
+const OWN_DESCRIPTORS: usize = 1024;
+
+/// Tells the child of a fork to come for how many descriptors its file table has room.
+pub fn note_table(size: usize) {
+    TABLE.store(size, Relaxed);
+}
+
 /// Closes every descriptor of the calling thread's file table but those of `kept` that are
-/// not negative.
+/// not negative. Under a filter of system calls only calls are made that are older than
+/// filters.
 pub fn close_all_but<const N: usize>(mut kept: [i32; N]) {
     kept.sort_unstable();
+    let table = TABLE.load(Relaxed);
+    let one_by_one = is_confined() && table > 0;
     let close = |from: usize, to: usize| {
-        if from <= to {
+        if one_by_one {
+            for fd in from..=to.min(table.max(OWN_DESCRIPTORS)) {
+                // SAFETY: close(fd); the caller has no other descriptor yet.
+                unsafe { super::mem::syscall3(3, fd, 0, 0) };
+            }
+        } else if from <= to {
             // SAFETY: close_range(from, to, 0); the caller has no other descriptor yet.
             unsafe { super::mem::syscall3(436, from, to, 0) };
         }

@@ -37,8 +37,7 @@ impl Engine {
                 self.net.resume(server, session.clone(), now);
             }
         }
-        // The parent's engine is not needed any more, and sees that.
-        let dialled = handed.dialled;
+        let Handed { channel, dialled } = handed;
         dialled.into_iter().for_each(|d| self.net.resume_by(d, now));
         let entries = match before.is_empty() && unknown.is_empty() && will.is_sorted() {
             true => Cow::Borrowed(&*will.entries),
@@ -73,6 +72,8 @@ impl Engine {
             }
         }
         self.pages_from_now_on();
+        // The parent's engine is not needed any more, and sees that.
+        Handed::begun(channel.as_ref());
         Ok(())
     }
 

@@ -11,17 +11,20 @@
 //! - the child's engine keeps the other end as the only one of the descriptors that it
 //!   inherits, and receives what was sent before the fork;
 //! - where the child may not open its own files below `/proc`, it asks, and the parent's
-//!   engine opens them.
+//!   engine opens them. Where the program has set a filter of system calls, which may end the
+//!   child for opening anything, it asks at once and opens nothing;
+//! - a child that goes on says so. Of one that ends before, under such a filter, the parent's
+//!   engine says why.
 //!
 //! Each step that fails leaves the child to what it may do by itself.
 
-use crate::engine::Engine;
 use crate::engine::fork::has_engine;
+use crate::engine::{ERROR, Engine};
 use crate::net::{Dialled, LINKS};
 use crate::sys::channel::{self, Channel, End, NOTE};
 use crate::sys::proc::{FILES, Proc};
 use crate::sys::roots::{self, Root, open_in_proc};
-use crate::sys::{helper, now_ns, thread};
+use crate::sys::{helper, now_ns, proc, thread};
 use alloc::ffi::CString;
 use alloc::format;
 use alloc::vec::Vec;
@@ -46,6 +49,8 @@ const FILE: u8 = 4;
 /// What a child asks with, and the end of the answer.
 const ASK: u8 = 5;
 const END: u8 = 6;
+/// A child goes on.
+const BEGUN: u8 = 7;
 
 /// An end of the pair in the program's file table; no end while there is no fork.
 struct Offered {
@@ -124,14 +129,14 @@ pub(crate) fn offer() {
 /// Gives the child of a fork what there is, as long as the engine watches, and answers
 /// those that ask.
 pub(crate) fn answer_early(children: &mut Vec<Child>) {
-    children.retain(Child::answer);
+    children.retain_mut(Child::answer);
     let Some(end) = PARENTS.get().filter(|end| TAKEN.load(Relaxed) != end.inode) else {
         return;
     };
     if let Ok(channel) = Channel::taken_from(FORKS.load(Relaxed), end) {
         let _ = channel.tell_sender();
         give_roots(&channel);
-        children.push(Child { channel, serial: 0 });
+        children.push(Child::new(channel, 0, false));
     }
     TAKEN.store(end.inode, Release);
 }
@@ -181,15 +186,25 @@ pub(crate) struct Child {
     channel: Channel,
     /// Tells it from one before with a descriptor of the same number.
     pub(crate) serial: u64,
+    /// It does nothing before its engine has begun, and has not said that it goes on.
+    waits: bool,
 }
 
 impl Child {
+    fn new(channel: Channel, serial: u64, waits: bool) -> Child {
+        Child {
+            channel,
+            serial,
+            waits,
+        }
+    }
+
     pub(crate) fn raw(&self) -> i32 {
         self.channel.raw()
     }
 
     /// Answers what it asks; whether it is still there.
-    fn answer(&self) -> bool {
+    fn answer(&mut self) -> bool {
         loop {
             match self.channel.receive() {
                 Ok(message) if message.note[0] == ASK => {
@@ -197,6 +212,7 @@ impl Child {
                     // It sees that there is an end where this is not the case.
                     let _ = self.channel.send(&note(END, 0, 0, 0), None);
                 }
+                Ok(message) if message.note[0] == BEGUN => self.waits = false,
                 Ok(_) => {}
                 Err(Errno::AGAIN) => return true,
                 Err(_) => return false,
@@ -234,6 +250,7 @@ impl Engine {
         let Ok(channel) = Channel::taken_from(tid, end) else {
             return;
         };
+        proc::table_of(tid).into_iter().for_each(thread::note_table);
         let _ = channel.tell_sender();
         give_roots(&channel);
         for (server, _) in (0u16..).zip(sessions).filter(|(_, s)| s.is_some()) {
@@ -247,23 +264,45 @@ impl Engine {
         }
         self.fork.serial += 1;
         let serial = self.fork.serial;
-        self.fork.children.push(Child { channel, serial });
+        // Without memory on servers it may end before its engine has begun.
+        let waits = sessions.iter().any(Option::is_some);
+        self.fork.children.push(Child::new(channel, serial, waits));
     }
 
     /// Answers children that ask, and forgets those that have begun or ended.
     pub(crate) fn answer_children(&mut self) {
-        self.fork.children.retain(Child::answer);
+        let mut children = core::mem::take(&mut self.fork.children);
+        children.retain_mut(|child| {
+            let is_there = child.answer();
+            if !is_there && child.waits && thread::is_confined() {
+                self.say(
+                    ERROR,
+                    "a forked child was ended before it could use its memory, probably by the \
+                     program's filter of system calls, which holds for its pager too",
+                );
+            }
+            is_there
+        });
+        self.fork.children = children;
     }
 }
 
 /// What a child's engine has received.
 #[derive(Debug, Default)]
 pub(crate) struct Handed {
-    channel: Option<Channel>,
+    pub(crate) channel: Option<Channel>,
     pub(crate) dialled: Vec<Dialled>,
 }
 
 impl Handed {
+    /// Tells the parent's engine that the child goes on.
+    pub(crate) fn begun(channel: Option<&Channel>) {
+        if let Some(channel) = channel {
+            // Where the parent has ended nobody is to be told.
+            let _ = channel.send(&note(BEGUN, 0, 0, 0), None);
+        }
+    }
+
     /// Receives what was sent before the fork.
     pub(crate) fn receive(end: Option<End>) -> Handed {
         let mut handed = Handed {
@@ -290,9 +329,16 @@ impl Handed {
     }
 
     /// The child's files below `/proc`: as it opens them itself, or its parent's
-    /// engine does. A process that nobody may inspect may not do so either, so that it is
+    /// engine does, which comes first under a filter of system calls. A process that nobody may inspect may not do so either, so that it is
     /// open to inspection for that moment.
     pub(crate) fn proc(&self) -> Result<Proc, Errno> {
+        thread::open_nothing(false);
+        if thread::is_confined()
+            && let Some(proc) = self.ask()
+        {
+            thread::open_nothing(true);
+            return Ok(proc);
+        }
         let error = match Proc::open() {
             Ok(proc) => return Ok(proc),
             Err(error) => error,
@@ -331,7 +377,6 @@ impl Handed {
                 Err(_) => return None,
             }
         }
-        let [a, b, c, d, e, f, g] = files;
-        Proc::of([a?, b?, c?, d?, e?, f?, g?])
+        Proc::of(files)
     }
 }

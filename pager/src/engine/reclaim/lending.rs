@@ -214,9 +214,9 @@ impl Engine {
             self.say(
                 INFO,
                 &format!(
-                    "{name} makes system calls without the C library, which may advise on \
-                     memory: at each fork the kernel is asked what the child is to find empty, \
-                     and MADV_DONTFORK that is given so for paged memory goes unheard"
+                    "{name} has code that makes system calls directly, and may advise on memory so: \
+                     at each fork the kernel is asked what the child is to find empty; \
+                     MADV_DONTFORK given so for paged memory has no effect"
                 ),
             );
         }
