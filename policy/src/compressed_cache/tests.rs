@@ -228,7 +228,7 @@ proptest! {
             let (pause, cap) = (sizer.wait, sizer.cap);
             now.may_have = sizer.update(&sample, &now);
             now.has = now.may_have.min(now.has + 1 + target / 16);
-            prop_assert!(now.may_have <= largest(target));
+            prop_assert!(now.may_have <= largest(target) && largest(target) <= target * 3 / 4);
             // While a pause lasts, nothing is tried that was too much.
             prop_assert!(pause == 0 || now.may_have <= cap);
             prop_assert!(sizer.pause <= LONGEST_PAUSE && sizer.wait <= LONGEST_PAUSE);

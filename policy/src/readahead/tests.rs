@@ -355,7 +355,7 @@ fn a_sweep_goes_on_where_its_window_was_cut() {
 proptest! {
     #[test]
     fn windows_leave_room_for_the_program(
-        target in 0usize..1 << 24, resident in 0usize..1 << 24, evictable in 0usize..1 << 24,
+        target in 0usize..1 << 16, resident in 0usize..1 << 16, evictable in 0usize..1 << 15,
     ) {
         let pages = longest_window(target, resident, evictable.min(resident));
         prop_assert!(pages <= LARGEST as usize && pages * WINDOW_PART <= target);
