@@ -36,6 +36,7 @@ pub struct Stats {
     pub copied_pages: u64,
     pub self_faults: u64,
     pub lost_pages: u64,
+    pub servers_full: u64,
     pub late_look_us: u64,
     pub reconnects: u64,
     pub compressed_pages: u64,

@@ -298,6 +298,16 @@ fn full_servers_leave_the_rest_in_local_memory() {
         outcome.describe()
     );
     assert!(messages.len() <= 2, "{}", outcome.describe());
+    // The line at the end gives that as the reason.
+    assert!(
+        outcome.figures().servers_full > 0
+            && messages
+                .iter()
+                .filter(|m| m.contains("was exceeded by"))
+                .all(|m| m.contains("the memory servers were full: give them more")),
+        "{}",
+        outcome.describe()
+    );
     // What the servers can hold is used.
     assert!(
         outcome.figures().remote_bytes > 40 * MIB,
@@ -320,7 +330,7 @@ fn a_program_that_found_no_room_is_paged_once_there_is_some() {
     let outcome = second.wait();
     assert_right(&outcome);
     let full = outcome.messages();
-    let full = full.iter().filter(|m| m.contains("full")).count();
+    let full = full.iter().filter(|m| m.contains("are full")).count();
     assert_eq!(full, 1, "{}", outcome.describe());
     assert!(
         outcome.figures().remote_bytes > 96 * MIB,

@@ -446,9 +446,9 @@ pub(crate) fn sure(moved: Result<Transfer, Errno>) -> Transfer {
     moved.unwrap_or_else(|error| {
         sys::say::die(&format!(
             "it cannot be told where pages of the program are, because \
-             /proc/self/pagemap cannot be read (error {}); the program is ended before it \
-             reads wrong data",
-            error.raw_os_error()
+             /proc/self/pagemap cannot be read ({}); the program is ended before it reads \
+             wrong data",
+            Words(error)
         ))
     })
 }
