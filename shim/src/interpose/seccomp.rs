@@ -1,11 +1,11 @@
-//! Filters of system calls that a program sets for all of its threads.
+//! Filters of system calls (seccomp) that a program installs.
 //!
-//! The kernel knows no others: the engine would have to do with what the program
-//! allows itself, and would end with the process. A program that has one thread
-//! means only that. For several there is no other call.
-
-//! And what threads of the program do for the engine's sake, such as to wait, is no
-//! call that the program would make.
+//! A filter for all threads would hold for the engine too, and might end the process. A
+//! program that has one thread means only that one, so its filter is installed for the
+//! calling thread. For a program with several threads there is no other call.
+//!
+//! From the first filter on, threads of the program make no system calls for the engine's
+//! sake, such as to sleep: the filter may not allow them.
 
 use super::interpose;
 use super::next::{Function, next};

@@ -92,8 +92,8 @@ unsafe fn forks(number: c_long, a: usize, b: usize) -> (bool, u64) {
     }
 }
 
-/// `syscall`, with what a fork needs where it is one, and kept apart from zaps
-/// where it unmaps or empties memory.
+/// Makes a call of `syscall`, prepares the fork if it is one, and keeps it apart from zaps
+/// if it unmaps or empties memory.
 ///
 /// # Safety
 /// As for the C library's `syscall`.

@@ -1,8 +1,8 @@
 //! Symbols of loaded libraries, looked up without the dynamic linker.
 //!
-//! `dlsym` does more than to look: see [`crate::interpose::next`]. The code here reads the tables that
-//! libraries bring (System V ABI, chapter 5, and the GNU extensions to it), calls nothing and
-//! allocates nothing, and works before this library is relocated.
+//! `dlsym` has side effects: see [`crate::interpose::next`]. The code here reads the tables
+//! that libraries bring (System V ABI, chapter 5, and the GNU extensions to it). It calls
+//! nothing, allocates nothing, and works before this library is relocated.
 
 use core::ffi::{CStr, c_char};
 use libc::{Elf64_Ehdr, Elf64_Phdr, Elf64_Sym};
