@@ -102,14 +102,16 @@ impl Document {
         lines
     }
 
-    /// The lines below the heading `title`, up to the next heading of any level.
+    /// The lines below the heading `title`, up to the next of its level or a higher one.
     pub(crate) fn below(&self, title: &str) -> Vec<&str> {
-        let is_heading = |line: &str| line.starts_with('#');
+        let level = |line: &str| line.chars().take_while(|c| *c == '#').count();
         let lines = self.prose();
         let mut rest = lines.iter().map(|(_, line)| *line);
-        rest.find(|line| is_heading(line) && line.trim_start_matches('#').trim() == title)
+        let heading = rest
+            .find(|line| level(line) > 0 && line.trim_start_matches('#').trim() == title)
             .unwrap_or_else(|| panic!("{}: no heading {title}", self.path.display()));
-        rest.take_while(|line| !is_heading(line)).collect()
+        rest.take_while(|line| level(line) == 0 || level(line) > level(heading))
+            .collect()
     }
 }
 
@@ -164,12 +166,12 @@ pub(crate) fn rows<'a>(lines: &[&'a str]) -> Vec<Vec<&'a str>> {
 fn blocks_code_and_rows_are_told_apart() {
     let document = Document {
         path: "a.md".into(),
-        text: "# A\n\n| x | y |\n|---|---|\n| `a` | b |\n\n- c:\n\n  ```sh source\n  ls\n  ```\n# B\nd\n"
+        text: "# A\n## a\n\n| x | y |\n|---|---|\n| `a` | b |\n\n- c:\n\n  ```sh source\n  ls\n  ```\n# B\nd\n"
             .to_owned(),
     };
     let blocks = document.blocks();
     assert_eq!(blocks.len(), 1);
-    assert_eq!((blocks[0].info.as_str(), blocks[0].line), ("sh source", 9));
+    assert_eq!((blocks[0].info.as_str(), blocks[0].line), ("sh source", 10));
     assert_eq!(blocks[0].text, "  ls\n");
     assert_eq!(document.below("B"), ["d"]);
     assert_eq!(rows(&document.below("A")), [["`a`", "b"]]);
