@@ -198,10 +198,13 @@ impl Place {
         self.folder.path().join(name)
     }
 
-    /// The text with this machine's servers in the place of nodes.
+    /// The text with this machine's servers in the place of nodes, and this build's library.
     fn here(&self, text: &str) -> String {
         let [one, two] = [0, 1].map(|at: usize| self.servers[at].address().to_string());
-        text.replace("node1:7070", &one).replace("node2:7070", &two)
+        let library = artefacts::shim().display().to_string();
+        text.replace("node1:7070", &one)
+            .replace("node2:7070", &two)
+            .replace("/usr/local/lib/libtmem.so", &library)
     }
 
     fn run(&self, text: &str) -> Result<(), String> {
