@@ -26,11 +26,11 @@ pub struct PageTable(Pages);
 impl PageTable {
     /// Sets the referenced flag of a page.
     pub fn set_hot(&mut self, page: u64, hot: bool) {
-        self.0.update(page, |entry| entry.hot = hot);
+        self.0.update(page, |entry| entry.referenced = hot);
     }
 
     /// The referenced flag of a page.
     pub fn is_hot(&self, page: u64) -> bool {
-        self.0.get(page).hot
+        self.0.get(page).referenced
     }
 }

@@ -47,7 +47,7 @@ impl Gate {
     }
 
     /// In a process that was just forked: nobody else is there.
-    pub(crate) fn begin_anew(&self) {
+    pub(crate) fn reset_after_fork(&self) {
         self.0.store(0, Ordering::Release);
     }
 }

@@ -72,7 +72,7 @@ impl<const N: usize> Inbox<N> {
     }
 
     /// In a process that was just forked: nothing was added.
-    pub(crate) fn begin_anew(&self) {
+    pub(crate) fn reset_after_fork(&self) {
         self.last.store(0, Ordering::Relaxed);
         self.free.store(0, Ordering::Relaxed);
         self.used.store(0, Ordering::Relaxed);

@@ -25,7 +25,7 @@ pub(crate) enum State {
     /// On a server only.
     Remote,
     /// On its way from a server into a frame.
-    Fetching(u32),
+    ReadIn(u32),
     /// On a server that is gone.
     Lost,
 }
@@ -42,14 +42,14 @@ pub(crate) struct Page {
     /// In a resident queue.
     pub(crate) queued: bool,
     /// Was used again soon after an eviction.
-    pub(crate) hot: bool,
+    pub(crate) referenced: bool,
     /// A thread waits for it.
-    pub(crate) wanted: bool,
+    pub(crate) has_waiters: bool,
     /// Fetched ahead, and not asked for yet.
     pub(crate) ahead: bool,
     /// What `hash` is the hash of may not be in `slot` yet: it waits to be
     /// written, or its write was under way when the page went back.
-    pub(crate) unsure: bool,
+    pub(crate) dirty: bool,
     /// When it was evicted last, on the slow clock of evictions.
     pub(crate) epoch: u8,
     /// The generation of its place in the queue, while it has one.
@@ -73,11 +73,11 @@ const _: () = assert!(size_of::<Packed>() == 24);
 const SLOT: u64 = (1 << Slot::BITS) - 1;
 const HAS_SLOT: u64 = 1 << 40;
 const QUEUED: u64 = 1 << 41;
-const HOT: u64 = 1 << 42;
-const WANTED: u64 = 1 << 43;
+const REFERENCED: u64 = 1 << 42;
+const HAS_WAITERS: u64 = 1 << 43;
 const AHEAD: u64 = 1 << 44;
 const STATE: u32 = 45;
-const UNSURE: u64 = 1 << 48;
+const DIRTY: u64 = 1 << 48;
 const GENERATION: u32 = 49;
 const EPOCH: u32 = 56;
 
@@ -87,16 +87,16 @@ impl Packed {
             State::Local => (0, 0),
             State::Pooled(frame) => (1, frame),
             State::Remote => (2, 0),
-            State::Fetching(frame) => (3, frame),
+            State::ReadIn(frame) => (3, frame),
             State::Lost => (4, 0),
         };
         let flag = |on: bool, bit: u64| if on { bit } else { 0 };
         let bits = page.slot.map_or(0, |s| s.bits() | HAS_SLOT)
             | flag(page.queued, QUEUED)
-            | flag(page.hot, HOT)
-            | flag(page.wanted, WANTED)
+            | flag(page.referenced, REFERENCED)
+            | flag(page.has_waiters, HAS_WAITERS)
             | flag(page.ahead, AHEAD)
-            | flag(page.unsure, UNSURE)
+            | flag(page.dirty, DIRTY)
             | (state << STATE)
             | (u64::from(page.generation & GENERATION_MASK) << GENERATION)
             | (u64::from(page.epoch) << EPOCH);
@@ -116,16 +116,16 @@ impl Packed {
                 0 => State::Local,
                 1 => State::Pooled(frame),
                 2 => State::Remote,
-                3 => State::Fetching(frame),
+                3 => State::ReadIn(frame),
                 _ => State::Lost,
             },
             slot: (bits & HAS_SLOT != 0).then(|| Slot::from_bits(bits & SLOT)),
             hash: self.hash,
             queued: bits & QUEUED != 0,
-            hot: bits & HOT != 0,
-            wanted: bits & WANTED != 0,
+            referenced: bits & REFERENCED != 0,
+            has_waiters: bits & HAS_WAITERS != 0,
             ahead: bits & AHEAD != 0,
-            unsure: bits & UNSURE != 0,
+            dirty: bits & DIRTY != 0,
             epoch: (bits >> EPOCH) as u8,
             generation: (bits >> GENERATION) as u8 & GENERATION_MASK,
             copy: Place::new(self.copy),
@@ -172,6 +172,11 @@ impl Pages {
     pub(crate) fn get(&self, page: u64) -> Page {
         let block = self.block(page);
         block.map_or_else(Page::default, |b| b[(page % BLOCK_PAGES) as usize].unpack())
+    }
+
+    /// Whether a page is not in the program, and can be had back.
+    pub(crate) fn is_elsewhere(&self, page: u64) -> bool {
+        matches!(self.get(page).state, State::Remote | State::Pooled(_))
     }
 
     /// Replaces the entry of a page.
@@ -297,7 +302,7 @@ mod tests {
             Just(State::Local),
             any::<u32>().prop_map(State::Pooled),
             Just(State::Remote),
-            any::<u32>().prop_map(State::Fetching),
+            any::<u32>().prop_map(State::ReadIn),
             Just(State::Lost),
         ];
         let slot = prop::option::of(any::<u64>().prop_map(Slot::from_bits));
@@ -307,10 +312,10 @@ mod tests {
                 slot,
                 hash,
                 queued: b[0],
-                hot: b[1],
-                wanted: b[2],
+                referenced: b[1],
+                has_waiters: b[2],
                 ahead: b[3],
-                unsure: b[4],
+                dirty: b[4],
                 epoch,
                 generation: generation & GENERATION_MASK,
                 copy: Place::new(copy),

@@ -4,13 +4,13 @@
 //!
 //! | kind | memory | contents |
 //! |---|---|---|
-//! | `Hole` | none | the destination of the next eviction |
+//! | `Unbacked` | none | the destination of the next eviction |
 //! | `Free` | yes | nothing of value: received into, then moved into the program |
 //! | `Standby` | yes | an evicted page that a server has; some become `Free` |
-//! | `Writing` | yes | an evicted page on its way to a server |
-//! | `Unplaced` | yes | an evicted page that waits for a slot |
-//! | `Fetching` | maybe | a page on its way from a server |
-//! | `Leaving` | yes | a copy of a page that still is in the program, too |
+//! | `Writeback` | yes | an evicted page on its way to a server |
+//! | `PendingWriteback` | yes | an evicted page that waits for a slot |
+//! | `ReadIn` | maybe | a page on its way from a server |
+//! | `Isolated` | yes | a copy of a page that still is in the program, too |
 //! | `Spent` | yes | nothing of value, and never to be written: its memory goes back to the kernel |
 //!
 //! Moving a page into the program makes its frame a hole, moving one out fills
@@ -23,7 +23,9 @@
 use crate::frames::FrameSet;
 pub(crate) use crate::frames::RUN_FRAMES;
 use crate::sys::mem::Region;
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::num::NonZeroU64;
 use rustix::io::Errno;
 use tmem_wire::PAGE_SIZE;
 
@@ -31,13 +33,13 @@ use tmem_wire::PAGE_SIZE;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Kind {
     #[default]
-    Hole,
+    Unbacked,
     Free,
     Standby,
-    Writing,
-    Unplaced,
-    Fetching,
-    Leaving,
+    Writeback,
+    PendingWriteback,
+    ReadIn,
+    Isolated,
     Spent,
 }
 
@@ -46,8 +48,8 @@ const NONE: u32 = u32::MAX;
 
 #[derive(Clone, Copy, Debug)]
 struct Frame {
-    /// The page that it is for; 0 when that is not wanted any more.
-    page: u64,
+    /// The page that it is for; none when that is not wanted any more.
+    page: Option<NonZeroU64>,
     kind: Kind,
     /// The kernel may show its memory to others.
     lent: bool,
@@ -67,6 +69,9 @@ pub(crate) struct Pool {
     newest: u32,
     standby: usize,
     taken: u64,
+    /// Evicted pages that have no slot yet, or no write under way, oldest first. A frame
+    /// that has been given another kind since is passed over.
+    pending: VecDeque<u32>,
 }
 
 impl Pool {
@@ -79,8 +84,8 @@ impl Pool {
         let mut holes = FrameSet::new(blocks);
         (0..(blocks * RUN_FRAMES) as u32).for_each(|f| holes.put(f));
         let empty = Frame {
-            page: 0,
-            kind: Kind::Hole,
+            page: None,
+            kind: Kind::Unbacked,
             lent: false,
             older: NONE,
             newer: NONE,
@@ -95,6 +100,7 @@ impl Pool {
             newest: NONE,
             standby: 0,
             taken: 0,
+            pending: VecDeque::new(),
         })
     }
 
@@ -139,8 +145,8 @@ impl Pool {
     }
 
     /// The page that a frame is for.
-    pub(crate) fn page(&self, frame: u32) -> u64 {
-        self.frames[frame as usize].page
+    pub(crate) fn page(&self, frame: u32) -> Option<u64> {
+        self.frames[frame as usize].page.map(NonZeroU64::get)
     }
 
     /// What a frame holds.
@@ -148,9 +154,9 @@ impl Pool {
         self.frames[frame as usize].kind
     }
 
-    /// A frame's page is from now on known by another number, or by none (0).
-    pub(crate) fn set_page(&mut self, frame: u32, page: u64) {
-        self.frames[frame as usize].page = page;
+    /// A frame's page is from now on known by another number, or by none.
+    pub(crate) fn set_page(&mut self, frame: u32, page: Option<u64>) {
+        self.frames[frame as usize].page = page.and_then(NonZeroU64::new);
     }
 
     /// Takes up to `want` neighbouring holes. Each is to be given a kind.
@@ -182,17 +188,17 @@ impl Pool {
         while let Some((frame, n)) = self.free.take(RUN_FRAMES) {
             for frame in frame..frame + n as u32 {
                 self.set_lent(frame);
-                self.put(frame, Kind::Free, 0);
+                self.put(frame, Kind::Free, None);
             }
         }
         for frame in &mut self.frames {
-            frame.lent |= !matches!(frame.kind, Kind::Hole | Kind::Fetching);
+            frame.lent |= !matches!(frame.kind, Kind::Unbacked | Kind::ReadIn);
         }
     }
 
     /// A frame that was taken holds `page` as `kind`; or changes its kind. A lent frame
     /// that would be free is spent.
-    pub(crate) fn put(&mut self, frame: u32, kind: Kind, page: u64) {
+    pub(crate) fn put(&mut self, frame: u32, kind: Kind, page: impl Into<Option<u64>>) {
         if self.frames[frame as usize].kind == Kind::Standby {
             self.unlink(frame);
         }
@@ -203,9 +209,9 @@ impl Pool {
             kind
         };
         self.frames[frame as usize].kind = kind;
-        self.frames[frame as usize].page = page;
+        self.frames[frame as usize].page = page.into().and_then(NonZeroU64::new);
         match kind {
-            Kind::Hole => {
+            Kind::Unbacked => {
                 self.frames[frame as usize].lent = false;
                 self.holes.put(frame);
             }
@@ -221,24 +227,69 @@ impl Pool {
     pub(crate) fn put_moved(&mut self, frame: u32, n: usize, moved: usize) {
         for i in 0..n as u32 {
             let kind = if (i as usize) < moved {
-                Kind::Hole
+                Kind::Unbacked
             } else {
                 Kind::Free
             };
-            self.put(frame + i, kind, 0);
+            self.put(frame + i, kind, None);
+        }
+    }
+
+    /// The page in a frame is to be written to a server, after those that wait already.
+    pub(crate) fn queue_writeback(&mut self, frame: u32, page: u64) {
+        self.put(frame, Kind::PendingWriteback, page);
+        self.pending.push_back(frame);
+    }
+
+    /// How many frames wait to be written, at the most.
+    pub(crate) fn pending_writeback(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Takes the frame that has waited longest to be written. It is of kind `PendingWriteback`
+    /// until it is given another.
+    pub(crate) fn take_pending(&mut self) -> Option<u32> {
+        // A frame may have gone back to the program in the meantime; and have been
+        // filled again, so that it stands in line twice. Once it is of another kind,
+        // the second time counts for nothing.
+        loop {
+            let frame = self.pending.pop_front()?;
+            if self.kind(frame) == Kind::PendingWriteback {
+                return Some(frame);
+            }
+        }
+    }
+
+    /// A frame that was taken to be written waits again, before all others.
+    pub(crate) fn put_back_pending(&mut self, frame: u32) {
+        self.put(frame, Kind::PendingWriteback, self.page(frame));
+        self.pending.push_front(frame);
+    }
+
+    /// A request has ended that used a frame: what the frame holds must be what
+    /// the request was for. To go on otherwise could be to take one page for
+    /// another.
+    pub(crate) fn must_be(&self, frame: u32, kind: Kind) {
+        if self.kind(frame) != kind {
+            crate::sys::say::die(
+                "a defect of tmem: a frame is not what it was taken for; the program is ended \
+                 before it reads wrong data",
+            );
         }
     }
 
     /// The page that rested longest, and its frame, which is to be given a kind.
     pub(crate) fn oldest(&self) -> Option<(u32, u64)> {
-        (self.oldest != NONE).then(|| (self.oldest, self.page(self.oldest)))
+        let frame = (self.oldest != NONE).then_some(self.oldest)?;
+        Some((frame, self.page(frame)?))
     }
 
     /// All that rest, with their frames: who rests since the shortest time comes first.
     pub(crate) fn newest_first(&self) -> impl Iterator<Item = (u32, u64)> {
         let some = |frame: u32| (frame != NONE).then_some(frame);
         let older = move |frame: &u32| some(self.frames[*frame as usize].older);
-        core::iter::successors(some(self.newest), older).map(|frame| (frame, self.page(frame)))
+        core::iter::successors(some(self.newest), older)
+            .filter_map(|frame| Some((frame, self.page(frame)?)))
     }
 
     fn link(&mut self, frame: u32) {
@@ -280,11 +331,11 @@ mod tests {
             pool.put(first + i, Kind::Standby, 100 + u64::from(i));
         }
         assert_eq!((pool.standby(), pool.populated()), (4, 4));
-        pool.put(first + 1, Kind::Hole, 0);
-        pool.put(first, Kind::Free, 0);
+        pool.put(first + 1, Kind::Unbacked, None);
+        pool.put(first, Kind::Free, None);
         assert_eq!(pool.oldest(), Some((first + 2, 102)));
-        pool.put(first + 3, Kind::Writing, 103);
-        pool.put(first + 2, Kind::Free, 0);
+        pool.put(first + 3, Kind::Writeback, 103);
+        pool.put(first + 2, Kind::Free, None);
         assert_eq!(pool.oldest(), None);
         pool.put(first + 3, Kind::Standby, 103);
         assert_eq!(pool.oldest(), Some((first + 3, 103)));
@@ -301,15 +352,15 @@ mod tests {
         let (first, _) = pool.take_holes(3).unwrap();
         pool.put(first, Kind::Standby, 7);
         pool.set_lent(first);
-        pool.put(first + 1, Kind::Fetching, 8);
-        pool.put(first + 2, Kind::Free, 0);
-        pool.put(first, Kind::Free, 0);
+        pool.put(first + 1, Kind::ReadIn, 8);
+        pool.put(first + 2, Kind::Free, None);
+        pool.put(first, Kind::Free, None);
         assert_eq!((pool.free(), pool.spent(), pool.populated()), (1, 1, 3));
         pool.set_all_lent();
         assert_eq!((pool.free(), pool.spent()), (0, 2));
         assert!(pool.take_free(1).is_none());
         // What was being read into was written by then.
-        pool.put(first + 1, Kind::Free, 0);
+        pool.put(first + 1, Kind::Free, None);
         assert_eq!((pool.free(), pool.spent()), (1, 2));
         while let Some((frame, n)) = pool.take_spent(1) {
             pool.put_moved(frame, n, n);
@@ -317,7 +368,7 @@ mod tests {
         assert_eq!((pool.spent(), pool.populated()), (0, 1));
         // With other memory the frame is like any other.
         let (again, _) = pool.take_holes(1).unwrap();
-        pool.put(again, Kind::Free, 0);
+        pool.put(again, Kind::Free, None);
         assert_eq!(pool.free(), 2);
     }
 }

@@ -96,7 +96,7 @@ impl Reserve {
     }
 
     /// In a process that was just forked: leaves out what was handed out before.
-    fn begin_anew(&self) {
+    fn reset_after_fork(&self) {
         let end = self.end.load(Ordering::Acquire);
         let margin = self.len / MARGIN;
         let next = self.next.load(Ordering::Acquire).saturating_add(margin);
@@ -196,9 +196,9 @@ impl Half {
     }
 
     /// # Safety
-    /// As [`Heap::begin_anew`].
-    unsafe fn begin_anew(&self) {
-        self.reserve.begin_anew();
+    /// As [`Heap::reset_after_fork`].
+    unsafe fn reset_after_fork(&self) {
+        self.reserve.reset_after_fork();
         // SAFETY: no other thread is there; the old value owns nothing.
         unsafe {
             self.inner
@@ -237,11 +237,11 @@ impl Heap {
     ///
     /// # Safety
     /// Called by the only thread of a process that was just forked.
-    pub(crate) unsafe fn begin_anew(&self) {
+    pub(crate) unsafe fn reset_after_fork(&self) {
         // SAFETY: by the caller.
         unsafe {
-            self.program.begin_anew();
-            self.engine.begin_anew();
+            self.program.reset_after_fork();
+            self.engine.reset_after_fork();
         }
     }
 }

@@ -12,9 +12,11 @@ use tmem_config::{
     AgentAddr, AutoMode, Evict, Layer, Level, Memory, Options, PagePath, Scheme, ServerAddr,
     check_local,
 };
-use tmem_pager::engine::fork::Will;
+use tmem_pager::engine::fork::ForkManifest;
 use tmem_pager::engine::map_throttle::SMALLEST;
-use tmem_pager::engine::{self, PAGED, PENDING, Path, Settings, UNPAGED};
+use tmem_pager::engine::{
+    self, PAGED, PENDING, Path, ReportSettings, ServerSettings, Settings, StartSettings, UNPAGED,
+};
 use tmem_pager::names::Names;
 use tmem_pager::net;
 use tmem_pager::stats::{Shared, Slot};
@@ -107,7 +109,7 @@ fn start(options: &Options) {
 /// read files or to ask for addresses any more. Where some of its memory is on servers,
 /// as `will` says, this returns when it is paged. Until then nothing of the program's may
 /// be touched, nor what the C library keeps on its heap.
-pub(crate) fn start_child(will: Option<&'static Will>, handed: Option<End>) {
+pub(crate) fn start_child(will: Option<&'static ForkManifest>, handed: Option<End>) {
     OUTCOME.store(PENDING, Ordering::Release);
     let Some(parents) = SETTINGS.get() else {
         if will.is_some() {
@@ -118,18 +120,19 @@ pub(crate) fn start_child(will: Option<&'static Will>, handed: Option<End>) {
     };
     let mut settings = parents.clone();
     let shared = family::shared();
-    settings.figures = match shared {
+    settings.report.figures = match shared {
         Some(shared) => shared.claim(std::process::id()),
         None => figures::own(naming::own(), false),
     };
     let budget = settings.budget;
     settings
+        .report
         .figures
         .local_budget_bytes
         .store(budget, Ordering::Relaxed);
-    settings.net.seed = u64::from(std::process::id());
-    settings.inherit = will;
-    settings.handed = handed;
+    settings.servers.net.seed = u64::from(std::process::id());
+    settings.start.inherit = will;
+    settings.start.handed = handed;
     match (spawn(settings), will) {
         // One that cannot be paged is ended by its engine.
         (Ok(()), Some(_)) => _ = wait(),
@@ -158,13 +161,6 @@ fn launch(options: &Options) -> Result<(), String> {
     let figures = figures_of(options, shared, budget);
     let settings = Settings {
         budget,
-        endpoints: endpoints(options, shared.map(|s| &s.names))?,
-        net: net::Options {
-            secret: secret(options)?,
-            packing: when(options.compress),
-            seed: u64::from(std::process::id()),
-            ..net::Options::default()
-        },
         path: match options.page_path {
             PagePath::Auto => Path::Auto,
             PagePath::Move => Path::Move,
@@ -172,18 +168,31 @@ fn launch(options: &Options) -> Result<(), String> {
         },
         copies: when(options.compressed_cache),
         evict_all: options.evict == Evict::All,
-        level: options.log as u8,
-        figures,
         family: shared.map(|s| &s.family),
-        names: shared.map(|s| &s.names),
-        told: family::told(),
-        shared,
         keep: never_paged::ranges(),
-        checked: family::is_checked(),
-        strict: options.strict,
-        inherit: None,
-        handed: None,
-        outcome: &OUTCOME,
+        servers: ServerSettings {
+            endpoints: endpoints(options, shared.map(|s| &s.names))?,
+            net: net::Options {
+                secret: secret(options)?,
+                packing: when(options.compress),
+                seed: u64::from(std::process::id()),
+                ..net::Options::default()
+            },
+            names: shared.map(|s| &s.names),
+            checked: family::is_checked(),
+        },
+        report: ReportSettings {
+            level: options.log as u8,
+            told: family::told(),
+            figures,
+            shared,
+        },
+        start: StartSettings {
+            strict: options.strict,
+            inherit: None,
+            handed: None,
+            outcome: &OUTCOME,
+        },
     };
     // Only the constructor comes here, once.
     let _ = SETTINGS.set(settings.clone());
@@ -332,7 +341,7 @@ struct Start {
 unsafe extern "C" fn enter(arg: *mut u8) -> ! {
     // SAFETY: what `spawn` gave.
     let Start { settings, device } = *unsafe { Box::from_raw(arg.cast::<Start>()) };
-    let end = settings.handed.map_or(-1, |end| end.fd);
+    let end = settings.start.handed.map_or(-1, |end| end.fd);
     // The descriptors of the program are none of this thread's.
     thread::close_all_but([end, device]);
     if device >= 0 {
@@ -374,7 +383,8 @@ fn wait() -> bool {
 /// Called when the program has mapped memory. Where everything leaves all the time, waits
 /// until that is adopted, for as long as nothing has left: of each program something does.
 pub(crate) fn has_mapped(len: usize) {
-    let waits = |s: &&Settings| s.evict_all && s.figures.evicted_pages.load(Ordering::Relaxed) == 0;
+    let waits =
+        |s: &&Settings| s.evict_all && s.report.figures.evicted_pages.load(Ordering::Relaxed) == 0;
     if len >= SMALLEST && SETTINGS.get().filter(waits).is_some() && has_begun() {
         engine::adopt_now();
     }

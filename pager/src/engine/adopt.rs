@@ -1,15 +1,20 @@
 //! Finds memory of the program to page, and registers it.
 
-use crate::engine::exclusion::Still;
+use crate::engine::calls::relinquish;
+use crate::engine::exclusion;
+use crate::engine::exclusion::ChangesBlocked;
+use crate::engine::fork;
+use crate::engine::map_throttle;
 use crate::engine::map_throttle::SMALLEST;
-use crate::engine::reclaim::zap_worker::Zapper;
-use crate::engine::{DEBUG, Engine};
+use crate::engine::memory::Memory;
+use crate::engine::memory::report::DEBUG;
+use crate::engine::threads::THREADS;
+use crate::engine::unpaged::Unpaged;
 use crate::maps;
-use crate::sys::{self, now_ns, thread, uffd};
+use crate::sys::{now_ns, thread, uffd};
 use alloc::format;
 use alloc::vec::Vec;
 use core::ops::Range;
-use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use rustix::io::Errno;
 use tmem_wire::PAGE_SIZE;
@@ -41,18 +46,21 @@ const STACK: usize = 8 << 20;
 /// that fill their arenas would outrun the engine.
 const ARENA: usize = 64 << 20;
 
+/// Finds memory to page.
+#[derive(Debug, Default)]
+pub(crate) struct Adoption {
+    growth: Growth,
+    pub(crate) unpaged: Unpaged,
+}
+
 /// Memory that appears outside of what is adopted.
 #[derive(Debug, Default)]
 pub(crate) struct Growth {
-    /// Pages put into the program, less those taken out of it.
-    pub(crate) known: i64,
     /// The fewest pages in the program that the engine did not put there, since
     /// it was looked last.
     least: i64,
-    /// A fault came from memory that is not known.
-    pub(crate) urgent: bool,
     /// Memory came to be that was not looked for yet.
-    pub(crate) is_unseen: bool,
+    is_unseen: bool,
     /// When it was looked last, and what that took of the processor.
     looked_ns: u64,
     cost_ns: u64,
@@ -73,17 +81,6 @@ impl Growth {
 const PATIENCE: u32 = 50_000;
 const NAP_US: u64 = 200;
 
-/// How often threads of the program asked for adoption, and how many of these
-/// were answered.
-static ASKED: AtomicU32 = AtomicU32::new(0);
-static ANSWERED: AtomicU32 = AtomicU32::new(0);
-
-/// In a process that was just forked: whoever was asking is not there.
-pub(crate) fn begin_anew() {
-    ASKED.store(0, Relaxed);
-    ANSWERED.store(0, Relaxed);
-}
-
 /// Has all memory adopted that can be, if some is; whether it was. Called by
 /// threads of the program, which wait for a moment.
 ///
@@ -96,197 +93,177 @@ pub fn adopt_all() -> bool {
 /// Has all memory adopted that can be, also where none is yet; whether it was. Called by
 /// threads of a program that is paged, which wait for a moment.
 pub fn adopt_now() -> bool {
-    let ticket = ASKED.fetch_add(1, AcqRel).wrapping_add(1);
+    let ticket = THREADS.adoption.asked.fetch_add(1, AcqRel).wrapping_add(1);
     // The engine looks every millisecond or so, unless the machine is busy.
-    let answered = || ANSWERED.load(Acquire).wrapping_sub(ticket) < u32::MAX / 2;
+    let answered = || THREADS.adoption.answered.load(Acquire).wrapping_sub(ticket) < u32::MAX / 2;
     thread::sleep_until(answered, PATIENCE, NAP_US)
 }
 
-impl Engine {
-    /// Adopts memory when it grows elsewhere, once there is pressure.
-    pub(crate) fn watch_growth(&mut self, resident: usize, now: u64) {
-        let outside = resident as i64 - self.held();
-        self.growth.least = self.growth.least.min(outside);
-        let asked = ASKED.load(Acquire);
-        if asked != ANSWERED.load(Relaxed) {
-            self.adopt(true);
-            ANSWERED.store(asked, Release);
-        }
-        let grown = outside - self.growth.least >= self.growth_to_look_for();
-        self.growth.is_unseen = grown;
+impl Adoption {
+    /// Notes how much is resident; whether memory outside of what is adopted is to be
+    /// looked for now. `every` says that as little as ever counts.
+    pub(crate) fn is_due(
+        &mut self,
+        m: &mut Memory,
+        every: bool,
+        resident: usize,
+        now: u64,
+    ) -> bool {
+        let outside = resident as i64 - m.held();
+        let growth = &mut self.growth;
+        growth.least = growth.least.min(outside);
+        let grown = outside - growth.least >= growth_to_look_for(m, every);
+        growth.is_unseen = grown;
         // What faults there is registered already, and can leave once it is adopted.
-        let wanted = grown || self.growth.urgent;
-        let next = self.growth.next_ns(wanted, resident > self.budget.throttle);
-        if resident < self.budget.adopt || now < next {
-            return;
+        let wanted = grown || m.space.is_stale();
+        let next = growth.next_ns(wanted, resident > m.residency.marks().throttle);
+        if resident < m.residency.marks().adopt || now < next {
+            return false;
         }
-        let hungry = resident > self.budget.evict && self.queue.pages() < 2048;
-        if wanted || hungry {
-            self.growth.urgent = false;
-            self.growth.is_unseen = false;
-            self.growth.least = outside;
-            let before = sys::thread_cpu_ns();
-            self.adopt(self.settings.evict_all);
-            self.growth.cost_ns = sys::thread_cpu_ns() - before;
-            self.growth.looked_ns = now_ns();
+        let hungry = resident > m.residency.marks().evict && m.queue.pages() < 2048;
+        let is_due = wanted || hungry;
+        if is_due {
+            m.space.set_stale(false);
+            growth.is_unseen = false;
+            growth.least = outside;
         }
+        is_due
     }
 
-    /// How many pages have to come to be outside of what is adopted; where all is to
-    /// leave, as few as ever.
-    fn growth_to_look_for(&self) -> i64 {
-        let share = match self.settings.evict_all {
-            true => 0,
-            false => self.budget.evict / GROWTH_SHARE,
+    /// It was looked, which took `cost_ns` of the processor.
+    pub(crate) fn looked(&mut self, cost_ns: u64) {
+        self.growth.cost_ns = cost_ns;
+        self.growth.looked_ns = now_ns();
+    }
+
+    /// Whether memory came to be that was not looked for yet.
+    pub(crate) fn is_unseen(&self) -> bool {
+        self.growth.is_unseen
+    }
+}
+
+/// How many pages have to come to be outside of what is adopted; where all is to
+/// leave, as few as ever.
+fn growth_to_look_for(m: &Memory, every: bool) -> i64 {
+    let share = match every {
+        true => 0,
+        false => m.residency.marks().evict / GROWTH_SHARE,
+    };
+    share.clamp(LEAST_GROWTH, MOST_GROWTH) as i64
+}
+
+/// Answers threads that asked for adoption, by what `adopt` does.
+pub(crate) fn answer(adopt: impl FnOnce()) {
+    let asked = THREADS.adoption.asked.load(Acquire);
+    if asked != THREADS.adoption.answered.load(Relaxed) {
+        adopt();
+        THREADS.adoption.answered.store(asked, Release);
+    }
+}
+
+/// Registers all memory that can be paged and is not adopted yet, beside what is
+/// `kept`; with `every`, also what would not be worth it. `unseen` says that advice on
+/// memory may have been given unheard. Whether there was any.
+pub(crate) fn adopt(m: &mut Memory, kept: &[Range<usize>], every: bool, unseen: bool) -> bool {
+    let mut text = Vec::new();
+    if m.mover.kernel().maps(&mut text).is_err() {
+        return false;
+    }
+    let Candidates {
+        ranges: mut found,
+        executable,
+    } = candidates(&text, every);
+    let adopted: Vec<_> = m.space.adopted().iter().collect();
+    maps::subtract(&mut found, &adopted);
+    maps::subtract(&mut found, kept);
+    maps::subtract(&mut found, relinquish::under_way().as_slice());
+    leave_small(m, &mut found, every);
+    exclusion::reports();
+    let mode = uffd::REGISTER_MISSING | uffd::REGISTER_WP;
+    // The list may be old by now. What was unmapped before it was registered
+    // leaves a hole, of which the kernel says nothing, and what is mapped
+    // there later is not registered: to evict from there is to lose pages.
+    let _still = ChangesBlocked::begin();
+    // Nothing of this is about what is adopted from here on.
+    m.follow_advice();
+    found.retain(|range| {
+        m.mover
+            .kernel()
+            .register(range.start, range.len(), mode)
+            .is_ok()
+    });
+    // Others will be found again.
+    found.retain(|range| m.is_registered(range));
+    // Some was moved there, and has just arrived.
+    let adopted: Vec<_> = m.space.adopted().iter().collect();
+    maps::subtract(&mut found, &adopted);
+    found.iter().for_each(|range| m.space.adopt(range.clone()));
+    let every_small = map_throttle::takes_small() || fork::state::is_child();
+    // What is hidden from forks is withheld in the kernel's eyes.
+    if m.find_withheld(&found, every_small, unseen).is_err() {
+        found.into_iter().for_each(|range| m.space.disown(range));
+        return false;
+    }
+    // A hint, which may be old by now: see `transit`.
+    for range in executable {
+        m.mover.note_executable(range, true);
+    }
+    let mut bytes = 0;
+    for range in found {
+        bytes += range.len();
+        m.withhold_from_forks(&range);
+        m.enqueue_present(range);
+    }
+    m.report
+        .stats
+        .adopted_bytes
+        .fetch_add(bytes as u64, Relaxed);
+    if bytes > 0 {
+        m.report.say(DEBUG, &format!("adopted {} KiB", bytes >> 10));
+    }
+    bytes > 0
+}
+
+/// Takes mappings out of `found` that are too small to be worth it, unless all of
+/// them together are.
+fn leave_small(m: &Memory, found: &mut Vec<Range<usize>>, every: bool) {
+    let small = found.iter().filter(|range| range.len() < SMALLEST);
+    let bytes: usize = small.map(ExactSizeIterator::len).sum();
+    let budget = m.residency.marks().evict * PAGE_SIZE;
+    let much = (budget / SMALL_SHARE).clamp(LEAST_SMALL, MOST_SMALL);
+    if every || bytes >= much {
+        map_throttle::small_too();
+    } else {
+        found.retain(|range| range.len() >= SMALLEST);
+    }
+}
+
+/// Mappings that are adopted may have grown in their place, of which the
+/// kernel does not tell: what came to be is registered, and hidden from
+/// forks, with the rest.
+pub(crate) fn notice_growth(m: &mut Memory, kept: &[Range<usize>]) -> Result<(), Errno> {
+    let mut text = Vec::new();
+    m.mover.kernel().maps(&mut text)?;
+    let mut grown = Vec::new();
+    for mapping in maps::parse(&text).filter_map(Result::ok) {
+        let range = mapping.start..mapping.end;
+        let adopted = m.space.adopted().within(&range);
+        let Some(last) = adopted.last().filter(|_| maps::eligible(&mapping)) else {
+            continue;
         };
-        share.clamp(LEAST_GROWTH, MOST_GROWTH) as i64
+        if last.end < range.end && m.space.dontfork().around(last.end - 1).is_some() {
+            m.space.withhold(last.end..range.end);
+        }
+        grown.push(range);
     }
-
-    /// Registers all memory that can be paged and is not adopted yet; with
-    /// `every`, also what would not be worth it.
-    pub(crate) fn adopt(&mut self, every: bool) {
-        crate::engine::map_throttle::wait_for_word();
-        if self.adopted.is_empty() {
-            // From here on the engine gives way to threads of the program that change
-            // memory, as it cannot where it goes before all else.
-            self.kernel.hurry();
-        }
-        self.find(every);
-        self.tell_of_room();
-    }
-
-    fn find(&mut self, every: bool) {
-        let mut text = Vec::new();
-        if self.kernel.maps(&mut text).is_err() {
-            return;
-        }
-        let Candidates {
-            ranges: mut found,
-            executable,
-        } = candidates(&text, every);
-        let adopted: Vec<_> = self.adopted.iter().collect();
-        maps::subtract(&mut found, &adopted);
-        maps::subtract(&mut found, &self.kept());
-        maps::subtract(
-            &mut found,
-            crate::engine::calls::relinquish::under_way().as_slice(),
-        );
-        self.leave_small(&mut found, every);
-        crate::engine::exclusion::reports();
-        let mode = uffd::REGISTER_MISSING | uffd::REGISTER_WP;
-        // The list may be old by now. What was unmapped before it was registered
-        // leaves a hole, of which the kernel says nothing, and what is mapped
-        // there later is not registered: to evict from there is to lose pages.
-        let _still = Still::begin();
-        // Nothing of this is about what is adopted from here on.
-        self.follow_asks();
-        found.retain(|range| self.kernel.register(range.start, range.len(), mode).is_ok());
-        // Others will be found again.
-        found.retain(|range| self.is_registered(range));
-        // Some was moved there, and has just arrived.
-        let adopted: Vec<_> = self.adopted.iter().collect();
-        maps::subtract(&mut found, &adopted);
-        found
-            .iter()
-            .for_each(|range| self.adopted.insert(range.clone()));
-        // What is hidden from forks is withheld in the kernel's eyes.
-        if self.find_withheld(&found).is_err() {
-            found
-                .into_iter()
-                .for_each(|range| self.adopted.remove(range));
-            return;
-        }
-        // A hint, which may be old by now: see `transit`.
-        for range in executable {
-            self.note_executable(range, true);
-        }
-        let mut bytes = 0;
-        for range in found {
-            bytes += range.len();
-            self.hide_from_forks(&range);
-            self.enqueue_present(range);
-        }
-        self.figures.adopted_bytes.fetch_add(bytes as u64, Relaxed);
-        if bytes > 0 {
-            self.hang_alarm();
-            self.say(DEBUG, &format!("adopted {} KiB", bytes >> 10));
+    maps::subtract(&mut grown, kept);
+    for range in grown {
+        // Else it is another mapping by now.
+        if m.is_registered(&range) {
+            m.space.adopt(range);
         }
     }
-
-    /// Takes mappings out of `found` that are too small to be worth it, unless all of
-    /// them together are.
-    fn leave_small(&mut self, found: &mut Vec<Range<usize>>, every: bool) {
-        let small = found.iter().filter(|range| range.len() < SMALLEST);
-        let bytes: usize = small.map(ExactSizeIterator::len).sum();
-        let budget = self.budget.evict * PAGE_SIZE;
-        let much = (budget / SMALL_SHARE).clamp(LEAST_SMALL, MOST_SMALL);
-        if every || bytes >= much {
-            self.take_small();
-        } else {
-            found.retain(|range| range.len() >= SMALLEST);
-        }
-    }
-
-    /// Mappings that are adopted may have grown in their place, of which the
-    /// kernel does not tell: what came to be is registered, and hidden from
-    /// forks, with the rest.
-    pub(crate) fn notice_growth(&mut self) -> Result<(), Errno> {
-        let mut text = Vec::new();
-        self.kernel.maps(&mut text)?;
-        let mut grown = Vec::new();
-        for mapping in maps::parse(&text).filter_map(Result::ok) {
-            let range = mapping.start..mapping.end;
-            let adopted = self.adopted.within(&range);
-            let Some(last) = adopted.last().filter(|_| maps::eligible(&mapping)) else {
-                continue;
-            };
-            if last.end < range.end && self.withheld.around(last.end - 1).is_some() {
-                self.withheld.insert(last.end..range.end);
-            }
-            grown.push(range);
-        }
-        maps::subtract(&mut grown, &self.kept());
-        for range in grown {
-            // Else it is another mapping by now.
-            if self.is_registered(&range) {
-                self.adopted.insert(range);
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a range is, or lies in, one registered mapping by now. All reports
-    /// of changes before have been followed then, and of later ones there will be
-    /// some.
-    pub(crate) fn is_registered(&mut self, range: &Range<usize>) -> bool {
-        loop {
-            match self
-                .kernel
-                .holds(range.start, range.len(), self.nowhere.start)
-            {
-                Ok(held) => return held,
-                Err(_) => self.catch_up(),
-            }
-        }
-    }
-
-    /// Memory of the engine's own, and what it was told to leave alone, in
-    /// order.
-    pub(crate) fn kept(&self) -> Vec<Range<usize>> {
-        let mut kept = self.settings.keep.clone();
-        let mut own = alloc::vec![self.pool.region(), self.probe, self.nowhere];
-        own.extend(self.guard);
-        own.extend(self.doorbell());
-        own.extend(self.fork.helpers);
-        own.extend(self.fork.alarm.region());
-        own.extend(self.copies.region());
-        own.extend(self.bin);
-        own.extend(self.zapper.as_ref().and_then(Zapper::stack));
-        own.extend(self.transit_regions().into_iter().flatten());
-        kept.extend(own.iter().map(|r| r.start..r.end()));
-        kept.sort_unstable_by_key(|r| r.start);
-        kept
-    }
+    Ok(())
 }
 
 /// What may be paged of a list of mappings.

@@ -2,7 +2,7 @@
 //! share, see [`crate::family`].
 
 use crate::engine::kernel::Process;
-use crate::engine::{Engine, Settings};
+use crate::engine::settings::Settings;
 use crate::family::{Member, Use};
 use crate::stats::Slot as Figures;
 use crate::sys::now_ns;
@@ -28,7 +28,7 @@ const CHILDHOOD_NS: u64 = 250_000_000;
 
 /// One process among its kin.
 #[derive(Default)]
-pub(crate) struct Kin {
+pub(crate) struct BudgetShare {
     member: Option<&'static Member>,
     has_joined: bool,
     /// Resident pages that other processes count: what a fork left in two of
@@ -46,7 +46,7 @@ pub(crate) struct Kin {
     need_ns: u64,
 }
 
-impl Kin {
+impl BudgetShare {
     /// The limits for this process, which has `resident` pages that count, `shared`
     /// memory among them, and `remote` pages on servers only.
     pub(crate) fn budget(
@@ -79,11 +79,11 @@ impl Kin {
             }
             None => all,
         };
-        crate::engine::reclaim::stress::budget(settings, bytes)
+        settings.watermarks(bytes)
     }
 
     /// Sees how many pages it asks servers for.
-    fn count(&mut self, figures: &Figures, now: u64) {
+    pub(crate) fn count(&mut self, figures: &Figures, now: u64) {
         let fetched = figures.fetched_pages.load(Relaxed);
         let ns = now.saturating_sub(self.need_ns).max(1);
         let new = u128::from(fetched.saturating_sub(self.fetched)) * 1_000_000_000 / u128::from(ns);
@@ -98,7 +98,7 @@ impl Kin {
         let Ok(resident) = proc.resident() else {
             return;
         };
-        let forked = crate::engine::fork::has_been() || settings.inherit.is_some();
+        let forked = crate::engine::fork::state::has_been() || settings.start.inherit.is_some();
         if settings.family.is_none() || !forked && resident.shared < FEW {
             return;
         }
@@ -126,6 +126,11 @@ impl Kin {
         }
         self.look_ns = now_ns() + CHILDHOOD_NS;
     }
+
+    /// Who forked shares all that it has with the child.
+    pub(crate) fn has_a_child(&mut self) {
+        self.look_ns = 0;
+    }
 }
 
 /// Takes what is resident into the figures.
@@ -140,29 +145,5 @@ pub(crate) fn note(figures: &Figures, resident: &Resident) {
         (&figures.huge_bytes, resident.huge),
     ] {
         Figures::peak(figure, pages * page);
-    }
-}
-
-impl Engine {
-    /// Takes the share that is this process's now.
-    pub(crate) fn take_share(&mut self, resident: usize, shared: u64) {
-        if self.settings.family.is_some() {
-            let remote = self.remote.saturating_sub(self.inherited);
-            self.budget = self.kin.budget(&self.settings, resident, shared, remote);
-        }
-    }
-
-    /// What has to be known for that, and need not be known at once.
-    pub(crate) fn look_at_kin(&mut self, now: u64) {
-        if self.settings.family.is_none() {
-            return;
-        }
-        self.kin.count(self.figures, now);
-        self.kin.look(&mut *self.kernel, &self.settings, now);
-    }
-
-    /// Who forked shares all that it has with the child.
-    pub(crate) fn has_a_child(&mut self) {
-        self.kin.look_ns = 0;
     }
 }

@@ -2,7 +2,8 @@
 //! the policies of [`tmem_policy::engine_cpu`], [`tmem_policy::spin`] and
 //! [`tmem_policy::contention`] decide.
 
-use crate::engine::Engine;
+use crate::engine::memory::Memory;
+use crate::engine::reclaim::Pacing;
 use crate::sys::{now_ns, thread};
 use core::sync::atomic::Ordering::Relaxed;
 use tmem_policy::contention::Contention;
@@ -63,24 +64,18 @@ impl Pace {
         }
     }
 
-    /// Nanoseconds that answers were waited for asleep, in all.
-    pub(crate) fn asleep_ns(&self) -> u64 {
-        self.asleep_ns
-    }
-
     /// Whether several threads ask for pages.
     pub(crate) fn is_contended(&self) -> bool {
         self.contention.is_contended()
     }
 
-    /// Whether pages stream.
-    pub(crate) fn streams(&self) -> bool {
-        self.follow.streams()
-    }
-
-    /// The processor that the engine keeps to.
-    pub(crate) fn cpu(&self) -> Option<u32> {
-        self.cpu
+    /// How the thread runs now, for those who take pages out.
+    pub(crate) fn pacing(&self) -> Pacing {
+        Pacing {
+            streams: self.follow.streams(),
+            cpu: self.cpu,
+            asleep_ns: self.asleep_ns,
+        }
     }
 
     fn run_on(&mut self, cpu: Option<u32>) {
@@ -100,20 +95,22 @@ impl Pace {
     }
 }
 
-impl Engine {
+impl Pace {
     /// Sees where the engine should be, at a fault of thread `tid`.
-    pub(crate) fn keep_pace(&mut self, tid: u32) {
-        self.pace.contention.fault(tid);
+    pub(crate) fn keep(&mut self, m: &mut Memory, tid: u32) {
+        self.contention.fault(tid);
+        let is_contended = self.is_contended();
+        m.mover.set_contended(is_contended);
         let now = now_ns();
-        if tid == 0 || !self.pace.follow.is_due(now) {
+        if tid == 0 || !self.follow.is_due(now) {
             return;
         }
-        let figures = self.figures;
+        let figures = m.report.stats;
         let faults = figures.faults.load(Relaxed);
         let pages = figures.fetched_pages.load(Relaxed) + figures.zero_fills.load(Relaxed);
-        let pace = &mut self.pace;
+        let pace = self;
         let cpu = match pace.follow.follows(now, faults, pages) {
-            true => self.kernel.cpu_of(tid),
+            true => m.mover.kernel_mut().cpu_of(tid),
             false => None,
         };
         pace.follow.looked(now, cpu != pace.cpu);
@@ -128,22 +125,22 @@ impl Engine {
     ///
     /// Until some is adopted nothing else holds the program back, and it may be moved
     /// away from here between any two looks.
-    pub(crate) fn stay_near(&mut self, grows: bool) {
-        let faults = self.figures.faults.load(Relaxed);
-        let quiet = core::mem::replace(&mut self.pace.sampled_faults, faults) == faults;
-        self.pace.samples += 1;
-        let over = self.is_over();
-        let unheld = grows && self.adopted.is_empty();
-        let seldom = self.remote == 0 && self.pace.samples.is_multiple_of(SAMPLES);
+    pub(crate) fn stay_near(&mut self, m: &mut Memory, grows: bool) {
+        let faults = m.report.stats.faults.load(Relaxed);
+        let quiet = core::mem::replace(&mut self.sampled_faults, faults) == faults;
+        self.samples += 1;
+        let over = m.is_over();
+        let unheld = grows && m.space.adopted().is_empty();
+        let seldom = m.residency.remote() == 0 && self.samples.is_multiple_of(SAMPLES);
         let due = over || unheld || seldom;
         if quiet && due {
-            self.go_near();
+            self.go_near(m);
         }
     }
 
     /// Keeps to the processor that the program's first thread is on.
-    pub(crate) fn go_near(&mut self) {
-        let cpu = self.kernel.cpu_of(thread::leader());
-        self.pace.run_on(cpu);
+    pub(crate) fn go_near(&mut self, m: &mut Memory) {
+        let cpu = m.mover.kernel_mut().cpu_of(thread::leader());
+        self.run_on(cpu);
     }
 }

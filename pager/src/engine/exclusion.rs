@@ -12,7 +12,7 @@
 //! of all that was changed: the reports of several threads may come in another
 //! order than their changes, and only what has come to rest is certain.
 
-use crate::atomic::AtomicU32;
+use crate::engine::threads::THREADS;
 use crate::gate::Gate;
 use crate::sys::thread;
 use core::sync::atomic::AtomicBool;
@@ -22,20 +22,11 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 pub static COPYING: AtomicBool = AtomicBool::new(false);
 /// Whether memory of the program is registered, and changes of it are reported.
 pub static REPORTED: AtomicBool = AtomicBool::new(false);
-/// Whether memory has to be zapped before more is read.
-static HOLD: AtomicBool = AtomicBool::new(false);
-/// Threads that read directly are inside.
-static READS: Gate = Gate(AtomicU32::new(0));
-/// Threads that change the address space are inside.
-static CHANGES: Gate = Gate(AtomicU32::new(0));
-
-/// How often a thread was about to change the address space.
-static CHANGED: AtomicU32 = AtomicU32::new(0);
 
 /// How often a thread has been about to unmap or move memory, or to map other memory
 /// over it, as far as the shim knows.
 pub(crate) fn changes() -> u32 {
-    CHANGED.load(Acquire)
+    THREADS.exclusion.changed.load(Acquire)
 }
 
 /// All pages leave by zaps from now on.
@@ -43,15 +34,10 @@ pub(crate) fn copies() {
     COPYING.store(true, Relaxed);
 }
 
-/// In a process that was just forked: other threads, and what they were doing,
-/// are not there, and nothing is registered yet.
-pub(crate) fn begin_anew() {
+/// In a process that was just forked: nothing is registered yet, and nothing leaves.
+pub(crate) fn reset_after_fork() {
     COPYING.store(false, Relaxed);
     REPORTED.store(false, Relaxed);
-    CHANGED.store(0, Relaxed);
-    HOLD.store(false, Relaxed);
-    READS.begin_anew();
-    CHANGES.begin_anew();
 }
 
 /// Memory of the program is about to be registered.
@@ -64,24 +50,24 @@ pub fn are_reported() -> bool {
     REPORTED.load(Acquire)
 }
 
-/// Whether direct input needs a [`Direct`].
+/// Whether direct input needs a [`DirectIo`].
 pub fn is_needed() -> bool {
     COPYING.load(Relaxed)
 }
 
 /// Has threads wait before they read directly, because memory is short.
 pub(crate) fn hold(on: bool) {
-    HOLD.store(on, Relaxed);
+    THREADS.exclusion.hold.store(on, Relaxed);
 }
 
 /// Whether some thread reads directly now.
 pub(crate) fn is_read() -> bool {
-    !READS.is_empty()
+    !THREADS.exclusion.reads.is_empty()
 }
 
 /// Whether some thread changes the address space now.
 pub(crate) fn is_changed() -> bool {
-    !CHANGES.is_empty()
+    !THREADS.exclusion.changes.is_empty()
 }
 
 /// How often, and how long, a thread that wants to read waits.
@@ -107,21 +93,21 @@ fn enter(gate: &Gate) {
 /// As long as this lives, nothing is zapped. It is to be short: meanwhile the
 /// budget is not kept.
 #[derive(Debug)]
-pub struct Direct(());
+pub struct DirectIo(());
 
-impl Direct {
+impl DirectIo {
     /// Waits for a zap that is under way, and for a moment where memory is
     /// short.
-    pub fn begin() -> Direct {
-        thread::sleep_until(|| !HOLD.load(Relaxed), PATIENCE, NAP_US);
-        enter(&READS);
-        Direct(())
+    pub fn begin() -> DirectIo {
+        thread::sleep_until(|| !THREADS.exclusion.hold.load(Relaxed), PATIENCE, NAP_US);
+        enter(&THREADS.exclusion.reads);
+        DirectIo(())
     }
 }
 
-impl Drop for Direct {
+impl Drop for DirectIo {
     fn drop(&mut self) {
-        READS.leave();
+        THREADS.exclusion.reads.leave();
     }
 }
 
@@ -134,38 +120,38 @@ impl Change {
     /// Waits for a zap that is under way, and while the engine waits for
     /// reports.
     pub fn begin() -> Change {
-        CHANGED.fetch_add(1, Relaxed);
-        enter(&CHANGES);
+        THREADS.exclusion.changed.fetch_add(1, Relaxed);
+        enter(&THREADS.exclusion.changes);
         Change(())
     }
 }
 
 impl Drop for Change {
     fn drop(&mut self) {
-        CHANGES.leave();
+        THREADS.exclusion.changes.leave();
     }
 }
 
 /// As long as this lives, no thread begins to change the address space. Those
 /// that were at it end, if their reports are read.
 #[derive(Debug)]
-pub(crate) struct Still {
+pub(crate) struct ChangesBlocked {
     /// No other of these lives.
     outermost: bool,
 }
 
-impl Still {
-    pub(crate) fn begin() -> Still {
-        Still {
-            outermost: CHANGES.shut(),
+impl ChangesBlocked {
+    pub(crate) fn begin() -> ChangesBlocked {
+        ChangesBlocked {
+            outermost: THREADS.exclusion.changes.shut(),
         }
     }
 }
 
-impl Drop for Still {
+impl Drop for ChangesBlocked {
     fn drop(&mut self) {
         if self.outermost {
-            CHANGES.open();
+            THREADS.exclusion.changes.open();
         }
     }
 }
@@ -174,23 +160,23 @@ impl Drop for Still {
 /// address space; who is at it is waited for by its owner.
 #[derive(Debug)]
 pub(crate) struct Zapping {
-    _still: Still,
+    _still: ChangesBlocked,
 }
 
 impl Zapping {
     pub(crate) fn begin() -> Zapping {
         // What the program may only read, no device is made to write to.
         if is_needed() {
-            READS.shut();
+            THREADS.exclusion.reads.shut();
         }
         Zapping {
-            _still: Still::begin(),
+            _still: ChangesBlocked::begin(),
         }
     }
 }
 
 impl Drop for Zapping {
     fn drop(&mut self) {
-        READS.open();
+        THREADS.exclusion.reads.open();
     }
 }

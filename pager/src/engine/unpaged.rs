@@ -1,12 +1,14 @@
 //! Says what of the program's memory cannot be paged, once there is more of it than the
 //! budget leaves room for.
 
-use crate::engine::Engine;
 use crate::engine::map_throttle::SMALLEST;
+use crate::engine::memory::Memory;
 use crate::maps::{self, Mapping, eligible};
 use crate::ranges::Ranges;
 use crate::stats::Slot as Figures;
 use crate::sys::now_ns;
+use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::AtomicU64;
 
 /// The least time between two looks.
@@ -62,30 +64,32 @@ impl Kinds {
     }
 }
 
-impl Engine {
-    /// Takes what cannot be paged into the figures, while more is resident than there
-    /// may ever be.
-    pub(crate) fn look_at_unpaged(&mut self, now: u64) {
-        let resident = self.sampled.0;
-        let grown = resident > self.unpaged.seen + self.unpaged.seen / 16;
-        if resident <= self.budget.most() || !grown || now < self.unpaged.next_ns {
-            return;
-        }
-        let Ok(text) = self.kernel.smaps() else {
+impl Unpaged {
+    /// Whether it is time to look: while more is resident than there may ever be.
+    pub(crate) fn is_due(&self, m: &Memory, now: u64) -> bool {
+        let resident = m.residency.sampled();
+        let grown = resident > self.seen + self.seen / 16;
+        resident > m.residency.marks().most() && grown && now >= self.next_ns
+    }
+
+    /// Takes what cannot be paged into the figures. `kept` is the engine's own.
+    pub(crate) fn look(&mut self, m: &Memory, kept: Vec<Range<usize>>, now: u64) {
+        let resident = m.residency.sampled();
+        let Ok(text) = m.mover.kernel().smaps() else {
             return;
         };
-        self.unpaged.seen = resident;
+        self.seen = resident;
         let mut own = Ranges::default();
-        self.kept().into_iter().for_each(|range| own.insert(range));
-        let kinds = Kinds::find(&text, &self.adopted, &own);
+        kept.into_iter().for_each(|range| own.insert(range));
+        let kinds = Kinds::find(&text, m.space.adopted(), &own);
         let note = |figure: &AtomicU64, bytes| Figures::peak(figure, bytes);
-        note(&self.figures.stacks_bytes, kinds.stacks);
-        note(&self.figures.code_bytes, kinds.code);
-        note(&self.figures.libraries_bytes, kinds.libraries);
-        note(&self.figures.small_bytes, kinds.small);
-        note(&self.figures.other_bytes, kinds.other);
+        note(&m.report.stats.stacks_bytes, kinds.stacks);
+        note(&m.report.stats.code_bytes, kinds.code);
+        note(&m.report.stats.libraries_bytes, kinds.libraries);
+        note(&m.report.stats.small_bytes, kinds.small);
+        note(&m.report.stats.other_bytes, kinds.other);
         let took = now_ns().saturating_sub(now);
-        self.unpaged.next_ns = now + (took * PAUSE_PER_LOOK).max(LOOK_NS);
+        self.next_ns = now + (took * PAUSE_PER_LOOK).max(LOOK_NS);
     }
 }
 

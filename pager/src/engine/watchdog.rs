@@ -13,6 +13,7 @@
 //! to be had.) Where `tmem run` was killed, the processes under it end as well.
 
 use crate::engine::kernel::Kernel;
+use crate::engine::threads::THREADS;
 use crate::stats::{Shared, Slot as Figures};
 use crate::sys::mem::Region;
 use crate::sys::proc::Waits;
@@ -20,27 +21,19 @@ use crate::sys::roots::Root;
 use crate::sys::{say, thread};
 use alloc::boxed::Box;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use core::sync::atomic::{AtomicU32, AtomicU64};
 use rustix::fd::AsRawFd;
 use rustix::io::Errno;
 
 /// Between two looks, in microseconds.
 const LOOK_US: u64 = 1_000_000;
 
-/// Turns that the engine has had.
-static TURNS: AtomicU64 = AtomicU64::new(0);
-
-/// How often the guard was to follow the program's credentials, and how often it has.
-static CALLED: AtomicU32 = AtomicU32::new(0);
-static CAME: AtomicU32 = AtomicU32::new(0);
-
 /// Has the guard be what the program is.
 pub(crate) fn follow() {
-    let number = CALLED.fetch_add(1, AcqRel).wrapping_add(1);
-    thread::wake_sleeper(&CALLED);
+    let number = THREADS.watchdog.called.fetch_add(1, AcqRel).wrapping_add(1);
+    thread::wake_sleeper(&THREADS.watchdog.called);
     // It does nothing else that takes time.
     for turn in 0.. {
-        if CAME.load(Acquire) == number {
+        if THREADS.watchdog.came.load(Acquire) == number {
             return;
         }
         thread::await_turn(turn);
@@ -49,14 +42,10 @@ pub(crate) fn follow() {
 
 /// The engine has a turn.
 pub(crate) fn turn() {
-    TURNS.store(TURNS.load(Relaxed).wrapping_add(1), Relaxed);
-}
-
-/// In a process that was just forked.
-pub(crate) fn begin_anew() {
-    TURNS.store(0, Relaxed);
-    CALLED.store(0, Relaxed);
-    CAME.store(0, Relaxed);
+    THREADS.watchdog.turns.store(
+        THREADS.watchdog.turns.load(Relaxed).wrapping_add(1),
+        Relaxed,
+    );
 }
 
 /// Ends a process of whose own threads none is left, as the last of them has ended.
@@ -115,21 +104,21 @@ unsafe extern "C" fn watch(arg: *mut u8) -> ! {
     // The engine's, of which this is a copy, has `/proc` to look into.
     let proc = Root::Proc.get().map(|fd| fd.as_raw_fd());
     thread::close_all_but([proc.unwrap_or(-1)]);
-    let mut seen = TURNS.load(Relaxed);
+    let mut seen = THREADS.watchdog.turns.load(Relaxed);
     let mut called = 0;
     loop {
-        while !thread::sleep_some(&CALLED, called, LOOK_US) {
-            let number = CALLED.load(Acquire);
+        while !thread::sleep_some(&THREADS.watchdog.called, called, LOOK_US) {
+            let number = THREADS.watchdog.called.load(Acquire);
             if number != called {
                 crate::engine::calls::credentials::become_as(
                     crate::engine::calls::credentials::whom(),
                 );
                 called = number;
-                CAME.store(number, Release);
+                THREADS.watchdog.came.store(number, Release);
             }
         }
         follow_the_keeper(guard.shared);
-        let turns = TURNS.load(Relaxed);
+        let turns = THREADS.watchdog.turns.load(Relaxed);
         if turns == seen && Waits::of(guard.engine).is_some_and(|w| w.within(b"handle_userfault")) {
             guard.figures.self_faults.fetch_add(1, Relaxed);
             say::die(

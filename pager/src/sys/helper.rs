@@ -67,7 +67,7 @@ pub fn prepare() -> Result<Region, Errno> {
 }
 
 /// In a process that was just forked.
-pub fn begin_anew() {
+pub fn reset_after_fork() {
     STACK[0].store(0, Release);
     LAST.store(0, Relaxed);
 }

@@ -71,7 +71,7 @@ pub fn open_missing() {
 }
 
 /// In a process that was just forked: its engine's table is another.
-pub fn begin_anew() {
+pub fn reset_after_fork() {
     PROC.store(NONE, Relaxed);
     DEVICE.store(NONE, Relaxed);
 }

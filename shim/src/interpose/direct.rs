@@ -4,7 +4,7 @@
 use super::next::{Function, next};
 use crate::raw::raw_syscall;
 use libc::{c_int, c_void, iovec, off_t, size_t, ssize_t};
-use tmem_pager::engine::exclusion::Direct;
+use tmem_pager::engine::exclusion::DirectIo;
 
 /// Bytes that are read at a time: while they are, nothing is evicted.
 const PIECE: usize = 1 << 20;
@@ -33,7 +33,7 @@ fn undisturbed(read: impl FnOnce() -> ssize_t) -> ssize_t {
     let mut state = 0;
     // SAFETY: room for the answer.
     unsafe { pthread_setcancelstate(DISABLE, &raw mut state) };
-    let direct = Direct::begin();
+    let direct = DirectIo::begin();
     let got = read();
     drop(direct);
     // SAFETY: what it was; nothing is asked for. A cancellation waits for the next call.

@@ -88,11 +88,11 @@ pub(super) unsafe extern "C" fn in_parent() {
 pub(super) unsafe extern "C" fn in_child() {
     let (found, end) = engine_fork::child();
     // SAFETY: this is the only thread of a child that was just forked.
-    unsafe { HEAP.begin_anew() };
-    super::leave::begin_anew();
+    unsafe { HEAP.reset_after_fork() };
+    super::leave::reset_after_fork();
     if is_prepared() {
         match found {
-            Found::Will(will) => start::start_child(Some(will), end),
+            Found::Manifest(will) => start::start_child(Some(will), end),
             Found::Something => cannot_go_on("a fork that was not prepared"),
             Found::Everything => start::start_child(None, end),
         }

@@ -11,7 +11,7 @@ use tmem_pager::sys::thread;
 static LEFT: AtomicBool = AtomicBool::new(false);
 
 /// In a process that was just forked.
-pub(crate) fn begin_anew() {
+pub(crate) fn reset_after_fork() {
     LEFT.store(false, Ordering::Relaxed);
 }
 

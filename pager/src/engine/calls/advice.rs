@@ -19,48 +19,15 @@
 //! Once memory is adopted, the engine is told of each request as well. A thread that
 //! finds no room for another has the engine read those before.
 
-use crate::atomic::{AtomicU32, AtomicU64, AtomicUsize};
-use crate::engine::calls::engine_call::Question;
-use crate::engine::calls::lent_pages;
-use crate::engine::fork::ASKS;
+use crate::engine::threads::{Ever, THREADS};
+
+use crate::engine::exclusion;
 use crate::engine::map_throttle::SMALLEST;
-use crate::engine::memory::events::page;
-use crate::engine::{Engine, WARN, exclusion};
-use crate::inbox::{Inbox, Message, Node};
-use crate::page_set::PageSet;
-use crate::pages::State;
-use crate::ranges::Ranges;
-use alloc::vec::Vec;
+use crate::engine::memory::address::page;
+use crate::inbox::Message;
 use core::ops::Range;
-use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::SeqCst;
 use core::sync::atomic::fence;
-use rustix::io::Errno;
-
-/// Requests that the engine has not read yet.
-const ROOM: usize = 1024;
-
-static ASKED: Inbox<ROOM> = Inbox {
-    last: AtomicU32::new(0),
-    free: AtomicU64::new(0),
-    used: AtomicU32::new(0),
-    nodes: [const {
-        Node {
-            before: AtomicU32::new(0),
-            words: [const { AtomicUsize::new(0) }; 3],
-        }
-    }; ROOM],
-};
-static QUESTION: Question = Question::new(ASKS);
-
-/// Pages that are to stay.
-static STAYING: PageSet = PageSet::new();
-/// There are others, of which it could not be noted which. Then none leaves.
-static OTHERS_STAY: AtomicBool = AtomicBool::new(false);
-
-/// Whether the program has ever asked for ranges to be wiped, or withheld.
-static WIPES: Ever = Ever::new();
-static WITHHOLDS: Ever = Ever::new();
 
 /// What may be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,21 +40,7 @@ pub enum Ask {
     Withhold(bool),
 }
 
-/// Whether something was ever asked for a range that may be adopted by itself, and for
-/// one that may not, unless everything is.
-struct Ever {
-    large: AtomicBool,
-    small: AtomicBool,
-}
-
 impl Ever {
-    const fn new() -> Ever {
-        Ever {
-            large: AtomicBool::new(false),
-            small: AtomicBool::new(false),
-        }
-    }
-
     fn note(&self, range: &Range<usize>) {
         match range.len() >= SMALLEST {
             true => self.large.store(true, SeqCst),
@@ -113,8 +66,8 @@ pub fn ask(what: Ask, range: &Range<usize>) {
                 return;
             }
         }
-        Ask::Wipe(true) => WIPES.note(range),
-        Ask::Withhold(true) => WITHHOLDS.note(range),
+        Ask::Wipe(true) => THREADS.advice.wipes.note(range),
+        Ask::Withhold(true) => THREADS.advice.withholds.note(range),
         // Nothing comes of it but that more is looked at.
         Ask::Wipe(false) => return,
         Ask::Withhold(false) => {}
@@ -125,8 +78,8 @@ pub fn ask(what: Ask, range: &Range<usize>) {
     if !exclusion::are_reported() {
         return;
     }
-    while !ASKED.add(to_message(what, range)) {
-        if !QUESTION.turn().ask() {
+    while !THREADS.advice.inbox.add(to_message(what, range)) {
+        if !THREADS.advice.question.turn().ask() {
             // Nothing is elsewhere, or ever will be: there is no engine.
             return;
         }
@@ -137,18 +90,12 @@ pub fn ask(what: Ask, range: &Range<usize>) {
 fn stay(range: &Range<usize>) -> bool {
     let mut new = false;
     for page in page(range.start)..=page(range.end - 1) {
-        match STAYING.insert(page) {
+        match THREADS.advice.staying.insert(page) {
             Ok(is_new) => new |= is_new,
-            Err(_) => OTHERS_STAY.store(true, SeqCst),
+            Err(_) => THREADS.advice.others_stay.store(true, SeqCst),
         }
     }
     new
-}
-
-/// In a process that was just forked: its engine has nothing to be told yet.
-pub(crate) fn begin_anew() {
-    ASKED.begin_anew();
-    QUESTION.begin_anew();
 }
 
 const STAY: usize = 0;
@@ -176,133 +123,54 @@ fn from_message([what, start, end]: Message) -> (Ask, Range<usize>) {
     (what, start..end)
 }
 
-impl Engine {
-    /// Follows what was asked for since this was done last. That is before
-    /// each report of the kernel: what was asked for memory that is then
-    /// unmapped is not about what comes to be there.
-    pub(crate) fn follow_asks(&mut self) {
-        let mut asked = Vec::new();
-        ASKED.take(|message| asked.push(from_message(message)));
-        let mut given_back = Ranges::default();
-        for (what, range) in asked.into_iter().rev() {
-            let adopted = self.adopted.within(&range);
-            match what {
-                Ask::Stay => self.bring_what_stays(&range),
-                Ask::Wipe(_) if adopted.is_empty() => {}
-                Ask::Wipe(_) => WIPES.large.store(true, SeqCst),
-                Ask::Withhold(true) => adopted.into_iter().for_each(|part| {
-                    given_back.remove(part.clone());
-                    self.withheld.insert(part);
-                }),
-                Ask::Withhold(false) => adopted.into_iter().for_each(|part| {
-                    given_back.insert(part.clone());
-                    self.withheld.remove(part);
-                }),
-            }
-        }
-        // Not to those that nobody prepares.
-        given_back
-            .iter()
-            .for_each(|part| self.hide_from_forks(&part));
-    }
+/// Takes what was asked, the last first.
+pub(crate) fn take(mut each: impl FnMut(Ask, Range<usize>)) {
+    THREADS.advice.inbox.take(|message| {
+        let (what, range) = from_message(message);
+        each(what, range);
+    });
+}
 
-    /// Answers who has found no room.
-    pub(crate) fn answer_asks(&mut self) {
-        QUESTION.answer(|| self.follow_asks());
-    }
+/// What was asked to be wiped is adopted.
+pub(crate) fn note_wiped() {
+    THREADS.advice.wipes.large.store(true, SeqCst);
+}
 
-    /// Small mappings are adopted from now on: what was asked for them counts.
-    pub(crate) fn take_small(&mut self) {
-        self.takes_small = true;
-        crate::engine::map_throttle::small_too();
-    }
+/// Whether the program has ever asked for ranges to be wiped that may be adopted; `every`
+/// says that small ones are.
+pub(crate) fn is_any_wiped(every: bool) -> bool {
+    THREADS.advice.wipes.is_asked(every)
+}
 
-    /// Whether small mappings are adopted. A child cannot tell of what it inherits.
-    fn has_small(&self) -> bool {
-        self.takes_small || self.settings.inherit.is_some()
-    }
+/// The same for ranges to be withheld.
+pub(crate) fn is_any_withheld(every: bool) -> bool {
+    fence(SeqCst);
+    THREADS.advice.withholds.is_asked(every)
+}
 
-    /// Finds what was adopted just now that the program withholds from its
-    /// children.
-    pub(crate) fn find_withheld(&mut self, found: &[Range<usize>]) -> Result<(), Errno> {
-        fence(SeqCst);
-        let is_asked = WITHHOLDS.is_asked(self.has_small()) || self.may_be_advised_unseen();
-        if found.is_empty() || !is_asked {
-            return Ok(());
-        }
-        for (range, flags) in self.kernel.flags()? {
-            if flags.withheld {
-                for part in found {
-                    let both = range.start.max(part.start)..range.end.min(part.end);
-                    if !both.is_empty() {
-                        self.withheld.insert(both);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
+/// Whether a page is to stay.
+pub(crate) fn stays(page: u64) -> bool {
+    THREADS.advice.staying.contains(page)
+}
 
-    /// What a child that is forked now finds empty.
-    pub(crate) fn find_wiped(&self) -> Result<Ranges, Errno> {
-        let mut wiped = Ranges::default();
-        if WIPES.is_asked(self.has_small()) || self.may_be_advised_unseen() {
-            let all = self.kernel.flags()?;
-            let of_them = all.into_iter().filter(|(_, flags)| flags.wiped);
-            of_them.for_each(|(range, _)| wiped.insert(range));
-        }
-        Ok(wiped)
-    }
+/// Calls `each` with all pages that are to stay.
+pub(crate) fn each_that_stays(each: impl FnMut(u64)) {
+    THREADS.advice.staying.each(each);
+}
 
-    /// In a forked child: pages that the parent's threads had stay do so here. What
-    /// was withheld from it is not there, or was not meant any more.
-    pub(crate) fn inherit_asks(&mut self) {
-        let mut elsewhere = Vec::new();
-        STAYING.each(|page| {
-            if self.pages.get(page).state != State::Local {
-                elsewhere.push(page);
-            }
-        });
-        elsewhere.into_iter().for_each(|page| self.recall(page));
-    }
+/// Pages are unmapped: what comes to be there may leave.
+pub(crate) fn none_stays(pages: &Range<u64>) {
+    THREADS.advice.staying.remove(pages);
+}
 
-    /// Whether a page must stay in the program.
-    pub(crate) fn must_stay(&self, page: u64) -> bool {
-        self.pinned.contains(&page) || STAYING.contains(page) || lent_pages::contain(page)
-    }
-
-    /// Whether nothing may leave, as it is not known what has to stay. Says so once.
-    pub(crate) fn tell_of_others_that_stay(&mut self) {
-        if others_stay() && !self.told_of_others {
-            self.told_of_others = true;
-            self.say(
-                WARN,
-                "no memory to note where the program has robust mutexes, which have to stay in \
-                 memory: nothing more is paged out, and the budget is not kept",
-            );
-        }
-    }
-
-    /// Pages are unmapped, and what comes to be there may leave.
-    pub(crate) fn no_longer_stays(&mut self, pages: &Range<u64>) {
-        self.pinned.retain(|page| !pages.contains(page));
-        STAYING.remove(pages);
-        lent_pages::unmapped(pages);
-    }
-
-    fn bring_what_stays(&mut self, range: &Range<usize>) {
-        for page in page(range.start)..=page(range.end - 1) {
-            // Unless it was unmapped since.
-            if STAYING.contains(page) && self.pages.get(page).state != State::Local {
-                self.recall(page);
-            }
-        }
-    }
+/// Answers a thread that has found no room, by what `follow` does.
+pub(crate) fn answer(follow: impl FnOnce()) {
+    THREADS.advice.question.answer(follow);
 }
 
 /// Whether pages are to stay of which it could not be noted which.
 pub(crate) fn others_stay() -> bool {
-    OTHERS_STAY.load(SeqCst)
+    THREADS.advice.others_stay.load(SeqCst)
 }
 
 #[cfg(test)]

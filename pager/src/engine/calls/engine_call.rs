@@ -2,39 +2,19 @@
 //! writes down what it wants to know, touches a page of the doorbell, and sleeps until
 //! the engine has answered.
 
-use crate::engine::fork::ring;
+use crate::engine::calls::doorbell::ring;
+use crate::engine::threads::Question;
 use crate::sys::thread;
-use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 /// Between two looks, in microseconds.
 const NAP_US: u64 = 20;
-
-/// One kind of question.
-pub(crate) struct Question {
-    /// Its page of the doorbell.
-    bell: usize,
-    /// Held by the thread that asks.
-    taken: AtomicU32,
-    /// How often it was asked, and how often answered.
-    asked: AtomicU32,
-    answered: AtomicU32,
-}
 
 /// The right to ask, until this is dropped. Signals are to be blocked meanwhile: a
 /// handler that asks, too, would wait for its own thread.
 pub(crate) struct Turn<'a>(&'a Question);
 
 impl Question {
-    pub(crate) const fn new(bell: usize) -> Question {
-        Question {
-            bell,
-            taken: AtomicU32::new(0),
-            asked: AtomicU32::new(0),
-            answered: AtomicU32::new(0),
-        }
-    }
-
     /// Waits until nobody else asks.
     pub(crate) fn turn(&self) -> Turn<'_> {
         while self.taken.swap(1, AcqRel) != 0 {
@@ -61,12 +41,6 @@ impl Question {
             self.answered.store(asked, Release);
         }
     }
-
-    /// In a process that was just forked: whoever was asking is not there.
-    pub(crate) fn begin_anew(&self) {
-        self.taken.store(0, Release);
-        self.answered.store(self.asked.load(Acquire), Release);
-    }
 }
 
 impl Turn<'_> {
@@ -85,7 +59,7 @@ impl Turn<'_> {
         let answered = || self.0.answered.load(Acquire) == number;
         loop {
             ring(self.0.bell, number, answered);
-            if answered() || !crate::engine::start::poke() {
+            if answered() || !crate::engine::alive::poke() {
                 return answered();
             }
             thread::rest_us(NAP_US);

@@ -5,21 +5,10 @@
 //! when a pipe has been read. So the last pages that were lent stay, and those before may
 //! leave.
 
-use crate::engine::memory::events::page;
-use crate::page_set::PageSet;
+use crate::engine::memory::address::page;
+use crate::engine::threads::{LENT_PAGES, THREADS};
 use core::ops::Range;
-use core::sync::atomic::AtomicU64;
-use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
-
-/// Pages that stay: what two pipes hold of the largest size that an ordinary user may set.
-const MOST: usize = 512;
-
-static PAGES: PageSet = PageSet::new();
-/// The pages of the set, in the order in which they were lent; 0 for none.
-static LAST: [AtomicU64; MOST] = [const { AtomicU64::new(0) }; MOST];
-/// How many there have been.
-static COUNT: AtomicUsize = AtomicUsize::new(0);
 
 /// The program is about to lend this memory to a pipe: its last pages are to stay. Called by
 /// threads of the program, with signals blocked.
@@ -28,34 +17,28 @@ pub fn keep_in_place(range: &Range<usize>) {
         return;
     }
     let end = page(range.end - 1) + 1;
-    let start = page(range.start).max(end.saturating_sub(MOST as u64));
+    let start = page(range.start).max(end.saturating_sub(LENT_PAGES as u64));
     for number in start..end {
         // What cannot be noted may leave.
-        if PAGES.insert(number) != Ok(true) {
+        if THREADS.lending.pages.insert(number) != Ok(true) {
             continue;
         }
-        let place = COUNT.fetch_add(1, Relaxed) % MOST;
-        let before = LAST[place].swap(number, SeqCst);
+        let place = THREADS.lending.count.fetch_add(1, Relaxed) % LENT_PAGES;
+        let before = THREADS.lending.last[place].swap(number, SeqCst);
         if before != 0 && before != number {
-            PAGES.remove(&(before..before + 1));
+            THREADS.lending.pages.remove(&(before..before + 1));
         }
     }
 }
 
 /// Whether a page is one of these.
 pub(crate) fn contain(page: u64) -> bool {
-    PAGES.contains(page)
+    THREADS.lending.pages.contains(page)
 }
 
 /// Pages are unmapped.
 pub(crate) fn unmapped(pages: &Range<u64>) {
-    PAGES.remove(pages);
-}
-
-/// In a process that was just forked: what it writes to its pages no pipe shows.
-pub(crate) fn begin_anew() {
-    PAGES.remove(&(0..u64::MAX));
-    LAST.iter().for_each(|page| page.store(0, SeqCst));
+    THREADS.lending.pages.remove(pages);
 }
 
 #[cfg(test)]
@@ -71,18 +54,20 @@ mod tests {
         };
         lend(1000, 2);
         assert!(!contain(999) && contain(1000) && contain(1001) && !contain(1002));
-        lend(5000, MOST - 2);
+        lend(5000, LENT_PAGES - 2);
         assert!(contain(1000) && contain(5000));
         lend(9000, 1);
         assert!(!contain(1000) && contain(1001) && contain(9000));
         unmapped(&(5000..5010));
         assert!(!contain(5009) && contain(5010));
         // Of more pages than may stay, the last.
-        lend(20_000, 3 * MOST);
-        assert!(!contain(1001) && !contain(20_000 + 2 * MOST as u64 - 1));
-        assert!(contain(20_000 + 2 * MOST as u64) && contain(20_000 + 3 * MOST as u64 - 1));
+        lend(20_000, 3 * LENT_PAGES);
+        assert!(!contain(1001) && !contain(20_000 + 2 * LENT_PAGES as u64 - 1));
+        assert!(
+            contain(20_000 + 2 * LENT_PAGES as u64) && contain(20_000 + 3 * LENT_PAGES as u64 - 1)
+        );
         keep_in_place(&(7..7));
-        begin_anew();
-        assert!(!contain(20_000 + 3 * MOST as u64 - 1));
+        THREADS.lending.reset_after_fork();
+        assert!(!contain(20_000 + 3 * LENT_PAGES as u64 - 1));
     }
 }

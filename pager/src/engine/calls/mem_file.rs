@@ -6,90 +6,40 @@
 //!
 //! For the time of the call the kernel has a reference to the page, which does not keep the
 //! page from leaving: what the call reads would be what the frame shows next, and what it
-//! writes would be lost. So the thread says in [`ACCESSED`] which page it is about to
+//! writes would be lost. So the thread says in `calls::accesses` which page it is about to
 //! access. The engine looks there after it has taken pages out of reach and before it uses
 //! what is in them, and waits for such a call to end. The order makes this safe: a call that
 //! began before the page was out of reach was told of by then, and one that begins later is
 //! refused. The wait is short, because nothing that such a call touches beside the page is
 //! ever paged, and it is over before the thread touches its stack again.
 
-use crate::engine::Engine;
-use crate::engine::calls::engine_call::Question;
-use crate::engine::fault::addr;
-use crate::engine::fork::POPULATE;
-use crate::engine::memory::events::page;
+use crate::engine::threads::THREADS;
+
+use crate::engine::memory::Memory;
+use crate::engine::memory::address::addr;
+use crate::engine::memory::address::page;
 use crate::pages::State;
-use crate::sys::{mem_call, thread};
-use core::ops::Range;
-use core::sync::atomic::Ordering::{Relaxed, SeqCst};
-use core::sync::atomic::{AtomicU32, AtomicUsize};
+use crate::sys::thread;
+use core::sync::atomic::Ordering::Relaxed;
 use rustix::io::Errno;
 use tmem_wire::PAGE_SIZE;
 
-/// Threads that can be in such a call at a time; others wait.
-const PLACES: usize = 16;
 /// Between two looks for a place, or for a page that is on its way, in microseconds.
 const NAP_US: u64 = 50;
-
-/// Addresses of the pages that threads are accessing; 0 for none.
-static ACCESSED: [AtomicUsize; PLACES] = [const { AtomicUsize::new(0) }; PLACES];
 
 /// What became of a page that was asked for.
 const PRESENT: u32 = 0;
 const ON_ITS_WAY: u32 = 1;
 const REFUSED: u32 = 2;
 
-static QUESTION: Question = Question::new(POPULATE);
-/// The page that is asked for, and the answer.
-static WANTED: AtomicUsize = AtomicUsize::new(0);
-static ANSWER: AtomicU32 = AtomicU32::new(REFUSED);
-
-/// A call that reads or writes one page of the program's memory through a descriptor.
-#[derive(Clone, Copy, Debug)]
-pub struct Access {
-    /// A descriptor of the program's own memory.
-    pub fd: i32,
-    /// Whether it writes.
-    pub writes: bool,
-    /// Where the bytes come from, or go to: memory that is never paged.
-    pub buffer: usize,
-    /// Bytes, all of one page.
-    pub len: usize,
-    /// The address that is read or written.
-    pub at: usize,
-}
-
-impl Access {
-    /// Makes the call; gives the kernel's answer. Called by threads of the program, with
-    /// signals blocked.
-    ///
-    /// # Safety
-    /// The buffer has room for `len` bytes; what is written is what the program has asked for.
-    pub unsafe fn call(&self) -> isize {
-        let page = self.at / PAGE_SIZE * PAGE_SIZE;
-        let place = loop {
-            let is_free = |place: &&AtomicUsize| {
-                let taken = place.compare_exchange(0, page, SeqCst, Relaxed);
-                taken.is_ok()
-            };
-            match ACCESSED.iter().find(is_free) {
-                Some(place) => break place,
-                None => thread::rest_us(NAP_US),
-            }
-        };
-        // SAFETY: by the caller.
-        unsafe { mem_call::transfer(self.fd, self.writes, self.buffer, self.len, self.at, place) }
-    }
-}
-
 /// Has the page at `at` in memory, not write-protected, for a moment: it may leave again at
 /// any time. Whether it was there; it is not where it is none of the engine's, or lost.
 /// Called by threads of the program, with signals blocked.
 pub fn populate(at: usize) -> bool {
-    let turn = QUESTION.turn();
-    WANTED.store(at, Relaxed);
+    let turn = THREADS.calls.populate.question.turn();
+    THREADS.calls.populate.wanted.store(at, Relaxed);
     while turn.ask() {
-        match ANSWER.load(Relaxed) {
+        match THREADS.calls.populate.answer.load(Relaxed) {
             PRESENT => return true,
             ON_ITS_WAY => thread::rest_us(NAP_US),
             _ => return false,
@@ -98,64 +48,53 @@ pub fn populate(at: usize) -> bool {
     false
 }
 
-/// In a process that was just forked: whoever was asking, or in a call, is not there.
-pub(crate) fn begin_anew() {
-    QUESTION.begin_anew();
-    ACCESSED.iter().for_each(|place| place.store(0, SeqCst));
+/// Answers a thread that asks for a page; whether an event has to be read before.
+pub(crate) fn answer(m: &mut Memory) -> bool {
+    let mut for_event = false;
+    THREADS.calls.populate.question.answer(|| {
+        let answer = serve(
+            m,
+            THREADS.calls.populate.wanted.load(Relaxed),
+            &mut for_event,
+        );
+        THREADS.calls.populate.answer.store(answer, Relaxed);
+    });
+    for_event
 }
 
-/// Waits until no thread accesses a page of `range`, where no access can begin.
-pub(crate) fn wait_for_accesses(range: &Range<usize>) {
-    for place in &ACCESSED {
-        while range.contains(&place.load(SeqCst)) {
-            thread::pause();
-        }
+fn serve(m: &mut Memory, at: usize, for_event: &mut bool) -> u32 {
+    if m.space.adopted().around(at).is_none() {
+        return REFUSED;
     }
-}
-
-impl Engine {
-    /// Answers who asks for a page.
-    pub(crate) fn answer_populate(&mut self) {
-        QUESTION.answer(|| {
-            let answer = self.populate(WANTED.load(Relaxed));
-            ANSWER.store(answer, Relaxed);
-        });
-    }
-
-    fn populate(&mut self, at: usize) -> u32 {
-        if self.adopted.around(at).is_none() {
-            return REFUSED;
-        }
-        let number = page(at);
-        match self.pages.get(number).state {
-            State::Local => match self.make_accessible(number) {
-                Ok(()) => PRESENT,
-                Err(Errno::AGAIN) => {
-                    self.waited.for_event = true;
-                    ON_ITS_WAY
-                }
-                // Not mapped any more.
-                Err(_) => REFUSED,
-            },
-            State::Fetching(_) => ON_ITS_WAY,
-            State::Pooled(_) | State::Remote => {
-                if self.faults.iter().all(|fault| fault.page != number) {
-                    self.recall(number);
-                }
+    let number = page(at);
+    match m.pages.get(number).state {
+        State::Local => match make_accessible(m, number) {
+            Ok(()) => PRESENT,
+            Err(Errno::AGAIN) => {
+                *for_event = true;
                 ON_ITS_WAY
             }
-            State::Lost => REFUSED,
+            // Not mapped any more.
+            Err(_) => REFUSED,
+        },
+        State::ReadIn(_) => ON_ITS_WAY,
+        State::Pooled(_) | State::Remote => {
+            if m.faults.iter().all(|fault| fault.page != number) {
+                m.faults.recall(number);
+            }
+            ON_ITS_WAY
         }
+        State::Lost => REFUSED,
     }
+}
 
-    /// Has a page there that is not elsewhere, and not write-protected.
-    fn make_accessible(&mut self, number: u64) -> Result<(), Errno> {
-        let at = addr(number);
-        match self.kernel.zero_pages(at, PAGE_SIZE, true).stopped {
-            None => self.filled(number, 1),
-            Some(Errno::EXIST) => {}
-            Some(error) => return Err(error),
-        }
-        self.kernel.unprotect(at, PAGE_SIZE)
+/// Has a page there that is not elsewhere, and not write-protected.
+fn make_accessible(m: &mut Memory, number: u64) -> Result<(), Errno> {
+    let at = addr(number);
+    match m.mover.kernel().zero_pages(at, PAGE_SIZE, true).stopped {
+        None => m.note_zeros(number, 1),
+        Some(Errno::EXIST) => {}
+        Some(error) => return Err(error),
     }
+    m.mover.kernel().unprotect(at, PAGE_SIZE)
 }

@@ -1,7 +1,9 @@
 //! What threads of the program ask of the engine.
 
+pub(crate) mod accesses;
 pub(crate) mod advice;
 pub mod credentials;
+pub(crate) mod doorbell;
 pub(crate) mod engine_call;
 pub(crate) mod lent_pages;
 pub(crate) mod mem_file;

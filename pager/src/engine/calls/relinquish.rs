@@ -10,11 +10,14 @@
 //! from what the program has put there. So pages of zeros are taken away again, and
 //! count as never touched.
 
-use crate::engine::calls::engine_call::{Question, Turn};
-use crate::engine::exclusion::Still;
-use crate::engine::fork::RELINQUISH;
-use crate::engine::memory::events::page;
-use crate::engine::{EVICTED, Engine};
+use crate::engine::threads::THREADS;
+
+use crate::engine::calls::engine_call::Turn;
+use crate::engine::evicted::set_evicted;
+use crate::engine::exclusion::ChangesBlocked;
+use crate::engine::memory::Memory;
+use crate::engine::memory::address::page;
+use crate::engine::reclaim::Reclaim;
 use crate::maps;
 use crate::pages::State;
 use crate::ranges::Ranges;
@@ -22,7 +25,6 @@ use crate::sys::{mem, thread};
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
-use core::sync::atomic::{AtomicU32, AtomicUsize};
 use rustix::io::Errno;
 use tmem_wire::PAGE_SIZE;
 
@@ -37,13 +39,6 @@ const DONE: u32 = 0;
 const WAIT: u32 = 1;
 const REFUSED: u32 = 2;
 
-static QUESTION: Question = Question::new(RELINQUISH);
-static START: AtomicUsize = AtomicUsize::new(0);
-static LEN: AtomicUsize = AtomicUsize::new(0);
-/// How often zeros were looked for since it asked first.
-static ZEROS: AtomicU32 = AtomicU32::new(0);
-static OUTCOME: AtomicU32 = AtomicU32::new(0);
-
 /// As long as this lives, memory that was relinquished is not taken again.
 pub struct Relinquished(#[expect(dead_code, reason = "is dropped")] Turn<'static>);
 
@@ -51,12 +46,12 @@ pub struct Relinquished(#[expect(dead_code, reason = "is dropped")] Turn<'static
 /// that cannot be, because pages are lost or there is no engine. Called by threads of
 /// the program.
 pub fn relinquish(range: &Range<usize>) -> Option<Relinquished> {
-    let turn = QUESTION.turn();
-    START.store(range.start, Relaxed);
-    LEN.store(range.len(), Relaxed);
-    ZEROS.store(0, Relaxed);
+    let turn = THREADS.calls.relinquish.question.turn();
+    THREADS.calls.relinquish.start.store(range.start, Relaxed);
+    THREADS.calls.relinquish.len.store(range.len(), Relaxed);
+    THREADS.calls.relinquish.zeros.store(0, Relaxed);
     while turn.ask() {
-        match OUTCOME.load(Relaxed) {
+        match THREADS.calls.relinquish.outcome.load(Relaxed) {
             DONE => return Some(Relinquished(turn)),
             WAIT => thread::rest_us(NAP_US),
             _ => return None,
@@ -68,124 +63,123 @@ pub fn relinquish(range: &Range<usize>) -> Option<Relinquished> {
 /// What was relinquished, and is not registered by the program yet, as far as the engine
 /// knows.
 pub(crate) fn under_way() -> Option<Range<usize>> {
-    QUESTION.is_taken().then(asked_for)
+    THREADS.calls.relinquish.question.is_taken().then(asked_for)
 }
 
 fn asked_for() -> Range<usize> {
-    let start = START.load(Relaxed);
-    start..start + LEN.load(Relaxed)
+    let start = THREADS.calls.relinquish.start.load(Relaxed);
+    start..start + THREADS.calls.relinquish.len.load(Relaxed)
 }
 
-/// In a process that was just forked: whoever was asking is not there.
-pub(crate) fn begin_anew() {
-    QUESTION.begin_anew();
+/// Answers a thread that asks.
+pub(crate) fn answer(m: &mut Memory, reclaim: &mut Reclaim) {
+    THREADS.calls.relinquish.question.answer(|| {
+        THREADS
+            .calls
+            .relinquish
+            .outcome
+            .store(serve(m, reclaim, &asked_for()), Relaxed);
+    });
 }
 
-impl Engine {
-    /// Answers who asks.
-    pub(crate) fn answer_relinquish(&mut self) {
-        QUESTION.answer(|| OUTCOME.store(self.relinquish(&asked_for()), Relaxed));
+fn serve(m: &mut Memory, reclaim: &mut Reclaim, range: &Range<usize>) -> u32 {
+    if m.is_forking() || m.mover.is_changing() {
+        return WAIT;
     }
+    let parts = m.space.adopted().within(range);
+    if parts.is_empty() {
+        return DONE;
+    }
+    let (mut absent, mut lost) = (Vec::new(), false);
+    for part in &parts {
+        let (from, to) = (page(part.start), page(part.end));
+        m.pages.each_of(from, to, |page, entry| match entry.state {
+            State::Local => {}
+            State::Lost => lost = true,
+            State::Pooled(_) | State::ReadIn(_) | State::Remote => absent.push(page),
+        });
+    }
+    if lost {
+        return REFUSED;
+    }
+    // What was brought back once does not leave again.
+    let waits = !absent.is_empty();
+    absent.into_iter().for_each(|page| m.pin(page));
+    if waits || take_zeros_away(m, reclaim, &parts) {
+        return WAIT;
+    }
+    // Threads that change the address space wait.
+    let _still = ChangesBlocked::begin();
+    for part in parts {
+        match m.mover.kernel().unregister(part.start, part.len()) {
+            Ok(()) => relinquished(m, part),
+            Err(Errno::AGAIN) => return WAIT,
+            Err(_) => return REFUSED,
+        }
+    }
+    DONE
+}
 
-    fn relinquish(&mut self, range: &Range<usize>) -> u32 {
-        if self.is_forking() || self.is_changing() {
-            return WAIT;
-        }
-        let parts = self.adopted.within(range);
-        if parts.is_empty() {
-            return DONE;
-        }
-        let (mut absent, mut lost) = (Vec::new(), false);
-        for part in &parts {
-            let (from, to) = (page(part.start), page(part.end));
-            self.pages
-                .each_of(from, to, |page, entry| match entry.state {
-                    State::Local => {}
-                    State::Lost => lost = true,
-                    State::Pooled(_) | State::Fetching(_) | State::Remote => absent.push(page),
-                });
-        }
-        if lost {
-            return REFUSED;
-        }
-        // What was brought back once does not leave again.
-        let waits = !absent.is_empty();
-        absent.into_iter().for_each(|page| self.pin(page));
-        if waits || self.take_zeros_away(&parts) {
-            return WAIT;
-        }
-        // Threads that change the address space wait.
-        let _still = Still::begin();
-        for part in parts {
-            match self.kernel.unregister(part.start, part.len()) {
-                Ok(()) => self.relinquished(part),
-                Err(Errno::AGAIN) => return WAIT,
-                Err(_) => return REFUSED,
-            }
-        }
-        DONE
+/// Takes out pages of zeros; whether there were any. One that somebody writes to at
+/// this moment comes back like any other that has left.
+fn take_zeros_away(m: &mut Memory, reclaim: &mut Reclaim, parts: &[Range<usize>]) -> bool {
+    if THREADS.calls.relinquish.zeros.fetch_add(1, Relaxed) >= LOOKS {
+        return false;
     }
+    let mut present = Vec::new();
+    for part in parts {
+        // Without the kernel's answer they stay.
+        let _ = m.mover.kernel().present(part.start, part.end, &mut present);
+    }
+    let mut any = false;
+    // As whenever pages leave: one that is written to now is elsewhere for a moment.
+    set_evicted(true);
+    for run in present {
+        let zeros = zeros(m, run.start, run.end);
+        any |= !zeros.is_empty();
+        for run in zeros.iter() {
+            let mut left = 0;
+            // What cannot be taken out now stays.
+            let _ = reclaim.evict_run(m, page(run.start), run.len() / PAGE_SIZE, &mut left);
+            // Others are to have room to leave.
+            reclaim.release(m, left);
+        }
+    }
+    set_evicted(m.residency.remote() > 0);
+    any
+}
 
-    /// Takes out pages of zeros; whether there were any. One that somebody writes to at
-    /// this moment comes back like any other that has left.
-    fn take_zeros_away(&mut self, parts: &[Range<usize>]) -> bool {
-        if ZEROS.fetch_add(1, Relaxed) >= LOOKS {
-            return false;
+/// Pages of zeros among those that are there.
+fn zeros(m: &Memory, start: usize, end: usize) -> Ranges {
+    let mut zeros = Ranges::default();
+    let mut bytes = alloc::boxed::Box::new([0u8; PAGE_SIZE]);
+    let to = bytes.as_mut_ptr() as usize;
+    for at in (start..end).step_by(PAGE_SIZE) {
+        // SAFETY: a page of the engine's own.
+        let read = unsafe { m.mover.kernel().copy_out(at, to, PAGE_SIZE) };
+        if read.is_ok() && mem::is_zero(&bytes) {
+            zeros.insert(at..at + PAGE_SIZE);
         }
-        let mut present = Vec::new();
-        for part in parts {
-            // Without the kernel's answer they stay.
-            let _ = self.kernel.present(part.start, part.end, &mut present);
-        }
-        let mut any = false;
-        // As whenever pages leave: one that is written to now is elsewhere for a moment.
-        EVICTED.store(true, Relaxed);
-        for run in present {
-            let zeros = self.zeros(run.start, run.end);
-            any |= !zeros.is_empty();
-            for run in zeros.iter() {
-                let mut left = 0;
-                // What cannot be taken out now stays.
-                let _ = self.evict_run(page(run.start), run.len() / PAGE_SIZE, &mut left);
-                // Others are to have room to leave.
-                self.release(left);
-            }
-        }
-        EVICTED.store(self.remote > 0, Relaxed);
-        any
     }
+    zeros
+}
 
-    /// Pages of zeros among those that are there.
-    fn zeros(&self, start: usize, end: usize) -> Ranges {
-        let mut zeros = Ranges::default();
-        let mut bytes = alloc::boxed::Box::new([0u8; PAGE_SIZE]);
-        let to = bytes.as_mut_ptr() as usize;
-        for at in (start..end).step_by(PAGE_SIZE) {
-            // SAFETY: a page of the engine's own.
-            let read = unsafe { self.kernel.copy_out(at, to, PAGE_SIZE) };
-            if read.is_ok() && mem::is_zero(&bytes) {
-                zeros.insert(at..at + PAGE_SIZE);
-            }
-        }
-        zeros
+/// A range is not registered any more.
+fn relinquished(m: &mut Memory, range: Range<usize>) {
+    let pages = page(range.start)..page(range.end);
+    m.forget(pages.start, pages.end);
+    m.pinned.forget(&pages);
+    // Threads that waited here have been woken; pages can be put here no more.
+    m.faults.forget(&pages);
+    let mut shown = alloc::vec![range.clone()];
+    maps::subtract(&mut shown, &m.space.dontfork().iter().collect::<Vec<_>>());
+    for part in shown {
+        // What is not mapped any more cannot be copied either.
+        let _ = m
+            .mover
+            .kernel()
+            .copied_by_forks(part.start, part.len(), true);
     }
-
-    /// A range is not registered any more.
-    fn relinquished(&mut self, range: Range<usize>) {
-        let pages = page(range.start)..page(range.end);
-        self.forget(pages.start, pages.end);
-        self.pinned.retain(|p| !pages.contains(p));
-        // Threads that waited here have been woken; pages can be put here no more.
-        self.faults.retain(|fault| !pages.contains(&fault.page));
-        self.adopted.remove(range.clone());
-        self.doomed.remove(range.clone());
-        let mut shown = alloc::vec![range.clone()];
-        maps::subtract(&mut shown, &self.withheld.iter().collect::<Vec<_>>());
-        for part in shown {
-            // What is not mapped any more cannot be copied either.
-            let _ = self.kernel.copied_by_forks(part.start, part.len(), true);
-        }
-        // What becomes of it is not reported.
-        self.withheld.remove(range.clone());
-    }
+    // What becomes of it is not reported.
+    m.space.remove(&range);
 }

@@ -2,12 +2,15 @@
 //! left it, see `fork`. The program goes on only when this is done.
 
 use crate::engine::fork::handover::Handed;
-use crate::engine::fork::manifest::{Change, Entry, EntryKind, Will};
-use crate::engine::{Engine, INFO, fault::addr};
+use crate::engine::fork::manifest::{Change, Entry, EntryKind, ForkManifest};
+use crate::engine::memory::Memory;
+use crate::engine::memory::address::addr;
+use crate::engine::memory::report::INFO;
 use crate::maps;
 use crate::pages::{Page, State};
 use crate::ranges::Ranges;
 use crate::slots::Slot;
+use crate::sys::channel::Channel;
 use crate::sys::errno::Words;
 use crate::sys::now_ns;
 use crate::sys::uffd::{REGISTER_MISSING, REGISTER_WP};
@@ -21,159 +24,155 @@ use tmem_wire::PAGE_SIZE;
 /// So long a process counts as just forked.
 const YOUTH_NS: u64 = 100_000_000;
 
-impl Engine {
-    /// Takes over what the parent knew. An error is a reason why the child
-    /// cannot go on.
-    pub(crate) fn inherit(&mut self, will: &Will, handed: Handed) -> Result<(), String> {
-        if let Some(reason) = &will.refused {
-            return Err(reason.clone());
-        }
-        let (before, unknown) = will.changes()?;
-        will.read();
-        self.slots = will.slots.clone();
-        let now = now_ns();
-        for (server, session) in (0..).zip(&will.sessions) {
-            if let Some(session) = session {
-                self.net.resume(server, session.clone(), now);
-            }
-        }
-        let Handed { channel, dialled } = handed;
-        dialled.into_iter().for_each(|d| self.net.resume_by(d, now));
-        let entries = match before.is_empty() && unknown.is_empty() && will.is_sorted() {
-            true => Cow::Borrowed(&*will.entries),
-            false => Cow::Owned(settled(&will.entries, &before, &unknown)),
-        };
-        let mut ranges = Ranges::default();
-        let moved = before.iter().chain(&unknown).filter_map(moved_to);
-        will.adopted
-            .iter()
-            .cloned()
-            .chain(moved)
-            .for_each(|range| ranges.insert(range));
-        // What this engine has mapped for itself may be where something was
-        // unmapped.
-        self.kept()
-            .into_iter()
-            .for_each(|range| ranges.remove(range));
-        let ranges: Vec<_> = ranges.iter().collect();
-        let refused = self.adopt_inherited(&ranges)?;
-        let needed = |e: &&Entry| matches!(e.kind(), EntryKind::Remote | EntryKind::Lost);
-        for entry in entries.iter().filter(needed) {
-            if let Some((_, error)) = refused.iter().find(|r| r.0.contains(&addr(entry.page))) {
-                return Err(format!("memory cannot be registered: {}", Words(*error)));
-            }
-        }
-        self.take_over(&entries)?;
-        self.inherit_asks();
-        while self.net.is_resuming() {
-            self.drive();
-            if self.net.is_resuming() {
-                self.wait();
-            }
-        }
-        self.pages_from_now_on();
-        // The parent's engine is not needed any more, and sees that.
-        Handed::begun(channel.as_ref());
-        Ok(())
+/// Takes over what the parent knew; the connection to its engine, to be told when the
+/// child goes on. An error is a reason why the child cannot go on.
+pub(crate) fn inherit(
+    m: &mut Memory,
+    manifest: &ForkManifest,
+    handed: Handed,
+    kept: Vec<Range<usize>>,
+) -> Result<Option<Channel>, String> {
+    if let Some(reason) = &manifest.refused {
+        return Err(reason.clone());
     }
+    let (before, unknown) = manifest.changes()?;
+    manifest.read();
+    m.backing.slots = manifest.slots.clone();
+    let now = now_ns();
+    for (server, session) in (0..).zip(&manifest.sessions) {
+        if let Some(session) = session {
+            m.backing.net.resume(server, session.clone(), now);
+        }
+    }
+    let Handed { channel, dialled } = handed;
+    dialled
+        .into_iter()
+        .for_each(|d| m.backing.net.resume_by(d, now));
+    let entries = match before.is_empty() && unknown.is_empty() && manifest.is_sorted() {
+        true => Cow::Borrowed(&*manifest.entries),
+        false => Cow::Owned(settled(&manifest.entries, &before, &unknown)),
+    };
+    let mut ranges = Ranges::default();
+    let moved = before.iter().chain(&unknown).filter_map(moved_to);
+    manifest
+        .adopted
+        .iter()
+        .cloned()
+        .chain(moved)
+        .for_each(|range| ranges.insert(range));
+    // What this engine has mapped for itself may be where something was
+    // unmapped.
+    kept.into_iter().for_each(|range| ranges.remove(range));
+    let ranges: Vec<_> = ranges.iter().collect();
+    let refused = adopt_inherited(m, &ranges)?;
+    let needed = |e: &&Entry| matches!(e.kind(), EntryKind::Remote | EntryKind::Lost);
+    for entry in entries.iter().filter(needed) {
+        if let Some((_, error)) = refused.iter().find(|r| r.0.contains(&addr(entry.page))) {
+            return Err(format!("memory cannot be registered: {}", Words(*error)));
+        }
+    }
+    take_over(m, &entries)?;
+    m.inherit_advice();
+    Ok(channel)
+}
 
-    /// Registers what was adopted and is still mapped; what cannot be, and why.
-    fn adopt_inherited(
-        &mut self,
-        ranges: &[Range<usize>],
-    ) -> Result<Vec<(Range<usize>, rustix::io::Errno)>, String> {
-        let mut refused = Vec::new();
-        let mut text = Vec::new();
-        let cannot = |e: rustix::io::Errno| format!("/proc cannot be read: {}", Words(e));
-        self.kernel.maps(&mut text).map_err(cannot)?;
-        let mapped: Vec<Range<usize>> = maps::parse(&text)
-            .filter_map(Result::ok)
-            .map(|m| m.start..m.end)
-            .collect();
-        let mut from = 0;
-        for range in ranges {
-            // Both are in order.
-            from += mapped[from..].partition_point(|m| m.end <= range.start);
-            for m in mapped[from..].iter().take_while(|m| m.start < range.end) {
-                let part = range.start.max(m.start)..range.end.min(m.end);
-                if part.is_empty() {
+/// Registers what was adopted and is still mapped; what cannot be, and why.
+fn adopt_inherited(
+    m: &mut Memory,
+    ranges: &[Range<usize>],
+) -> Result<Vec<(Range<usize>, rustix::io::Errno)>, String> {
+    let mut refused = Vec::new();
+    let mut text = Vec::new();
+    let cannot = |e: rustix::io::Errno| format!("/proc cannot be read: {}", Words(e));
+    m.mover.kernel().maps(&mut text).map_err(cannot)?;
+    let mapped: Vec<Range<usize>> = maps::parse(&text)
+        .filter_map(Result::ok)
+        .map(|m| m.start..m.end)
+        .collect();
+    let mut from = 0;
+    for range in ranges {
+        // Both are in order.
+        from += mapped[from..].partition_point(|m| m.end <= range.start);
+        for there in mapped[from..].iter().take_while(|m| m.start < range.end) {
+            let part = range.start.max(there.start)..range.end.min(there.end);
+            if part.is_empty() {
+                continue;
+            }
+            let mode = REGISTER_MISSING | REGISTER_WP;
+            // What is there now may be of another kind.
+            match m.mover.kernel().register(part.start, part.len(), mode) {
+                Ok(()) => m.space.adopt(part),
+                Err(e) => refused.push((part, e)),
+            }
+        }
+    }
+    for range in m.space.adopted().iter() {
+        m.withhold_from_forks(&range);
+    }
+    if !m.space.adopted().is_empty() {
+        crate::engine::exclusion::reports();
+    }
+    Ok(refused)
+}
+
+/// Notes where pages are: what is in memory counts, the manifest does for the
+/// rest.
+fn take_over(m: &mut Memory, entries: &[Entry]) -> Result<(), String> {
+    let cannot = |e: rustix::io::Errno| format!("the page map cannot be read: {}", Words(e));
+    let (mut remote, mut lost) = (0, 0);
+    let mut unused: Vec<Slot> = Vec::new();
+    let ranges: Vec<Range<usize>> = m.space.adopted().iter().collect();
+    let mut at = 0;
+    for range in ranges {
+        let mut there = Vec::new();
+        m.mover
+            .kernel()
+            .occupied(range.start, range.end, &mut there)
+            .map_err(cannot)?;
+        let mut runs = there.iter().peekable();
+        while at < entries.len() && addr(entries[at].page) < range.end {
+            let entry = &entries[at];
+            at += 1;
+            let place = addr(entry.page);
+            while runs.next_if(|r| r.end <= place).is_some() {}
+            let present = runs.peek().is_some_and(|r| r.start <= place);
+            let state = match (place >= range.start, present, entry.kind()) {
+                (false, ..) | (_, _, EntryKind::Struck) | (_, false, EntryKind::Local) => {
+                    unused.extend(entry.slot());
                     continue;
                 }
-                let mode = REGISTER_MISSING | REGISTER_WP;
-                // What is there now may be of another kind.
-                match self.kernel.register(part.start, part.len(), mode) {
-                    Ok(()) => self.adopted.insert(part),
-                    Err(e) => refused.push((part, e)),
-                }
-            }
+                (true, true, EntryKind::Lost) => continue,
+                (true, true, _) => State::Local,
+                (true, false, EntryKind::Remote) => State::Remote,
+                (true, false, EntryKind::Lost) => State::Lost,
+            };
+            remote += i64::from(state == State::Remote);
+            lost += i64::from(state == State::Lost);
+            let page = Page {
+                state,
+                slot: entry.slot(),
+                hash: entry.hash,
+                ..Page::default()
+            };
+            m.pages.set(entry.page, &page);
         }
-        for range in self.adopted.iter() {
-            self.hide_from_forks(&range);
-        }
-        if !self.adopted.is_empty() {
-            crate::engine::exclusion::reports();
-            self.hang_alarm();
-        }
-        Ok(refused)
+        m.enqueue_present(range);
     }
-
-    /// Notes where pages are: what is in memory counts, the will does for the
-    /// rest.
-    fn take_over(&mut self, entries: &[Entry]) -> Result<(), String> {
-        let cannot = |e: rustix::io::Errno| format!("the page map cannot be read: {}", Words(e));
-        let (mut remote, mut lost) = (0, 0);
-        let mut unused: Vec<Slot> = Vec::new();
-        let ranges: Vec<Range<usize>> = self.adopted.iter().collect();
-        let mut at = 0;
-        for range in ranges {
-            let mut there = Vec::new();
-            self.kernel
-                .occupied(range.start, range.end, &mut there)
-                .map_err(cannot)?;
-            let mut runs = there.iter().peekable();
-            while at < entries.len() && addr(entries[at].page) < range.end {
-                let entry = &entries[at];
-                at += 1;
-                let place = addr(entry.page);
-                while runs.next_if(|r| r.end <= place).is_some() {}
-                let present = runs.peek().is_some_and(|r| r.start <= place);
-                let state = match (place >= range.start, present, entry.kind()) {
-                    (false, ..) | (_, _, EntryKind::Struck) | (_, false, EntryKind::Local) => {
-                        unused.extend(entry.slot());
-                        continue;
-                    }
-                    (true, true, EntryKind::Lost) => continue,
-                    (true, true, _) => State::Local,
-                    (true, false, EntryKind::Remote) => State::Remote,
-                    (true, false, EntryKind::Lost) => State::Lost,
-                };
-                remote += i64::from(state == State::Remote);
-                lost += i64::from(state == State::Lost);
-                let page = Page {
-                    state,
-                    slot: entry.slot(),
-                    hash: entry.hash,
-                    ..Page::default()
-                };
-                self.pages.set(entry.page, &page);
-            }
-            self.enqueue_present(range);
-        }
-        unused.extend(entries[at..].iter().filter_map(Entry::slot));
-        for slot in unused {
-            self.free_slot(Some(slot));
-        }
-        if lost > 0 {
-            crate::engine::LOST.store(true, core::sync::atomic::Ordering::Relaxed);
-            // Of those that a server has lost the parent has said so. Others are
-            // those that the program gave up in the very moment of the fork.
-            self.say(INFO, &format!("{lost} pages are lost to a forked child"));
-        }
-        self.inherited = remote as u64;
-        self.young_ns = now_ns() + YOUTH_NS;
-        self.count_remote(remote);
-        Ok(())
+    unused.extend(entries[at..].iter().filter_map(Entry::slot));
+    for slot in unused {
+        m.backing.free_slot(Some(slot));
     }
+    if lost > 0 {
+        crate::engine::evicted::set_lost();
+        // Of those that a server has lost the parent has said so. Others are
+        // those that the program gave up in the very moment of the fork.
+        m.report
+            .say(INFO, &format!("{lost} pages are lost to a forked child"));
+    }
+    m.residency
+        .begin_as_child(remote as u64, now_ns() + YOUTH_NS);
+    m.count_remote(remote);
+    Ok(())
 }
 
 /// Entries as they were at the fork, in order, each page once.
@@ -266,20 +265,20 @@ mod tests {
         assert_eq!(settled[0].slot(), None);
     }
 
-    fn will(told: Vec<Entry>) -> Will {
+    fn manifest(told: Vec<Entry>) -> ForkManifest {
         let (adopted, sessions) = (Vec::new(), Vec::new());
         let (slots, digester) = (Slots::new(1), Digester::draw());
-        Will::new(told, adopted, sessions, slots, digester, None).unwrap()
+        ForkManifest::new(told, adopted, sessions, slots, digester, None).unwrap()
     }
 
-    /// What a child that is forked now has: a copy of the will, and its log.
-    fn inherited(will: &Will) -> (Vec<Entry>, u32) {
-        (will.entries.clone(), will.batch())
+    /// What a child that is forked now has: a copy of the manifest, and its log.
+    fn inherited(manifest: &ForkManifest) -> (Vec<Entry>, u32) {
+        (manifest.entries.clone(), manifest.batch())
     }
 
     #[test]
     fn a_report_that_was_read_and_not_followed_at_the_fork_is_found_in_the_log() {
-        let mut parent = will(entries(&[(1, Remote), (2, Remote), (3, Remote)]));
+        let mut parent = manifest(entries(&[(1, Remote), (2, Remote), (3, Remote)]));
         parent.batch_begins();
         parent.strike(&Change::Discarded(pages(1..2)));
         parent.batch_ends();
@@ -299,7 +298,7 @@ mod tests {
 
     #[test]
     fn nothing_is_left_to_be_told_where_no_report_was_being_read() {
-        let mut parent = will(entries(&[(1, Remote), (2, Remote)]));
+        let mut parent = manifest(entries(&[(1, Remote), (2, Remote)]));
         parent.batch_begins();
         parent.strike(&Change::Unmapped(pages(1..2)));
         parent.batch_ends();

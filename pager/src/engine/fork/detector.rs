@@ -11,7 +11,6 @@
 //! that the engine could wait for. The child has no number yet at that time, so
 //! that the message names its parent.
 
-use crate::engine::Engine;
 use crate::engine::kernel::Kernel;
 use crate::sys::fd::Fd;
 use crate::sys::mem::{self, Region};
@@ -25,13 +24,13 @@ use tmem_wire::PAGE_SIZE;
 /// The page, and who reports that it is copied; nothing where that is not
 /// permitted.
 #[derive(Debug, Default)]
-pub(crate) struct Alarm {
+pub(crate) struct ForkDetector {
     hung: Option<(Uffd, Region)>,
     tried: bool,
     heard: bool,
 }
 
-impl Alarm {
+impl ForkDetector {
     /// Reports forks, if it may.
     fn hang(&mut self, kernel: &dyn Kernel) {
         if !core::mem::replace(&mut self.tried, true) {
@@ -92,17 +91,17 @@ fn made(kernel: &dyn Kernel) -> Result<(Uffd, Region), crate::sys::uffd::OpenErr
     }
 }
 
-impl Engine {
+impl ForkDetector {
     /// Has forks reported from now on, if that is permitted, but none that is
-    /// being made as it should be.
-    pub(crate) fn hang_alarm(&mut self) {
-        self.fork.alarm.hang(&*self.kernel);
-        self.fork.alarm.set(!self.has_asked_for_children());
+    /// being made as it should be, as one `is_prepared`.
+    pub(crate) fn watch(&mut self, kernel: &dyn Kernel, is_prepared: bool) {
+        self.hang(kernel);
+        self.set(!is_prepared);
     }
 
     /// Lets threads go on that have forked, and says so the first time.
-    pub(crate) fn hear_alarm(&mut self) {
-        if self.fork.alarm.read() && !core::mem::replace(&mut self.fork.alarm.heard, true) {
+    pub(crate) fn hear(&mut self) {
+        if self.read() && !core::mem::replace(&mut self.heard, true) {
             let parent = thread::leader();
             say::line(&format!(
                 "process {parent} forks by a system call of its own, past the C library: the \

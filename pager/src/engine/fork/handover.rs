@@ -18,9 +18,10 @@
 //!
 //! Each step that fails leaves the child to what it may do by itself.
 
-use crate::engine::fork::has_engine;
-use crate::engine::{ERROR, Engine};
-use crate::net::{Dialled, LINKS};
+use crate::engine::calls::doorbell::has_engine;
+use crate::engine::memory::report::{ERROR, Report};
+use crate::engine::threads::{Offered, THREADS};
+use crate::net::{Dialled, LINKS, Servers};
 use crate::sys::channel::{self, Channel, End, NOTE};
 use crate::sys::proc::{FILES, Proc};
 use crate::sys::roots::{self, Root, open_in_proc};
@@ -29,7 +30,6 @@ use alloc::ffi::CString;
 use alloc::format;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
 use rustix::fd::AsFd;
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, dumpable_behavior, set_dumpable_behavior};
@@ -52,22 +52,7 @@ const END: u8 = 6;
 /// A child goes on.
 const BEGUN: u8 = 7;
 
-/// An end of the pair in the program's file table; no end while there is no fork.
-struct Offered {
-    fd: AtomicI32,
-    inode: AtomicU64,
-}
-
 impl Offered {
-    const NONE: i32 = -1;
-
-    const fn none() -> Offered {
-        Offered {
-            fd: AtomicI32::new(Self::NONE),
-            inode: AtomicU64::new(0),
-        }
-    }
-
     fn set(&self, end: End) {
         self.inode.store(end.inode, Relaxed);
         self.fd.store(end.fd, Release);
@@ -86,14 +71,6 @@ impl Offered {
     }
 }
 
-/// The child's end and the parent's.
-static CHILDS: Offered = Offered::none();
-static PARENTS: Offered = Offered::none();
-
-/// The thread that forks while the engine watches, and of the last pair whose end that
-/// has taken the inode.
-static FORKS: AtomicU32 = AtomicU32::new(0);
-static TAKEN: AtomicU64 = AtomicU64::new(0);
 /// So often, and so long, a fork waits for that.
 const EARLY: u32 = 20_000;
 const NAP_US: u64 = 20;
@@ -111,14 +88,14 @@ pub(crate) fn offer() {
         true => helper::apart(channel::pair).flatten(),
     };
     if let Some([childs, parents]) = pair {
-        CHILDS.set(childs);
+        THREADS.handover.childs.set(childs);
         if !has_engine() {
-            FORKS.store(thread::id(), Relaxed);
+            THREADS.handover.forks.store(thread::id(), Relaxed);
         }
-        PARENTS.set(parents);
-        let taken = || TAKEN.load(Acquire) == parents.inode;
+        THREADS.handover.parents.set(parents);
+        let taken = || THREADS.handover.taken.load(Acquire) == parents.inode;
         for _ in 0..EARLY {
-            if has_engine() || taken() || !crate::engine::start::poke() {
+            if has_engine() || taken() || !crate::engine::alive::poke() {
                 break;
             }
             thread::rest_us(NAP_US);
@@ -130,15 +107,20 @@ pub(crate) fn offer() {
 /// those that ask.
 pub(crate) fn answer_early(children: &mut Vec<Child>) {
     children.retain_mut(Child::answer);
-    let Some(end) = PARENTS.get().filter(|end| TAKEN.load(Relaxed) != end.inode) else {
+    let Some(end) = THREADS
+        .handover
+        .parents
+        .get()
+        .filter(|end| THREADS.handover.taken.load(Relaxed) != end.inode)
+    else {
         return;
     };
-    if let Ok(channel) = Channel::taken_from(FORKS.load(Relaxed), end) {
+    if let Ok(channel) = Channel::taken_from(THREADS.handover.forks.load(Relaxed), end) {
         let _ = channel.tell_sender();
         give_roots(&channel);
         children.push(Child::new(channel, 0, false));
     }
-    TAKEN.store(end.inode, Release);
+    THREADS.handover.taken.store(end.inode, Release);
 }
 
 fn give_roots(channel: &Channel) {
@@ -152,7 +134,10 @@ fn give_roots(channel: &Channel) {
 
 /// Closes the pair. Called by the thread that has forked, in the parent.
 pub(crate) fn withdraw() {
-    for end in [&CHILDS, &PARENTS].into_iter().filter_map(Offered::take) {
+    for end in [&THREADS.handover.childs, &THREADS.handover.parents]
+        .into_iter()
+        .filter_map(Offered::take)
+    {
         close(end);
     }
 }
@@ -167,10 +152,10 @@ fn close(end: End) {
 
 /// The end of a process that was just forked, for its engine.
 pub(crate) fn inherited() -> Option<End> {
-    if let Some(end) = PARENTS.take() {
+    if let Some(end) = THREADS.handover.parents.take() {
         close(end);
     }
-    CHILDS.take()
+    THREADS.handover.childs.take()
 }
 
 /// The child's engine has its own copy of the end.
@@ -241,12 +226,27 @@ fn note(what: u8, which: u8, server: u16, addr: u32) -> [u8; NOTE] {
     [what, which, s0, s1, a0, a1, a2, a3]
 }
 
-impl Engine {
+/// Children of forks that have not begun yet.
+#[derive(Debug, Default)]
+pub(crate) struct Children {
+    children: Vec<Child>,
+    /// How many there were in all.
+    serial: u64,
+}
+
+impl Children {
     /// Takes the parent's end of the pair, and sends what a child is to have of
     /// servers with these sessions. Called while `tid`, which forks, waits.
-    pub(crate) fn hand_over(&mut self, tid: u32, sessions: &[Option<HelloReply>]) {
+    pub(crate) fn hand_over(
+        &mut self,
+        net: &mut Servers,
+        tid: u32,
+        sessions: &[Option<HelloReply>],
+    ) {
         helper::reap();
-        let Some(end) = PARENTS.get() else { return };
+        let Some(end) = THREADS.handover.parents.get() else {
+            return;
+        };
         let Ok(channel) = Channel::taken_from(tid, end) else {
             return;
         };
@@ -255,27 +255,27 @@ impl Engine {
         give_roots(&channel);
         for (server, _) in (0u16..).zip(sessions).filter(|(_, s)| s.is_some()) {
             for link in 0..LINKS {
-                if let Some(dialled) = self.net.dial(server, link) {
+                if let Some(dialled) = net.dial(server, link) {
                     let note = note(CONNECTION, link as u8, server, dialled.addr as u32);
                     // What cannot be sent the child makes itself.
                     let _ = channel.send(&note, Some(dialled.fd.as_fd()));
                 }
             }
         }
-        self.fork.serial += 1;
-        let serial = self.fork.serial;
+        self.serial += 1;
+        let serial = self.serial;
         // Without memory on servers it may end before its engine has begun.
         let waits = sessions.iter().any(Option::is_some);
-        self.fork.children.push(Child::new(channel, serial, waits));
+        self.children.push(Child::new(channel, serial, waits));
     }
 
     /// Answers children that ask, and forgets those that have begun or ended.
-    pub(crate) fn answer_children(&mut self) {
-        let mut children = core::mem::take(&mut self.fork.children);
+    pub(crate) fn answer(&mut self, report: &Report) {
+        let mut children = core::mem::take(&mut self.children);
         children.retain_mut(|child| {
             let is_there = child.answer();
             if !is_there && child.waits && thread::is_confined() {
-                self.say(
+                report.say(
                     ERROR,
                     "a forked child was ended before it could use its memory, probably by the \
                      program's filter of system calls, which holds for its pager too",
@@ -283,7 +283,12 @@ impl Engine {
             }
             is_there
         });
-        self.fork.children = children;
+        self.children = children;
+    }
+
+    /// Those that have not begun yet.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Child> {
+        self.children.iter()
     }
 }
 

@@ -73,7 +73,7 @@ pub(crate) enum EntryKind {
 
 /// What a child is to know.
 #[derive(Debug)]
-pub struct Will {
+pub struct ForkManifest {
     pub(crate) entries: Vec<Entry>,
     pub(crate) adopted: Vec<Range<usize>>,
     /// Of each server, the child's session.
@@ -150,8 +150,8 @@ impl Change {
 
 const RECORDS: usize = 1024;
 
-impl Will {
-    /// A will that nobody has read.
+impl ForkManifest {
+    /// A manifest that nobody has read.
     ///
     /// # Errors
     /// The kernel's, when it has no memory for the log.
@@ -162,8 +162,8 @@ impl Will {
         slots: Slots,
         digester: &'static Digester,
         refused: Option<String>,
-    ) -> Result<Will, Errno> {
-        Ok(Will {
+    ) -> Result<ForkManifest, Errno> {
+        Ok(ForkManifest {
             entries,
             adopted,
             sessions,
@@ -234,7 +234,7 @@ impl Will {
         self.batch.load(SeqCst)
     }
 
-    /// [`Will::changes`] for a child that was forked at `batch`.
+    /// [`ForkManifest::changes`] for a child that was forked at `batch`.
     pub(crate) fn changes_since(&self, batch: u32) -> (Vec<Change>, Vec<Change>) {
         // What was being looked at when the address space was copied.
         let at_fork = batch.next_multiple_of(2);

@@ -7,12 +7,13 @@
 //! mapping. A control block begins with its own address, and has it again two
 //! words on (`tcbhead_t` of the System V ABI for x86-64).
 
-use crate::engine::Engine;
-use crate::engine::fault::{Fault, Stop};
+use crate::engine::memory::Memory;
+use crate::engine::memory::address::addr;
+use crate::engine::memory::outcome::Stop;
 use crate::pages::State;
-use crate::sys::{mem, now_ns};
+use crate::sys::mem;
 use alloc::collections::BTreeSet;
-use tmem_policy::readahead::Window;
+use core::ops::Range;
 use tmem_wire::PAGE_SIZE;
 
 /// Bytes of a control block, more than glibc's `struct pthread` has.
@@ -21,7 +22,34 @@ const SIZE: usize = 4096 - 256;
 const ALIGN: usize = 64;
 
 /// Pages that hold control blocks, and must stay.
-pub(crate) type Pinned = BTreeSet<u64>;
+#[derive(Debug, Default)]
+pub(crate) struct Pinned {
+    blocks: BTreeSet<u64>,
+    /// It was said that nothing leaves, see `calls::advice`.
+    warned: bool,
+}
+
+impl Pinned {
+    /// Whether a page must stay.
+    pub(crate) fn contains(&self, page: &u64) -> bool {
+        self.blocks.contains(page)
+    }
+
+    /// A page must stay; whether that is new.
+    pub(crate) fn insert(&mut self, page: u64) -> bool {
+        self.blocks.insert(page)
+    }
+
+    /// Pages need not stay any more.
+    pub(crate) fn forget(&mut self, pages: &Range<u64>) {
+        self.blocks.retain(|page| !pages.contains(page));
+    }
+
+    /// Whether to say now that nothing leaves any more.
+    pub(crate) fn warns(&mut self) -> bool {
+        !core::mem::replace(&mut self.warned, true)
+    }
+}
 
 /// Where in a page that was at `addr` a control block begins.
 fn control_block(bytes: &[u8; PAGE_SIZE], addr: usize) -> Option<usize> {
@@ -34,13 +62,20 @@ fn control_block(bytes: &[u8; PAGE_SIZE], addr: usize) -> Option<usize> {
         .find(|&at| word(at) == addr + at && word(at + 16) == addr + at)
 }
 
-impl Engine {
+impl Memory {
+    /// A page is to be in memory from now on.
+    pub(crate) fn pin(&mut self, page: u64) {
+        if self.pinned.insert(page) && self.pages.get(page).state != State::Local {
+            self.faults.recall(page);
+        }
+    }
+
     /// Puts a page that was just evicted into `frame` back if it holds a control
     /// block; whether it does.
     pub(crate) fn keeps(&mut self, page: u64, frame: u32) -> bool {
         // SAFETY: the frame was taken, and no request uses it.
         let bytes = unsafe { mem::page(self.pool.addr(frame)) };
-        let Some(at) = control_block(bytes, crate::engine::fault::addr(page)) else {
+        let Some(at) = control_block(bytes, addr(page)) else {
             return false;
         };
         self.pin(page);
@@ -50,31 +85,10 @@ impl Engine {
         true
     }
 
-    /// A page is to be in memory from now on.
-    pub(crate) fn pin(&mut self, page: u64) {
-        if self.pinned.insert(page) && self.pages.get(page).state != State::Local {
-            self.recall(page);
-        }
-    }
-
-    /// Has a page brought back, as if a thread waited for it.
-    pub(crate) fn recall(&mut self, page: u64) {
-        self.faults.push_back(Fault {
-            page,
-            at: page * PAGE_SIZE as u64,
-            write: false,
-            protected: false,
-            tid: 0,
-            read_ns: now_ns(),
-            ahead: Some(Window::NONE),
-            fill: 0,
-        });
-    }
-
     /// Puts a page that was evicted by mistake back from its frame.
     pub(crate) fn put_back(&mut self, page: u64, frame: u32) {
         match self.install(page, frame, 1).1 {
-            Some(Stop::Again) => self.recall(page),
+            Some(Stop::Again) => self.faults.recall(page),
             Some(stop) => self.not_installed(page, stop),
             None => {}
         }

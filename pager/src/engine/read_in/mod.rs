@@ -1,4 +1,20 @@
 //! Pages that come back from servers.
 
+mod ahead;
+pub(crate) mod arrive;
 pub(crate) mod indirect;
 pub(crate) mod read;
+pub(crate) mod retry;
+mod run;
+mod window;
+
+use tmem_policy::indirect::IndirectPrefetcher;
+use tmem_policy::readahead::Prefetcher;
+use tmem_policy::straddle::StraddlePredictor;
+
+/// Tells what to read ahead.
+pub(crate) struct Readahead {
+    pub(crate) prefetcher: Prefetcher,
+    pub(crate) straddle: StraddlePredictor,
+    pub(crate) indirect: IndirectPrefetcher,
+}

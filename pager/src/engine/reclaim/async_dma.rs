@@ -13,7 +13,8 @@
 //! space has, when the program has unmapped something (which could make up for what was
 //! mapped), or when the kernel's count of all that is set up for `io_submit` has.
 
-use crate::engine::{Engine, Path, WARN};
+use crate::engine::memory::Memory;
+use crate::engine::memory::report::WARN;
 use alloc::format;
 use alloc::vec::Vec;
 
@@ -22,50 +23,60 @@ const NAMES: [&[u8]; 2] = [b"/[aio]", b"[io_uring]"];
 
 /// What is known.
 #[derive(Debug, Default)]
-pub(crate) struct Devices {
+pub(crate) struct AsyncDma {
     /// Such input is set up.
     pub(crate) write: bool,
     /// What would have changed with the list since it was read last.
     seen: Option<Seen>,
     warned: bool,
+    /// Pages are copied because the user asks for it.
+    by_choice: bool,
 }
 
 /// Pages of the address space, changes by the program, and requests of `io_submit` that
 /// the system has room for.
 type Seen = (u64, u32, Option<u64>);
 
-impl Engine {
+impl AsyncDma {
+    /// Nothing is known yet. `by_choice` says that pages are copied as the user asks.
+    pub(crate) fn new(by_choice: bool) -> AsyncDma {
+        AsyncDma {
+            by_choice,
+            ..AsyncDma::default()
+        }
+    }
+
     /// Whether a page that is zapped, and was write-protected before this, might lose
     /// what a device writes.
-    pub(crate) fn devices_write(&mut self) -> bool {
-        let seen = self.kernel.size_pages().ok().map(|size| {
+    pub(crate) fn writes(&mut self, m: &Memory) -> bool {
+        let seen = m.mover.kernel().size_pages().ok().map(|size| {
             let changes = crate::engine::exclusion::changes();
-            (size, changes, self.kernel.asynchronous_requests())
+            (size, changes, m.mover.kernel().asynchronous_requests())
         });
         // What changes while the list is read is looked for again.
-        if seen.is_none() || seen != self.devices.seen {
-            self.look_for_devices();
-            self.devices.seen = seen;
+        if seen.is_none() || seen != self.seen {
+            self.look(m);
+            self.seen = seen;
         }
-        self.devices.write
+        self.write
     }
 
     /// Looks whether such input is set up.
-    pub(crate) fn look_for_devices(&mut self) {
-        if !self.copying {
+    pub(crate) fn look(&mut self, m: &Memory) {
+        if !m.mover.copies() {
             return;
         }
         let mut text = Vec::new();
         // Without an answer it may be.
-        let listed = self.kernel.maps(&mut text).is_ok();
-        self.devices.write = !listed || NAMES.iter().any(|name| has(&text, name));
-        if self.devices.write && !self.devices.warned {
-            self.devices.warned = true;
-            let remedy = match self.settings.path {
-                Path::Copy => "without `--page-path copy`, Linux 6.8 or later can page them",
-                _ => "Linux 6.8 or later can page them",
+        let listed = m.mover.kernel().maps(&mut text).is_ok();
+        self.write = !listed || NAMES.iter().any(|name| has(&text, name));
+        if self.write && !self.warned {
+            self.warned = true;
+            let remedy = match self.by_choice {
+                true => "without `--page-path copy`, Linux 6.8 or later can page them",
+                false => "Linux 6.8 or later can page them",
             };
-            self.say(
+            m.report.say(
                 WARN,
                 &format!(
                     "the program has devices write to its memory (io_submit or io_uring); pages that \

@@ -3,10 +3,13 @@
 
 use crate::When;
 use crate::cache::{Cache, Place};
-use crate::engine::fault::Fault;
-use crate::engine::{Engine, Figures, Settings};
+use crate::engine::memory::Memory;
+use crate::engine::memory::faults::Fault;
+use crate::engine::reclaim::Reclaim;
+use crate::engine::settings::Settings;
 use crate::pages::{Page, State};
 use crate::pool::Kind;
+use crate::stats::Slot as Figures;
 use crate::sys::mem::{self, Region};
 use crate::sys::space::{self, SPACE};
 use crate::sys::{now_ns, process_cpu_ns};
@@ -22,7 +25,7 @@ use tmem_wire::{PAGE_SIZE, packed};
 const TRIED: u32 = 32;
 
 /// The copies, and what is known of their use.
-pub(crate) struct Copies {
+pub(crate) struct CompressedPages {
     cache: Cache,
     sizer: CacheSizer,
     when: When,
@@ -39,14 +42,14 @@ pub(crate) struct Copies {
     only: Vec<u64>,
 }
 
-impl Copies {
-    pub(crate) fn new(settings: &Settings) -> Copies {
+impl CompressedPages {
+    pub(crate) fn new(settings: &Settings) -> CompressedPages {
         let when = settings.when_copies();
         let bytes = match when {
             When::Never => 0,
             _ => copies_bytes(settings.budget),
         };
-        Copies {
+        CompressedPages {
             cache: Cache::new(&SPACE, bytes as usize),
             sizer: CacheSizer::default(),
             when,
@@ -77,6 +80,16 @@ impl Copies {
     /// These pages, of which there is a copy, have no other place any more.
     pub(crate) fn rescue(&mut self, pages: Vec<u64>) {
         self.only.extend(pages);
+    }
+
+    /// A page that has no other place, if there is one.
+    pub(crate) fn rescued(&self) -> Option<u64> {
+        self.only.last().copied()
+    }
+
+    /// That page has found another place, or is lost.
+    pub(crate) fn has_been_rescued(&mut self) {
+        self.only.pop();
     }
 
     /// Whether copies must stay, because some page has no other place.
@@ -116,19 +129,24 @@ impl Settings {
     }
 }
 
-impl Engine {
+impl Reclaim {
     /// The page in a frame is about to be on a server only: where there is a copy of it.
     ///
     /// What comes in a stream is fetched ahead of its use, and needs none.
-    pub(crate) fn keep_copy(&mut self, frame: u32, page: u64) -> Option<Place> {
-        let entry = self.pages.get(page);
-        let streams = self.pace.streams() && self.copies.when != When::Always;
-        if streams || entry.ahead || self.copies.are_needed() {
+    pub(crate) fn keep_compressed(
+        &mut self,
+        m: &mut Memory,
+        frame: u32,
+        page: u64,
+    ) -> Option<Place> {
+        let entry = m.pages.get(page);
+        let streams = self.pacing.streams && self.cache.when != When::Always;
+        if streams || entry.ahead || self.cache.are_needed() {
             return entry.copy;
         }
-        let copies = &mut self.copies;
+        let copies = &mut self.cache;
         // SAFETY: a frame on standby, which nobody writes to.
-        let bytes = unsafe { mem::page(self.pool.addr(frame)) };
+        let bytes = unsafe { mem::page(m.pool.addr(frame)) };
         if copies.cache.may_have() == 0 {
             copies.try_one(bytes);
             return None;
@@ -143,92 +161,90 @@ impl Engine {
         let put = copies.cache.put(page, entry.hash, copies.left, bytes);
         copies.made(begin, put.map(|(_, len)| len));
         let bytes = copies.pages() * PAGE_SIZE;
-        Figures::peak(&self.figures.compressed_cache_bytes, bytes as u64);
+        Figures::peak(&m.report.stats.compressed_cache_bytes, bytes as u64);
         put.map(|(copy, _)| copy)
     }
 
     /// If there is a copy of the page that was asked for, the frame has it then.
-    pub(crate) fn unpack_copy(&mut self, fault: &Fault, entry: &Page, frame: u32) -> bool {
-        let Some(when) = self.restore(fault.page, entry, frame) else {
+    pub(crate) fn restore_wanted(
+        &mut self,
+        m: &mut Memory,
+        fault: &Fault,
+        entry: &Page,
+        frame: u32,
+    ) -> bool {
+        let Some(when) = self.restore(m, fault.page, entry, frame) else {
             return false;
         };
-        let copies = &mut self.copies;
+        let copies = &mut self.cache;
         let age = copies.left.wrapping_sub(when) as usize;
-        let stays = compressed_cache::evictions_until(copies.cache.pages(), self.remote as usize);
+        let stays =
+            compressed_cache::evictions_until(copies.cache.pages(), m.residency.remote() as usize);
         copies.seen.young += u64::from(age < stays);
         copies.seen.hits.add(now_ns().saturating_sub(fault.read_ns));
-        self.figures.compressed_hits.fetch_add(1, Relaxed);
+        m.report.stats.compressed_hits.fetch_add(1, Relaxed);
         true
     }
 
     /// If there is a copy of a page that is in no frame, the frame has it then; when it
     /// was made.
-    pub(crate) fn restore(&mut self, page: u64, entry: &Page, frame: u32) -> Option<u32> {
+    pub(crate) fn restore(
+        &mut self,
+        m: &mut Memory,
+        page: u64,
+        entry: &Page,
+        frame: u32,
+    ) -> Option<u32> {
         // SAFETY: the frame was just taken, or what was received there is of no use; it is
         // nobody else's.
-        let to = unsafe { mem::page_mut(self.pool.addr(frame)) };
-        let (cache, digester) = (&self.copies.cache, self.digester);
+        let to = unsafe { mem::page_mut(m.pool.addr(frame)) };
+        let (cache, digester) = (&self.cache.cache, m.backing.digester);
         let when = cache.unpack(entry.copy, page, entry.hash, digester, to)?;
-        self.pages.update(page, |p| p.state = State::Pooled(frame));
+        m.pages.update(page, |p| p.state = State::Pooled(frame));
         match entry.slot {
-            Some(_) => self.pool.put(frame, Kind::Standby, page),
+            Some(_) => m.pool.put(frame, Kind::Standby, page),
             // Its server was lost.
-            None => self.unplace(frame, page),
+            None => m.pool.queue_writeback(frame, page),
         }
         Some(when)
     }
 
-    /// Gives pages that have only a copy a frame, from where they find another place.
-    pub(crate) fn look_at_rescued(&mut self) {
-        while let Some(&page) = self.copies.only.last() {
-            let entry = self.pages.get(page);
-            if entry.state == State::Remote && entry.slot.is_none() {
-                // A fork waits for all of them.
-                let Some((frame, _)) = self.take_frames(1, self.is_forking()) else {
-                    return;
-                };
-                if self.restore(page, &entry, frame).is_none() {
-                    self.lose(page, frame);
-                }
-            }
-            self.copies.only.pop();
-        }
-    }
-
     /// Has as many copies as were found to be good for the program.
-    pub(crate) fn size_copies(&mut self) {
-        if self.copies.are_needed() {
+    pub(crate) fn size_cache(&mut self, m: &mut Memory) {
+        if self.cache.are_needed() {
             return;
         }
-        let mut seen = core::mem::take(&mut self.copies.seen);
-        let target = self.budget.evict;
-        let cache = &mut self.copies.cache;
+        let mut seen = core::mem::take(&mut self.cache.seen);
+        let target = m.residency.marks().evict;
+        let cache = &mut self.cache.cache;
         let now = CacheState {
             target,
-            remote: self.remote as usize,
+            remote: m.residency.remote() as usize,
             has: cache.pages(),
             may_have: cache.may_have(),
         };
-        let pages = match self.copies.when {
+        let pages = match self.cache.when {
             When::Auto => {
-                let busy = process_cpu_ns() + self.pace.asleep_ns();
-                let before = core::mem::replace(&mut self.copies.busy_ns, busy);
+                let busy = process_cpu_ns() + self.pacing.asleep_ns;
+                let before = core::mem::replace(&mut self.cache.busy_ns, busy);
                 if before > 0 {
                     seen.busy_ns = busy.saturating_sub(before);
                 }
-                self.copies.sizer.update(&seen, &now)
+                self.cache.sizer.update(&seen, &now)
             }
             When::Always => compressed_cache::largest(target),
             When::Never => 0,
         };
         cache.set_pages(pages);
+        m.residency.set_compressed(cache.pages());
     }
 
     /// Not more than there may be of what this process may have.
-    pub(crate) fn trim_copies(&mut self) {
-        let most = compressed_cache::largest(self.budget.evict);
-        if self.copies.cache.may_have() > most && !self.copies.are_needed() {
-            self.copies.cache.set_pages(most);
+    pub(crate) fn trim_cache(&mut self, m: &mut Memory) {
+        let most = compressed_cache::largest(m.residency.marks().evict);
+        if self.cache.cache.may_have() > most && !self.cache.are_needed() {
+            self.cache.cache.set_pages(most);
+            m.residency.set_compressed(self.cache.pages());
         }
     }
 }

@@ -27,9 +27,11 @@
 
 pub use crate::engine::calls::lent_pages::keep_in_place;
 use crate::engine::kernel::Process;
-use crate::engine::{Engine, INFO};
+use crate::engine::memory::Memory;
+use crate::engine::memory::report::INFO;
+use crate::engine::threads::THREADS;
 use crate::maps::{self, Mapping};
-use crate::raw_calls::{self, Calls, Functions, Memory};
+use crate::raw_calls::{self, Calls, Functions, Memory as ReadMemory};
 use crate::sys::now_ns;
 use alloc::format;
 use alloc::string::String;
@@ -37,17 +39,6 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
-use core::sync::atomic::{AtomicBool, AtomicU64};
-
-/// A call that can lend pages has been made, or was about to be.
-static LENT: AtomicBool = AtomicBool::new(false);
-/// Advice on memory may be given past the shim.
-static ADVISED: AtomicBool = AtomicBool::new(false);
-/// Tells which code was searched, for a forked child, which has the same.
-static SEARCHED: AtomicU64 = AtomicU64::new(0);
-
-/// When the program was about to load code last; 0 if it never was.
-static LOADED_NS: AtomicU64 = AtomicU64::new(0);
 
 /// So long after it was about to, code may still come to be mapped.
 const LOADING_NS: u64 = 1_000_000_000;
@@ -62,24 +53,24 @@ const C_LIBRARY: [&[u8]; 4] = [b"libc.so.6", b"ld-linux-x86-64.so.2", b"libc-2."
 /// The program is about to make a call that can lend pages of its memory to the kernel.
 /// Called by its threads, also within signal handlers.
 pub fn begin() {
-    LENT.store(true, SeqCst);
+    THREADS.lending.lent.store(true, SeqCst);
 }
 
 /// Advice on memory may be given that the shim does not see. Called by threads of the
 /// program.
 pub fn advises() {
-    ADVISED.store(true, SeqCst);
+    THREADS.lending.advised.store(true, SeqCst);
 }
 
 /// The program is about to load code, which may lend pages as soon as it is there. Called by
 /// its threads.
 pub fn loads() {
-    LOADED_NS.fetch_max(now_ns(), SeqCst);
+    THREADS.lending.loaded_ns.fetch_max(now_ns(), SeqCst);
 }
 
 /// What is known of the program's code.
 #[derive(Debug, Default)]
-pub(crate) struct Lenders {
+pub(crate) struct LendingWatch {
     /// Pages of the address space when mappings were listed last.
     size: Option<u64>,
     /// Mappings of code that were listed.
@@ -93,7 +84,7 @@ pub(crate) struct Lenders {
     next_ns: u64,
 }
 
-impl Lenders {
+impl LendingWatch {
     /// Nothing was looked for yet.
     pub(crate) fn are_unknown(&self) -> bool {
         self.size.is_none()
@@ -101,7 +92,7 @@ impl Lenders {
 
     /// When all is mapped that the program was about to load, unless it was listed since.
     fn loads_until(&self) -> Option<u64> {
-        match LOADED_NS.load(SeqCst) {
+        match THREADS.lending.loaded_ns.load(SeqCst) {
             0 => None,
             at => Some(at + LOADING_NS).filter(|until| self.listed_ns < *until),
         }
@@ -119,45 +110,45 @@ struct Code {
     at: u64,
 }
 
-impl Engine {
+impl LendingWatch {
     /// Whether a page that was just moved out may have been lent before.
     pub(crate) fn has_lent(&self) -> bool {
-        LENT.load(SeqCst) || self.has_code_to_search()
+        THREADS.lending.lent.load(SeqCst) || self.has_code_to_search()
     }
 
     /// Whether advice on memory may have been given that the shim has not seen.
     pub(crate) fn may_be_advised_unseen(&self) -> bool {
-        ADVISED.load(SeqCst) || self.has_code_to_search()
+        THREADS.lending.advised.load(SeqCst) || self.has_code_to_search()
     }
 
     fn has_code_to_search(&self) -> bool {
-        let lenders = &self.lenders;
-        lenders.are_unknown() || !lenders.left.is_empty() || lenders.loads_until().is_some()
+        self.are_unknown() || !self.left.is_empty() || self.loads_until().is_some()
     }
 
     /// Whether a search can tell nothing more. What leaves by copying may be lent.
-    fn has_found_all(&self) -> bool {
-        (self.copying || LENT.load(Relaxed)) && ADVISED.load(Relaxed)
+    fn has_found_all(&self, m: &Memory) -> bool {
+        (m.mover.copies() || THREADS.lending.lent.load(Relaxed))
+            && THREADS.lending.advised.load(Relaxed)
     }
 
     /// Looks for code that was not searched yet.
-    pub(crate) fn look_for_code(&mut self) {
-        if self.has_found_all() {
+    pub(crate) fn look_for_code(&mut self, m: &mut Memory) {
+        if self.has_found_all(m) {
             return;
         }
         let now = now_ns();
-        let is_loaded = self.lenders.loads_until().is_some_and(|at| now >= at);
-        let size = self.kernel.size_pages().ok();
-        let same = size.is_some() && size == self.lenders.size;
-        if !is_loaded && (same || now < self.lenders.next_ns) {
+        let is_loaded = self.loads_until().is_some_and(|at| now >= at);
+        let size = m.mover.kernel().size_pages().ok();
+        let same = size.is_some() && size == self.size;
+        if !is_loaded && (same || now < self.next_ns) {
             return;
         }
         let mut text = Vec::new();
-        if self.kernel.maps(&mut text).is_err() {
-            return self.makes(Calls::ANY, "the program, whose mappings cannot be read,");
+        if m.mover.kernel().maps(&mut text).is_err() {
+            return self.makes(m, Calls::ANY, "the program, whose mappings cannot be read,");
         }
         let (found, digest) = code_in(&text);
-        let lenders = &mut self.lenders;
+        let lenders = self;
         let listed = core::mem::take(&mut lenders.listed);
         lenders.listed = found.iter().map(|code| code.range.clone()).collect();
         lenders.size = size;
@@ -165,7 +156,7 @@ impl Engine {
         lenders
             .left
             .retain(|code| lenders.listed.contains(&code.range));
-        if SEARCHED.load(Relaxed) != digest {
+        if THREADS.lending.searched.load(Relaxed) != digest {
             let new = found.into_iter().filter(|c| !listed.contains(&c.range));
             lenders.left.extend(new);
         }
@@ -175,11 +166,11 @@ impl Engine {
     }
 
     /// Searches some of the code that is left.
-    pub(crate) fn search_code(&mut self) {
-        let Some(mut code) = self.lenders.left.pop() else {
+    pub(crate) fn search_code(&mut self, m: &mut Memory) {
+        let Some(mut code) = self.left.pop() else {
             return;
         };
-        let program = Program(&*self.kernel);
+        let program = Program(m.mover.kernel());
         let end = code.range.end.min(code.at + PIECE);
         // With the first byte of what follows, since what is looked for has two.
         let mut bytes = vec![0; (code.range.end.min(end + 1) - code.at) as usize];
@@ -194,24 +185,24 @@ impl Engine {
             }
         };
         code.at = end;
-        self.makes(made, &code.name);
-        if self.has_found_all() {
-            self.lenders.left.clear();
+        self.makes(m, made, &code.name);
+        if self.has_found_all(m) {
+            self.left.clear();
         } else if end < code.range.end {
-            self.lenders.left.push(code);
-        } else if self.lenders.left.is_empty() {
-            SEARCHED.store(self.lenders.digest, Relaxed);
+            self.left.push(code);
+        } else if self.left.is_empty() {
+            THREADS.lending.searched.store(self.digest, Relaxed);
         }
     }
 
     /// Code has been found that may make such calls.
-    fn makes(&mut self, calls: Calls, name: &str) {
-        if calls.lend && !self.copying && !LENT.load(Relaxed) {
-            self.lends(name);
+    fn makes(&mut self, m: &mut Memory, calls: Calls, name: &str) {
+        if calls.lend && !m.mover.copies() && !THREADS.lending.lent.load(Relaxed) {
+            Self::lends(m, name);
         }
-        if calls.advise && !ADVISED.load(Relaxed) {
+        if calls.advise && !THREADS.lending.advised.load(Relaxed) {
             advises();
-            self.say(
+            m.report.say(
                 INFO,
                 &format!(
                     "{name} has code that makes system calls directly, and may advise on memory so: \
@@ -223,10 +214,10 @@ impl Engine {
     }
 
     /// From here on all pages count as lent.
-    fn lends(&mut self, name: &str) {
+    fn lends(m: &mut Memory, name: &str) {
         begin();
-        self.pool.set_all_lent();
-        self.say(
+        m.pool.set_all_lent();
+        m.report.say(
             INFO,
             &format!(
                 "{name} has code that makes system calls directly, not through the C library; it may \
@@ -291,7 +282,7 @@ fn c_library(mapping: &Mapping<'_>) -> Option<usize> {
 /// The program's memory.
 struct Program<'a>(&'a dyn Process);
 
-impl Memory for Program<'_> {
+impl ReadMemory for Program<'_> {
     fn read(&self, at: u64, out: &mut [u8]) -> bool {
         // SAFETY: `out` is this thread's own.
         unsafe {

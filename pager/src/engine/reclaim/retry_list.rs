@@ -6,11 +6,7 @@
 //! So while more is resident than is to be, the oldest are tried again as soon as
 //! they may have come free, and less and less often while they have not.
 
-use crate::engine::{Again, Engine};
-use crate::pool::RUN_FRAMES;
-use crate::sys::now_ns;
 use alloc::collections::VecDeque;
-use tmem_policy::eviction::Segment;
 
 /// The least and the most between two tries, where nothing could be taken out.
 const LEAST_NS: u64 = 2_000_000;
@@ -25,7 +21,7 @@ const ALL_NS: u64 = 1_000_000_000;
 
 /// The pages, oldest first, and when to try them again.
 #[derive(Debug, Default)]
-pub(crate) struct Stubborn {
+pub(crate) struct RetryList {
     runs: VecDeque<(u64, u32)>,
     pages: usize,
     next_ns: u64,
@@ -35,7 +31,7 @@ pub(crate) struct Stubborn {
     all_ns: u64,
 }
 
-impl Stubborn {
+impl RetryList {
     /// Adds `n` pages from `first` on.
     pub(crate) fn push(&mut self, first: u64, n: u32) {
         self.pages += n as usize;
@@ -45,7 +41,7 @@ impl Stubborn {
         }
     }
 
-    fn pop(&mut self, most: usize) -> Option<(u64, u32)> {
+    pub(crate) fn pop(&mut self, most: usize) -> Option<(u64, u32)> {
         let (first, n) = self.runs.pop_front()?;
         let taken = n.min(most as u32);
         if taken < n {
@@ -69,7 +65,7 @@ impl Stubborn {
     }
 
     /// Of `tried` pages `left` could be taken out.
-    fn tried(&mut self, now: u64, tried: usize, left: usize) {
+    pub(crate) fn tried(&mut self, now: u64, tried: usize, left: usize) {
         if left > 0 {
             self.left_ns = now;
         }
@@ -80,46 +76,18 @@ impl Stubborn {
         self.next_ns = now + self.pause_ns;
     }
 
+    /// Whether it is time to queue all of them like any other page.
+    pub(crate) fn are_all_due(&mut self, now: u64) -> bool {
+        let are = now >= self.all_ns + ALL_NS;
+        if are {
+            self.all_ns = now;
+        }
+        are
+    }
+
     /// Whether some are likely to leave soon.
     pub(crate) fn come_free(&self, now: u64) -> bool {
         self.pages > 0 && self.left_ns > 0 && now < self.left_ns + LIKELY_NS
-    }
-}
-
-impl Engine {
-    /// Takes up to `want` pages out of the program that could not be taken out
-    /// before, if it is time to try, and stops `until` then; how many left.
-    pub(crate) fn evict_stubborn(&mut self, want: usize, until: u64) -> Result<usize, Again> {
-        let now = now_ns();
-        let most = self.stubborn.due(now).min(want);
-        let (mut tried, mut left) = (0, 0);
-        let mut result = Ok(());
-        while tried < most && result.is_ok() && (tried == 0 || now_ns() < until) {
-            let Some((first, n)) = self.stubborn.pop(RUN_FRAMES.min(most - tried)) else {
-                break;
-            };
-            tried += n as usize;
-            let (mut at, end) = (first, first + u64::from(n));
-            result = self.evict_all_of(&mut at, end, None, &mut left);
-            if result.is_err() {
-                self.stubborn.push(at, (end - at) as u32);
-            }
-        }
-        if tried > 0 {
-            self.stubborn.tried(now, tried, left);
-        }
-        result.map(|()| left)
-    }
-
-    /// Those that were never tried again for want of need leave like any other.
-    pub(crate) fn forgive_stubborn(&mut self, now: u64) {
-        if now < self.stubborn.all_ns + ALL_NS {
-            return;
-        }
-        self.stubborn.all_ns = now;
-        while let Some((first, n)) = self.stubborn.pop(usize::MAX) {
-            self.enqueue_again(first, n as usize, Segment::Main);
-        }
     }
 }
 
@@ -131,7 +99,7 @@ mod tests {
 
     #[test]
     fn what_stays_is_tried_less_and_less_often_and_what_leaves_at_once_again() {
-        let mut stubborn = Stubborn::default();
+        let mut stubborn = RetryList::default();
         stubborn.push(100, 2000);
         assert_eq!(stubborn.due(0), BATCH);
         let mut now = 0;
@@ -155,7 +123,7 @@ mod tests {
             runs in proptest::collection::vec((0u64..1000, 1u32..100), 0..50),
             most in 1usize..200,
         ) {
-            let mut stubborn = Stubborn::default();
+            let mut stubborn = RetryList::default();
             let mut came = Vec::new();
             for (first, n) in runs {
                 stubborn.push(first, n);

@@ -18,11 +18,13 @@
 //! its beginning to its end. Writable pages on kernels that move pages have no
 //! such moment.
 
-use crate::engine::calls::mem_file::wait_for_accesses;
+use crate::engine::calls::accesses::wait_for_accesses;
 use crate::engine::exclusion::Zapping;
-use crate::engine::fault::addr;
-use crate::engine::reclaim::zap_worker::{What, Zapper};
-use crate::engine::{Again, Engine};
+use crate::engine::memory::Memory;
+use crate::engine::memory::address::addr;
+use crate::engine::memory::outcome::Again;
+use crate::engine::reclaim::Reclaim;
+use crate::engine::reclaim::zap_worker::{What, ZapWorker};
 use crate::pages::State;
 use crate::pool::Kind;
 use crate::sys::proc::PresentRun;
@@ -39,29 +41,34 @@ const ALONE_NS: u64 = 2_000_000;
 /// So often it is looked for what is asked before it is asked whether somebody does it.
 const TURNS: u32 = 1 << 10;
 
-impl Engine {
+impl Reclaim {
     /// Evicts pages that lie together; how many left.
-    pub(crate) fn evict_by_zap(&mut self, page: u64, n: usize) -> Result<usize, Again> {
-        if self.zapper().is_none() {
-            self.stubborn.push(page, n as u32);
+    pub(crate) fn evict_by_zap(
+        &mut self,
+        m: &mut Memory,
+        page: u64,
+        n: usize,
+    ) -> Result<usize, Again> {
+        if self.zap_worker(m).is_none() {
+            self.retry.push(page, n as u32);
             return Ok(0);
         }
-        let events = self.events;
-        let Some(_zapping) = self.alone() else {
+        let events = m.space.changes();
+        let Some(_zapping) = self.alone(m) else {
             return Err(Again::Event);
         };
-        if self.copying && crate::engine::exclusion::is_read() {
+        if m.mover.copies() && crate::engine::exclusion::is_read() {
             return Err(Again::Memory);
         }
-        if self.events != events {
+        if m.space.changes() != events {
             // What is mapped there now may be something else.
-            self.enqueue_again(page, n, Segment::Small);
+            m.enqueue_again(page, n, Segment::Small);
             return Ok(0);
         }
         let (start, len) = (addr(page), n * PAGE_SIZE);
         let mut present = Vec::new();
-        if self
-            .kernel
+        if m.mover
+            .kernel()
             .present(start, start + len, &mut present)
             .is_err()
         {
@@ -74,22 +81,22 @@ impl Engine {
                 .iter()
                 .any(|r| (r.start..r.end).contains(&addr(number)))
             {
-                self.pages.update(number, |p| p.queued = false);
+                m.pages.update(number, |p| p.queued = false);
             }
         }
         for run in present {
             let mut at = run.start;
             while at < run.end {
-                let from = crate::engine::memory::events::page(at);
-                if self.events != events {
+                let from = crate::engine::memory::address::page(at);
+                if m.space.changes() != events {
                     // Reports were read during the zap before. What is mapped
                     // there now may be something else.
-                    self.enqueue_again(from, (page + n as u64 - from) as usize, Segment::Small);
+                    m.enqueue_again(from, (page + n as u64 - from) as usize, Segment::Small);
                     return Ok(left);
                 }
                 let most = (run.end - at) / PAGE_SIZE;
-                let end = at + self.within_one_mapping(from, most)? * PAGE_SIZE;
-                left += self.zap_run(&PresentRun { start: at, end })?;
+                let end = at + m.mover.within_one_mapping(from, most)? * PAGE_SIZE;
+                left += self.zap_run(m, &PresentRun { start: at, end })?;
                 at = end;
             }
         }
@@ -97,76 +104,61 @@ impl Engine {
     }
 
     /// Who zaps; none where there is no memory for it.
-    fn zapper(&mut self) -> Option<&mut Zapper> {
-        if self.zapper.is_none() {
-            self.zapper = Zapper::new(&*self.kernel).ok();
+    fn zap_worker(&mut self, m: &Memory) -> Option<&mut ZapWorker> {
+        if self.zap_worker.is_none() {
+            self.zap_worker = ZapWorker::new(m.mover.kernel()).ok();
         }
-        self.zapper.as_mut()
-    }
-
-    /// How many of `n` pages that are there lie in one mapping, at the least.
-    /// A zap goes from one mapping to the next by itself: the next may be
-    /// another by then, which is not seen.
-    pub(crate) fn within_one_mapping(&self, page: u64, mut n: usize) -> Result<usize, Again> {
-        while n > 1 {
-            // Zeros for pages that are there are refused, in which order the
-            // kernel looks: first whether all of them are in one mapping.
-            let t = self.kernel.zero_pages(addr(page), n * PAGE_SIZE, false);
-            match t.stopped {
-                Some(Errno::AGAIN) => return Err(Again::Event),
-                Some(Errno::EXIST) => break,
-                _ => n /= 2,
-            }
-        }
-        Ok(n)
+        self.zap_worker.as_mut()
     }
 
     /// Has threads wait that are about to change the address space, and waits
     /// for those that do so now; none when that takes long.
-    fn alone(&mut self) -> Option<Zapping> {
+    fn alone(&mut self, m: &mut Memory) -> Option<Zapping> {
         let zapping = Zapping::begin();
         let until = now_ns() + ALONE_NS;
         while crate::engine::exclusion::is_changed() {
             if now_ns() > until {
-                self.crowded = true;
+                self.vma_change_stalled = true;
                 return None;
             }
             // They may wait for their reports to be read.
-            self.read_messages();
-            self.kernel.pause();
+            m.read_messages();
+            m.mover.kernel().pause();
         }
-        self.crowded = false;
+        self.vma_change_stalled = false;
         Some(zapping)
     }
 
     /// Makes pages the program's own that it shares with a forked process, as
     /// writing to them would. It is another thread that does so: what is not
     /// there any more is faulted for.
-    pub(crate) fn unshare(&mut self, range: Range<usize>) {
-        let Some(zapper) = self.zapper() else { return };
-        if zapper.ask(What::Unshare, &range).is_err() {
+    pub(crate) fn unshare(&mut self, m: &mut Memory, range: Range<usize>) {
+        let Some(zap_worker) = self.zap_worker(m) else {
+            return;
+        };
+        if zap_worker.ask(What::Unshare, &range).is_err() {
             return;
         }
         for turn in 1u32.. {
-            let Some(zapper) = &mut self.zapper else {
+            let Some(zap_worker) = &mut self.zap_worker else {
                 return;
             };
             if turn.is_multiple_of(TURNS) {
-                zapper.look_after();
+                zap_worker.look_after();
             }
-            if zapper.is_done() {
-                return zapper.rest();
+            if zap_worker.is_done() {
+                return zap_worker.rest();
             }
-            self.read_messages();
-            for fault in &self.faults {
+            m.read_messages();
+            for fault in m.faults.iter() {
                 let at = addr(fault.page);
-                if range.contains(&at) && self.pages.get(fault.page).state == State::Local {
+                if range.contains(&at) && m.pages.get(fault.page).state == State::Local {
                     // Given up by the program in the meantime. Whoever waits,
                     // this thread or another, finds zeros.
                     if fault.protected {
-                        let _ = self.kernel.unprotect(at, PAGE_SIZE);
+                        let _ = m.mover.kernel().unprotect(at, PAGE_SIZE);
                     } else {
-                        self.kernel.zero_pages(at, PAGE_SIZE, true);
+                        m.mover.kernel().zero_pages(at, PAGE_SIZE, true);
                     }
                 }
             }
@@ -174,66 +166,59 @@ impl Engine {
         }
     }
 
-    fn zap_run(&mut self, run: &PresentRun) -> Result<usize, Again> {
+    fn zap_run(&mut self, m: &mut Memory, run: &PresentRun) -> Result<usize, Again> {
         let (start, len) = (run.start, run.end - run.start);
-        let first = crate::engine::memory::events::page(start);
-        match self.kernel.protect(start, len) {
+        let first = crate::engine::memory::address::page(start);
+        match m.mover.kernel().protect(start, len) {
             Err(Errno::AGAIN) => return Err(Again::Event),
             Err(_) => {
-                self.stubborn.push(first, (len / PAGE_SIZE) as u32);
+                self.retry.push(first, (len / PAGE_SIZE) as u32);
                 return Ok(0);
             }
             Ok(()) => {}
         }
         wait_for_accesses(&(start..start + len));
-        if self.copying && self.devices_write() {
-            let _ = self.kernel.unprotect(start, len);
+        if m.mover.copies() && self.async_dma.writes(m) {
+            let _ = m.mover.kernel().unprotect(start, len);
             return Err(Again::Memory);
         }
-        let Some(frames) = self.copy_out(start, len) else {
+        let Some(frames) = self.copy_out(m, start, len) else {
             // It cannot be read, or there is no room for it.
-            let _ = self.kernel.unprotect(start, len);
-            self.stubborn.push(first, (len / PAGE_SIZE) as u32);
+            let _ = m.mover.kernel().unprotect(start, len);
+            self.retry.push(first, (len / PAGE_SIZE) as u32);
             return Ok(0);
         };
         for (frame, number) in frames.iter().zip(first..) {
-            self.pool.put(*frame, Kind::Leaving, number);
-            self.pages
-                .update(number, |p| p.state = State::Pooled(*frame));
+            m.pool.put(*frame, Kind::Isolated, number);
+            m.pages.update(number, |p| p.state = State::Pooled(*frame));
         }
-        let foreign = self.zap_and_wait(start..start + len);
-        foreign.into_iter().for_each(|range| self.discard(range));
+        let foreign = self.zap_and_wait(m, start..start + len);
+        foreign.into_iter().for_each(|range| m.discard(range));
         // Only what the page map says is true: the zap may have been refused.
         let mut left = 0;
         for frame in frames {
-            let number = self.pool.page(frame);
-            if number == 0 {
-                self.pool.put(frame, Kind::Free, 0);
-            } else if self.is_present(number) {
-                self.pool.put(frame, Kind::Free, 0);
-                self.pages.update(number, |p| p.state = State::Local);
-                self.stubborn.push(number, 1);
+            let Some(number) = m.pool.page(frame) else {
+                m.pool.put(frame, Kind::Free, None);
+                continue;
+            };
+            if m.mover.is_present(number) {
+                m.pool.put(frame, Kind::Free, None);
+                m.pages.update(number, |p| p.state = State::Local);
+                self.retry.push(number, 1);
                 // Who writes to it before this comes by a fault.
-                let _ = self.kernel.unprotect(addr(number), PAGE_SIZE);
+                let _ = m.mover.kernel().unprotect(addr(number), PAGE_SIZE);
             } else {
-                self.settle(number, frame, None);
+                self.classify_evicted(m, number, frame, None);
                 left += 1;
             }
         }
-        self.figures.copied_pages.fetch_add(left as u64, Relaxed);
-        self.kernel.wake(start, len);
+        m.report.stats.copied_pages.fetch_add(left as u64, Relaxed);
+        m.mover.kernel().wake(start, len);
         Ok(left)
     }
 
-    fn is_present(&self, page: u64) -> bool {
-        let mut present = Vec::new();
-        let (start, end) = (addr(page), addr(page + 1));
-        // Without an answer the program's page is the one that counts.
-        self.kernel.present(start, end, &mut present).is_err() || !present.is_empty()
-    }
-
     /// Copies memory into frames.
-    fn copy_out(&mut self, start: usize, len: usize) -> Option<Vec<u32>> {
+    fn copy_out(&mut self, m: &mut Memory, start: usize, len: usize) -> Option<Vec<u32>> {
         let mut frames = Vec::with_capacity(len / PAGE_SIZE);
         let mut ok = true;
         while ok && frames.len() * PAGE_SIZE < len {
@@ -241,49 +226,57 @@ impl Engine {
             let want = (len - done) / PAGE_SIZE;
             // Free frames serve as well as holes once the pool is as large as
             // it is to be.
-            let run = if self.pool.populated() < self.standby_frames() {
-                self.pool.take_holes(want)
+            let run = if m.pool.populated() < self.standby_frames(m) {
+                m.pool.take_holes(want)
             } else {
-                self.pool.take_free(want)
+                m.pool.take_free(want)
             };
             let run = run
-                .or_else(|| self.pool.take_holes(want))
-                .or_else(|| self.pool.take_free(want));
+                .or_else(|| m.pool.take_holes(want))
+                .or_else(|| m.pool.take_free(want));
             let Some((frame, n)) = run else {
                 ok = false;
                 break;
             };
             frames.extend(frame..frame + n as u32);
-            let dst = self.pool.addr(frame);
+            let dst = m.pool.addr(frame);
             // SAFETY: frames that were just taken are nobody else's.
-            ok = unsafe { self.kernel.copy_out(start + done, dst, n * PAGE_SIZE) }.is_ok();
+            ok = unsafe { m.mover.kernel().copy_out(start + done, dst, n * PAGE_SIZE) }.is_ok();
         }
         if !ok {
-            frames.iter().for_each(|f| self.pool.put(*f, Kind::Free, 0));
+            frames.iter().for_each(|f| m.pool.put(*f, Kind::Free, None));
             return None;
         }
         Some(frames)
     }
 
     /// Has a range zapped; what the program zapped of it at the same time.
-    fn zap_and_wait(&mut self, range: Range<usize>) -> Vec<Range<usize>> {
-        let cpu = self.pace.cpu();
-        let Some(zapper) = &mut self.zapper else {
+    fn zap_and_wait(&mut self, m: &mut Memory, range: Range<usize>) -> Vec<Range<usize>> {
+        let cpu = self.pacing.cpu;
+        let Some(zap_worker) = &mut self.zap_worker else {
             return Vec::new();
         };
         // Where nobody can do it the pages are found where they are.
-        if zapper.ask(What::Zap, &range).is_err() {
+        if zap_worker.ask(What::Zap, &range).is_err() {
             return Vec::new();
         }
-        zapper.stay_with(cpu);
-        while self.zapper.as_mut().is_some_and(Zapper::is_to_be_read) {
+        m.space.own_zap.begin(range);
+        zap_worker.stay_with(cpu);
+        while self
+            .zap_worker
+            .as_mut()
+            .is_some_and(ZapWorker::is_to_be_read)
+        {
             // One by one: what comes behind the zap's report is not read
             // before the zap is done.
-            self.read_some(1);
+            m.read_some(1);
         }
-        self.zapper.as_mut().into_iter().for_each(Zapper::rest);
+        self.zap_worker
+            .as_mut()
+            .into_iter()
+            .for_each(ZapWorker::rest);
         // Whatever moved these pages is to be known before they are settled.
-        self.catch_up();
-        self.zapper.as_mut().map_or_else(Vec::new, Zapper::foreign)
+        m.catch_up();
+        m.space.own_zap.foreign()
     }
 }

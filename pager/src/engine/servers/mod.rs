@@ -1,8 +1,61 @@
 //! What servers grant, answer and fail to do.
 
-pub(crate) mod completions;
 pub(crate) mod errors;
 pub(crate) mod grants;
 pub(crate) mod rediscovery;
 pub(crate) mod requests;
 pub(crate) mod thaw;
+
+use crate::digest::Digester;
+use crate::net::{At, Completion, Servers};
+use crate::slots::{Slot, Slots};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// Where pages lie on servers, and what was asked of these.
+pub(crate) struct Backing {
+    pub(crate) net: Servers,
+    pub(crate) slots: Slots,
+    /// Tells whether a page is what a server was given.
+    pub(crate) digester: &'static Digester,
+    pub(crate) requests: requests::Requests,
+    pub(crate) grants: grants::Grants,
+    pub(crate) errors: errors::ServerErrors,
+    pub(crate) rediscovery: rediscovery::Rediscovery,
+    /// Probes of frozen slabs under way.
+    pub(crate) probes: usize,
+    pub(crate) done: Vec<Completion>,
+    /// Why servers could not be had, before one was.
+    pub(crate) refused: Vec<String>,
+    /// A server was there: pages may leave.
+    pub(crate) was_up: bool,
+}
+
+impl Backing {
+    /// A slot is not needed any more.
+    pub(crate) fn free_slot(&mut self, slot: Option<Slot>) {
+        if let Some(slot) = slot {
+            self.free_slots(slot, 1);
+        }
+    }
+
+    /// Slots that follow one another are not needed any more.
+    pub(crate) fn free_slots(&mut self, first: Slot, n: u32) {
+        if let Some((slab, page)) = self.slots.address(first) {
+            let server = first.server();
+            self.net.discard(At { server, slab, page }, n);
+        }
+        self.slots.free(first, n);
+    }
+
+    /// Gives up a page's place on a server that is far slower than others with room.
+    /// The page, which is at hand, has no place then.
+    pub(crate) fn leave_slow(&mut self, slot: Option<Slot>, forking: bool) -> bool {
+        let is_slow = slot.is_some_and(|slot| self.slots.has_better(slot.server()));
+        let leaves = is_slow && !forking;
+        if leaves {
+            self.free_slot(slot);
+        }
+        leaves
+    }
+}

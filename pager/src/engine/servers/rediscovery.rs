@@ -1,6 +1,8 @@
 //! Looks again for servers that could not be had, or were lost.
 
-use crate::engine::{DEBUG, Engine};
+use crate::engine::memory::report::{DEBUG, Report};
+use crate::engine::servers::Backing;
+use crate::names::Names;
 use crate::sys::fd::Fd;
 use crate::sys::{proc, thread};
 
@@ -9,23 +11,34 @@ use crate::sys::{proc, thread};
 const PAUSE_NS: core::ops::RangeInclusive<u64> = 10_000_000_000..=300_000_000_000;
 
 /// What is known of the search.
-pub(crate) struct Seek {
+pub(crate) struct Rediscovery {
     due_ns: u64,
     pause_ns: u64,
     /// Servers of which the user knows that they cannot be had, a bit for each.
     known: u64,
     /// Where it says which system calls are filtered.
     status: Option<Fd>,
+    /// Where addresses of servers are found once they are known.
+    names: Option<&'static Names>,
+    servers: u16,
 }
 
-impl Seek {
-    pub(crate) fn new() -> Seek {
-        Seek {
+impl Rediscovery {
+    /// A search for `servers` servers.
+    pub(crate) fn new(names: Option<&'static Names>, servers: u16) -> Rediscovery {
+        Rediscovery {
             due_ns: 0,
             pause_ns: *PAUSE_NS.start(),
             known: 0,
             status: proc::status(),
+            names,
+            servers,
         }
+    }
+
+    /// How many servers there are in all.
+    pub(crate) fn servers(&self) -> u16 {
+        self.servers
     }
 
     /// The server cannot be had; whether that is news to the user.
@@ -57,27 +70,30 @@ impl Seek {
     /// Whether the program may have forbidden to make connections, on pain of death.
     fn is_forbidden(&self) -> bool {
         let is_filtered = self.status.as_ref().is_none_or(proc::is_filtered);
-        crate::engine::start::is_confined() || thread::is_confined() || is_filtered
+        crate::engine::alive::is_confined() || thread::is_confined() || is_filtered
     }
 }
 
-impl Engine {
+impl Backing {
     /// Connects to servers that are down, from time to time.
-    pub(crate) fn look_for_servers(&mut self, now: u64) {
-        if self.net.is_complete() || !self.seek.is_due(now) || self.seek.is_forbidden() {
+    pub(crate) fn look_for_servers(&mut self, report: &Report, now: u64) {
+        if self.net.is_complete()
+            || !self.rediscovery.is_due(now)
+            || self.rediscovery.is_forbidden()
+        {
             return;
         }
         self.learn_addresses();
-        self.say(DEBUG, "looking for servers that are not there");
+        report.say(DEBUG, "looking for servers that are not there");
         self.net.connect(now);
     }
 
     /// Learns addresses that were found since the program started.
     pub(crate) fn learn_addresses(&mut self) {
-        let Some(names) = self.settings.names else {
+        let Some(names) = self.rediscovery.names else {
             return;
         };
-        for server in 0..self.settings.endpoints.len() as u16 {
+        for server in 0..self.rediscovery.servers {
             if let Some(addrs) = names.find(self.net.name(server)) {
                 self.net.set_addresses(server, addrs);
             }
@@ -91,7 +107,7 @@ mod tests {
 
     #[test]
     fn it_is_looked_after_ten_seconds_and_ever_more_seldom() {
-        let mut seek = Seek::new();
+        let mut seek = Rediscovery::new(None, 0);
         let mut now = 77;
         assert!(!seek.is_due(now));
         let mut pauses = alloc::vec::Vec::new();
@@ -107,7 +123,7 @@ mod tests {
 
     #[test]
     fn each_server_is_news_once_until_it_was_there() {
-        let mut seek = Seek::new();
+        let mut seek = Rediscovery::new(None, 0);
         assert!(seek.is_away(3) && !seek.is_away(3) && seek.is_away(63));
         seek.is_there(3);
         assert!(seek.is_away(3) && !seek.is_away(63));
@@ -116,6 +132,6 @@ mod tests {
     #[test]
     fn no_filter_is_set_for_this_test() {
         let status = proc::status().expect("/proc is mounted");
-        assert!(!proc::is_filtered(&status) || Seek::new().is_forbidden());
+        assert!(!proc::is_filtered(&status) || Rediscovery::new(None, 0).is_forbidden());
     }
 }

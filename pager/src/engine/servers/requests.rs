@@ -22,9 +22,9 @@ pub(crate) struct Read {
     pub(crate) frames: Vec<u32>,
     /// The page that is not to be put into the program: touching it asks for
     /// more.
-    pub(crate) marker: u64,
-    /// When the fault was read that asked for it; 0 when none did.
-    pub(crate) asked_ns: u64,
+    pub(crate) marker: Option<u64>,
+    /// When the fault was read that asked for it; none when none did.
+    pub(crate) asked_ns: Option<u64>,
     /// The server.
     pub(crate) server: u16,
     /// How often the pages were asked for in vain before.
@@ -41,12 +41,12 @@ pub(crate) struct Write {
 
 /// Requests by token.
 #[derive(Debug, Default)]
-pub(crate) struct Ops {
+pub(crate) struct Requests {
     ops: Vec<Option<Op>>,
     vacant: Vec<u32>,
 }
 
-impl Ops {
+impl Requests {
     /// Keeps a request; its token.
     pub(crate) fn add(&mut self, op: Op) -> u64 {
         if let Some(at) = self.vacant.pop() {

@@ -6,7 +6,7 @@
 //! written now and then; the server refuses that, without any effect, while the
 //! slab is shared.
 
-use crate::engine::Engine;
+use crate::engine::servers::Backing;
 use crate::engine::servers::requests::Op;
 use crate::net::At;
 use crate::slots::Slot;
@@ -21,9 +21,9 @@ struct Zeros([u8; PAGE_SIZE]);
 
 static ZEROS: Zeros = Zeros([0; PAGE_SIZE]);
 
-impl Engine {
+impl Backing {
     /// Asks whether some slabs are still shared.
-    pub(crate) fn look_at_frozen(&mut self) {
+    pub(crate) fn probe_frozen(&mut self) {
         if self.probes > 0 {
             return;
         }
@@ -33,10 +33,12 @@ impl Engine {
             };
             let server = slot.server();
             self.probes += 1;
-            let token = self.ops.add(Op::Probe(slot, slab));
+            let token = self.requests.add(Op::Probe(slot, slab));
             let zeros = ZEROS.0.as_ptr() as usize;
             // SAFETY: a page that never changes.
-            unsafe { self.net.write(token, At { server, slab, page }, &[zeros]) };
+            unsafe {
+                self.net.write(token, At { server, slab, page }, &[zeros]);
+            };
         }
     }
 

@@ -9,8 +9,9 @@
 //! Of another process the kernel says what it waits for only where it may be inspected.
 //! Where it may not (`PR_SET_DUMPABLE`) it is a thread after all.
 
-use super::{LEAVING, Task, What};
+use super::{Task, What};
 use crate::engine::calls::credentials;
+use crate::engine::threads::THREADS;
 use crate::sys::helper::{self, Helper, Starter};
 use crate::sys::mem::{self, Region};
 use crate::sys::proc::Waits;
@@ -124,7 +125,7 @@ impl ZapTask {
     }
 
     fn start(&mut self) -> Result<(), Errno> {
-        if LEAVING.load(Acquire) {
+        if THREADS.calls.leaving.load(Acquire) {
             return Err(Errno::CANCELED);
         }
         let arg = core::ptr::from_ref(self.job).cast_mut().cast();

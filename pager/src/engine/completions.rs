@@ -1,0 +1,206 @@
+//! What servers answer, and what becomes of pages when one is lost.
+
+use crate::engine::event_loop::Engine;
+use crate::engine::memory::report::program;
+use crate::engine::memory::report::{ERROR, INFO, WARN};
+use crate::engine::read_in::arrive;
+use crate::engine::servers::requests::Op;
+use crate::engine::settings::PAGED;
+use crate::engine::writeback;
+use crate::engine::writeback::room;
+use crate::net::{Completion, Reason};
+use crate::pages::State;
+use crate::pool::Kind;
+use crate::sys::thread;
+use alloc::format;
+use alloc::vec::Vec;
+use core::fmt::Display;
+use core::sync::atomic::Ordering::{self, Relaxed};
+use tmem_wire::PAGE_SIZE;
+
+impl Engine {
+    /// Takes in what became of something.
+    pub(crate) fn complete(&mut self, completion: Completion) {
+        match completion {
+            Completion::Read { token, result } => {
+                if let Some(Op::Read(read)) = self.memory.backing.requests.take(token) {
+                    let (memory, reclaim) = (&mut self.memory, &mut self.reclaim);
+                    let took = arrive::fetched(memory, reclaim, &mut self.readahead, &read, result);
+                    if let Some(took) = took {
+                        self.schedule.pace.answered(took);
+                        self.reclaim.pacing = self.schedule.pace.pacing();
+                    }
+                }
+            }
+            Completion::Written { token } => match self.memory.backing.requests.take(token) {
+                Some(Op::Write(write)) => {
+                    self.memory.backing.slots.worked(write.slot);
+                    writeback::took(&mut self.memory, write.slot.server());
+                    writeback::written(&mut self.memory, &write.frames);
+                }
+                Some(Op::Probe(slot, slab)) => self.memory.backing.probed(slot, slab, true),
+                Some(Op::Read(_)) | None => {}
+            },
+            Completion::WriteFailed { token, error, .. } => {
+                match self.memory.backing.requests.take(token) {
+                    Some(Op::Write(write)) => {
+                        writeback::not_written(&mut self.memory, &write, error);
+                    }
+                    Some(Op::Probe(slot, slab)) => self.memory.backing.probed(slot, slab, false),
+                    Some(Op::Read(_)) | None => {}
+                }
+            }
+            Completion::Granted { server, slabs } => {
+                self.memory.backing.grants.answered(server);
+                self.memory.backing.slots.add_slabs(server, &slabs);
+                self.memory.backing.grants.full = false;
+            }
+            Completion::GrantRefused { server, error } => {
+                let now = crate::sys::now_ns();
+                self.memory.backing.grants.refused(
+                    server,
+                    error,
+                    &mut self.memory.backing.slots,
+                    now,
+                );
+                room::see_whether_full(&mut self.memory);
+            }
+            Completion::Shared { server, result } => self.fork.shared(&self.memory, server, result),
+            Completion::Up {
+                server,
+                slab_pages,
+                free_pages,
+                ..
+            } => self.up(server, slab_pages, free_pages),
+            Completion::Silent {
+                server,
+                ms,
+                until_ms,
+            } => {
+                let name = self.memory.backing.net.name(server);
+                let text = format!(
+                    "server {name} takes connections and has not answered for {} s; it may be \
+                     busy, and is waited for, for up to {} s",
+                    ms / 1000,
+                    until_ms / 1000
+                );
+                self.memory.report.say(WARN, &text);
+            }
+            Completion::Lost { server, reason } => self.lost(server, &reason),
+            Completion::Refused { server, reason } => self.refused(server, &reason),
+        }
+    }
+
+    fn up(&mut self, server: u16, slab_pages: u32, free_pages: u64) {
+        self.memory.backing.rediscovery.is_there(server);
+        if !self.memory.backing.was_up {
+            self.pages_from_now_on();
+            // Those that could not be had are told of now that the others are.
+            core::mem::take(&mut self.memory.backing.refused)
+                .iter()
+                .for_each(|text| self.done_without(text));
+        }
+        let name = self.memory.backing.net.name(server);
+        match self.memory.backing.slots.set_geometry(server, slab_pages) {
+            Ok(()) => {
+                self.memory.backing.slots.set_grantable(server, free_pages);
+                self.memory.backing.errors.forget(server);
+                self.memory.backing.slots.set_resting(server, false);
+                self.memory.backing.grants.full = false;
+                let mib = (free_pages * PAGE_SIZE as u64) >> 20;
+                self.memory
+                    .report
+                    .say(INFO, &format!("server {name} has {mib} MiB free"));
+            }
+            Err(error) => self
+                .memory
+                .report
+                .say(WARN, &format!("server {name} is not used: {error}")),
+        }
+    }
+
+    /// From here on pages may leave. An engine that ends without having come
+    /// here leaves no guard of a thread that is gone.
+    pub(crate) fn pages_from_now_on(&mut self) {
+        self.memory.backing.was_up = true;
+        self.settings.report.figures.paging.fetch_add(1, Relaxed);
+        self.watchdog_stack = crate::engine::watchdog::start(
+            self.memory.mover.kernel(),
+            self.memory.report.stats,
+            self.settings.report.shared,
+        )
+        .ok();
+        self.settings.start.outcome.store(PAGED, Ordering::Release);
+        thread::wake_sleeper(self.settings.start.outcome);
+    }
+
+    fn refused(&mut self, server: u16, reason: &Reason) {
+        let name = self.memory.backing.net.name(server);
+        let text = format!("server {name}: {reason}");
+        let is_news = self.memory.backing.rediscovery.is_away(server);
+        if self.memory.backing.was_up {
+            if is_news {
+                self.done_without(&text);
+            }
+        } else {
+            self.memory.backing.refused.push(text);
+        }
+    }
+
+    fn done_without(&self, text: &str) {
+        let level = if self.settings.servers.checked {
+            INFO
+        } else {
+            WARN
+        };
+        self.memory
+            .report
+            .say(level, &format!("{text}; going on with the others"));
+    }
+
+    /// A server is gone, and what it held.
+    fn lost(&mut self, server: u16, reason: &impl Display) {
+        self.memory.backing.slots.server_lost(server);
+        self.memory.backing.rediscovery.is_away(server);
+        self.memory.backing.grants.answered(server);
+        let mut lost = 0;
+        let mut homeless = Vec::new();
+        let copies = &self.reclaim.cache;
+        let mut rescued = Vec::new();
+        self.memory.pages.for_all(|number, entry| {
+            if entry.slot.is_some_and(|s| s.server() == server) {
+                entry.slot = None;
+                match entry.state {
+                    State::Remote if copies.has(number, entry) => rescued.push(number),
+                    State::Remote => {
+                        entry.state = State::Lost;
+                        lost += 1;
+                    }
+                    State::Pooled(frame) => homeless.push((frame, number)),
+                    _ => {}
+                }
+            }
+        });
+        for (frame, page) in homeless {
+            if self.memory.pool.kind(frame) == Kind::Standby {
+                self.memory.pool.queue_writeback(frame, page);
+            }
+        }
+        self.reclaim.cache.rescue(rescued);
+        self.memory.lost_some(lost);
+        self.memory.count_remote(-lost);
+        let name = self.memory.backing.net.name(server);
+        let who = program();
+        let text = if lost > 0 {
+            format!(
+                "server {name} is lost ({reason}), and {lost} pages of {who} with it; touching \
+                 one of them ends it by SIGBUS"
+            )
+        } else {
+            format!("server {name} is lost ({reason}); nothing of {who} was on it only")
+        };
+        self.memory
+            .report
+            .say(if lost > 0 { ERROR } else { WARN }, &text);
+    }
+}

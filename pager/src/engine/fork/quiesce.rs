@@ -1,0 +1,272 @@
+//! Readies the program for a fork, and lets it go on afterwards.
+
+use crate::engine::adopt;
+use crate::engine::evicted::has_evicted;
+use crate::engine::fork::handover::Children;
+use crate::engine::fork::manifest::{Entry, EntryKind, ForkManifest};
+use crate::engine::fork::state::{self, Stage};
+use crate::engine::fork::{current, detector};
+use crate::engine::map_throttle;
+use crate::engine::memory::Memory;
+use crate::engine::memory::address::addr;
+use crate::engine::memory::report::DEBUG;
+use crate::maps;
+use crate::net::{Lane, RequestError};
+use crate::pages::State;
+use crate::ranges::Ranges;
+use crate::sys::errno::Words;
+use crate::sys::mem::{self, Region};
+use crate::sys::uffd::feature;
+use crate::sys::{helper, now_ns, say};
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ops::Range;
+use tmem_wire::{HelloReply, PAGE_SIZE, SessionId, Status};
+
+/// How long a fork waits where a server has no room for one more child, and between two
+/// attempts. Those forked before make room as they join their sessions.
+const LIMIT_PATIENCE_NS: u64 = 60_000_000_000;
+const LIMIT_PAUSE_NS: u64 = 2_000_000;
+
+/// What the engine knows of a fork.
+#[derive(Debug, Default)]
+pub(crate) struct Fork {
+    number: u32,
+    /// The stack of helpers of threads that fork.
+    pub(crate) helpers: Option<Region>,
+    pub(crate) detector: detector::ForkDetector,
+    pub(crate) children: Children,
+    asked: usize,
+    /// Servers that are asked again, and when.
+    limited: Vec<u16>,
+    again_ns: u64,
+    /// When it was asked to hold, when all was written, and when shared.
+    times: [u64; 3],
+    sessions: Vec<Option<HelloReply>>,
+    refused: Option<String>,
+}
+
+impl Fork {
+    /// Lets threads ring from now on.
+    pub(crate) fn hang_doorbell(&mut self, m: &mut Memory) -> Result<(), rustix::io::Errno> {
+        let kernel = m.mover.kernel();
+        m.doorbell.hang(kernel)?;
+        if kernel.features() & feature::MOVE != 0 {
+            // Before Linux 6 a filter that ended a helper would end the program, too.
+            self.helpers = helper::prepare().ok();
+        }
+        Ok(())
+    }
+
+    /// Whether the fork that the engine holds for is done.
+    pub(crate) fn is_done(&self, m: &Memory) -> bool {
+        m.fork_stage == Stage::Holding && state::number() != self.number
+    }
+
+    /// Goes on with a fork as far as that can be done now: first all that has left is
+    /// written, then servers are asked for children. Whether all is ready to hold.
+    /// `is_cached` says that pages have no other place than the compressed cache.
+    pub(crate) fn prepare(&mut self, m: &mut Memory, is_cached: bool) -> bool {
+        if m.fork_stage == Stage::Idle {
+            let number = state::number();
+            if number.is_multiple_of(2) {
+                return false;
+            }
+            self.number = number;
+            m.fork_stage = Stage::Draining;
+            self.times[0] = now_ns();
+        }
+        if m.fork_stage == Stage::Draining && !is_cached && is_drained(m) {
+            self.times[1] = now_ns();
+            self.ask_for_children(m);
+            m.fork_stage = Stage::Sharing;
+        }
+        m.fork_stage == Stage::Sharing && self.asked == 0 && !self.ask_again(m)
+    }
+
+    fn ask_for_children(&mut self, m: &mut Memory) {
+        let servers = m.backing.rediscovery.servers();
+        self.sessions = (0..servers).map(|_| None).collect();
+        self.refused = None;
+        self.limited.clear();
+        // With everything in its memory a child needs nothing of servers.
+        for server in (0..servers).filter(|_| has_evicted()) {
+            if m.backing.slots.has_slabs(server) && m.backing.net.session(server).is_some() {
+                self.ask_for_child(m, server);
+            }
+        }
+    }
+
+    fn ask_for_child(&mut self, m: &mut Memory, server: u16) {
+        self.asked += 1;
+        m.backing.net.share(server);
+    }
+
+    /// Asks servers again that had no room for a child, once earlier ones may have
+    /// joined theirs; whether that is still to be done.
+    fn ask_again(&mut self, m: &mut Memory) -> bool {
+        if self.limited.is_empty() {
+            return false;
+        }
+        if now_ns() >= self.again_ns {
+            for server in core::mem::take(&mut self.limited) {
+                self.ask_for_child(m, server);
+            }
+        }
+        true
+    }
+
+    /// A server has made a child, or not.
+    pub(crate) fn shared(
+        &mut self,
+        m: &Memory,
+        server: u16,
+        result: Result<SessionId, RequestError>,
+    ) {
+        self.asked = self.asked.saturating_sub(1);
+        let session = m.backing.net.session(server).cloned();
+        match (result, session) {
+            (Ok(id), Some(session)) => {
+                self.sessions[usize::from(server)] = Some(HelloReply {
+                    session: id,
+                    ..session
+                });
+            }
+            (Ok(_), None) => {}
+            (Err(RequestError::Status(Status::Limit)), Some(_))
+                if now_ns() < self.times[1] + LIMIT_PATIENCE_NS =>
+            {
+                self.limited.push(server);
+                self.again_ns = now_ns() + LIMIT_PAUSE_NS;
+            }
+            (Err(error), _) => {
+                let name = m.backing.net.name(server);
+                self.refused = Some(format!(
+                    "server {name} does not share the memory with a child: {error}"
+                ));
+            }
+        }
+    }
+
+    /// What is adopted is copied by the fork to come.
+    fn show_to_fork(&self, m: &Memory) {
+        let mut shown: Vec<_> = m.space.adopted().iter().collect();
+        maps::subtract(&mut shown, &m.space.dontfork().iter().collect::<Vec<_>>());
+        for range in shown {
+            // What is not mapped any more cannot be copied either.
+            let _ = m
+                .mover
+                .kernel()
+                .copied_by_forks(range.start, range.len(), true);
+        }
+        self.detector.set(false);
+    }
+
+    /// Makes the manifest; from here on the address space may be copied.
+    pub(crate) fn hold(&mut self, m: &mut Memory, kept: &[Range<usize>], unseen: bool) {
+        self.times[2] = now_ns();
+        if self.sessions.iter().any(Option::is_some) {
+            m.backing.slots.freeze();
+        }
+        if let Err(e) = adopt::notice_growth(m, kept) {
+            self.refused = Some(format!("/proc cannot be read: {}", Words(e)));
+        }
+        m.follow_advice();
+        let wiped = m
+            .find_wiped(map_throttle::takes_small() || state::is_child(), unseen)
+            .unwrap_or_else(|e| {
+                self.refused = Some(format!("/proc cannot be read: {}", Words(e)));
+                Ranges::default()
+            });
+        let all_for_it = wiped.is_empty() && m.space.dontfork().is_empty();
+        let not_for_it = |page| {
+            if all_for_it {
+                return false;
+            }
+            let at = addr(page);
+            wiped.around(at).or(m.space.dontfork().around(at)).is_some()
+        };
+        // Those that are here and on servers as well are counted nowhere.
+        let most = m.residency.remote() as usize + m.queue.pages() as usize;
+        let mut entries: Vec<Entry> = Vec::with_capacity(most);
+        // One call, and not a fault for each page of what a child before shares. Where
+        // it is refused there are faults.
+        let start = entries.as_ptr().addr() / PAGE_SIZE * PAGE_SIZE;
+        let len = (most * size_of::<Entry>()).next_multiple_of(PAGE_SIZE);
+        let _ = mem::unshare(start, len);
+        m.pages.each(|page, entry| {
+            if not_for_it(page) {
+                return;
+            }
+            let kind = match entry.state {
+                State::Lost => EntryKind::Lost,
+                State::Local if entry.dirty || entry.slot.is_none() => return,
+                State::Local => EntryKind::Local,
+                State::Pooled(_) | State::ReadIn(_) | State::Remote => EntryKind::Remote,
+            };
+            entries.push(Entry::new(page, entry.slot, entry.hash, kind));
+        });
+        // A page without a slot is in the pool only: servers are full, and it
+        // could not be put back.
+        let homeless = |e: &Entry| e.kind() == EntryKind::Remote && e.slot().is_none();
+        if entries.iter().any(homeless) {
+            self.refused = Some(String::from("the memory servers are full"));
+        }
+        let evicted = entries.iter().any(|e| e.kind() != EntryKind::Local);
+        let sessions = core::mem::take(&mut self.sessions);
+        self.children.hand_over(
+            &mut m.backing.net,
+            m.doorbell.forks(),
+            if evicted { &sessions } else { &[] },
+        );
+        if evicted {
+            let manifest = ForkManifest::new(
+                entries,
+                m.space.adopted().iter().collect(),
+                sessions,
+                m.backing.slots.clone(),
+                m.backing.digester,
+                self.refused.take(),
+            );
+            let manifest = Box::new(manifest.unwrap_or_else(|_| say::die("no memory for a fork")));
+            current::publish(manifest);
+        }
+        self.show_to_fork(m);
+        let [asked, drained, shared] = self.times;
+        let us = |from: u64, to: u64| (to - from) / 1000;
+        m.report.say(
+            DEBUG,
+            &format!(
+                "ready to fork: written after {} us, shared after {}, noted after {}",
+                us(asked, drained),
+                us(drained, shared),
+                us(shared, now_ns())
+            ),
+        );
+        m.fork_stage = Stage::Holding;
+        state::set_held(self.number);
+    }
+
+    /// The fork is done.
+    pub(crate) fn go_on(&mut self, m: &mut Memory) {
+        // Whatever is still to be read is to be in the log.
+        m.read_messages();
+        if let Some(manifest) = current::withdraw() {
+            manifest.close();
+        }
+        m.fork_stage = Stage::Idle;
+        for range in m.space.adopted().iter() {
+            m.withhold_from_forks(&range);
+        }
+        self.detector.set(true);
+        m.residency.share_mut().has_a_child();
+        state::set_held(0);
+    }
+}
+
+/// Whether servers have, and have been told, everything.
+fn is_drained(m: &Memory) -> bool {
+    m.pool.pending_writeback() == 0 && m.backing.net.outstanding(Lane::Bulk) == 0
+}

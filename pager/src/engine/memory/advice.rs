@@ -1,0 +1,125 @@
+//! Follows what threads of the program have advised of ranges of memory.
+
+use crate::engine::calls::advice::{self, Ask};
+use crate::engine::calls::lent_pages;
+use crate::engine::memory::Memory;
+use crate::engine::memory::address::page;
+use crate::engine::memory::report::WARN;
+use crate::pages::State;
+use crate::ranges::Ranges;
+use alloc::vec::Vec;
+use core::ops::Range;
+use rustix::io::Errno;
+
+impl Memory {
+    /// Follows what was asked for since this was done last. That is before
+    /// each report of the kernel: what was asked for memory that is then
+    /// unmapped is not about what comes to be there.
+    pub(crate) fn follow_advice(&mut self) {
+        let mut asked = Vec::new();
+        advice::take(|what, range| asked.push((what, range)));
+        let mut given_back = Ranges::default();
+        for (what, range) in asked.into_iter().rev() {
+            let adopted = self.space.adopted().within(&range);
+            match what {
+                Ask::Stay => self.bring_what_stays(&range),
+                Ask::Wipe(_) if adopted.is_empty() => {}
+                Ask::Wipe(_) => advice::note_wiped(),
+                Ask::Withhold(true) => adopted.into_iter().for_each(|part| {
+                    given_back.remove(part.clone());
+                    self.space.withhold(part);
+                }),
+                Ask::Withhold(false) => adopted.into_iter().for_each(|part| {
+                    given_back.insert(part.clone());
+                    self.space.hand_down(part);
+                }),
+            }
+        }
+        // Not to those that nobody prepares.
+        given_back
+            .iter()
+            .for_each(|part| self.withhold_from_forks(&part));
+    }
+
+    fn bring_what_stays(&mut self, range: &Range<usize>) {
+        for page in page(range.start)..=page(range.end - 1) {
+            // Unless it was unmapped since.
+            if advice::stays(page) && self.pages.get(page).state != State::Local {
+                self.faults.recall(page);
+            }
+        }
+    }
+
+    /// Whether a page must stay in the program.
+    pub(crate) fn must_stay(&self, page: u64) -> bool {
+        self.pinned.contains(&page) || advice::stays(page) || lent_pages::contain(page)
+    }
+
+    /// Pages are unmapped, and what comes to be there may leave.
+    pub(crate) fn no_longer_stays(&mut self, pages: &Range<u64>) {
+        self.pinned.forget(pages);
+        advice::none_stays(pages);
+        lent_pages::unmapped(pages);
+    }
+
+    /// Finds what was adopted just now that the program withholds from its
+    /// children; `every` says that small mappings are adopted, and `unseen` that it
+    /// may have been asked unheard.
+    pub(crate) fn find_withheld(
+        &mut self,
+        found: &[Range<usize>],
+        every: bool,
+        unseen: bool,
+    ) -> Result<(), Errno> {
+        if found.is_empty() || !advice::is_any_withheld(every) && !unseen {
+            return Ok(());
+        }
+        for (range, flags) in self.mover.kernel().flags()? {
+            if flags.withheld {
+                for part in found {
+                    let both = range.start.max(part.start)..range.end.min(part.end);
+                    if !both.is_empty() {
+                        self.space.withhold(both);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a child that is forked now finds empty; `every` as above.
+    pub(crate) fn find_wiped(&self, every: bool, unseen: bool) -> Result<Ranges, Errno> {
+        let mut wiped = Ranges::default();
+        if advice::is_any_wiped(every) || unseen {
+            let all = self.mover.kernel().flags()?;
+            let of_them = all.into_iter().filter(|(_, flags)| flags.wiped);
+            of_them.for_each(|(range, _)| wiped.insert(range));
+        }
+        Ok(wiped)
+    }
+
+    /// Whether nothing may leave, as it is not known what has to stay. Says so once.
+    pub(crate) fn tell_of_others_that_stay(&mut self) {
+        if advice::others_stay() && self.pinned.warns() {
+            self.report.say(
+                WARN,
+                "no memory to note where the program has robust mutexes, which have to stay in \
+                 memory: nothing more is paged out, and the budget is not kept",
+            );
+        }
+    }
+
+    /// In a forked child: pages that the parent's threads had stay do so here. What
+    /// was withheld from it is not there, or was not meant any more.
+    pub(crate) fn inherit_advice(&mut self) {
+        let mut elsewhere = Vec::new();
+        advice::each_that_stays(|page| {
+            if self.pages.get(page).state != State::Local {
+                elsewhere.push(page);
+            }
+        });
+        elsewhere
+            .into_iter()
+            .for_each(|page| self.faults.recall(page));
+    }
+}

@@ -1,0 +1,75 @@
+//! Forgets pages that the program gives up.
+
+use crate::engine::evicted::{set_evicted, set_lost};
+use crate::engine::memory::Memory;
+use crate::engine::memory::address::page;
+use crate::pages::State;
+use crate::pool::Kind;
+use crate::slots::Slot;
+use crate::stats::Slot as Figures;
+use alloc::vec::Vec;
+use core::ops::Range;
+use core::sync::atomic::Ordering::Relaxed;
+use tmem_wire::PAGE_SIZE;
+
+impl Memory {
+    /// The program does not want the contents of a range any more.
+    pub(crate) fn discard(&mut self, range: Range<usize>) {
+        self.forget(page(range.start), page(range.end));
+        self.space.discard(range.clone());
+        self.mover.kernel().wake(range.start, range.len());
+    }
+
+    /// Forgets what is known of pages `start..end`, and gives their frames and
+    /// slots back.
+    pub(crate) fn forget(&mut self, start: u64, end: u64) {
+        let mut gone = Vec::new();
+        self.pages.take_range(start, end, &mut gone);
+        let mut slots: Vec<Slot> = Vec::new();
+        for (_, entry) in &gone {
+            match entry.state {
+                State::Pooled(frame) | State::ReadIn(frame) => self.abandon(frame),
+                State::Remote | State::Local | State::Lost => {}
+            }
+            if !matches!(entry.state, State::Local | State::Lost) {
+                self.count_remote(-1);
+                self.report.stats.discarded_pages.fetch_add(1, Relaxed);
+            }
+            slots.extend(entry.slot);
+        }
+        slots.sort_unstable();
+        let mut at = 0;
+        while at < slots.len() {
+            let mut n = 1;
+            while at + n < slots.len() && slots[at + n - 1].is_before(slots[at + n]) {
+                n += 1;
+            }
+            self.backing.free_slots(slots[at], n as u32);
+            at += n;
+        }
+    }
+
+    /// A frame's page is not wanted any more.
+    fn abandon(&mut self, frame: u32) {
+        match self.pool.kind(frame) {
+            // A request still uses them.
+            Kind::ReadIn | Kind::Writeback | Kind::Isolated => self.pool.set_page(frame, None),
+            _ => self.pool.put(frame, Kind::Free, None),
+        }
+    }
+
+    /// Pages whose only copy is remote are more, or fewer.
+    pub(crate) fn count_remote(&mut self, more: i64) {
+        let own = self.residency.count_remote(more);
+        set_evicted(self.residency.remote() > 0);
+        Figures::peak(&self.report.stats.remote_bytes, own * PAGE_SIZE as u64);
+    }
+
+    /// So many pages cannot be had back.
+    pub(crate) fn lost_some(&self, n: i64) {
+        if n > 0 {
+            set_lost();
+            self.report.stats.lost_pages.fetch_add(n as u64, Relaxed);
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Puts pages into the program.
+
+use crate::engine::memory::Memory;
+use crate::engine::memory::address::addr;
+use crate::engine::memory::outcome::{Stop, sure};
+use crate::pages::State;
+use crate::pool::Kind;
+use crate::sys;
+use crate::sys::errno::Words;
+use alloc::format;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering::Relaxed;
+use rustix::io::Errno;
+use tmem_policy::cyclic::{SCAN_BLOCK, within_block};
+use tmem_policy::eviction::Segment;
+use tmem_wire::PAGE_SIZE;
+
+impl Memory {
+    /// Puts `n` pages, which lie in neighbouring frames, into the program and
+    /// wakes who waits for them. How many were put, and what stopped it.
+    pub(crate) fn install(&mut self, page: u64, frame: u32, n: usize) -> (usize, Option<Stop>) {
+        let mut done = 0;
+        // The kernel moves and copies into one mapping at a time.
+        let mut most = n;
+        while done < n {
+            let (to, from) = (addr(page) + done * PAGE_SIZE, frame + done as u32);
+            let left = most.min(n - done) * PAGE_SIZE;
+            let src = self.pool.addr(from);
+            // What is being sent must stay where it is.
+            let sending = self.pool.kind(from) == Kind::Writeback;
+            let single = n == 1 && self.mover.is_contended();
+            let mut copied =
+                self.mover.copies() || sending || single || self.mover.is_executable(to);
+            let len = if sending { PAGE_SIZE } else { left };
+            let mut t = if copied {
+                self.mover.kernel().copy_pages(to, src, len, true)
+            } else {
+                let len = self.unsent(from, left / PAGE_SIZE) * PAGE_SIZE;
+                let moved = self.mover.kernel().move_present(to, src, len);
+                sure(moved)
+            };
+            let refused = matches!(t.stopped, Some(Errno::INVAL | Errno::NOENT));
+            if t.done == 0 && refused && left > PAGE_SIZE && !sending {
+                most = left / PAGE_SIZE / 2;
+                continue;
+            }
+            if !copied && t.done == 0 && t.stopped == Some(Errno::INVAL) {
+                // The page may only be read there: such can be copied to.
+                t = self.mover.kernel().copy_pages(to, src, PAGE_SIZE, true);
+                copied = true;
+                self.report.stats.copied_pages.fetch_add(1, Relaxed);
+            }
+            let pages = t.done / PAGE_SIZE;
+            self.installed(page + done as u64, from, pages, copied);
+            done += pages;
+            if pages > 0 {
+                most = n;
+                continue;
+            }
+            let stop = match t.stopped {
+                Some(Errno::EXIST) => Stop::Present,
+                Some(Errno::AGAIN | Errno::NOMEM | Errno::BUSY) | None => Stop::Again,
+                Some(e) => {
+                    self.check_frame(from, e);
+                    Stop::Gone
+                }
+            };
+            return (done, Some(stop));
+        }
+        (done, None)
+    }
+
+    /// How many of `n` frames from `frame` on are not being sent.
+    fn unsent(&self, frame: u32, n: usize) -> usize {
+        let sending = |i: &u32| self.pool.kind(frame + i) == Kind::Writeback;
+        (0..n as u32).find(sending).map_or(n, |i| i as usize)
+    }
+
+    /// A page that is in nobody's memory is lost, and that must not pass for
+    /// one that was never touched.
+    fn check_frame(&self, frame: u32, error: Errno) {
+        if !self.holds(frame) {
+            sys::say::die(&format!(
+                "a defect of tmem: an evicted page is not where it was put ({}); \
+                 the program is ended before it reads wrong data",
+                Words(error)
+            ));
+        }
+    }
+
+    /// Whether a frame holds something, be it in the kernel's swap.
+    pub(crate) fn holds(&self, frame: u32) -> bool {
+        let start = self.pool.addr(frame);
+        let mut held = Vec::new();
+        let asked = self
+            .mover
+            .kernel()
+            .occupied(start, start + PAGE_SIZE, &mut held);
+        // Without an answer it counts as held.
+        asked.is_err() || !held.is_empty()
+    }
+
+    /// Pages are in the program.
+    fn installed(&mut self, page: u64, frame: u32, n: usize, copied: bool) {
+        let mut place = Segment::Small;
+        for i in 0..n {
+            let (number, f) = (page + i as u64, frame + i as u32);
+            if i == 0 || number % SCAN_BLOCK == 0 {
+                let block = (n - i).min(within_block(number));
+                place = self.queue.choose_segment(number, block, n);
+            }
+            let mut entry = self.pages.get(number);
+            entry.state = State::Local;
+            entry.has_waiters = false;
+            entry.ahead = false;
+            entry.dirty |= copied && self.pool.kind(f) == Kind::Writeback;
+            if !entry.queued {
+                let place = if entry.referenced {
+                    Segment::Main
+                } else {
+                    place
+                };
+                self.enqueue(number, &mut entry, place);
+            }
+            self.pages.set(number, &entry);
+            if !copied {
+                self.pool.put(f, Kind::Unbacked, None);
+            } else if self.pool.kind(f) == Kind::Writeback {
+                self.pool.set_page(f, None);
+            } else {
+                self.pool.put(f, Kind::Free, None);
+            }
+        }
+        self.residency.count_put(n as i64);
+        self.count_remote(-(n as i64));
+    }
+
+    /// A page could not be put into the program and never will be.
+    pub(crate) fn not_installed(&mut self, page: u64, stop: Stop) {
+        if stop == Stop::Present {
+            // Pages appear in registered memory by this engine alone: one of
+            // both is old, and which of them cannot be told.
+            sys::say::die(&format!(
+                "a defect of tmem: page {page:x} is in the program and outside of it; the \
+                 program is ended before it reads wrong data"
+            ));
+        }
+        // What is gone is forgotten when its event is read.
+        self.mover.kernel().wake(addr(page), PAGE_SIZE);
+    }
+}

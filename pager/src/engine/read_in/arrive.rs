@@ -1,0 +1,113 @@
+//! Takes in pages that servers have sent.
+
+use crate::engine::memory::Memory;
+use crate::engine::memory::outcome::Stop;
+use crate::engine::read_in::run::Run;
+use crate::engine::read_in::{Readahead, retry};
+use crate::engine::reclaim::Reclaim;
+use crate::engine::servers::requests::Read;
+use crate::net::RequestError;
+use crate::pages::State;
+use crate::pool::Kind;
+use crate::sys::mem;
+use crate::sys::now_ns;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering::Relaxed;
+
+/// A read has ended; how long a thread waited for it, in nanoseconds, if one did.
+pub(crate) fn fetched(
+    m: &mut Memory,
+    reclaim: &mut Reclaim,
+    readahead: &mut Readahead,
+    read: &Read,
+    result: Result<(), RequestError>,
+) -> Option<u64> {
+    if let Err(error) = result {
+        retry::not_fetched(m, reclaim, read, error);
+        return None;
+    }
+    let fetched = &m.report.stats.fetched_pages;
+    fetched.fetch_add(read.frames.len() as u64, Relaxed);
+    let forking = m.is_forking();
+    let mut wrong = Vec::new();
+    let mut run = Run::default();
+    for &frame in &read.frames {
+        m.pool.must_be(frame, Kind::ReadIn);
+        let Some(page) = m.pool.page(frame) else {
+            // Given up by the program in the meantime.
+            m.pool.put(frame, Kind::Free, None);
+            continue;
+        };
+        let entry = m.pages.get(page);
+        // SAFETY: the read has ended, and nobody else knows the frame.
+        let bytes = unsafe { mem::page(m.pool.addr(frame)) };
+        if m.backing.digester.digest(bytes, None) != entry.hash {
+            wrong.push(frame);
+            continue;
+        }
+        if read.asked_ns.is_some() {
+            readahead.note_pointer_page(m, page, bytes);
+        }
+        m.pages.update(page, |p| p.state = State::Pooled(frame));
+        if m.backing.leave_slow(entry.slot, forking) {
+            m.pages.update(page, |p| p.slot = None);
+            m.pool.queue_writeback(frame, page);
+        } else if entry.slot.is_some() {
+            m.pool.put(frame, Kind::Standby, page);
+        } else {
+            // Its server was given up while the answer was on its way.
+            m.pool.queue_writeback(frame, page);
+        }
+        if Some(page) == read.marker && !entry.has_waiters {
+            continue;
+        }
+        if !run.add(page, frame) {
+            install_fetched(m, run);
+            run = Run { page, frame, n: 1 };
+        }
+    }
+    install_fetched(m, run);
+    let took = read
+        .asked_ns
+        .map(|asked_ns| now_ns().saturating_sub(asked_ns));
+    if let (Some(took), Some(asked_ns)) = (took, read.asked_ns) {
+        reclaim.cache.seen.asked.add(took);
+        m.backing.net.waited_for(read.server, took);
+        m.faults.set_served_one(true);
+        m.report.served(asked_ns);
+    }
+    if !wrong.is_empty() {
+        retry::fetch_again(
+            m,
+            reclaim,
+            read,
+            &wrong,
+            Some("it answered with other bytes"),
+            true,
+        );
+    }
+    took
+}
+
+/// Puts fetched pages into the program.
+fn install_fetched(m: &mut Memory, run: Run) {
+    let Run { page, frame, n } = run;
+    let mut done = 0;
+    while done < n {
+        let (moved, stop) = m.install(page + done as u64, frame + done as u32, n - done);
+        done += moved;
+        let Some(stop) = stop else { continue };
+        let at = page + done as u64;
+        if stop == Stop::Again {
+            // They rest in the pool. Who waits is served from there.
+            for number in at..page + n as u64 {
+                if m.pages.get(number).has_waiters {
+                    m.faults.recall(number);
+                }
+            }
+            return;
+        }
+        m.not_installed(at, stop);
+        done += 1;
+    }
+}

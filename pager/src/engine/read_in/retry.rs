@@ -1,0 +1,136 @@
+//! Asks again for pages that a server has failed to give.
+
+use crate::engine::memory::Memory;
+use crate::engine::memory::report::{DEBUG, ERROR, WARN, program};
+use crate::engine::read_in::read;
+use crate::engine::reclaim::Reclaim;
+use crate::engine::servers::errors::ReadAgain;
+use crate::engine::servers::requests::Read;
+use crate::net::{Lane, RequestError};
+use crate::pages::State;
+use crate::pool::Kind;
+use crate::sys::now_ns;
+use alloc::format;
+
+/// How pages are asked for again: after how many milliseconds, and whether over a
+/// connection that was made anew. Then they are lost.
+const TRIES: [(u64, bool); 5] = [
+    (0, false),
+    (0, true),
+    (50, false),
+    (200, true),
+    (800, false),
+];
+
+/// Does what is due: servers that have rested are tried again, and reads made
+/// again.
+pub(crate) fn retry_due(m: &mut Memory, reclaim: &mut Reclaim, now: u64) {
+    if m.backing.errors.due().is_none_or(|due| now < due) {
+        return;
+    }
+    for server in m.backing.errors.rested(now) {
+        m.backing.slots.set_resting(server, false);
+        m.backing.grants.full = false;
+    }
+    for again in m.backing.errors.reads_due(now) {
+        read_again(m, reclaim, again, now);
+    }
+}
+
+fn read_again(m: &mut Memory, reclaim: &mut Reclaim, again: ReadAgain, now: u64) {
+    let ReadAgain { frame, tries, .. } = again;
+    m.pool.must_be(frame, Kind::ReadIn);
+    let Some(page) = m.pool.page(frame) else {
+        return m.pool.put(frame, Kind::Free, None);
+    };
+    let Some(slot) = m.pages.get(page).slot else {
+        // Its server was lost meanwhile.
+        return read::lose(m, reclaim, page, frame);
+    };
+    let (_, is_anew) = TRIES[usize::from(tries) - 1];
+    if is_anew {
+        m.backing.net.renew(slot.server(), Lane::Demand, now);
+    }
+    read::ask_for(m, &[(page, slot, frame)], None, None, tries);
+}
+
+/// A read has failed.
+pub(crate) fn not_fetched(m: &mut Memory, reclaim: &mut Reclaim, read: &Read, error: RequestError) {
+    let text = match error {
+        RequestError::Lost => None,
+        error => Some(format!("{error}")),
+    };
+    fetch_again(
+        m,
+        reclaim,
+        read,
+        &read.frames,
+        text.as_deref(),
+        error.is_transient(),
+    );
+}
+
+/// Pages of a read are not what they should be, for a reason, or their server is
+/// lost: those that threads wait for are asked for again, if that may help, and
+/// are lost otherwise.
+pub(crate) fn fetch_again(
+    m: &mut Memory,
+    reclaim: &mut Reclaim,
+    read: &Read,
+    frames: &[u32],
+    why: Option<&str>,
+    helps: bool,
+) {
+    let (mut lost, mut again) = (0, 0);
+    for &frame in frames {
+        m.pool.must_be(frame, Kind::ReadIn);
+        let Some(page) = m.pool.page(frame) else {
+            m.pool.put(frame, Kind::Free, None);
+            continue;
+        };
+        if !m.pages.get(page).has_waiters && m.pages.get(page).slot.is_some() {
+            // Whoever touches it will ask for it.
+            m.pages.update(page, |p| {
+                p.state = State::Remote;
+                p.ahead = false;
+            });
+            m.pool.put(frame, Kind::Free, None);
+            continue;
+        }
+        match TRIES.get(usize::from(read.tries)) {
+            Some((ms, _)) if helps => {
+                again += 1;
+                m.backing.errors.read_again(ReadAgain {
+                    frame,
+                    tries: read.tries + 1,
+                    due_ns: now_ns() + ms * 1_000_000,
+                });
+            }
+            _ => {
+                lost += 1;
+                read::lose(m, reclaim, page, frame);
+            }
+        }
+    }
+    // The loss of a whole server is told once.
+    let Some(why) = why else { return };
+    let name = m.backing.net.name(read.server);
+    if again > 0 {
+        let is_news = m.backing.errors.read_failed(read.server);
+        let level = if is_news { WARN } else { DEBUG };
+        m.report.say(
+            level,
+            &format!("server {name} did not give back {again} page(s): {why}; asked again"),
+        );
+    }
+    if lost > 0 {
+        let who = program();
+        m.report.say(
+            ERROR,
+            &format!(
+                "server {name} does not give back {lost} page(s) of {who}: {why}; touching \
+                 such a page ends it by SIGBUS"
+            ),
+        );
+    }
+}

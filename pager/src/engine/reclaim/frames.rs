@@ -1,0 +1,109 @@
+//! Supplies frames, and gives the memory of those that are not needed back to the kernel.
+
+use crate::engine::memory::Memory;
+use crate::engine::reclaim::Reclaim;
+use crate::pages::State;
+use crate::pool::{Kind, RUN_FRAMES};
+use alloc::vec::Vec;
+
+impl Reclaim {
+    /// Neighbouring frames, up to `want`, with memory where there is some;
+    /// holes get theirs when they are written. None when memory is short,
+    /// unless `needed` and nothing can be done about it.
+    pub(crate) fn take_frames(
+        &mut self,
+        m: &mut Memory,
+        want: usize,
+        needed: bool,
+    ) -> Option<(u32, usize)> {
+        let resident = m.resident();
+        let room = m.residency.marks().evict.saturating_sub(resident);
+        let missing = want.saturating_sub(m.pool.free());
+        if missing > room {
+            self.reclaim_standby(m, missing - room);
+            self.release_spent(m);
+        }
+        if let Some(run) = m.pool.take_free(want) {
+            return Some(run);
+        }
+        let room = m.residency.marks().throttle.saturating_sub(resident);
+        if room > 0 {
+            return m.pool.take_holes(want.min(room));
+        }
+        if needed && !self.can_shrink(m) {
+            return m.pool.take_holes(1);
+        }
+        None
+    }
+
+    /// Gives up `n` pages on standby: their frames are free, and touching them
+    /// asks a server.
+    ///
+    /// While pages stream, what has just left is as unlikely to be asked for soon as
+    /// any other, and its frame is still in the processor's cache. What was left out of
+    /// the program to be noticed when the stream comes there is wanted.
+    pub(crate) fn reclaim_standby(&mut self, m: &mut Memory, n: usize) {
+        let mut left = n;
+        if self.pacing.streams {
+            let is_left_out = |page: u64| m.pages.get(page).ahead;
+            let newest = m.pool.newest_first();
+            let least_wanted = newest.filter(|(_, page)| !is_left_out(*page));
+            let least_wanted: Vec<_> = least_wanted.take(n).collect();
+            left -= least_wanted.len();
+            for (frame, page) in least_wanted {
+                self.give_up(m, frame, page);
+            }
+        }
+        for _ in 0..left {
+            let Some((frame, page)) = m.pool.oldest() else {
+                return;
+            };
+            self.give_up(m, frame, page);
+        }
+    }
+
+    /// A page on standby is on a server only from here on.
+    fn give_up(&mut self, m: &mut Memory, frame: u32, page: u64) {
+        let copy = self.keep_compressed(m, frame, page);
+        m.residency.set_compressed(self.cache.pages());
+        m.pages.update(page, |p| {
+            p.state = State::Remote;
+            p.ahead = false;
+            p.copy = copy;
+        });
+        m.pool.put(frame, Kind::Free, None);
+    }
+
+    /// Gives the memory of `n` free frames back to the kernel.
+    pub(crate) fn release(&mut self, m: &mut Memory, n: usize) {
+        let mut left = n;
+        while left > 0 {
+            let Some((frame, got)) = m.pool.take_free(left) else {
+                return;
+            };
+            let gone = self.give_back(m, frame, got);
+            if gone == 0 {
+                return;
+            }
+            left -= gone.min(left);
+        }
+    }
+
+    /// Gives the memory of all spent frames back to the kernel, which keeps what it still
+    /// shows to others.
+    pub(crate) fn release_spent(&mut self, m: &mut Memory) {
+        while let Some((frame, got)) = m.pool.take_spent(RUN_FRAMES) {
+            if self.give_back(m, frame, got) == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Gives the memory of frames that were taken back to the kernel; of how many.
+    fn give_back(&mut self, m: &mut Memory, frame: u32, n: usize) -> usize {
+        let start = m.pool.addr(frame);
+        let gone = m.mover.give_back(&m.pool.region(), start, n);
+        m.pool.put_moved(frame, n, gone);
+        gone
+    }
+}

@@ -1,0 +1,210 @@
+//! What the event loop does at every turn, or now and then: looks how much is resident,
+//! adopts memory, and has pages leave.
+
+use crate::engine::adopt::{self};
+use crate::engine::budget_share;
+use crate::engine::calls::credentials;
+use crate::engine::event_loop::Engine;
+use crate::engine::evicted::set_evicted;
+use crate::engine::exclusion;
+use crate::engine::map_throttle;
+use crate::engine::memory::Memory;
+use crate::engine::reclaim::zap_worker::ZapWorker;
+use crate::engine::watchdog;
+use crate::engine::writeback::{self, room};
+use crate::sys::{self};
+use alloc::vec::Vec;
+use core::ops::Range;
+use core::sync::atomic::Ordering::Relaxed;
+
+impl Engine {
+    /// What need not be done often.
+    pub(crate) fn slowly(&mut self, now: u64) {
+        watchdog::follow_the_last(self.memory.mover.kernel().left_with());
+        watchdog::follow_the_keeper(self.settings.report.shared);
+        self.memory
+            .report
+            .stats
+            .pager_cpu_ns
+            .store(sys::thread_cpu_ns(), Relaxed);
+        self.memory
+            .report
+            .stats
+            .reconnects
+            .store(self.memory.backing.net.reconnects(), Relaxed);
+        let packed = self.memory.backing.net.packed();
+        self.memory
+            .report
+            .stats
+            .compressed_pages
+            .store(packed.pages, Relaxed);
+        self.memory
+            .report
+            .stats
+            .compressed_bytes
+            .store(packed.bytes, Relaxed);
+        let stats = self.memory.report.stats;
+        let Memory {
+            residency, mover, ..
+        } = &mut self.memory;
+        residency.look_at_share(mover.kernel_mut(), &self.settings, stats, now);
+        self.look_at_unpaged(now);
+        self.memory.tidy_queue();
+        self.memory.space.check_discards(self.memory.mover.kernel());
+        self.reclaim.async_dma.look(&self.memory);
+        self.reclaim.lending.look_for_code(&mut self.memory);
+        self.memory.tell_of_others_that_stay();
+        self.fork.detector.hear();
+        self.fork.children.answer(&self.memory.report);
+        if credentials::look() {
+            self.follow_credentials();
+        }
+        self.reclaim.requeue_retried(&mut self.memory, now);
+        if !self.memory.is_forking() {
+            room::give_slabs_back(&mut self.memory);
+            self.memory
+                .backing
+                .look_for_servers(&self.memory.report, now);
+            room::weigh_servers(&mut self.memory);
+            room::ask_for_slabs(&mut self.memory, now);
+            room::follow_room(&mut self.memory);
+            self.memory.backing.probe_frozen();
+        }
+    }
+
+    /// Looks how much memory is resident.
+    pub(crate) fn sample(&mut self, now: u64) {
+        let taken = self.memory.pool.taken();
+        let stats = self.memory.report.stats;
+        self.memory.residency.begin_sample(stats, taken, now);
+        if let Some(zap_worker) = &mut self.reclaim.zap_worker {
+            zap_worker.look_after();
+        }
+        let Ok(memory) = self.memory.mover.kernel_mut().resident() else {
+            return;
+        };
+        let resident = memory.counted() as usize;
+        let populated = self.memory.pool.populated();
+        let grows = self.memory.residency.end_sample(resident, populated);
+        let own = populated + self.memory.residency.compressed();
+        let programs = resident.saturating_sub(own);
+        self.memory
+            .queue
+            .set_resident(programs, self.memory.most_ahead());
+        let residency = &mut self.memory.residency;
+        residency.take_share(&self.settings, resident, memory.shared);
+        self.reclaim.trim_cache(&mut self.memory);
+        budget_share::note(self.memory.report.stats, &memory);
+        self.schedule.pace.stay_near(&mut self.memory, grows);
+        self.reclaim.pacing = self.schedule.pace.pacing();
+        self.watch_growth(resident, now);
+    }
+
+    /// Keeps the balance between the program, the pool and the servers.
+    pub(crate) fn maintain(&mut self) {
+        self.reclaim.release_spent(&mut self.memory);
+        let mut plan = self.reclaim.plan(&self.memory);
+        if self.reclaim.stress(&self.memory, &mut plan) {
+            self.memory.space.set_stale(true);
+        }
+        if plan.reclaim > 0 {
+            self.reclaim.reclaim_standby(&mut self.memory, plan.reclaim);
+        }
+        if plan.release > 0 {
+            self.reclaim.release(&mut self.memory, plan.release);
+        }
+        self.reclaim.release_spent(&mut self.memory);
+        if self.memory.mover.copies() {
+            let is_over =
+                plan.evict > 0 && self.memory.resident() > self.memory.residency.marks().evict;
+            exclusion::hold(is_over && self.reclaim.may_evict_but_for_reads(&self.memory));
+        }
+        if self.reclaim.is_to_evict(&self.memory, &plan) {
+            // Before the first page leaves: a child forked at this moment must
+            // not take what it misses for what was never there.
+            set_evicted(true);
+            self.schedule.waited.for_event |= self.reclaim.evict(&mut self.memory, plan.evict);
+            set_evicted(self.memory.residency.remote() > 0);
+        }
+        writeback::start(&mut self.memory);
+        self.tell_of_room();
+    }
+
+    /// Adopts memory when it grows elsewhere, once there is pressure.
+    fn watch_growth(&mut self, resident: usize, now: u64) {
+        adopt::answer(|| self.adopt(true));
+        let every = self.settings.evict_all;
+        if self.adoption.is_due(&mut self.memory, every, resident, now) {
+            let before = sys::thread_cpu_ns();
+            self.adopt(every);
+            self.adoption.looked(sys::thread_cpu_ns() - before);
+        }
+    }
+
+    /// Registers all memory that can be paged and is not adopted yet; with
+    /// `every`, also what would not be worth it.
+    fn adopt(&mut self, every: bool) {
+        map_throttle::wait_for_word();
+        if self.memory.space.adopted().is_empty() {
+            // From here on the engine gives way to threads of the program that change
+            // memory, as it cannot where it goes before all else.
+            self.memory.mover.kernel().hurry();
+        }
+        let kept = self.kept();
+        let unseen = self.reclaim.lending.may_be_advised_unseen();
+        if adopt::adopt(&mut self.memory, &kept, every, unseen) {
+            self.watch_forks();
+        }
+        self.tell_of_room();
+    }
+
+    /// Has forks that nobody has told of reported.
+    pub(crate) fn watch_forks(&mut self) {
+        let is_prepared = self.memory.has_asked_for_children();
+        self.fork
+            .detector
+            .watch(self.memory.mover.kernel(), is_prepared);
+    }
+
+    /// Takes what cannot be paged into the figures.
+    fn look_at_unpaged(&mut self, now: u64) {
+        if self.adoption.unpaged.is_due(&self.memory, now) {
+            let kept = self.kept();
+            self.adoption.unpaged.look(&self.memory, kept, now);
+        }
+    }
+
+    /// Says whether there is room for memory to be mapped.
+    fn tell_of_room(&self) {
+        let is_awaited = self.adoption.is_unseen() || self.reclaim.can_shrink(&self.memory);
+        map_throttle::set_full(self.memory.is_over() && is_awaited);
+    }
+
+    /// Has each task of the engine become what the program is.
+    pub(crate) fn follow_credentials(&mut self) {
+        if let Some(zap_worker) = &mut self.reclaim.zap_worker {
+            zap_worker.follow();
+        }
+        if self.watchdog_stack.is_some() {
+            watchdog::follow();
+        }
+        credentials::become_as(credentials::whom());
+    }
+
+    /// Memory of the engine's own, and what it was told to leave alone, in
+    /// order.
+    pub(crate) fn kept(&self) -> Vec<Range<usize>> {
+        let mut kept = self.settings.keep.clone();
+        let mut own = alloc::vec![self.memory.pool.region()];
+        own.extend(self.watchdog_stack);
+        own.extend(self.memory.doorbell.region());
+        own.extend(self.fork.helpers);
+        own.extend(self.fork.detector.region());
+        own.extend(self.reclaim.cache.region());
+        own.extend(self.reclaim.zap_worker.as_ref().and_then(ZapWorker::stack));
+        own.extend(self.memory.mover.regions());
+        kept.extend(own.iter().map(|r| r.start..r.end()));
+        kept.sort_unstable_by_key(|r| r.start);
+        kept
+    }
+}

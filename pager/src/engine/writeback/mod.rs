@@ -1,0 +1,220 @@
+//! Finds room on servers for evicted pages, and writes them there.
+
+pub(crate) mod room;
+
+use crate::engine::memory::Memory;
+use crate::engine::memory::report::{DEBUG, INFO, WARN};
+use crate::engine::servers::requests::{Op, Write};
+use crate::net::At;
+use crate::net::Lane;
+use crate::net::RequestError;
+use crate::pool::Kind;
+use crate::slots::Slot;
+use crate::sys::now_ns;
+use alloc::format;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering::Relaxed;
+
+/// The most pages of one write.
+const RUN: usize = 128;
+
+/// As many pages are written together while a thread waits for one.
+const CLUSTER: usize = 16;
+
+/// So many writes to a slab that fail one after the other have it given up for new
+/// pages, where the server may take the next.
+const SLAB_TRIES: u8 = 3;
+
+/// Begins to write what waits for it, as far as there is room.
+pub(crate) fn start(m: &mut Memory) {
+    if m.has_asked_for_children() || is_too_few(m) {
+        return;
+    }
+    while m.pool.pending_writeback() > 0 && see_who_is_busy(m) {
+        let mut batch: Vec<(u32, u64, Option<Slot>)> = Vec::with_capacity(RUN);
+        while batch.len() < RUN {
+            let Some(frame) = m.pool.take_pending() else {
+                break;
+            };
+            let Some(page) = m.pool.page(frame) else {
+                // Whoever gives a page up frees its frame.
+                m.pool.put(frame, Kind::Free, None);
+                continue;
+            };
+            m.pool.put(frame, Kind::Writeback, page);
+            leave_place(m, page);
+            batch.push((frame, page, m.pages.get(page).slot));
+        }
+        let bare = batch.iter().filter(|b| b.2.is_none()).count();
+        let mut runs = Vec::new();
+        m.backing.slots.alloc(bare, &mut runs);
+        let mut fresh = runs
+            .iter()
+            .flat_map(|(slot, n)| (0..*n).map(|i| slot.offset(i)));
+        let mut rest = Vec::new();
+        batch.retain_mut(|item| {
+            if item.2.is_none() {
+                item.2 = fresh.next();
+            }
+            if item.2.is_none() {
+                rest.push(item.0);
+            }
+            item.2.is_some()
+        });
+        let short = !rest.is_empty();
+        for frame in rest.into_iter().rev() {
+            m.pool.put_back_pending(frame);
+        }
+        write(m, &batch);
+        if short && m.backing.slots.waits_for_turn() {
+            return;
+        }
+        if short {
+            room::ask_for_slabs(m, now_ns());
+            room::see_whether_full(m);
+            return;
+        }
+    }
+}
+
+/// Whether it is too soon to write the few pages that wait for it: while a
+/// program asks for page after page, as many leave, and to write them one
+/// by one costs it more than to write some together.
+fn is_too_few(m: &Memory) -> bool {
+    let asks = m.faults.has_served_one() || m.backing.net.outstanding(Lane::Demand) > 0;
+    let is_pressed = m.is_forking() || !m.faults.is_empty();
+    m.pool.pending_writeback() < CLUSTER && asks && !is_pressed
+}
+
+/// Sees to which servers enough is on its way: so much as keeps a network
+/// busy, and is little for a read to wait behind. Whether more can be sent to
+/// any.
+fn see_who_is_busy(m: &mut Memory) -> bool {
+    let mut any = !m.backing.net.any_up();
+    for (server, speed) in m.backing.net.speeds() {
+        let is_busy = m.backing.net.queued_at(server, Lane::Bulk) >= speed.queue();
+        m.backing.slots.set_busy(server, is_busy);
+        any |= !is_busy;
+    }
+    any
+}
+
+/// A page that another process can read where it is, or that is on a server that
+/// fails, gets another place.
+fn leave_place(m: &mut Memory, page: u64) {
+    let slot = m.pages.get(page).slot;
+    if slot.is_some_and(|slot| m.backing.slots.is_frozen(slot)) {
+        m.pages.update(page, |p| p.slot = None);
+        m.backing.free_slot(slot);
+        return;
+    }
+    let forking = m.is_forking();
+    if m.backing.leave_slow(slot, forking) {
+        m.pages.update(page, |p| p.slot = None);
+    }
+}
+
+/// Writes pages to their slots.
+fn write(m: &mut Memory, batch: &[(u32, u64, Option<Slot>)]) {
+    let mut at = 0;
+    while let Some(&(_, _, Some(first))) = batch.get(at) {
+        let mut frames: Vec<u32> = Vec::new();
+        let mut last = first;
+        for &(frame, page, slot) in &batch[at..] {
+            let Some(slot) = slot else { break };
+            if !frames.is_empty() && !last.is_before(slot) {
+                break;
+            }
+            last = slot;
+            frames.push(frame);
+            m.pages.update(page, |p| {
+                p.slot = Some(slot);
+                p.dirty = false;
+            });
+        }
+        at += frames.len();
+        let addrs: Vec<usize> = frames.iter().map(|f| m.pool.addr(*f)).collect();
+        let (slab, page) = m.backing.slots.address(first).unwrap_or((u32::MAX, 0));
+        let server = first.server();
+        let slot = first;
+        let token = m.backing.requests.add(Op::Write(Write { frames, slot }));
+        // SAFETY: frames of kind `Writeback` stay as they are until the
+        // write has ended.
+        unsafe {
+            m.backing
+                .net
+                .write(token, At { server, slab, page }, &addrs);
+        };
+    }
+}
+
+/// A server has the pages.
+pub(crate) fn written(m: &mut Memory, frames: &[u32]) {
+    let written = &m.report.stats.written_pages;
+    written.fetch_add(frames.len() as u64, Relaxed);
+    for &frame in frames {
+        m.pool.must_be(frame, Kind::Writeback);
+        match m.pool.page(frame) {
+            None => m.pool.put(frame, Kind::Free, None),
+            Some(page) if m.pages.get(page).slot.is_none() => {
+                m.pool.queue_writeback(frame, page);
+            }
+            Some(page) => m.pool.put(frame, Kind::Standby, page),
+        }
+    }
+}
+
+/// A write has failed. The frames still hold what was to be written.
+pub(crate) fn not_written(m: &mut Memory, write: &Write, error: RequestError) {
+    if let RequestError::Status(_) = error {
+        fails(m, write, error);
+    }
+    for &frame in &write.frames {
+        m.pool.must_be(frame, Kind::Writeback);
+        match m.pool.page(frame) {
+            None => m.pool.put(frame, Kind::Free, None),
+            Some(page) => {
+                let slot = m.pages.get(page).slot;
+                m.pages.update(page, |p| p.slot = None);
+                m.backing.free_slot(slot);
+                m.pool.queue_writeback(frame, page);
+            }
+        }
+    }
+}
+
+/// Notes that a server does not take pages, and says so.
+fn fails(m: &mut Memory, write: &Write, error: RequestError) {
+    let server = write.slot.server();
+    let failed = m.backing.errors.write_failed(server, now_ns());
+    let level = if failed.is_news { WARN } else { DEBUG };
+    let is_sure = !error.is_transient();
+    m.backing.slots.failed(write.slot, is_sure, SLAB_TRIES);
+    let name = m.backing.net.name(server);
+    let n = write.frames.len();
+    m.report.say(
+        level,
+        &format!("server {name} did not take {n} page(s): {error}; they are written again"),
+    );
+    if failed.rests {
+        m.backing.slots.set_resting(server, true);
+    }
+    if failed.tells_of_rest {
+        m.report.say(
+            WARN,
+            &format!(
+                "server {name} takes no pages ({error}): it keeps those that it has, others \
+                 go elsewhere until it takes some again"
+            ),
+        );
+    }
+}
+
+/// A server has taken pages.
+pub(crate) fn took(m: &mut Memory, server: u16) {
+    if m.backing.errors.wrote(server) {
+        let name = m.backing.net.name(server);
+        m.report
+            .say(INFO, &format!("server {name} takes pages again"));
+    }
+}

@@ -1,0 +1,107 @@
+//! Asks servers for room, and says where there is none.
+
+use crate::engine::memory::Memory;
+use crate::engine::memory::report::{DEBUG, INFO, WARN};
+use crate::pages::State;
+use crate::sys::now_ns;
+use alloc::format;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering::Relaxed;
+
+/// Asks for slabs before they are needed.
+pub(crate) fn ask_for_slabs(m: &mut Memory, now: u64) {
+    let want = (m.pool.pending_writeback() + m.residency.marks().pool) as u64;
+    m.backing.grants.retry(&mut m.backing.slots, now);
+    // Of those that it would come to anyway the best is asked.
+    while let Some(server) = m.backing.slots.grant_target() {
+        let free = m.backing.slots.free_as_good_as(server);
+        let pages = u64::from(m.backing.slots.slab_pages(server)).max(1);
+        let n = (want / 2).div_ceil(pages).clamp(1, 64) as u32;
+        let is_enough = free + m.backing.grants.coming() >= want;
+        if is_enough || !m.backing.grants.ask(server, u64::from(n) * pages) {
+            return;
+        }
+        m.backing.net.grant(server, n);
+    }
+}
+
+/// Gives back slabs in which nothing is.
+pub(crate) fn give_slabs_back(m: &mut Memory) {
+    let mut gone = Vec::new();
+    m.backing.slots.take_empty_slabs(4, &mut gone);
+    for (server, slabs) in gone {
+        m.backing.net.release(server, &slabs);
+    }
+}
+
+/// With no room left anywhere, what was evicted goes back: the program goes
+/// on in local memory, and nothing is lost.
+pub(crate) fn see_whether_full(m: &mut Memory) {
+    if m.pool.pending_writeback() == 0
+        || m.backing.slots.total_free() > 0
+        || m.backing.grants.waiting()
+        || m.backing.slots.grant_target().is_some()
+        || m.backing.errors.is_passing()
+    {
+        return;
+    }
+    m.backing.grants.full = true;
+    m.report.say(
+        DEBUG,
+        &format!(
+            "no room: {} pages in use, {} wait",
+            m.backing.slots.used_pages(),
+            m.pool.pending_writeback()
+        ),
+    );
+    while let Some(frame) = m.pool.take_pending() {
+        if let Some(page) = m.pool.page(frame)
+            && m.pages.get(page).state == State::Pooled(frame)
+            && m.install(page, frame, 1).1.is_some()
+        {
+            m.pool.put_back_pending(frame);
+            break;
+        }
+    }
+    if m.backing.net.any_up() && m.backing.grants.tells(now_ns()) {
+        let why = if m.backing.grants.is_for_lack_of_room() && !m.backing.errors.any_rests() {
+            m.report.stats.servers_full.fetch_add(1, Relaxed);
+            "the memory servers are full"
+        } else {
+            "no memory server takes pages now"
+        };
+        m.report.say(
+            WARN,
+            &format!(
+                "{why}: until that changes, the program's memory stays local, beyond its \
+                 budget; give the servers more capacity, or name further ones"
+            ),
+        );
+    }
+}
+
+/// Lets pages leave again when there is room for as many as leave at a time, and
+/// says so once the program's memory came down.
+pub(crate) fn follow_room(m: &mut Memory) {
+    let free = m.backing.slots.total_free();
+    if free >= m.residency.marks().pool as u64 {
+        m.backing.grants.full = false;
+    }
+    let is_over = m.resident() > m.residency.marks().throttle;
+    if !m.backing.grants.full && !is_over && m.backing.grants.tells_of_room() {
+        m.report.say(
+            INFO,
+            "the memory servers take pages again, and the program's memory is within its \
+             budget",
+        );
+    }
+}
+
+/// Spreads pages over the servers as they are quick.
+pub(crate) fn weigh_servers(m: &mut Memory) {
+    let (servers, speeds): (Vec<u16>, Vec<_>) = m.backing.net.speeds().unzip();
+    let shares = tmem_policy::placement::shares(&speeds);
+    for (server, share) in servers.into_iter().zip(shares) {
+        m.backing.slots.set_share(server, share);
+    }
+}

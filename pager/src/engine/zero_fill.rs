@@ -1,0 +1,179 @@
+//! Fills memory that the program touches for the first time.
+
+use crate::engine::memory::Memory;
+use crate::engine::memory::address::addr;
+use crate::engine::memory::faults::Fault;
+use crate::engine::memory::outcome::{Again, sure};
+use crate::engine::reclaim::Reclaim;
+use crate::pages::{Page, State};
+use crate::sys::mem;
+use rustix::io::Errno;
+use tmem_policy::zero_fill::ZeroFillAhead;
+use tmem_wire::PAGE_SIZE;
+
+/// Puts zeros where the program expects them, ahead of streams.
+#[derive(Debug, Default)]
+pub(crate) struct ZeroFill {
+    ahead: ZeroFillAhead,
+}
+
+impl ZeroFill {
+    /// The page was never touched, or was given up.
+    pub(crate) fn zero_fill(
+        &mut self,
+        m: &mut Memory,
+        reclaim: &mut Reclaim,
+        fault: &mut Fault,
+    ) -> Result<(), Again> {
+        let start = addr(fault.page);
+        let n = match fault.fill {
+            0 => self.ahead.size(fault.page),
+            n => n,
+        };
+        fault.fill = n;
+        let n = untouched(m, fault.page, n);
+        if fault.write && !m.mover.copies() && !m.mover.is_executable(start) {
+            return self.fill_with_frames(m, reclaim, fault, n);
+        }
+        if fault.write && reclaim.must_wait(m) {
+            return Err(Again::Memory);
+        }
+        let t = m
+            .mover
+            .kernel()
+            .zero_pages(start, n * PAGE_SIZE, fault.write);
+        let done = t.done / PAGE_SIZE;
+        m.note_zeros(fault.page, done);
+        if fault.write {
+            // Each gets memory when it is written, which is soon.
+            m.residency.count_put(done as i64);
+        } else if done > 0 {
+            // Or else a program that reads first would outrun the engine with what
+            // it writes then. Where an event is in the way, it may, for once.
+            let _ = m.mover.kernel().protect(start, done * PAGE_SIZE);
+            m.mover.kernel().wake(start, done * PAGE_SIZE);
+        }
+        self.ahead.filled(fault.page, fault.fill, done.max(1));
+        match t.stopped {
+            Some(Errno::AGAIN) if done == 0 => return Err(Again::Event),
+            Some(_) if done == 0 => m.mover.kernel().wake(start, PAGE_SIZE),
+            _ => {}
+        }
+        m.report.served(fault.read_ns);
+        Ok(())
+    }
+
+    /// Somebody writes to zeros that were only read so far, which takes memory;
+    /// or to a page that was about to be copied.
+    pub(crate) fn unprotect(
+        &mut self,
+        m: &mut Memory,
+        reclaim: &mut Reclaim,
+        fault: &mut Fault,
+    ) -> Result<(), Again> {
+        if reclaim.must_wait(m) {
+            return Err(Again::Memory);
+        }
+        if fault.fill == 0 {
+            fault.fill = self.ahead.size(fault.page);
+        }
+        let room = m.residency.marks().throttle.saturating_sub(m.resident());
+        let mut n = local(m, fault.page, fault.fill.min(room.max(1)));
+        let unprotected = loop {
+            match m.mover.kernel().unprotect(addr(fault.page), n * PAGE_SIZE) {
+                // Older kernels (6.1 for one) do so within one mapping at a time.
+                Err(Errno::NOENT) if n > 1 => n /= 2,
+                result => break result,
+            }
+        };
+        match unprotected {
+            Err(Errno::AGAIN) => return Err(Again::Event),
+            // Not mapped any more; the thread will see for itself.
+            Err(_) => m.mover.kernel().wake(addr(fault.page), PAGE_SIZE),
+            Ok(()) => m.residency.count_put(n as i64),
+        }
+        self.ahead.filled(fault.page, fault.fill, n);
+        m.report.served(fault.read_ns);
+        Ok(())
+    }
+
+    /// Zeroed frames become the pages: no memory is asked of the kernel.
+    fn fill_with_frames(
+        &mut self,
+        m: &mut Memory,
+        reclaim: &mut Reclaim,
+        fault: &Fault,
+        n: usize,
+    ) -> Result<(), Again> {
+        let mut done = 0;
+        while done < n {
+            let Some((frame, got)) = reclaim.take_frames(m, n - done, done == 0) else {
+                if done == 0 {
+                    return Err(Again::Memory);
+                }
+                break;
+            };
+            for i in 0..got as u32 {
+                // SAFETY: frames that were just taken are nobody else's.
+                unsafe { mem::zero_page(m.pool.addr(frame + i)) };
+            }
+            let to = addr(fault.page) + done * PAGE_SIZE;
+            let src = m.pool.addr(frame);
+            let len = got * PAGE_SIZE;
+            let t = m.mover.kernel().move_present(to, src, len);
+            let t = sure(t);
+            let moved = t.done / PAGE_SIZE;
+            m.pool.put_moved(frame, got, moved);
+            m.note_zeros(fault.page + done as u64, moved);
+            m.residency.count_put(moved as i64);
+            done += moved;
+            if moved < got {
+                match t.stopped {
+                    Some(Errno::AGAIN) if done == 0 => return Err(Again::Event),
+                    Some(Errno::INVAL) if done == 0 => {
+                        // Not writable (any more): zeros to be read will do.
+                        let t = m.mover.kernel().zero_pages(to, PAGE_SIZE, true);
+                        match t.stopped {
+                            Some(Errno::AGAIN) => return Err(Again::Event),
+                            Some(_) => m.mover.kernel().wake(to, PAGE_SIZE),
+                            None => m.note_zeros(fault.page, 1),
+                        }
+                    }
+                    _ if done == 0 => m.mover.kernel().wake(to, PAGE_SIZE),
+                    _ => {}
+                }
+                break;
+            }
+        }
+        self.ahead.filled(fault.page, fault.fill, done.max(1));
+        m.report.served(fault.read_ns);
+        Ok(())
+    }
+}
+
+/// How many of up to `most` pages from `page` on were never touched, as far
+/// as is known; at least the first.
+fn untouched(m: &mut Memory, page: u64, most: usize) -> usize {
+    alike(m, page, most, |p| p.state == State::Local && !p.queued)
+}
+
+/// How many of up to `most` pages from `page` on are nowhere else than in the
+/// program; at least the first.
+fn local(m: &mut Memory, page: u64, most: usize) -> usize {
+    alike(m, page, most, |p| p.state == State::Local)
+}
+
+/// How many of up to `most` pages from `page` on are known to be the engine's
+/// and `fit`; at least the first.
+fn alike(m: &mut Memory, page: u64, most: usize, fit: impl Fn(&Page) -> bool) -> usize {
+    let Some(range) = m.space.adopted().around(addr(page)) else {
+        // Memory that grew, or was moved: it wants to be looked at.
+        m.space.set_stale(true);
+        return 1;
+    };
+    let end = (range.end / PAGE_SIZE) as u64;
+    let most = (most as u64).min(end - page);
+    (page + 1..page + most)
+        .find(|p| !fit(&m.pages.get(*p)))
+        .map_or(most, |p| p - page) as usize
+}
