@@ -8,11 +8,11 @@ use crate::outbox::Outbox;
 use crate::packed;
 use crate::server::Shared;
 use crate::session::Session;
-use crate::sessions::{Cut, Left, bytes};
+use crate::sessions::{CloseReason, Cut, bytes};
 use std::io;
 use std::sync::Arc;
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tmem_config::random;
 use tmem_verbs::Domain;
@@ -31,6 +31,8 @@ pub(crate) struct Conn {
     pub(crate) link: Arc<Link>,
     pub(crate) inbox: Inbox,
     pub(crate) out: Outbox,
+    /// The last request was a LEAVE.
+    pub(crate) leaving: Arc<AtomicBool>,
     /// Where memory is registered for the client, if it came over RDMA.
     pub(crate) domain: Option<Arc<Domain>>,
 }
@@ -73,10 +75,12 @@ impl Conn {
             Err(end) => (None, Err(end)),
         };
         let left = match &end {
-            Err(End::Bye(_)) => Left::Bye,
+            Err(End::Bye(_)) => CloseReason::Bye,
             // What another thread cuts looks as if the client had closed it.
-            Err(End::Closed | End::Refused(..)) if !self.link.is_cut() => Left::Closed,
-            _ => Left::Broken,
+            Err(End::Closed | End::Refused(..)) if self.link.is_cut() => CloseReason::Broken,
+            Err(End::Closed) if self.leaving.load(Ordering::Relaxed) => CloseReason::Left,
+            Err(End::Closed | End::Refused(..)) => CloseReason::Closed,
+            _ => CloseReason::Broken,
         };
         if let Some(session) = session {
             let id = session.id;
@@ -171,6 +175,10 @@ impl Conn {
                 // They are sent as they were when they were asked for.
                 self.out.flush(&self.link)?;
             }
+            let leaves = header.op == Op::Leave;
+            if self.leaving.load(Ordering::Relaxed) != leaves {
+                self.leaving.store(leaves, Ordering::Relaxed);
+            }
             match header.op {
                 Op::Read => self.read(&header, session)?,
                 Op::Write => self.write(&header, session)?,
@@ -254,6 +262,7 @@ impl Conn {
             Op::Share => self.share(session),
             Op::Keys => one_sided::key(self, header, session),
             Op::Stats => Ok(self.shared.stats().encode().to_vec()),
+            Op::Leave => Ok(Vec::new()),
             Op::Bye => return Err(End::Bye(*header)),
             _ => Err(Status::BadRequest),
         };

@@ -4,7 +4,7 @@ use crate::attempts::Verdict;
 use crate::conn::{Conn, End, refused};
 use crate::places::Use;
 use crate::session::Session;
-use crate::sessions::{Left, Member};
+use crate::sessions::{CloseReason, Member};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tmem_config::random;
@@ -112,7 +112,7 @@ fn join(conn: &Conn, lane: u32, asked: &Asked) -> Result<Arc<Session>, End> {
         let now = Instant::now();
         shared
             .sessions
-            .leave(asked.by.session, conn.key, Left::Broken, now);
+            .leave(asked.by.session, conn.key, CloseReason::Broken, now);
         limited(conn, asked, text)
     })?;
     Ok(session)
@@ -123,6 +123,7 @@ fn member(conn: &Conn, lane: u32) -> Member {
         key: conn.key,
         lane,
         link: conn.link.clone(),
+        leaving: conn.leaving.clone(),
     }
 }
 

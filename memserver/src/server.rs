@@ -20,7 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tmem_config::{Complaints, Level, random};
 use tmem_verbs::{Domain, Listener};
-use tmem_wire::{FEATURE_LZ4, FEATURE_RDMA, Features, PAGE_SIZE, ServerStats};
+use tmem_wire::{FEATURE_LEAVE, FEATURE_LZ4, FEATURE_RDMA, Features, PAGE_SIZE, ServerStats};
 
 /// How long a stranger may take to greet.
 const GREETING: Duration = Duration::from_secs(10);
@@ -237,7 +237,7 @@ impl Server {
             pages_read: AtomicU64::new(0),
             pages_written: AtomicU64::new(0),
             complaints: Complaints::default(),
-            features: FEATURE_LZ4 | if same_port { FEATURE_RDMA } else { 0 },
+            features: FEATURE_LEAVE | FEATURE_LZ4 | if same_port { FEATURE_RDMA } else { 0 },
             taken: AtomicU64::new(0),
             start: Instant::now(),
             closing: AtomicBool::new(false),
@@ -358,6 +358,7 @@ impl Shared {
             link,
             inbox: Inbox::new(Instant::now() + GREETING),
             out: Outbox::default(),
+            leaving: Arc::default(),
             domain,
         };
         let guard = Leaving(self.clone(), key);

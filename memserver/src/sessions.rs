@@ -4,7 +4,7 @@ use crate::client::Client;
 use crate::memory::Pool;
 use crate::session::{Session, Tables};
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tmem_wire::{PAGE_SIZE, SessionId, Status};
@@ -37,9 +37,11 @@ const SETTLED: Duration = Duration::from_millis(200);
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Left {
+pub(crate) enum CloseReason {
     /// With a BYE.
     Bye,
+    /// The client's system closed it, after a LEAVE.
+    Left,
     /// The client's system closed it.
     Closed,
     /// Otherwise.
@@ -62,6 +64,8 @@ pub(crate) struct Member {
     /// The lane its HELLO named; 0 when none.
     pub(crate) lane: u32,
     pub(crate) link: Arc<dyn Cut>,
+    /// The last request over it was a LEAVE.
+    pub(crate) leaving: Arc<AtomicBool>,
 }
 
 /// How many sessions there may be, and how much they may take beside their slabs.
@@ -96,8 +100,9 @@ struct Inner {
     clients: HashMap<Client, Share>,
     /// Sessions that have ended, and whose memory is to be freed.
     ended: Vec<Arc<Session>>,
-    /// How many of them are being freed now.
+    /// How many others are being freed now, and how many slabs they had.
     freeing: usize,
+    freeing_slabs: usize,
     /// When the next deadline is, as far as was looked.
     look: Option<Instant>,
     closing: bool,
@@ -125,6 +130,8 @@ struct Slot {
     made: Instant,
     /// Somebody said BYE.
     ending: bool,
+    /// A connection was closed without LEAVE while another had said it: the client lives.
+    stays: bool,
     /// Connections that are about to join.
     coming: usize,
 }
@@ -271,7 +278,7 @@ impl Sessions {
         if slot.members.len() - replaced.len() >= MAX_MEMBERS {
             return Err(Status::Limit);
         }
-        (slot.deadline, slot.closed) = (None, None);
+        (slot.deadline, slot.closed, slot.stays) = (None, None, false);
         slot.members.push(member.clone());
         if let Some(parent) = slot.parent.take()
             && let Some(parent) = inner.slots.get_mut(&parent)
@@ -293,7 +300,7 @@ impl Sessions {
             waiting.for_each(|m| m.link.cut());
             if Instant::now() >= patience {
                 drop(inner);
-                self.leave(id, member.key, Left::Broken, Instant::now());
+                self.leave(id, member.key, CloseReason::Broken, Instant::now());
                 return Err(Status::Internal);
             }
             inner = self.wait(inner, CHECK);
@@ -301,19 +308,24 @@ impl Sessions {
     }
 
     /// A connection is gone. The session ends with its last connection if one
-    /// said BYE, soon after it if that was closed, else after the grace.
-    pub(crate) fn leave(&self, id: SessionId, key: u64, how: Left, now: Instant) {
+    /// said BYE or the client said LEAVE, soon after it if that was closed, else after
+    /// the grace.
+    pub(crate) fn leave(&self, id: SessionId, key: u64, how: CloseReason, now: Instant) {
         let mut inner = self.lock();
         inner.forget(id, key);
         let mut gone = None;
         if let Some(slot) = inner.slots.get_mut(&id) {
-            slot.ending |= how == Left::Bye;
-            if slot.members.is_empty() && slot.ending {
+            let is_leaving = |m: &Member| m.leaving.load(Ordering::Relaxed);
+            slot.ending |= how == CloseReason::Bye;
+            slot.stays |= how != CloseReason::Left && slot.members.iter().any(is_leaving);
+            let is_over = slot.ending || how == CloseReason::Left && !slot.stays;
+            if slot.members.is_empty() && is_over {
                 gone = inner.end(id, now + self.limits.grace);
                 // Its children may be due from now on.
                 self.due.notify_all();
             } else if slot.members.is_empty() {
-                slot.closed = (how == Left::Closed).then_some(now);
+                let is_closed = matches!(how, CloseReason::Closed | CloseReason::Left);
+                slot.closed = is_closed.then_some(now);
                 let short = self.limits.grace.min(CLOSED);
                 let deadline = now + slot.closed.map_or(self.limits.grace, |_| short);
                 slot.deadline = Some(deadline);
@@ -323,10 +335,29 @@ impl Sessions {
                 }
             }
         }
+        match gone {
+            Some(session) => drop(self.free(inner, session)),
+            None => self.changed.notify_all(),
+        }
+    }
+
+    /// Frees the memory of a session that has ended, where nobody waits for the lock. Those
+    /// who look for memory wait for it.
+    fn free<'a>(
+        &'a self,
+        mut inner: MutexGuard<'a, Inner>,
+        session: Arc<Session>,
+    ) -> MutexGuard<'a, Inner> {
+        let slabs = session.len();
+        inner.freeing += 1;
+        inner.freeing_slabs += slabs;
         drop(inner);
-        // Its memory goes here, where nobody waits for the lock.
-        drop(gone);
+        drop(session);
+        let mut inner = self.lock();
+        inner.freeing -= 1;
+        inner.freeing_slabs -= slabs;
         self.changed.notify_all();
+        inner
     }
 
     /// A child of `parent` that owns every slab too. Where a limit is met it waits, until it
@@ -421,9 +452,10 @@ impl Sessions {
             let left = SETTLED.saturating_sub(now.saturating_duration_since(at));
             if left.is_zero() {
                 let gone = inner.end(id, now + self.limits.grace);
-                drop(inner);
                 self.due.notify_all();
-                drop(gone);
+                if let Some(session) = gone {
+                    drop(self.free(inner, session));
+                }
                 return true;
             }
             // Its client may be back by then.
@@ -461,12 +493,7 @@ impl Sessions {
             let smallest = inner.ended.iter().enumerate().min_by_key(size);
             if let Some((at, _)) = smallest {
                 let gone = inner.ended.swap_remove(at);
-                inner.freeing += 1;
-                drop(inner);
-                drop(gone);
-                inner = self.lock();
-                inner.freeing -= 1;
-                self.changed.notify_all();
+                inner = self.free(inner, gone);
                 continue;
             }
             let longest = Duration::from_secs(60);
@@ -496,6 +523,7 @@ impl Sessions {
             .chain(&inner.ended)
             .map(|session| session.len())
             .sum();
+        let slabs = slabs + inner.freeing_slabs;
         drop(inner);
         let (capacity, granted) = (self.pool.capacity_pages(), self.pool.granted_pages());
         let gone = slabs as u64 * u64::from(self.pool.slab_pages());
@@ -573,6 +601,7 @@ impl Slot {
             children: HashSet::new(),
             made: Instant::now(),
             ending: false,
+            stays: false,
             coming: 0,
         }
     }
@@ -617,6 +646,7 @@ mod tests {
             key,
             lane: 0,
             link: Arc::new(Nobody),
+            leaving: Arc::default(),
         }
     }
 
@@ -640,14 +670,14 @@ mod tests {
         all.open(SessionId([n; 16]), client(of), member(n.into()))
     }
 
-    fn leave(all: &Sessions, n: u8, how: Left) {
+    fn leave(all: &Sessions, n: u8, how: CloseReason) {
         all.leave(SessionId([n; 16]), n.into(), how, Instant::now());
     }
 
     #[test]
     fn memory_is_taken_from_closed_sessions_only() {
         let all = sessions(8, 8);
-        for (n, how) in [(1, Left::Broken), (2, Left::Closed)] {
+        for (n, how) in [(1, CloseReason::Broken), (2, CloseReason::Closed)] {
             open(&all, n, 1).unwrap().grant(1).unwrap();
             leave(&all, n, how);
         }
@@ -661,10 +691,67 @@ mod tests {
         assert!(!all.make_room());
         assert!(all.has(SessionId([1; 16])) && !all.has(SessionId([2; 16])));
         // One that is back is not closed any more.
-        leave(&all, 3, Left::Closed);
+        leave(&all, 3, CloseReason::Closed);
         there = all.join(there.id, &member(4), Instant::now()).unwrap();
         assert!(!all.make_room());
         assert_eq!((there.len(), all.free_pages()), (3, 0));
+    }
+
+    /// Joins the session `n` by a second connection.
+    fn join_again(all: &Sessions, n: u8, key: u64) -> Member {
+        let member = Member {
+            lane: 2,
+            ..member(key)
+        };
+        all.join(SessionId([n; 16]), &member, Instant::now())
+            .unwrap();
+        member
+    }
+
+    #[test]
+    fn a_session_whose_client_said_that_it_leaves_ends_with_its_last_connection() {
+        let all = sessions(8, 8);
+        let (id, now) = (SessionId([1; 16]), Instant::now());
+        open(&all, 1, 1).unwrap().grant(4).unwrap();
+        join_again(&all, 1, 2)
+            .leaving
+            .store(true, Ordering::Relaxed);
+        all.leave(id, 1, CloseReason::Left, now);
+        assert!(all.has(id));
+        all.leave(id, 2, CloseReason::Left, now);
+        assert!(!all.has(id));
+        assert_eq!((all.free_pages(), all.pool().granted_pages()), (256, 0));
+    }
+
+    #[test]
+    fn a_client_that_closes_a_connection_without_leaving_lives() {
+        let all = sessions(8, 8);
+        let (id, now) = (SessionId([1; 16]), Instant::now());
+        open(&all, 1, 1).unwrap();
+        join_again(&all, 1, 2)
+            .leaving
+            .store(true, Ordering::Relaxed);
+        all.leave(id, 1, CloseReason::Closed, now);
+        all.leave(id, 2, CloseReason::Left, now);
+        assert!(all.has(id));
+        // Once it is back, what it says counts again.
+        join_again(&all, 1, 3);
+        all.leave(id, 3, CloseReason::Left, now);
+        assert!(!all.has(id));
+    }
+
+    #[test]
+    fn memory_that_is_being_freed_counts_as_free_and_is_waited_for() {
+        let all = sessions(8, 8);
+        let session = open(&all, 1, 1).unwrap();
+        session.grant(4).unwrap();
+        // Another thread is at it.
+        let mut inner = all.lock();
+        inner.end(session.id, Instant::now());
+        (inner.freeing, inner.freeing_slabs) = (1, 4);
+        drop(inner);
+        assert_eq!(all.free_pages(), 256);
+        assert!(all.make_room());
     }
 
     #[test]
@@ -686,11 +773,11 @@ mod tests {
         let refused = all.share(&parent, SessionId([25; 16]), || true);
         assert_eq!(refused, Err(Status::Limit));
         // Those that were closed and have nothing make room at once.
-        leave(&all, 2, Left::Closed);
-        leave(&all, 3, Left::Closed);
-        leave(&all, 4, Left::Closed);
-        leave(&all, 5, Left::Closed);
-        leave(&all, 6, Left::Closed);
+        leave(&all, 2, CloseReason::Closed);
+        leave(&all, 3, CloseReason::Closed);
+        leave(&all, 4, CloseReason::Closed);
+        leave(&all, 5, CloseReason::Closed);
+        leave(&all, 6, CloseReason::Closed);
         open(&all, 9, 1).unwrap();
         assert!(!all.has(SessionId([2; 16])));
     }

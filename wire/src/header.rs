@@ -39,11 +39,14 @@ pub enum Op {
     /// Asks where a slab lies for one-sided access; only on a connection over
     /// RDMA.
     Keys = 12,
+    /// Says that the client is about to end: if its connections are closed before it asks
+    /// for anything else, the session ends with the last of them.
+    Leave = 13,
 }
 
 impl Op {
     /// Every operation.
-    pub const ALL: [Op; 12] = [
+    pub const ALL: [Op; 13] = [
         Op::Hello,
         Op::Auth,
         Op::Grant,
@@ -56,6 +59,7 @@ impl Op {
         Op::Stats,
         Op::Bye,
         Op::Keys,
+        Op::Leave,
     ];
 
     fn from_u8(v: u8) -> Option<Op> {

@@ -25,7 +25,7 @@ pub use error::{DecodeError, Status};
 pub use header::{HEADER_LEN, Header, Op, PAGE_SIZE};
 pub use keys::SlabKey;
 pub use message::{
-    FEATURE_LZ4, FEATURE_RDMA, Features, Hello, HelloReply, ServerStats, SessionId,
+    FEATURE_LEAVE, FEATURE_LZ4, FEATURE_RDMA, Features, Hello, HelloReply, ServerStats, SessionId,
     decode_slab_list, encode_slab_list,
 };
 pub use packed::{Packer, PageBytes, unpack};

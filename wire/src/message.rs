@@ -31,6 +31,9 @@ pub const FEATURE_RDMA: Features = 1;
 /// Pages may be packed ([`Packer`](crate::Packer)).
 pub const FEATURE_LZ4: Features = 2;
 
+/// In the reply to a HELLO: the server knows LEAVE.
+pub const FEATURE_LEAVE: Features = 4;
+
 /// Payload of a HELLO request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {

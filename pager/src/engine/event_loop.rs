@@ -166,7 +166,8 @@ impl Engine {
         mincore::answer(&self.memory);
         relinquish::answer(&mut self.memory, &mut self.reclaim);
         credentials::answer(|| self.follow_credentials());
-        zap_worker::answer_leave(&mut self.reclaim.zap_worker);
+        let backing = &mut self.memory.backing;
+        zap_worker::answer_leave(&mut self.reclaim.zap_worker, || backing.leave(now_ns()));
         let waited = &mut self.schedule.waited;
         waited.for_event |= mem_file::answer(&mut self.memory);
         let holding = self.memory.fork_stage == Stage::Holding;

@@ -27,6 +27,11 @@ impl Clock {
         now_ns.saturating_sub(self.absent_ns)
     }
 
+    /// The time at the last look.
+    pub(super) fn now(&self) -> u64 {
+        self.looked_ns.saturating_sub(self.absent_ns)
+    }
+
     /// When to look again, by the caller's clock, where something is due at `at` by this one.
     pub(super) fn wake_ns(&self, at: u64) -> u64 {
         let due = at.saturating_add(self.absent_ns);

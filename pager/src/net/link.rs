@@ -40,8 +40,7 @@ pub(super) struct Link {
     blocked: bool,
     /// When requests began to wait without an answer.
     waiting_since: Option<u64>,
-    /// When the connection that there was broke, and what failed last.
-    broken: Option<(u64, Reason)>,
+    broken: Option<Broken>,
     /// Attempts that failed since there was a connection.
     pub(super) attempts: usize,
     /// Which address is attempted next.
@@ -55,6 +54,35 @@ pub(super) struct Link {
     pub(super) joins: bool,
     /// There has been a connection since it was wanted.
     was_ready: bool,
+}
+
+/// The connection that there was broke, and has not been had again.
+#[derive(Clone, Copy, Debug)]
+struct Broken {
+    since: u64,
+    /// Since when the server has not said that it has no place.
+    away_since: u64,
+    /// What failed last.
+    reason: Reason,
+}
+
+impl Broken {
+    fn new(now: u64, reason: Reason) -> Broken {
+        Broken {
+            since: now,
+            away_since: now,
+            reason,
+        }
+    }
+
+    /// A further attempt failed. A server that had no place and is away now has as long as
+    /// any other to be back.
+    fn again(&mut self, now: u64, reason: Reason) {
+        if self.reason.is_limit() {
+            self.away_since = now;
+        }
+        self.reason = reason;
+    }
 }
 
 #[derive(Debug)]
@@ -165,7 +193,7 @@ impl Link {
     pub(super) fn renew(&mut self, now: u64, reason: Reason) {
         if self.is_ready() {
             self.end();
-            self.broken = Some((now, reason));
+            self.broken = Some(Broken::new(now, reason));
             self.phase = Phase::Wait(now);
         }
     }
@@ -176,12 +204,12 @@ impl Link {
         self.blocked = false;
         self.fruitless += u32::from(self.is_ready() && self.pipe.waiting());
         match &mut self.broken {
-            Some((_, last)) => {
-                *last = reason;
+            Some(broken) => {
+                broken.again(now, reason);
                 self.again(now);
             }
             None => {
-                self.broken = Some((now, reason));
+                self.broken = Some(Broken::new(now, reason));
                 if self.fruitless > 1 {
                     self.again(now);
                 } else {
@@ -195,10 +223,19 @@ impl Link {
     /// Why the connection is given up, once it was broken for too long, or too
     /// often.
     pub(super) fn overdue(&self, now: u64, options: &Options) -> Option<Reason> {
-        let (since, reason) = self.broken?;
+        let broken = self.broken?;
         // A server that has taken the connection is there, and has its time to greet.
-        let late = !self.is_greeting() && now >= after(since, self.patience(&reason, options));
-        (late || self.fruitless >= FRUITLESS).then_some(reason)
+        let late = !self.is_greeting() && now >= self.given_up_at(&broken, options);
+        (late || self.fruitless >= FRUITLESS).then_some(broken.reason)
+    }
+
+    /// When no further attempt is made.
+    fn given_up_at(&self, broken: &Broken, options: &Options) -> u64 {
+        let since = match broken.reason.is_limit() {
+            true => broken.since,
+            false => broken.away_since,
+        };
+        after(since, self.patience(&broken.reason, options))
     }
 
     /// How long a broken connection is attempted again, in milliseconds. A server that is
@@ -390,7 +427,7 @@ impl Link {
         let give_up = self
             .broken
             .filter(|_| !self.is_greeting())
-            .map(|(since, reason)| after(since, self.patience(&reason, options)));
+            .map(|broken| self.given_up_at(&broken, options));
         own.into_iter().chain(give_up).min()
     }
 }

@@ -229,7 +229,12 @@ pub struct Servers {
     /// Failures of requests that could not be made.
     early: Vec<Completion>,
     clock: Clock,
+    /// Until when the end of the program is told to servers.
+    leave_by: Option<u64>,
 }
+
+/// How long servers have to hear that the program is about to end.
+const LEAVE_NS: u64 = 100_000_000;
 
 impl Servers {
     /// Servers that are all down; [`Servers::connect`] begins.
@@ -251,6 +256,7 @@ impl Servers {
             polled: Vec::new(),
             early: Vec::new(),
             clock: Clock::default(),
+            leave_by: None,
         }
     }
 
@@ -531,6 +537,7 @@ impl Servers {
         self.servers
             .iter()
             .filter_map(|s| s.next_timer(&self.options))
+            .chain(self.leave_by.filter(|by| *by > self.clock.now()))
             .min()
             .map(|at| self.clock.wake_ns(at))
     }
@@ -561,6 +568,22 @@ impl Servers {
         let mut sum = Packed::default();
         self.servers.iter().for_each(|s| sum.add(s.packed()));
         sum
+    }
+
+    /// Tells all servers that the program is about to end: its sessions are to end with
+    /// their connections, whenever the kernel closes these. Until then everything is as
+    /// before.
+    pub fn leave(&mut self, now_ns: u64) {
+        let now = self.clock.look(now_ns);
+        self.leave_by.get_or_insert(now.saturating_add(LEAVE_NS));
+        self.servers.iter_mut().for_each(Server::leave);
+    }
+
+    /// Whether all servers know that the program is about to end, or had a tenth of a second
+    /// to hear it.
+    pub fn has_left(&mut self, now_ns: u64) -> bool {
+        let now = self.clock.look(now_ns);
+        self.leave_by.is_some_and(|by| by <= now) || self.servers.iter().all(Server::has_left)
     }
 
     /// Ends all sessions as far as that goes without waiting; nothing that is

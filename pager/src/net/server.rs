@@ -15,7 +15,8 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 use tmem_policy::placement::{Rate, Speed, Wait};
 use tmem_wire::{
-    BYE_ID, FEATURE_LZ4, Header, HelloReply, Op, PAGE_SIZE, SessionId, Status, decode_slab_list,
+    BYE_ID, FEATURE_LEAVE, FEATURE_LZ4, Header, HelloReply, Op, PAGE_SIZE, SessionId, Status,
+    decode_slab_list,
 };
 
 /// A server and what is known of it.
@@ -41,6 +42,10 @@ pub(super) struct Server {
     wait: Wait,
     rate: Rate,
     retries: Retries,
+    /// The program is about to end.
+    leaving: bool,
+    /// The server was told so since anything else was asked.
+    said_leave: bool,
 }
 
 /// Requests that are not answered.
@@ -82,6 +87,8 @@ impl Server {
             wait: Wait::default(),
             rate: Rate::default(),
             retries: Retries::default(),
+            leaving: false,
+            said_leave: false,
         }
     }
 
@@ -170,9 +177,48 @@ impl Server {
         self.packing.is_packed()
     }
 
+    /// Tells the server that the program is about to end, where it can be told.
+    pub(super) fn leave(&mut self) {
+        self.leaving = true;
+        self.say_leave();
+    }
+
+    /// Whether the server knows that the program is about to end, or cannot be told.
+    pub(super) fn has_left(&self) -> bool {
+        let is_idle = self.load.iter().all(|load| load.requests == 0);
+        !self.is_up() || !self.hears_leave() || self.said_leave && is_idle
+    }
+
+    fn hears_leave(&self) -> bool {
+        let session = self.session.as_ref();
+        session.is_some_and(|s| s.features & FEATURE_LEAVE != 0)
+    }
+
+    /// Says LEAVE over each connection, behind everything else.
+    fn say_leave(&mut self) {
+        if !self.is_up() || !self.hears_leave() || core::mem::replace(&mut self.said_leave, true) {
+            return;
+        }
+        for lane in [Lane::Demand, Lane::Bulk] {
+            if self.links[lane as usize].is_ready() {
+                self.load[lane as usize].requests += 1;
+                let request = Request {
+                    lane,
+                    ..Request::new(Op::Leave)
+                };
+                self.links[lane as usize].pipe.push(request);
+            }
+        }
+    }
+
     /// Queues a request. The server must be up.
     pub(super) fn push(&mut self, request: Request) {
         let link = self.only.unwrap_or(request.lane as usize);
+        if core::mem::take(&mut self.said_leave) && self.endpoint.agent.is_some() {
+            // The server does not see what its device does by itself.
+            self.load[Lane::Bulk as usize].requests += 1;
+            self.links[link].pipe.push(Request::new(Op::Ping));
+        }
         let load = &mut self.load[request.lane as usize];
         load.requests += 1;
         load.bytes += request.page_bytes();
@@ -218,6 +264,9 @@ impl Server {
         self.links[link].joins = self.is_resuming();
         for request in self.retries.take_due(now) {
             self.push(request);
+        }
+        if self.leaving && self.load.iter().all(|load| load.requests == 0) {
+            self.say_leave();
         }
         if let Some(reason) = self.links[link].overdue(now, options) {
             self.give_up(link, reason, out);
@@ -317,6 +366,7 @@ impl Server {
             }
             (Some(_), State::Opening) => return self.up(out),
             (Some(_), _) => {
+                self.said_leave = false;
                 let resumed = core::mem::take(&mut self.resuming[link]);
                 self.reconnects += u64::from(!resumed);
             }

@@ -38,12 +38,17 @@ pub fn leave() {
     THREADS.calls.leave.turn().ask();
 }
 
-/// Answers a thread that asked for it.
-pub(crate) fn answer_leave(zap_worker: &mut Option<ZapWorker>) {
-    THREADS
-        .calls
-        .leave
-        .answer(|| zap_worker.iter_mut().for_each(ZapWorker::end));
+/// Answers a thread that asked for it, once `has_left` says that servers know that the
+/// program is about to end.
+pub(crate) fn answer_leave(zap_worker: &mut Option<ZapWorker>, has_left: impl FnOnce() -> bool) {
+    let leave = &THREADS.calls.leave;
+    if leave.is_asked() {
+        zap_worker.iter_mut().for_each(ZapWorker::end);
+        // Until then it asks again and again.
+        if has_left() {
+            leave.answer(|| ());
+        }
+    }
 }
 
 /// A task beside the engine that does what is asked of it, one thing at a time.

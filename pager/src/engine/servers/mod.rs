@@ -39,6 +39,13 @@ impl Backing {
         }
     }
 
+    /// Tells servers that the program is about to end; whether they know, or had their time.
+    pub(crate) fn leave(&mut self, now: u64) -> bool {
+        self.net.leave(now);
+        self.net.send(now, &mut self.done);
+        self.net.has_left(now)
+    }
+
     /// Slots that follow one another are not needed any more.
     pub(crate) fn free_slots(&mut self, first: Slot, n: u32) {
         if let Some((slab, page)) = self.slots.address(first) {

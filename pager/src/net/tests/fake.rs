@@ -10,8 +10,8 @@ use std::time::Duration;
 use std::vec;
 use std::vec::Vec;
 use tmem_wire::{
-    HEADER_LEN, Header, Hello, HelloReply, Op, PAGE_SIZE, SessionId, Status, VERSION, auth::Keys,
-    decode_slab_list, encode_slab_list,
+    Features, HEADER_LEN, Header, Hello, HelloReply, Op, PAGE_SIZE, SessionId, Status, VERSION,
+    auth::Keys, decode_slab_list, encode_slab_list,
 };
 
 /// The session that a SHARE makes.
@@ -40,6 +40,7 @@ pub(super) struct Orders {
     pub(super) join_once: bool,
     /// Each of these is answered once with `Internal`: HELLO too.
     pub(super) fails: Vec<Op>,
+    pub(super) features: Features,
     /// Requests are taken and not answered.
     pub(super) silent: bool,
     /// Such a request ends its connection, once what came behind it is answered.
@@ -83,6 +84,7 @@ impl Fake {
             join: Status::Ok,
             join_once: false,
             fails: vec![],
+            features: 0,
             silent: false,
             breaks_at: None,
             reverse: false,
@@ -274,7 +276,7 @@ fn greet(wire: &mut Wire, orders: &Mutex<Orders>) -> Option<()> {
     }
     let mut answer = HelloReply {
         version: VERSION,
-        features: 0,
+        features: o.features,
         slab_pages: 64,
         session: SessionId::NEW,
         instance: o.instance,
@@ -388,6 +390,7 @@ impl Orders {
                 )
             }
             Op::Share => reply(header, Status::Ok, &CHILD),
+            Op::Leave => reply(header, Status::Ok, b""),
             Op::Bye => {
                 self.byes += 1;
                 reply(header, Status::Ok, b"")

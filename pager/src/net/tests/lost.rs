@@ -239,6 +239,34 @@ fn a_child_that_gets_no_place_is_told_why() {
 }
 
 #[test]
+fn a_child_that_waits_for_a_place_is_not_lost_by_one_attempt_that_fails_otherwise() {
+    let fake = Fake::new();
+    let parent = Client::up(&fake);
+    fake.orders().join = Status::Limit;
+    let mut child = joins(&fake, &parent);
+    let until = |child: &mut Client, wanted: &dyn Fn(&Fake) -> bool| {
+        while !wanted(&fake) {
+            assert!(child.servers.is_up(0), "{:?}", child.seen);
+            child.skip(100);
+            child.wait();
+            child.drive();
+        }
+    };
+    until(&mut child, &|_| fake.orders().connections > 40);
+    let before = child.now_ns;
+    assert!(before > Options::default().reconnect_ms * 1_000_000);
+    fake.orders().cut_in = vec![10; 2].into();
+    until(&mut child, &|_| fake.orders().cut_in.is_empty());
+    fake.orders().join = Status::Ok;
+    while child.servers.is_resuming() {
+        child.skip(100);
+        child.wait();
+        child.drive();
+    }
+    assert!(child.servers.is_up(0), "{:?}", child.seen);
+}
+
+#[test]
 fn a_child_that_gets_one_connection_makes_do_with_it() {
     let fake = Fake::new();
     let parent = Client::up(&fake);

@@ -1,7 +1,7 @@
 //! Good days: sessions, lanes, pages there and back.
 
 use super::*;
-use tmem_wire::Op;
+use tmem_wire::{FEATURE_LEAVE, Op};
 
 #[test]
 fn pages_come_back_as_they_were_sent_over_either_lane() {
@@ -227,4 +227,49 @@ fn bye_tells_the_server_on_every_connection() {
     // Joins the connections' threads, so that all they received was handled.
     fake.stop();
     assert_eq!(fake.orders().byes, 2);
+}
+
+/// Operations that the server has heard of, but for greetings.
+fn heard(fake: &Fake) -> Vec<Op> {
+    fake.orders().log.iter().map(|header| header.op).collect()
+}
+
+#[test]
+fn a_program_that_is_about_to_end_says_so_and_again_after_all_that_it_asks() {
+    let fake = Fake::with(|o| o.features = FEATURE_LEAVE);
+    let mut c = Client::up(&fake);
+    let slab = c.grant(1)[0];
+    assert!(!c.servers.has_left(c.now_ns));
+    c.servers.leave(c.now_ns);
+    c.finish();
+    assert!(c.servers.has_left(c.now_ns));
+    assert_eq!(heard(&fake), [Op::Grant, Op::Leave, Op::Leave]);
+    let mut f = Frames::new(1);
+    c.read(Lane::Demand, 1, at(slab, 0), &mut f, &[0]);
+    assert!(!c.servers.has_left(c.now_ns));
+    while !c.servers.has_left(c.now_ns) {
+        c.wait();
+        c.drive();
+    }
+    assert_eq!(heard(&fake)[3..], [Op::Read, Op::Leave, Op::Leave]);
+}
+
+#[test]
+fn a_server_that_does_not_know_leave_is_not_told() {
+    let fake = Fake::new();
+    let mut c = Client::up(&fake);
+    c.servers.leave(c.now_ns);
+    assert!(c.servers.has_left(c.now_ns));
+    c.finish();
+    assert!(heard(&fake).is_empty());
+}
+
+#[test]
+fn the_end_of_a_program_does_not_wait_long_for_a_server() {
+    let fake = Fake::with(|o| (o.features, o.silent) = (FEATURE_LEAVE, true));
+    let mut c = Client::up(&fake);
+    c.servers.leave(c.now_ns);
+    assert!(!c.servers.has_left(c.now_ns));
+    assert!(c.servers.next_timer() <= Some(c.now_ns + LEAVE_NS));
+    assert!(c.servers.has_left(c.now_ns + LEAVE_NS));
 }
