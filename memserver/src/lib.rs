@@ -4,7 +4,7 @@
 //! one for each connection. Pages travel between a socket and slab memory
 //! without a copy between. The protocol is `tmem-wire`'s.
 //!
-//! Over RDMA the same bytes come and go in messages, which a pump, a second
+//! Over RDMA the same bytes come and go in messages, which a relay, a second
 //! thread of each such connection, takes from and gives to a socket pair. Pages
 //! need neither: the client reads and writes them in place.
 //!
@@ -19,31 +19,15 @@
 //!   out of their slabs.
 //!
 //! Buffers that held pages are wiped. What one client can have of connections and sessions
-//! is limited (`places`, `sessions`), and some are set aside for those who are in.
+//! is limited (`serve::connection_limits`, `store::sessions`), and some are set aside for those who are in.
 
-mod attempts;
-mod bitmap;
 mod client;
 mod config;
-mod conn;
 mod error;
-mod greeting;
-mod inbox;
-mod keys;
-mod link;
-mod memory;
-mod one_sided;
-mod outbox;
-mod packed;
-mod places;
-mod pump;
 mod rdma;
-mod server;
-mod session;
-mod sessions;
-mod wait;
-mod wipe;
+mod serve;
+mod store;
 
 pub use config::{Config, Log};
 pub use error::Error;
-pub use server::{Handle, Server};
+pub use serve::server::{Handle, Server};

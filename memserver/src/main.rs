@@ -5,6 +5,9 @@ mod file;
 
 use args::Args;
 use clap::Parser;
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::io::Write;
 use std::process::ExitCode;
@@ -104,38 +107,23 @@ fn run(mut config: Config, level: Level) -> Result<(), Box<dyn std::error::Error
 /// Keeps what this process holds, the secret and pages of clients, out of core files, and
 /// from other programs of its user.
 fn keep_to_oneself() -> std::io::Result<()> {
-    let none = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
     };
-    // SAFETY: plain calls, the one with a valid limit.
-    let failed = unsafe {
-        libc::setrlimit(libc::RLIMIT_CORE, &raw const none) != 0
-            || libc::prctl(libc::PR_SET_DUMPABLE, 0) != 0
-    };
-    if failed {
-        return Err(std::io::Error::last_os_error());
-    }
+    setrlimit(Resource::Core, none)?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     Ok(())
 }
 
 /// Raises this process's limit on open files to `wanted`, as far as it may; the
 /// limit now.
 fn allow_descriptors(wanted: u64) -> std::io::Result<u64> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: room for the answer.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
-        return Err(std::io::Error::last_os_error());
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|now| now < wanted) {
+        let most = limit.maximum.unwrap_or(u64::MAX);
+        limit.current = Some(wanted.min(most));
+        setrlimit(Resource::Nofile, limit)?;
     }
-    if limit.rlim_cur < wanted {
-        limit.rlim_cur = wanted.min(limit.rlim_max);
-        // SAFETY: a plain call with a valid limit.
-        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } != 0 {
-            return Err(std::io::Error::last_os_error());
-        }
-    }
-    Ok(limit.rlim_cur)
+    Ok(limit.current.unwrap_or(u64::MAX))
 }

@@ -1,29 +1,26 @@
 //! The server: its listener, and the threads of its connections.
 
-use crate::attempts::Attempts;
-use crate::client::Client;
-use crate::conn::Conn;
-use crate::inbox::Inbox;
-use crate::link::{Link, retry};
-use crate::memory::Pool;
-use crate::outbox::{Outbox, Rations};
-use crate::places::Places;
 use crate::rdma;
-use crate::sessions::{Cut, Limits, Sessions};
+use crate::serve::attempts::Attempts;
+use crate::serve::client_thread;
+use crate::serve::connection_limits::ConnectionLimits;
+use crate::serve::outbox::Rations;
+use crate::serve::shared::{LOOK, REST, Shared};
+use crate::serve::socket::Socket;
+use crate::store::pool::Pool;
+use crate::store::sessions::{Disconnect, Limits, Sessions};
 use crate::{Config, Error};
+use rustix::event::{EventfdFlags, eventfd};
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread;
 use std::time::{Duration, Instant};
 use tmem_config::{Complaints, Level, random};
-use tmem_verbs::{Domain, Listener};
-use tmem_wire::{FEATURE_LEAVE, FEATURE_LZ4, FEATURE_RDMA, Features, PAGE_SIZE, ServerStats};
-
-/// How long a stranger may take to greet.
-const GREETING: Duration = Duration::from_secs(10);
+use tmem_verbs::Listener;
+use tmem_wire::{FEATURE_LEAVE, FEATURE_LZ4, FEATURE_RDMA, PAGE_SIZE, ServerStats};
 
 /// Sessions for each connection that is allowed: forked children that did not
 /// connect yet, and sessions within their grace.
@@ -37,109 +34,15 @@ const TABLES: u64 = 64 << 20;
 /// 64th of its capacity is.
 const RATIONS: u64 = 16 << 20;
 
-/// Stack of a connection's thread; its buffers are on the heap.
-const STACK: usize = 256 * 1024;
-
-/// How long the listener rests when the system cannot take a connection.
-const REST: Duration = Duration::from_millis(100);
-
 /// Threads that free the memory of sessions that have ended.
 const KEEPERS: usize = 2;
 
 /// How long clients may take to hear that the server ends.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// How often the listener looks for clients whose machines are gone.
-const LOOK: Duration = Duration::from_secs(5);
-
 /// How long a machine may be silent while it owes an answer. Without this it
 /// would be a quarter of an hour; the keep-alive sees only idle connections.
 const LOST: Duration = Duration::from_secs(30);
-
-/// What all threads of a server share.
-pub(crate) struct Shared {
-    pub(crate) config: Config,
-    pub(crate) sessions: Sessions,
-    pub(crate) instance: [u8; 16],
-    pub(crate) pages_read: AtomicU64,
-    pub(crate) pages_written: AtomicU64,
-    pub(crate) complaints: Complaints,
-    pub(crate) places: Places,
-    /// What is held of packed pages on their way out.
-    pub(crate) rations: Arc<Rations>,
-    pub(crate) attempts: Attempts,
-    /// Of wrong secrets, which others must not hide.
-    secrets: Complaints,
-    /// What every client is told that this server does.
-    pub(crate) features: Features,
-    /// Connections so far.
-    taken: AtomicU64,
-    start: Instant,
-    closing: AtomicBool,
-    /// Wakes the listener.
-    wake: OwnedFd,
-}
-
-impl Shared {
-    pub(crate) fn stats(&self) -> ServerStats {
-        let pool = self.sessions.pool();
-        let (sessions, connections) = self.sessions.count();
-        ServerStats {
-            capacity_pages: pool.capacity_pages(),
-            granted_pages: pool.granted_pages(),
-            stored_pages: pool.stored_pages(),
-            sessions: sessions as u64,
-            connections: connections as u64,
-            pages_read: self.pages_read.load(Ordering::Relaxed),
-            pages_written: self.pages_written.load(Ordering::Relaxed),
-            uptime_ms: self.start.elapsed().as_millis() as u64,
-        }
-    }
-
-    /// Says what clients may make happen again and again, not each time.
-    pub(crate) fn complain(&self, text: &str) {
-        if self.complaints.are_due(Instant::now()) {
-            self.config.say(Level::Warn, text);
-        }
-    }
-
-    /// Says that a client does not know the secret, though it has tried so often.
-    pub(crate) fn complain_of_secrets(&self, client: Client, wrong: u64) {
-        if self.secrets.are_due(Instant::now()) {
-            let text = match wrong {
-                1 => format!("a wrong secret came from {client}"),
-                n => format!("{n} wrong secrets in a row came from {client}"),
-            };
-            self.config.say(Level::Warn, &text);
-        }
-    }
-
-    /// Waits until something can be read, or for a while; `false` when it is
-    /// time to end.
-    pub(crate) fn wait(&self, listener: i32) -> bool {
-        let fd = |fd| libc::pollfd {
-            fd,
-            events: libc::POLLIN,
-            revents: 0,
-        };
-        let mut fds = [fd(listener), fd(self.wake.as_raw_fd())];
-        // SAFETY: two descriptors, as said.
-        if retry(|| unsafe { libc::poll(fds.as_mut_ptr(), 2, LOOK.as_millis() as i32) as isize })
-            .is_err()
-        {
-            thread::sleep(REST);
-        }
-        !self.closing.load(Ordering::Acquire)
-    }
-
-    fn shutdown(&self) {
-        self.closing.store(true, Ordering::Release);
-        let one = 1u64.to_ne_bytes();
-        // SAFETY: eight bytes, as an eventfd takes. It can only fail when it is
-        // readable already.
-        unsafe { libc::write(self.wake.as_raw_fd(), one.as_ptr().cast(), one.len()) };
-    }
-}
 
 /// A memory server that listens.
 pub struct Server {
@@ -207,11 +110,8 @@ impl Server {
         }
         // Clients look for it where they look for TCP.
         let same_port = rdma_addr.is_some_and(|at| at.port() == addr.port());
-        // SAFETY: the call takes no memory.
         let wake =
-            retry(|| unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) as isize })?;
-        // SAFETY: the descriptor was just made and belongs to nobody.
-        let wake = unsafe { OwnedFd::from_raw_fd(wake as i32) };
+            eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io::Error::from)?;
         let pool = Pool::new(slabs, slab_pages).map_err(|error| Error::Reserve {
             capacity: config.capacity,
             error,
@@ -228,7 +128,7 @@ impl Server {
         };
         let shared = Shared {
             sessions: Sessions::new(pool, limits),
-            places: Places::new(connections, per_client),
+            connections: ConnectionLimits::new(connections, per_client),
             rations: Rations::new((capacity / 64).max(RATIONS)),
             attempts: Attempts::default(),
             secrets: Complaints::default(),
@@ -236,7 +136,7 @@ impl Server {
             instance: random()?,
             pages_read: AtomicU64::new(0),
             pages_written: AtomicU64::new(0),
-            complaints: Complaints::default(),
+            warnings: Complaints::default(),
             features: FEATURE_LEAVE | FEATURE_LZ4 | if same_port { FEATURE_RDMA } else { 0 },
             taken: AtomicU64::new(0),
             start: Instant::now(),
@@ -279,7 +179,7 @@ impl Server {
             })
             .collect();
         let mut looked = Instant::now();
-        while self.shared.wait(self.listener.as_raw_fd()) {
+        while self.shared.wait(self.listener.as_fd()) {
             let taken = match self.listener.accept() {
                 Ok((stream, _)) => self.serve(stream),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(()),
@@ -289,25 +189,25 @@ impl Server {
                 }
             };
             if looked.elapsed() >= LOOK {
-                self.shared.places.each(|link| {
-                    if link.is_lost(LOST) {
-                        link.cut();
+                self.shared.connections.each(|socket| {
+                    if socket.is_lost(LOST) {
+                        socket.cut();
                     }
                 });
                 looked = Instant::now();
             }
             if let Err(text) = taken {
-                self.shared.complain(&text);
+                self.shared.warn(&text);
             }
         }
         // A panic there was reported when it happened.
         let _ = rdma.map(thread::JoinHandle::join);
         self.shared.sessions.close();
         // They are told first, and then cut off.
-        let places = &self.shared.places;
-        places.each(|link| link.end());
+        let places = &self.shared.connections;
+        places.each(|socket| socket.end());
         if !places.clear(Some(Instant::now() + GOODBYE), |_| ()) {
-            places.clear(None, |link| link.cut());
+            places.clear(None, |socket| socket.cut());
         }
         for keeper in keepers {
             let _ = keeper.join();
@@ -334,43 +234,10 @@ impl Server {
 
     fn serve(&self, stream: TcpStream) -> Result<(), String> {
         // It fails when the client is gone already.
-        let Ok(link) = Link::new(stream) else {
+        let Ok(socket) = Socket::new(stream) else {
             return Ok(());
         };
-        self.shared.serve(link, None, Conn::run)
-    }
-}
-
-impl Shared {
-    /// Has a thread serve a connection, by `run`.
-    pub(crate) fn serve(
-        self: &Arc<Shared>,
-        link: Link,
-        domain: Option<Arc<Domain>>,
-        run: impl FnOnce(Conn) + Send + 'static,
-    ) -> Result<(), String> {
-        let key = self.taken.fetch_add(1, Ordering::Relaxed) + 1;
-        let link = Arc::new(link);
-        self.places.add(key, link.clone())?;
-        let conn = Conn {
-            shared: self.clone(),
-            key,
-            link,
-            inbox: Inbox::new(Instant::now() + GREETING),
-            out: Outbox::default(),
-            leaving: Arc::default(),
-            domain,
-        };
-        let guard = Leaving(self.clone(), key);
-        thread::Builder::new()
-            .name(format!("client {key}"))
-            .stack_size(STACK)
-            .spawn(move || {
-                let _guard = guard;
-                run(conn);
-            })
-            .map(drop)
-            .map_err(|e| format!("cannot serve a connection: {e}"))
+        client_thread::spawn(&self.shared, socket, None, client_thread::run)
     }
 }
 
@@ -413,14 +280,5 @@ impl Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         self.end();
-    }
-}
-
-/// Takes a connection off the list when its thread ends, however it ends.
-struct Leaving(Arc<Shared>, u64);
-
-impl Drop for Leaving {
-    fn drop(&mut self) {
-        self.0.places.remove(self.1);
     }
 }

@@ -1,8 +1,8 @@
 //! The socket of one connection: reads and writes of several pieces of memory.
 
 use crate::client::Client;
-use crate::sessions::Cut;
-use crate::wipe::wipe;
+use crate::serve::wipe::wipe;
+use crate::store::sessions::Disconnect;
 use std::io;
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -16,7 +16,7 @@ const UNSENT: i32 = 256 << 10;
 
 /// A socket, which other threads can cut.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct Socket {
     socket: OwnedFd,
     /// Where it comes from.
     client: Client,
@@ -24,8 +24,8 @@ pub(crate) struct Link {
     ending: AtomicBool,
     /// The client is on the same machine.
     is_local: bool,
-    /// It comes through a pump, from another kind of connection.
-    is_pumped: bool,
+    /// It comes through a relay, from another kind of connection.
+    is_relayed: bool,
 }
 
 /// A piece of memory to send from or receive into.
@@ -55,7 +55,7 @@ impl Piece {
     }
 }
 
-impl Cut for Link {
+impl Disconnect for Socket {
     fn cut(&self) {
         self.cut.store(true, Ordering::Release);
         // An error means that the connection is gone already.
@@ -68,49 +68,49 @@ impl Cut for Link {
     }
 }
 
-impl Link {
+impl Socket {
     /// Takes over an accepted connection.
-    pub(crate) fn new(stream: TcpStream) -> io::Result<Link> {
+    pub(crate) fn new(stream: TcpStream) -> io::Result<Socket> {
         stream.set_nodelay(true)?;
         let peer = stream.peer_addr()?;
         let is_local = stream.local_addr()?.ip() == peer.ip();
-        let link = Link {
+        let socket = Socket {
             socket: stream.into(),
             client: Client::at(Some(peer)),
             cut: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             is_local,
-            is_pumped: false,
+            is_relayed: false,
         };
         // A machine that vanished is noticed after half a minute or so.
-        link.option(libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
-        link.option(libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, 10)?;
-        link.option(libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, 5)?;
-        link.option(libc::IPPROTO_TCP, libc::TCP_KEEPCNT, 4)?;
+        socket.option(libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
+        socket.option(libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, 10)?;
+        socket.option(libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, 5)?;
+        socket.option(libc::IPPROTO_TCP, libc::TCP_KEEPCNT, 4)?;
         // What a client does not read waits in its slabs, and not in the kernel.
-        link.option(libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, UNSENT)?;
+        socket.option(libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, UNSENT)?;
         if is_local {
-            link.spare_loopback();
+            socket.spare_loopback();
         }
-        Ok(link)
+        Ok(socket)
     }
 
-    /// Takes over an end of a pair, whose other end is pumped from and to a
+    /// Takes over an end of a pair, whose other end is relayed from and to a
     /// client.
-    pub(crate) fn pumped(stream: UnixStream, client: Client) -> Link {
-        Link {
+    pub(crate) fn relayed(stream: UnixStream, client: Client) -> Socket {
+        Socket {
             socket: stream.into(),
             client,
             cut: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             is_local: false,
-            is_pumped: true,
+            is_relayed: true,
         }
     }
 
-    /// Whether requests and answers come through a pump.
-    pub(crate) fn is_pumped(&self) -> bool {
-        self.is_pumped
+    /// Whether requests and answers come through a relay.
+    pub(crate) fn is_relayed(&self) -> bool {
+        self.is_relayed
     }
 
     /// Where it comes from.
@@ -131,7 +131,7 @@ impl Link {
 
     /// The processor that the client runs on, if that is on this machine: what
     /// is sent over loopback is received by the processor of the sender.
-    pub(crate) fn client_processor(&self) -> Option<i32> {
+    pub(crate) fn client_processor(&self) -> Option<usize> {
         if !self.is_local {
             return None;
         }
@@ -141,7 +141,7 @@ impl Link {
         let (level, name) = (libc::SOL_SOCKET, libc::SO_INCOMING_CPU);
         // SAFETY: room for the answer, as long as said.
         let asked = unsafe { libc::getsockopt(self.fd(), level, name, to, &raw mut len) };
-        (asked == 0 && cpu >= 0).then_some(cpu)
+        usize::try_from(cpu).ok().filter(|_| asked == 0)
     }
 
     pub(crate) fn is_cut(&self) -> bool {
@@ -192,7 +192,7 @@ impl Link {
 
     /// Receives up to `len` bytes and throws them away; 0 at the end.
     pub(crate) fn skip(&self, len: usize) -> io::Result<usize> {
-        if self.is_pumped {
+        if self.is_relayed {
             // Only TCP throws away by itself.
             let mut waste = [0u8; 16 << 10];
             let (to, len) = (waste.as_mut_ptr(), len.min(waste.len()));

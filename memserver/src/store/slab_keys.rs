@@ -1,60 +1,8 @@
-//! The keys to a slab that clients have for one-sided access.
-//!
-//! A key belongs to a session's hold on a slab and to the connection that asked
-//! for it, and ends with either. What a device may reach is pinned: the kernel
-//! would replace a page that is given back, and the device would go on with the
-//! old one. So a slab counts its pins, and gives nothing back while it has any.
+//! How a slab gives keys to its memory, and takes them back.
 
-use crate::memory::{Pin, Slab};
-use std::any::Any;
-use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use super::keys::Region;
+use super::slab::Slab;
 use tmem_wire::{SlabKey, Status};
-
-/// Memory that a device may reach until this is dropped.
-pub(crate) type Region = Box<dyn Any + Send + Sync>;
-
-/// The keys to one session's hold on a slab.
-#[derive(Debug, Default)]
-pub(crate) struct Keys(Mutex<Inner>);
-
-#[derive(Debug, Default)]
-struct Inner {
-    /// The slab was released: whoever still finds it gets no key.
-    ended: bool,
-    held: Vec<Held>,
-}
-
-/// A key; its fields end in the order in which they are written.
-struct Held {
-    connection: u64,
-    answer: SlabKey,
-    _region: Region,
-    _pin: Pin,
-}
-
-impl fmt::Debug for Held {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Held")
-            .field("connection", &self.connection)
-            .field("answer", &self.answer)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Keys {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Any state of it is valid.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Ends all, and allows no more.
-    pub(crate) fn end(&self) {
-        let mut inner = self.lock();
-        inner.ended = true;
-        inner.held.clear();
-    }
-}
 
 impl Slab {
     /// The connection's key to this slab: the one it has, or what `register`
@@ -67,12 +15,8 @@ impl Slab {
         register: impl FnOnce(*mut u8, usize) -> Result<(u32, Region), Status>,
     ) -> Result<SlabKey, Status> {
         let mut inner = self.keys().lock();
-        if inner.ended {
-            return Err(Status::NoSuchSlab);
-        }
-        let mut held = inner.held.iter();
-        if let Some(held) = held.find(|h| h.connection == connection && h.answer.write == write) {
-            return Ok(held.answer);
+        if let Some(answer) = inner.find(connection, write)? {
+            return Ok(answer);
         }
         // Before the device has it: nothing is given back from here on.
         let pin = self.pin(write)?;
@@ -87,33 +31,25 @@ impl Slab {
             key,
             write,
         };
-        inner.held.push(Held {
-            connection,
-            answer,
-            _region: region,
-            _pin: pin,
-        });
+        inner.add(connection, answer, region, pin);
         Ok(answer)
     }
 
     /// Ends the keys for writing.
     pub(crate) fn end_write_keys(&self) {
-        self.keys().lock().held.retain(|h| !h.answer.write);
+        self.keys().lock().end_for_writing();
     }
 
     /// Ends the keys of a connection.
     pub(crate) fn end_keys_of(&self, connection: u64) {
-        self.keys()
-            .lock()
-            .held
-            .retain(|h| h.connection != connection);
+        self.keys().lock().end_of(connection);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::Pool;
+    use crate::store::pool::Pool;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -175,7 +111,7 @@ mod tests {
     #[test]
     fn the_same_key_is_given_again_and_each_connection_and_access_has_its_own() {
         let (pool, device) = (pool(), Device::default());
-        let slab = pool.grant().unwrap();
+        let slab = Slab::of(&pool).unwrap();
         let first = device.key(&slab, 1, false).unwrap();
         assert_eq!(first.address, slab.page(0) as u64);
         assert_eq!(device.key(&slab, 1, false), Ok(first));
@@ -191,7 +127,7 @@ mod tests {
     #[test]
     fn what_could_not_be_registered_leaves_no_pin() {
         let pool = pool();
-        let slab = pool.grant().unwrap();
+        let slab = Slab::of(&pool).unwrap();
         slab.written(0, 1);
         put(&slab, 0, 1);
         assert_eq!(
@@ -207,7 +143,7 @@ mod tests {
     fn nothing_is_given_back_while_there_is_a_key_but_reads_as_zeros() {
         for write in [false, true] {
             let (pool, device) = (pool(), Device::default());
-            let slab = pool.grant().unwrap();
+            let slab = Slab::of(&pool).unwrap();
             device.key(&slab, 1, write).unwrap();
             put(&slab, 3, 9);
             slab.written(3, 4);
@@ -228,7 +164,7 @@ mod tests {
     #[test]
     fn a_slab_with_a_key_for_writing_counts_as_written_for_its_children_too() {
         let (pool, device) = (pool(), Device::default());
-        let slab = pool.grant().unwrap();
+        let slab = Slab::of(&pool).unwrap();
         slab.written(1, 2);
         device.key(&slab, 1, true).unwrap();
         assert_eq!(pool.stored_pages(), PAGES.into());
@@ -243,7 +179,7 @@ mod tests {
     #[test]
     fn what_one_owner_discards_the_others_key_still_reads() {
         let (pool, device) = (pool(), Device::default());
-        let slab = pool.grant().unwrap();
+        let slab = Slab::of(&pool).unwrap();
         slab.written(0, 2);
         put(&slab, 0, 5);
         let child = slab.share();
@@ -260,7 +196,7 @@ mod tests {
     #[test]
     fn keys_for_writing_are_for_slabs_of_one_session_only() {
         let (pool, device) = (pool(), Device::default());
-        let slab = pool.grant().unwrap();
+        let slab = Slab::of(&pool).unwrap();
         device.key(&slab, 1, false).unwrap();
         device.key(&slab, 1, true).unwrap();
         slab.end_write_keys();
@@ -277,18 +213,18 @@ mod tests {
     #[test]
     fn a_released_slab_has_no_keys_whoever_still_holds_it() {
         let (pool, device) = (pool(), Device::default());
-        let slab = pool.grant().unwrap();
+        let slab = Slab::of(&pool).unwrap();
         device.key(&slab, 1, true).unwrap();
         slab.keys().end();
         assert_eq!(device.regions(), 0);
         assert_eq!(device.key(&slab, 1, true), Err(Status::NoSuchSlab));
         // A slab that is dropped with its keys ends them before it goes.
         drop(slab);
-        let slab = pool.grant().unwrap();
+        let slab = Slab::of(&pool).unwrap();
         let regions = device.regions.clone();
         device.key(&slab, 1, false).unwrap();
         drop(slab);
         assert_eq!(regions.load(Ordering::Relaxed), 0);
-        assert_eq!(get(&pool.grant().unwrap(), 0), 0);
+        assert_eq!(get(&Slab::of(&pool).unwrap(), 0), 0);
     }
 }

@@ -1,6 +1,7 @@
 //! One session: the slabs of one client.
 
-use crate::memory::{Pool, Slab};
+use super::pool::Pool;
+use super::slab::Slab;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -101,7 +102,9 @@ impl Session {
             let Some(next) = number.checked_add(1) else {
                 break;
             };
-            let Some(slab) = self.pool.grant() else { break };
+            let Some(slab) = Slab::of(&self.pool) else {
+                break;
+            };
             slabs.next = next;
             slabs.map.insert(number, Arc::new(slab));
             granted.push(number);

@@ -1,8 +1,8 @@
 //! KEYS: lets a client's device reach a slab.
 
-use crate::conn::Conn;
-use crate::keys::Region;
-use crate::session::Session;
+use crate::serve::connection::Conn;
+use crate::store::keys::Region;
+use crate::store::session::Session;
 use std::sync::{Arc, PoisonError};
 use tmem_verbs::{Access, Domain, Error};
 use tmem_wire::{ACCESS_READ, ACCESS_WRITE, Header, Status};
@@ -49,7 +49,7 @@ unsafe fn register(
 
 /// What the client is told, after what the server's owner is.
 fn refusal(conn: &Conn, error: &Error) -> Status {
-    conn.shared.complain(&format!(
+    conn.shared.warn(&format!(
         "a client's pages go through its connection only: {error}"
     ));
     status(error)

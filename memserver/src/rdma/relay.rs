@@ -5,8 +5,8 @@
 //! device's queue for good once its bytes have gone into the socket, and bytes
 //! are only taken out of the socket when there is a buffer to send them from.
 
-use crate::link::Link;
-use crate::sessions::Cut;
+use crate::serve::socket::Socket;
+use crate::store::sessions::Disconnect;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -47,7 +47,7 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 const ASK: u64 = u64::MAX;
 
 /// Carries one client's bytes.
-pub(crate) struct Pump {
+pub(crate) struct Relay {
     // It goes before the buffers, which its device uses.
     connection: Connection,
     buffers: Buffer,
@@ -82,7 +82,7 @@ enum State {
     Broken,
 }
 
-impl Pump {
+impl Relay {
     /// Memory for the messages of a connection, with all receives posted: for
     /// these are the first of its buffers.
     pub(crate) fn prepare(connection: &mut Connection) -> Result<Buffer, Error> {
@@ -95,8 +95,8 @@ impl Pump {
 
     /// A connection that is accepted, with all receives posted, and a socket
     /// that does not block.
-    pub(crate) fn new(connection: Connection, buffers: Buffer, stream: UnixStream) -> Pump {
-        Pump {
+    pub(crate) fn new(connection: Connection, buffers: Buffer, stream: UnixStream) -> Relay {
+        Relay {
             connection,
             buffers,
             stream,
@@ -110,17 +110,17 @@ impl Pump {
         }
     }
 
-    /// Pumps until either end is gone. When the connection broke, `link`, the
+    /// Pumps until either end is gone. When the connection broke, `socket`, the
     /// other end of the socket, is cut.
-    pub(crate) fn run(mut self, link: &Link) {
+    pub(crate) fn run(mut self, socket: &Socket) {
         // An error leaves nothing to do but to end.
-        if self.pump().is_err() || self.state == State::Broken {
-            link.cut();
+        if self.relay().is_err() || self.state == State::Broken {
+            socket.cut();
         }
         self.connection.disconnect();
     }
 
-    fn pump(&mut self) -> Result<(), Error> {
+    fn relay(&mut self) -> Result<(), Error> {
         loop {
             let mut busy = self.complete()?;
             busy |= self.deliver()?;

@@ -1,8 +1,8 @@
 //! Packed pages on their way into a slab: page by page, so that a client makes a server
 //! hold no more of a WRITE than it has room for.
 
-use crate::conn::{Conn, End};
-use crate::wipe::Wiped;
+use crate::serve::connection::{Conn, End};
+use crate::serve::wipe::Wiped;
 use tmem_wire::packed::unpack_page;
 use tmem_wire::{Header, MAX_RUN, PAGE_SIZE, PageBytes};
 

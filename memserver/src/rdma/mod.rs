@@ -1,13 +1,19 @@
 //! Connections over RDMA: how they are taken.
 
+pub(crate) mod one_sided;
+pub(crate) mod relay;
+
 use crate::client::Client;
 use crate::config::Config;
-use crate::conn::Conn;
-use crate::link::Link;
-use crate::pump::{LIMITS, Pump};
-use crate::server::Shared;
-use crate::sessions::Cut;
+use crate::serve::client_thread;
+use crate::serve::connection::Conn;
+use crate::serve::shared::Shared;
+use crate::serve::socket::Socket;
+use crate::store::sessions::Disconnect;
+use relay::{LIMITS, Relay};
+use rustix::process::{Resource, getrlimit};
 use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
@@ -17,7 +23,7 @@ use tmem_verbs::{Error, Incoming, Listener};
 /// Requests to connect that the kernel keeps until they are taken.
 const BACKLOG: i32 = 128;
 
-/// Stack of a pump's thread.
+/// Stack of a relay's thread.
 const STACK: usize = 256 * 1024;
 
 /// The number of the capability that makes the limit on locked memory void.
@@ -36,12 +42,13 @@ pub(crate) fn listen(at: SocketAddr, tcp_port: u16) -> Result<Listener, Error> {
 
 /// Takes connections until the server ends.
 pub(crate) fn take_connections(shared: &Arc<Shared>, mut listener: Listener) {
-    while shared.wait(listener.fd()) {
+    // SAFETY: the listener, and with it the descriptor, lives as long as this loop.
+    while shared.wait(unsafe { BorrowedFd::borrow_raw(listener.fd()) }) {
         loop {
             match listener.next() {
                 Ok(Some(incoming)) => {
                     if let Err(text) = serve(shared, incoming) {
-                        shared.complain(&text);
+                        shared.warn(&text);
                     }
                 }
                 Ok(None) => break,
@@ -51,7 +58,7 @@ pub(crate) fn take_connections(shared: &Arc<Shared>, mut listener: Listener) {
                     return;
                 }
                 Err(error) => {
-                    shared.complain(&format!("cannot take a connection over RDMA: {error}"));
+                    shared.warn(&format!("cannot take a connection over RDMA: {error}"));
                     break;
                 }
             }
@@ -62,7 +69,7 @@ pub(crate) fn take_connections(shared: &Arc<Shared>, mut listener: Listener) {
 /// Has two threads serve a client: one does what it asks, as over TCP, the
 /// other carries the bytes.
 fn serve(shared: &Arc<Shared>, incoming: Incoming) -> Result<(), String> {
-    if let Err(text) = shared.places.check_room() {
+    if let Err(text) = shared.connections.check_room() {
         incoming.reject();
         return Err(text);
     }
@@ -74,7 +81,7 @@ fn serve(shared: &Arc<Shared>, incoming: Incoming) -> Result<(), String> {
     // The client may send as soon as it is accepted.
     let connection = incoming
         .accept_with(&LIMITS, &[], |connection| {
-            buffers = Some(Pump::prepare(connection)?);
+            buffers = Some(Relay::prepare(connection)?);
             Ok(())
         })
         .map_err(|e| failed(&e))?;
@@ -82,35 +89,34 @@ fn serve(shared: &Arc<Shared>, incoming: Incoming) -> Result<(), String> {
         return Err(failed(&"it was not prepared"));
     };
     let domain = connection.domain();
-    let pump = Pump::new(connection, buffers, theirs);
-    shared.serve(Link::pumped(ours, client), Some(domain), |conn| {
-        run(conn, pump);
-    })
+    let relay = Relay::new(connection, buffers, theirs);
+    let socket = Socket::relayed(ours, client);
+    client_thread::spawn(shared, socket, Some(domain), |conn| run(conn, relay))
 }
 
 /// Serves one client until it or the server has enough.
-fn run(conn: Conn, pump: Pump) {
-    let (link, shared) = (conn.link.clone(), conn.shared.clone());
-    let pump = {
-        let link = link.clone();
+fn run(conn: Conn, relay: Relay) {
+    let (socket, shared) = (conn.socket.clone(), conn.shared.clone());
+    let relay = {
+        let socket = socket.clone();
         thread::Builder::new()
-            .name(format!("pump {}", conn.key))
+            .name(format!("relay {}", conn.key))
             .stack_size(STACK)
-            .spawn(move || pump.run(&link))
+            .spawn(move || relay.run(&socket))
     };
-    match pump {
-        Ok(pump) => {
-            let _pumping = Pumping(link, Some(pump));
-            conn.run();
+    match relay {
+        Ok(relay) => {
+            let _pumping = Relaying(socket, Some(relay));
+            client_thread::run(conn);
         }
-        Err(e) => shared.complain(&format!("cannot serve a connection over RDMA: {e}")),
+        Err(e) => shared.warn(&format!("cannot serve a connection over RDMA: {e}")),
     }
 }
 
-/// A pump that is ended, and waited for, however its client's thread ends.
-struct Pumping(Arc<Link>, Option<thread::JoinHandle<()>>);
+/// A relay that is ended, and waited for, however its client's thread ends.
+struct Relaying(Arc<Socket>, Option<thread::JoinHandle<()>>);
 
-impl Drop for Pumping {
+impl Drop for Relaying {
     fn drop(&mut self) {
         // It sends what is left before it ends.
         self.0.cut();
@@ -138,13 +144,7 @@ fn lock_limit() -> Option<u64> {
     if may_lock_all(&status) {
         return None;
     }
-    let mut limit = libc::rlimit {
-        rlim_cur: libc::RLIM_INFINITY,
-        rlim_max: libc::RLIM_INFINITY,
-    };
-    // SAFETY: room for the answer.
-    unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) };
-    (limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+    getrlimit(Resource::Memlock).current
 }
 
 /// Whether `/proc/self/status` tells of the capability.

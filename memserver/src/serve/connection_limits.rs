@@ -1,4 +1,4 @@
-//! Places: how many connections there may be, and of whom.
+//! ConnectionLimits: how many connections there may be, and of whom.
 //!
 //! Who has not greeted is a stranger. Strangers have a few places of their own, and the
 //! one that has said nothing for longest makes room for the next. Of the other places a
@@ -7,13 +7,13 @@
 //! end when a session has none and there is no other place.
 
 use crate::client::Client;
-use crate::link::Link;
-use crate::sessions::Cut;
+use crate::serve::socket::Socket;
+use crate::store::sessions::Disconnect;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Places of strangers, beside one for each eighth place of others.
+/// ConnectionLimits of strangers, beside one for each eighth place of others.
 const STRANGERS: usize = 64;
 
 /// How often one who waits looks again.
@@ -35,7 +35,7 @@ pub(crate) enum Use {
 
 /// The connections of a server.
 #[derive(Debug)]
-pub(crate) struct Places {
+pub(crate) struct ConnectionLimits {
     inner: Mutex<Inner>,
     /// A connection ended.
     ended: Condvar,
@@ -46,7 +46,7 @@ pub(crate) struct Places {
 #[derive(Debug, Default)]
 struct Inner {
     /// By their numbers, in the order in which they came.
-    links: HashMap<u64, Arc<Link>>,
+    sockets: HashMap<u64, Arc<Socket>>,
     /// Those that have greeted.
     greeted: HashMap<u64, Client>,
     /// Those of them that are the second of their session.
@@ -55,10 +55,10 @@ struct Inner {
     of: HashMap<Client, usize>,
 }
 
-impl Places {
+impl ConnectionLimits {
     /// None taken, of so many in all and for one client.
-    pub(crate) fn new(most: usize, per_client: usize) -> Places {
-        Places {
+    pub(crate) fn new(most: usize, per_client: usize) -> ConnectionLimits {
+        ConnectionLimits {
             inner: Mutex::default(),
             ended: Condvar::new(),
             most,
@@ -76,8 +76,8 @@ impl Places {
     }
 
     /// Adds a stranger.
-    pub(crate) fn add(&self, key: u64, link: Arc<Link>) -> Result<(), String> {
-        self.with_room()?.links.insert(key, link);
+    pub(crate) fn add(&self, key: u64, socket: Arc<Socket>) -> Result<(), String> {
+        self.with_room()?.sockets.insert(key, socket);
         Ok(())
     }
 
@@ -91,12 +91,12 @@ impl Places {
         let strangers = STRANGERS + self.most / 8;
         let patience = Instant::now() + ROOM;
         let mut inner = self.lock();
-        while inner.links.len() - inner.greeted.len() >= strangers {
+        while inner.sockets.len() - inner.greeted.len() >= strangers {
             if Instant::now() >= patience {
                 return Err("too many connections that do not greet: one is turned away".into());
             }
-            if let Some(link) = inner.least_wanted() {
-                link.cut();
+            if let Some(socket) = inner.least_wanted() {
+                socket.cut();
             }
             inner = self.wait(inner);
         }
@@ -116,8 +116,8 @@ impl Places {
         };
         let mut inner = self.lock();
         loop {
-            let client = match inner.links.get(&key) {
-                Some(link) => link.client(),
+            let client = match inner.sockets.get(&key) {
+                Some(socket) => socket.client(),
                 None => return Err("the connection has ended".to_owned()),
             };
             let all = inner.greeted.len();
@@ -147,7 +147,7 @@ impl Places {
     /// Takes a connection off the list.
     pub(crate) fn remove(&self, key: u64) {
         let mut inner = self.lock();
-        inner.links.remove(&key);
+        inner.sockets.remove(&key);
         inner.further.remove(&key);
         if let Some(client) = inner.greeted.remove(&key)
             && let Some(own) = inner.of.get_mut(&client)
@@ -162,19 +162,19 @@ impl Places {
     }
 
     /// Does something to each connection.
-    pub(crate) fn each(&self, f: impl FnMut(&Arc<Link>)) {
-        self.lock().links.values().for_each(f);
+    pub(crate) fn each(&self, f: impl FnMut(&Arc<Socket>)) {
+        self.lock().sockets.values().for_each(f);
     }
 
     /// Does something to each connection, again and again until there is none or it is
     /// late; whether there is none.
-    pub(crate) fn clear(&self, until: Option<Instant>, mut f: impl FnMut(&Arc<Link>)) -> bool {
+    pub(crate) fn clear(&self, until: Option<Instant>, mut f: impl FnMut(&Arc<Socket>)) -> bool {
         let mut inner = self.lock();
-        while !inner.links.is_empty() {
+        while !inner.sockets.is_empty() {
             if until.is_some_and(|at| Instant::now() >= at) {
                 return false;
             }
-            inner.links.values().for_each(&mut f);
+            inner.sockets.values().for_each(&mut f);
             inner = self.wait(inner);
         }
         true
@@ -190,24 +190,24 @@ impl Inner {
             return;
         };
         self.further.remove(&key);
-        if let Some(link) = self.links.get(&key) {
-            link.cut();
+        if let Some(socket) = self.sockets.get(&key) {
+            socket.cut();
         }
     }
 
     /// The stranger that is sent away first: the oldest of the client that has most.
-    fn least_wanted(&self) -> Option<&Arc<Link>> {
+    fn least_wanted(&self) -> Option<&Arc<Socket>> {
         let strangers = || {
-            let links = self.links.iter();
-            links.filter(|(key, _)| !self.greeted.contains_key(key))
+            let sockets = self.sockets.iter();
+            sockets.filter(|(key, _)| !self.greeted.contains_key(key))
         };
         let mut of: HashMap<Client, usize> = HashMap::new();
-        strangers().for_each(|(_, link)| *of.entry(link.client()).or_default() += 1);
-        let rank = |(key, link): &(&u64, &Arc<Link>)| {
-            let own = of.get(&link.client()).copied().unwrap_or(0);
+        strangers().for_each(|(_, socket)| *of.entry(socket.client()).or_default() += 1);
+        let rank = |(key, socket): &(&u64, &Arc<Socket>)| {
+            let own = of.get(&socket.client()).copied().unwrap_or(0);
             (std::cmp::Reverse(own), **key)
         };
-        strangers().min_by_key(rank).map(|(_, link)| link)
+        strangers().min_by_key(rank).map(|(_, socket)| socket)
     }
 }
 
@@ -216,9 +216,9 @@ mod tests {
     use super::*;
     use std::os::unix::net::UnixStream;
 
-    /// Places, and the other ends of their connections.
+    /// ConnectionLimits, and the other ends of their connections.
     struct Crowd {
-        places: Places,
+        limits: ConnectionLimits,
         ends: Vec<UnixStream>,
         next: u64,
     }
@@ -226,7 +226,7 @@ mod tests {
     impl Crowd {
         fn new(most: usize, per_client: usize) -> Crowd {
             Crowd {
-                places: Places::new(most, per_client),
+                limits: ConnectionLimits::new(most, per_client),
                 ends: Vec::new(),
                 next: 0,
             }
@@ -237,17 +237,17 @@ mod tests {
             let (ours, theirs) = UnixStream::pair().unwrap();
             let client = Client::at(Some(([10, 0, 0, n], 1).into()));
             self.next += 1;
-            let link = Link::pumped(ours, client);
-            self.places.add(self.next, Arc::new(link)).unwrap();
+            let socket = Socket::relayed(ours, client);
+            self.limits.add(self.next, Arc::new(socket)).unwrap();
             self.ends.push(theirs);
             self.next
         }
 
         fn take(&mut self, n: u8, what: Use) -> Result<u64, String> {
             let key = self.add(n);
-            let taken = self.places.take(key, what, Instant::now());
+            let taken = self.limits.take(key, what, Instant::now());
             if taken.is_err() {
-                self.places.remove(key);
+                self.limits.remove(key);
             }
             taken.map(|()| key)
         }
@@ -273,7 +273,7 @@ mod tests {
         let full = crowd.take(3, Use::First).unwrap_err();
         assert!(full.contains("--max-connections"), "{full}");
         // A place that is left is there again.
-        crowd.places.remove(1);
+        crowd.limits.remove(1);
         assert!(crowd.take(2, Use::First).is_ok());
     }
 
@@ -284,12 +284,12 @@ mod tests {
         let other = crowd.take(2, Use::Further).unwrap();
         crowd.fill(1, Use::First);
         let key = crowd.add(1);
-        let links = crowd.places.lock().links.clone();
+        let sockets = crowd.limits.lock().sockets.clone();
         let soon = Instant::now() + CHECK / 2;
-        assert!(crowd.places.take(key, Use::First, soon).is_err());
-        assert!(links[&second].is_cut() && !links[&other].is_cut());
-        crowd.places.remove(second);
-        crowd.places.take(key, Use::First, Instant::now()).unwrap();
+        assert!(crowd.limits.take(key, Use::First, soon).is_err());
+        assert!(sockets[&second].is_cut() && !sockets[&other].is_cut());
+        crowd.limits.remove(second);
+        crowd.limits.take(key, Use::First, Instant::now()).unwrap();
     }
 
     #[test]
@@ -305,9 +305,9 @@ mod tests {
         let first = crowd.add(1);
         let flood: Vec<u64> = (0..3).map(|_| crowd.add(2)).collect();
         let greeted = crowd.take(2, Use::Open).unwrap();
-        let inner = crowd.places.lock();
-        let oldest = inner.links.get(&flood[0]).unwrap();
+        let inner = crowd.limits.lock();
+        let oldest = inner.sockets.get(&flood[0]).unwrap();
         assert!(Arc::ptr_eq(inner.least_wanted().unwrap(), oldest));
-        assert!(inner.links.contains_key(&first) && inner.links.contains_key(&greeted));
+        assert!(inner.sockets.contains_key(&first) && inner.sockets.contains_key(&greeted));
     }
 }

@@ -1,9 +1,9 @@
 //! What was received and is not used yet.
 
-use crate::link::{Link, Piece};
-use crate::outbox::Outbox;
-use crate::wait::{Wait, give_way};
-use crate::wipe::Wiped;
+use crate::serve::outbox::Outbox;
+use crate::serve::socket::{Piece, Socket};
+use crate::serve::wait::{Wait, give_way};
+use crate::serve::wipe::Wiped;
 use std::io;
 use std::time::Instant;
 use tmem_wire::HEADER_LEN;
@@ -40,13 +40,13 @@ impl Inbox {
     /// replies in `out` are sent.
     pub(crate) fn header(
         &mut self,
-        link: &Link,
+        socket: &Socket,
         out: &mut Outbox,
     ) -> io::Result<Option<[u8; HEADER_LEN]>> {
         while self.end - self.start < HEADER_LEN {
             self.bytes.0.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
-            if self.more(link, out, None)? == 0 {
+            if self.more(socket, out, None)? == 0 {
                 return Ok(None);
             }
         }
@@ -62,7 +62,7 @@ impl Inbox {
     /// `len` bytes from `to` must be memory that may be written.
     pub(crate) unsafe fn payload(
         &mut self,
-        link: &Link,
+        socket: &Socket,
         out: &mut Outbox,
         to: *mut u8,
         len: usize,
@@ -81,7 +81,7 @@ impl Inbox {
             let most = give_way();
             (self.start, self.end) = (0, 0);
             let rest = Piece::new(to.wrapping_add(done), (len - done).min(most));
-            match self.more(link, out, Some(rest))? {
+            match self.more(socket, out, Some(rest))? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 n => done += n.min(rest.len()),
             }
@@ -89,11 +89,11 @@ impl Inbox {
     }
 
     /// Throws a payload away.
-    pub(crate) fn skip(&mut self, link: &Link, len: usize) -> io::Result<()> {
+    pub(crate) fn skip(&mut self, socket: &Socket, len: usize) -> io::Result<()> {
         let mut done = len.min(self.end - self.start);
         self.start += done;
         while done < len {
-            match link.skip(len - done)? {
+            match socket.skip(len - done)? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 n => done += n,
             }
@@ -103,7 +103,12 @@ impl Inbox {
 
     /// Receives into `first` and then into the free rest of the buffer; how
     /// many bytes came.
-    fn more(&mut self, link: &Link, out: &mut Outbox, first: Option<Piece>) -> io::Result<usize> {
+    fn more(
+        &mut self,
+        socket: &Socket,
+        out: &mut Outbox,
+        first: Option<Piece>,
+    ) -> io::Result<usize> {
         let free = &mut self.bytes.0[self.end..];
         let buffer = Piece::new(free.as_mut_ptr(), free.len());
         let (mut two, mut one);
@@ -115,30 +120,30 @@ impl Inbox {
             &mut one
         };
         if out.has_pages() || out.is_full() {
-            out.flush(link)?;
+            out.flush(socket)?;
         }
         let mut got = None;
         if !out.is_empty() {
             // Answers to writes go together, as long as more comes anyway.
             // SAFETY: the buffer is this value's, the caller vouches for `first`.
-            got = unsafe { link.receive(pieces, false)? };
+            got = unsafe { socket.receive(pieces, false)? };
             if got.is_none() {
-                out.flush(link)?;
+                out.flush(socket)?;
             }
         }
         let n = match (got, self.deadline) {
             (Some(n), _) => n,
             (None, deadline) => {
                 if let Some(deadline) = deadline {
-                    link.wait(deadline)?;
+                    socket.wait(deadline)?;
                 }
                 // SAFETY: as above.
-                unsafe { self.wait.receive(link, pieces, self.prompt)? }
+                unsafe { self.wait.receive(socket, pieces, self.prompt)? }
             }
         };
         if n == 0 {
             // A client that has said all it had to say may still listen.
-            out.flush(link)?;
+            out.flush(socket)?;
         }
         self.end += n.saturating_sub(first.map_or(0, |p| p.len()));
         Ok(n)

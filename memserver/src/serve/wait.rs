@@ -7,7 +7,8 @@
 //! running: so a thread that waits awake goes away from its client's processor,
 //! and no more of them do so than half the machine's processors.
 
-use crate::link::{Link, Piece};
+use crate::serve::socket::{Piece, Socket};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -97,7 +98,7 @@ pub(crate) struct Wait {
     pauses: Pauses,
     /// The processors that this thread may run on, once it keeps away from one
     /// of them.
-    home: Option<libc::cpu_set_t>,
+    home: Option<CpuSet>,
 }
 
 impl Wait {
@@ -105,22 +106,22 @@ impl Wait {
     /// soon.
     ///
     /// # Safety
-    /// As [`Link::receive`].
+    /// As [`Socket::receive`].
     pub(crate) unsafe fn receive(
         &mut self,
-        link: &Link,
+        socket: &Socket,
         pieces: &mut [Piece],
         prompt: bool,
     ) -> io::Result<usize> {
         if !prompt {
             self.go_home();
         } else if let Some(_awake) = Awake::begin() {
-            self.step_aside(link);
+            self.step_aside(socket);
             let start = Instant::now();
             let patience = self.pauses.patience(start);
             while start.elapsed() < patience {
                 // SAFETY: by the caller.
-                if let Some(n) = unsafe { link.receive(pieces, false)? } {
+                if let Some(n) = unsafe { socket.receive(pieces, false)? } {
                     return Ok(n);
                 }
                 // Somebody may need this processor.
@@ -128,54 +129,35 @@ impl Wait {
             }
         }
         // SAFETY: by the caller.
-        Ok(unsafe { link.receive(pieces, true)? }.unwrap_or(0))
+        Ok(unsafe { socket.receive(pieces, true)? }.unwrap_or(0))
     }
 
     /// Leaves the processor of a client on the same machine to it.
-    fn step_aside(&mut self, link: &Link) {
-        let Some(client) = link.client_processor() else {
+    fn step_aside(&mut self, socket: &Socket) {
+        let client = socket.client_processor();
+        let Some(client) = client.filter(|cpu| *cpu < CpuSet::MAX_CPU) else {
             return;
         };
-        // SAFETY: no memory is involved.
-        if unsafe { libc::sched_getcpu() } != client {
+        if sched_getcpu() != client {
             return;
         }
-        let home = match self.home {
-            Some(home) => home,
-            None => match affinity() {
-                Some(home) => home,
-                None => return,
-            },
+        let Some(home) = self.home.or_else(|| sched_getaffinity(None).ok()) else {
+            return;
         };
         let mut others = home;
-        // SAFETY: the kernel's numbers of processors are within the set's size,
-        // or the set could not have been asked for.
-        unsafe { libc::CPU_CLR(client as usize, &mut others) };
-        if set_affinity(&others) {
+        others.unset(client);
+        // An empty set is refused.
+        if sched_setaffinity(None, &others).is_ok() {
             self.home = Some(home);
         }
     }
 
     fn go_home(&mut self) {
         if let Some(home) = self.home.take() {
-            set_affinity(&home);
+            // These were its own before.
+            let _ = sched_setaffinity(None, &home);
         }
     }
-}
-
-/// The processors that this thread may run on.
-fn affinity() -> Option<libc::cpu_set_t> {
-    // SAFETY: all zeros is the empty set.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: room for the answer, as long as said.
-    let asked = unsafe { libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) };
-    (asked == 0).then_some(set)
-}
-
-/// Whether it worked: an empty set does not.
-fn set_affinity(set: &libc::cpu_set_t) -> bool {
-    // SAFETY: a set as long as said.
-    unsafe { libc::sched_setaffinity(0, size_of_val(set), set) == 0 }
 }
 
 #[cfg(test)]

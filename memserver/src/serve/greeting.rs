@@ -1,10 +1,10 @@
 //! The greeting: version, secret, session.
 
-use crate::attempts::Verdict;
-use crate::conn::{Conn, End, refused};
-use crate::places::Use;
-use crate::session::Session;
-use crate::sessions::{CloseReason, Member};
+use crate::serve::attempts::Verdict;
+use crate::serve::connection::{Conn, End, refused};
+use crate::serve::connection_limits::Use;
+use crate::store::session::Session;
+use crate::store::sessions::{CloseReason, Member};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tmem_config::random;
@@ -64,12 +64,12 @@ pub(crate) fn greet(conn: &mut Conn) -> Result<Arc<Session>, End> {
 fn open(conn: &Conn, lane: u32, asked: &Asked) -> Result<Arc<Session>, End> {
     let shared = &conn.shared;
     shared
-        .places
+        .connections
         .take(conn.key, Use::Open, Instant::now())
         .map_err(|text| limited(conn, asked, text))?;
     let id = random().map_err(|_| Status::Internal);
     id.and_then(|id| {
-        let client = conn.link.client();
+        let client = conn.socket.client();
         shared
             .sessions
             .open(SessionId(id), client, member(conn, lane))
@@ -86,8 +86,10 @@ fn join(conn: &Conn, lane: u32, asked: &Asked) -> Result<Arc<Session>, End> {
     let coming = shared.sessions.announce(asked.by.session, &member);
     let place = || match coming.is_further {
         // The client has to be served somehow, and comes again when it is not.
-        false => (shared.places).take(conn.key, Use::First, Instant::now() + PLACE),
-        true => shared.places.take(conn.key, Use::Further, Instant::now()),
+        false => (shared.connections).take(conn.key, Use::First, Instant::now() + PLACE),
+        true => shared
+            .connections
+            .take(conn.key, Use::Further, Instant::now()),
     };
     if !coming.replaces {
         place().map_err(|text| limited(conn, asked, text))?;
@@ -122,7 +124,7 @@ fn member(conn: &Conn, lane: u32) -> Member {
     Member {
         key: conn.key,
         lane,
-        link: conn.link.clone(),
+        socket: conn.socket.clone(),
         leaving: conn.leaving.clone(),
     }
 }
@@ -141,7 +143,7 @@ fn prove(conn: &mut Conn, challenge: Challenge) -> Result<Asked, End> {
     let asked = challenge
         .answered(&header, auth)
         .map_err(|Refused(status, text)| End::Refused(header, status, text))?;
-    let (client, shared) = (conn.link.client(), &conn.shared);
+    let (client, shared) = (conn.socket.client(), &conn.shared);
     // Whoever names a session that there is knows more than could be guessed.
     let known = asked
         .as_ref()
@@ -153,12 +155,12 @@ fn prove(conn: &mut Conn, challenge: Challenge) -> Result<Asked, End> {
     ) {
         (Verdict::Right, Some(by)) => Ok(Asked { header, by }),
         (Verdict::Later(wrong), _) => {
-            shared.complain_of_secrets(client, wrong);
+            shared.warn_of_secrets(client, wrong);
             let text = "too many wrong secrets came from this client; try again in a while";
             Err(End::Refused(header, Status::Limit, text.to_owned()))
         }
         (Verdict::Wrong(wrong), _) => {
-            shared.complain_of_secrets(client, wrong);
+            shared.warn_of_secrets(client, wrong);
             let text = "the secret is not this server's".to_owned();
             Err(End::Refused(header, Status::Auth, text))
         }

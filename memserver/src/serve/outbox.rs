@@ -1,9 +1,9 @@
 //! Replies that are not sent yet.
 
-use crate::link::{Link, Piece};
-use crate::memory::Slab;
-use crate::sessions::bytes;
-use crate::wipe::Wiped;
+use crate::serve::socket::{Piece, Socket};
+use crate::serve::wipe::Wiped;
+use crate::store::sessions::bytes;
+use crate::store::slab::Slab;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -163,7 +163,7 @@ impl Outbox {
     }
 
     /// Sends everything.
-    pub(crate) fn flush(&mut self, link: &Link) -> io::Result<()> {
+    pub(crate) fn flush(&mut self, socket: &Socket) -> io::Result<()> {
         if self.is_empty() {
             return Ok(());
         }
@@ -180,7 +180,7 @@ impl Outbox {
         }
         // SAFETY: the pieces are of `heads`, of zeros, of packed pages, and of slabs that
         // are held here.
-        let sent = unsafe { link.send(&mut self.pieces) };
+        let sent = unsafe { socket.send(&mut self.pieces) };
         self.heads.clear();
         self.heads.shrink_to(HEADS);
         self.parts.clear();

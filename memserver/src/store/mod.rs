@@ -1,0 +1,9 @@
+//! What clients store: slabs of page memory, and the sessions that own them.
+
+pub(crate) mod bitmap;
+pub(crate) mod keys;
+pub(crate) mod pool;
+pub(crate) mod session;
+pub(crate) mod sessions;
+pub(crate) mod slab;
+pub(crate) mod slab_keys;
