@@ -233,7 +233,10 @@ mod tests {
         let (_handle, mut server) = start(Some(b"a secret of tests"));
         server.secret = None;
         let error = server.connect().err().unwrap();
-        assert_eq!(error.to_string(), "the memory server wants a secret");
+        assert_eq!(
+            error.to_string(),
+            "greeting the memory server: it wants a secret, and none is configured"
+        );
         server.secret = Some(b"another secret of tests".to_vec());
         assert!(matches!(server.connect(), Err(Error::Server(_))));
     }
