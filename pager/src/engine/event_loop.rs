@@ -60,7 +60,7 @@ impl Engine {
     }
 
     /// Does everything that can be done now.
-    fn turn(&mut self) {
+    pub(crate) fn turn(&mut self) {
         watchdog::turn();
         self.schedule.waited.for_event = false;
         self.memory.faults.set_served_one(false);

@@ -17,6 +17,13 @@ pub(crate) fn set_evicted(are: bool) {
     THREADS.evicted.evicted.store(are, Relaxed);
 }
 
+/// In a test, where one program follows another: nothing is evicted or lost.
+#[cfg(test)]
+pub(crate) fn reset() {
+    THREADS.evicted.evicted.store(false, Relaxed);
+    THREADS.evicted.lost.store(false, Relaxed);
+}
+
 /// Pages are lost, for good.
 pub(crate) fn set_lost() {
     THREADS.evicted.lost.store(true, Relaxed);

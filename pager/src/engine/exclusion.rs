@@ -70,6 +70,20 @@ pub(crate) fn is_changed() -> bool {
     !THREADS.exclusion.changes.is_empty()
 }
 
+/// In a test, where a thread of the program is none of its own: whether it may change the
+/// address space now, as [`Change::begin`] waits for.
+#[cfg(test)]
+pub(crate) fn may_change() -> bool {
+    THREADS.exclusion.changed.fetch_add(1, Relaxed);
+    THREADS.exclusion.changes.enter()
+}
+
+/// In a test: such a change is over.
+#[cfg(test)]
+pub(crate) fn has_changed() {
+    THREADS.exclusion.changes.leave();
+}
+
 /// How often, and how long, a thread that wants to read waits.
 const PATIENCE: u32 = 10_000;
 const NAP_US: u64 = 50;

@@ -19,6 +19,7 @@
 //! | `calls` | answers what threads of the program ask of the engine |
 //! | `exclusion` | keeps changes of the address space, and direct input, apart from zaps |
 //! | `map_throttle` | has threads that map memory wait where there is no room |
+//! | `model` | in tests: plays kernel, program and servers, and compares with a plain map |
 //! | `watchdog` | ends the program where a defect of the engine would hang it |
 //!
 //! There are no locks: everything belongs to this thread. What other threads
@@ -38,6 +39,8 @@ pub mod fork;
 mod kernel;
 pub mod map_throttle;
 mod memory;
+#[cfg(test)]
+mod model;
 mod read_in;
 mod reclaim;
 mod servers;

@@ -120,14 +120,19 @@ impl Engine {
             exclusion::hold(is_over && self.reclaim.may_evict_but_for_reads(&self.memory));
         }
         if self.reclaim.is_to_evict(&self.memory, &plan) {
-            // Before the first page leaves: a child forked at this moment must
-            // not take what it misses for what was never there.
-            set_evicted(true);
-            self.schedule.waited.for_event |= self.reclaim.evict(&mut self.memory, plan.evict);
-            set_evicted(self.memory.residency.remote() > 0);
+            self.evict(plan.evict);
         }
         writeback::start(&mut self.memory);
         self.tell_of_room();
+    }
+
+    /// Has about so many pages leave.
+    pub(crate) fn evict(&mut self, pages: usize) {
+        // Before the first page leaves: a child forked at this moment must
+        // not take what it misses for what was never there.
+        set_evicted(true);
+        self.schedule.waited.for_event |= self.reclaim.evict(&mut self.memory, pages);
+        set_evicted(self.memory.residency.remote() > 0);
     }
 
     /// Adopts memory when it grows elsewhere, once there is pressure.
@@ -143,7 +148,7 @@ impl Engine {
 
     /// Registers all memory that can be paged and is not adopted yet; with
     /// `every`, also what would not be worth it.
-    fn adopt(&mut self, every: bool) {
+    pub(crate) fn adopt(&mut self, every: bool) {
         map_throttle::wait_for_word();
         if self.memory.space.adopted().is_empty() {
             // From here on the engine gives way to threads of the program that change

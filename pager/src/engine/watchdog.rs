@@ -94,7 +94,8 @@ pub(crate) fn start(
     // SAFETY: the entry never returns and uses no thread-local storage; its
     // argument lives for ever, and the stack is its own. The calling thread has
     // blocked all signals.
-    unsafe { kernel.spawn(stack, watch, core::ptr::from_mut(guard).cast())? };
+    let spawned = unsafe { kernel.spawn(stack, watch, core::ptr::from_mut(guard).cast()) };
+    spawned.inspect_err(|_| stack.unmap())?;
     Ok(stack)
 }
 

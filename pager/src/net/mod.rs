@@ -11,6 +11,8 @@ mod clock;
 mod conn;
 mod handshake;
 mod link;
+#[cfg(test)]
+pub(crate) mod model;
 mod packing;
 mod reason;
 mod request;

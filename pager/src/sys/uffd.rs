@@ -142,6 +142,32 @@ pub struct RawMsg {
 }
 
 impl RawMsg {
+    /// A message for a test, as the kernel would write it.
+    #[cfg(test)]
+    pub(crate) fn encode(msg: &Msg) -> RawMsg {
+        let (event, arg) = match *msg {
+            Msg::Fault {
+                addr,
+                write,
+                protected,
+                tid,
+            } => {
+                let flags = u64::from(write) | u64::from(protected) << 1;
+                (0x12, [flags, addr as u64, u64::from(tid)])
+            }
+            Msg::Remap { from, to, len } => (0x14, [from as u64, to as u64, len as u64]),
+            Msg::Remove { start, end } => (0x15, [start as u64, end as u64, 0]),
+            Msg::Unmap { start, end } => (0x16, [start as u64, end as u64, 0]),
+            Msg::Fork { fd } => (0x13, [fd as u64, 0, 0]),
+            Msg::Unknown(event) => (event, [0; 3]),
+        };
+        RawMsg {
+            event,
+            arg,
+            ..RawMsg::default()
+        }
+    }
+
     /// What it says.
     pub fn decode(&self) -> Msg {
         let [a, b, c] = self.arg;

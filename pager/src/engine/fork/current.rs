@@ -60,7 +60,7 @@ pub(crate) fn strike(change: &Change) {
 }
 
 /// The manifest of a fork that is under way.
-fn current<'a>() -> Option<&'a ForkManifest> {
+pub(crate) fn current<'a>() -> Option<&'a ForkManifest> {
     // SAFETY: null, or what `publish` was given; the engine, whose thread this is, is
     // the one to free it.
     unsafe { THREADS.fork.manifest.load(SeqCst).as_ref() }

@@ -55,6 +55,12 @@ impl Residency {
         &self.marks
     }
 
+    /// In a test: other watermarks hold from now on.
+    #[cfg(test)]
+    pub(crate) fn set_marks(&mut self, marks: Watermarks) {
+        self.marks = marks;
+    }
+
     /// What this process may have of a budget that several share.
     pub(crate) fn share_mut(&mut self) -> &mut BudgetShare {
         &mut self.share

@@ -1,0 +1,134 @@
+//! What a forked child would find: the pages that were copied, and for the others what the
+//! fork manifest says of them.
+
+use super::world::World;
+use crate::engine::fork::current::current;
+use crate::engine::fork::manifest::EntryKind;
+use crate::net::model::ModelServers;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use std::collections::BTreeMap;
+use tmem_wire::PAGE_SIZE;
+
+/// A page that the child has on a server.
+#[derive(Debug)]
+struct Remote {
+    server: usize,
+    session: [u8; 16],
+    slab: u32,
+    page: u32,
+    allowed: Vec<u64>,
+}
+
+/// A child that lives.
+#[derive(Debug, Default)]
+pub(super) struct Child {
+    remote: Vec<Remote>,
+    sessions: Vec<(usize, [u8; 16])>,
+}
+
+impl Child {
+    /// The child of a fork at this moment.
+    ///
+    /// # Errors
+    /// What it would find that is wrong.
+    pub(super) fn fork(world: &mut World, servers: &ModelServers) -> Result<Child, String> {
+        world.ptes.values_mut().for_each(|pte| pte.shared = true);
+        let mut child = Child::default();
+        let manifest = current();
+        let sessions = manifest.map_or(&[][..], |m| &m.sessions);
+        for (server, session) in sessions.iter().enumerate() {
+            child
+                .sessions
+                .extend(session.as_ref().map(|s| (server, s.session.0)));
+        }
+        // What is given up at this moment may be there for the child or not; and a child
+        // that cannot be told where its pages are ends.
+        if world.changing() > 0 || !world.held.is_empty() {
+            return Ok(child);
+        }
+        if manifest.is_some_and(|m| m.refused.is_some()) {
+            return Ok(child);
+        }
+        let entries: BTreeMap<u64, _> = manifest
+            .map_or(&[][..], |m| &m.entries)
+            .iter()
+            .map(|entry| (entry.page, entry))
+            .collect();
+        for (page, plain) in &world.program.plain {
+            if world.ptes.contains_key(page) {
+                continue;
+            }
+            if plain.may_be_lost {
+                continue;
+            }
+            let entry = entries.get(page).map(|e| (e.kind(), e.slot()));
+            match entry {
+                Some((EntryKind::Remote, Some(slot))) => {
+                    let server = usize::from(slot.server());
+                    let address = manifest.and_then(|m| m.slots.address(slot));
+                    let session = child.sessions.iter().find(|(s, _)| *s == server);
+                    let (Some((slab, at)), Some((_, session))) = (address, session) else {
+                        return Err(format!("page {page:x} has no place for the child"));
+                    };
+                    child.remote.push(Remote {
+                        server,
+                        session: *session,
+                        slab,
+                        page: at,
+                        allowed: plain.allowed.clone(),
+                    });
+                }
+                Some((EntryKind::Remote, None)) => {
+                    return Err(format!("page {page:x} has no slot for the child"));
+                }
+                Some((EntryKind::Lost, _)) => {
+                    return Err(format!("page {page:x} is lost to the child"));
+                }
+                _ if plain.allowed.contains(&0) => {}
+                _ => return Err(format!("page {page:x} reads as zeros in the child")),
+            }
+        }
+        child.check(servers)?;
+        Ok(child)
+    }
+
+    /// Whether servers still have what they had at the fork.
+    ///
+    /// # Errors
+    /// What they have not.
+    pub(super) fn check(&self, servers: &ModelServers) -> Result<(), String> {
+        for remote in &self.remote {
+            let Remote {
+                server,
+                session,
+                slab,
+                page,
+                ..
+            } = *remote;
+            let bytes = servers.page(server, session, slab, page);
+            let words = bytes.as_deref().map_or(&[][..], |b| b.as_chunks::<8>().0);
+            let word = words.first().map_or(0, |w| u64::from_le_bytes(*w));
+            let is_whole = words.len() == PAGE_SIZE / 8 && words.iter().all(|w| *w == words[0]);
+            if !is_whole || !remote.allowed.contains(&word) {
+                return Err(format!(
+                    "the child reads {word:x}, not {:x?}",
+                    remote.allowed
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// A server has lost all that it had.
+    pub(super) fn has_lost(&mut self, server: usize) {
+        self.remote.retain(|r| r.server != server);
+    }
+
+    /// The child ends.
+    pub(super) fn end(&self, servers: &ModelServers) {
+        let sessions = self.sessions.iter();
+        sessions.for_each(|(server, session)| servers.end_session(*server, *session));
+    }
+}

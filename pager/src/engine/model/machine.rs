@@ -1,0 +1,506 @@
+//! The engine, the model's memory and the servers, step by step.
+
+use super::child::Child;
+use super::kernel::ModelKernel;
+use super::program::{Action, THREADS};
+use super::world::{BASE, Sleeper, World};
+use crate::When;
+use crate::engine::budget_share::BudgetShare;
+use crate::engine::cpu_placement::Pace;
+use crate::engine::event_loop::Engine;
+use crate::engine::fork::{current, state};
+use crate::engine::settings::{Path, ReportSettings, ServerSettings, Settings, StartSettings};
+use crate::engine::threads::bell::{GO_ON, HOLD};
+use crate::engine::{evicted, reset_after_fork};
+use crate::net::Options;
+use crate::net::model::{Fate, ModelServers, SLAB_PAGES};
+use crate::pages::State;
+use crate::pool::{Kind, Pool};
+use crate::stats::Slot as Figures;
+use crate::sys::clock;
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use core::sync::atomic::AtomicU32;
+use core::sync::atomic::Ordering::Relaxed;
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tmem_policy::watermarks::Watermarks;
+use tmem_wire::PAGE_SIZE;
+
+/// Frames of the pool.
+const FRAMES: usize = 256;
+/// The thread that forks.
+const FORKING: u32 = 50;
+const MS: u64 = 1_000_000;
+/// Turns after which a thread that still waits waits for ever.
+const TURNS: u32 = 1500;
+
+/// Connections are broken at most this often: too often is to lose a server.
+const CUTS: u32 = 8;
+
+/// Statics of the engine belong to one machine at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+static OUTCOME: AtomicU32 = AtomicU32::new(0);
+
+/// How a machine begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Begin {
+    /// The kernel can move pages; else they are copied and zapped.
+    pub(super) moves: bool,
+    /// All pages leave all the time.
+    pub(super) evict_all: bool,
+    /// Compressed copies are kept.
+    pub(super) copies: bool,
+    /// Pages that may be resident.
+    pub(super) budget: usize,
+    pub(super) servers: usize,
+    /// Requests are carried out as they come, and held callers go on with each step.
+    pub(super) is_prompt: bool,
+}
+
+/// What happens next.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Step {
+    /// The program does something, now or in the midst of what the engine does.
+    Act(Action),
+    Race(u32, Action),
+    /// Callers that are held, and threads, go on.
+    GoOn,
+    Time(u64),
+    Adopt,
+    Evict(usize),
+    Reclaim(usize),
+    Budget(usize),
+    Answer(usize, Fate),
+    AnswerAll,
+    Prompt(bool),
+    Cut(usize),
+    Restart(usize),
+    Left(usize, u32),
+    /// A fork begins, copies the address space, or ends.
+    Fork,
+    ChildEnds,
+    /// All that was begun has to come to its end.
+    Settle,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ForkStage {
+    Idle,
+    Asked,
+    Copied,
+}
+
+/// The whole.
+pub(super) struct Machine {
+    engine: Option<Engine>,
+    figures: *mut Figures,
+    pub(super) world: Rc<RefCell<World>>,
+    servers: ModelServers,
+    is_prompt: bool,
+    stage: ForkStage,
+    children: Vec<Child>,
+    cuts: u32,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Machine {
+    pub(super) fn new(begin: Begin) -> Machine {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        reset_threads();
+        let world = Rc::new(RefCell::new(World::new(begin.moves)));
+        world.borrow_mut().pass(0);
+        let servers = ModelServers::new(&alloc::vec![40; begin.servers]);
+        servers.set_prompt(true);
+        let figures = Box::into_raw(zeroed());
+        let options = Options {
+            packing: When::Never,
+            ..Options::default()
+        };
+        let settings = Settings {
+            budget: 16 << 20,
+            path: Path::Auto,
+            copies: if begin.copies {
+                When::Always
+            } else {
+                When::Never
+            },
+            evict_all: begin.evict_all,
+            family: None,
+            keep: Vec::new(),
+            servers: ServerSettings {
+                endpoints: servers.endpoints(),
+                net: options.clone(),
+                names: None,
+                checked: true,
+            },
+            report: ReportSettings {
+                level: 0,
+                told: None,
+                // SAFETY: it lives until the machine is dropped, and the engine with it.
+                figures: unsafe { &*figures },
+                shared: None,
+            },
+            start: StartSettings {
+                strict: false,
+                inherit: None,
+                handed: None,
+                outcome: &OUTCOME,
+            },
+        };
+        let pool = Pool::new(FRAMES).expect("memory for a pool");
+        let kernel = Box::new(ModelKernel(world.clone()));
+        let parts = (watermarks(begin.budget), pool);
+        let net = servers.client(options);
+        let engine = Engine::of(
+            settings,
+            kernel,
+            net,
+            parts,
+            BudgetShare::default(),
+            Pace::default(),
+        );
+        let mut engine = engine.expect("an engine");
+        let hung = engine.fork.hang_doorbell(&mut engine.memory);
+        hung.expect("a doorbell");
+        engine.memory.backing.net.connect(1);
+        let mut machine = Machine {
+            engine: Some(engine),
+            figures,
+            world,
+            servers,
+            is_prompt: begin.is_prompt,
+            stage: ForkStage::Idle,
+            children: Vec::new(),
+            cuts: 0,
+            _alone: alone,
+        };
+        machine
+            .world
+            .borrow_mut()
+            .act(Action::Map { first: 0, n: 64 });
+        (0..5).for_each(|_| machine.turn(MS));
+        assert!(machine.engine().memory.backing.was_up, "no server is up");
+        machine.engine().adopt(true);
+        machine.servers.set_prompt(begin.is_prompt);
+        machine
+    }
+
+    fn engine(&mut self) -> &mut Engine {
+        self.engine.as_mut().expect("an engine until the end")
+    }
+
+    fn turn(&mut self, ns: u64) {
+        self.world.borrow_mut().pass(ns);
+        let engine = self.engine();
+        engine.schedule.waited.uffd = true;
+        engine.schedule.waited.blindly = true;
+        engine.turn();
+        self.world.borrow_mut().run_threads();
+    }
+
+    /// Does one step, lets the engine have a turn, and looks at everything.
+    pub(super) fn step(&mut self, step: Step) -> Result<(), String> {
+        let count = self.engine().settings.servers.endpoints.len();
+        match step {
+            Step::Act(action) => self.world.borrow_mut().act(action),
+            Step::Race(calls, action) => self.world.borrow_mut().program.arm(calls, action),
+            Step::GoOn => self.world.borrow_mut().go_on(),
+            Step::Time(ms) => self.turn(ms * MS),
+            Step::Adopt => self.engine().adopt(true),
+            Step::Evict(n) => {
+                let engine = self.engine();
+                if engine.reclaim.may_evict(&engine.memory) {
+                    engine.evict(n);
+                }
+            }
+            Step::Reclaim(n) => {
+                let engine = self.engine();
+                engine.reclaim.reclaim_standby(&mut engine.memory, n);
+            }
+            Step::Budget(pages) => {
+                let residency = &mut self.engine().memory.residency;
+                residency.set_marks(watermarks(pages));
+            }
+            Step::Answer(nth, fate) => self.servers.answer(nth, fate),
+            Step::AnswerAll => self.servers.answer_all(),
+            Step::Prompt(is) => {
+                self.is_prompt = is;
+                self.servers.set_prompt(is);
+            }
+            Step::Cut(server) if self.cuts < CUTS => {
+                self.cuts += 1;
+                self.servers.cut(server % count);
+            }
+            Step::Cut(_) => {}
+            Step::Restart(server) => self.restart(server % count),
+            Step::Left(server, left) => self.servers.set_left(server % count, left),
+            Step::Fork => self.go_on_forking()?,
+            Step::ChildEnds => self.child_ends()?,
+            Step::Settle => self.settle()?,
+        }
+        if self.is_prompt {
+            self.world.borrow_mut().go_on();
+        }
+        self.turn(MS / 4);
+        self.check()
+    }
+
+    /// A server starts anew; what only it had may be lost.
+    fn restart(&mut self, server: usize) {
+        let mut on_it = Vec::new();
+        self.engine().memory.pages.each(|page, entry| {
+            if entry
+                .slot
+                .is_some_and(|s| usize::from(s.server()) == server)
+            {
+                on_it.push(page);
+            }
+        });
+        let plain = &mut self.world.borrow_mut().program.plain;
+        for page in on_it {
+            plain.entry(page).and_modify(|p| p.may_be_lost = true);
+        }
+        self.servers.restart(server);
+        self.children.iter_mut().for_each(|c| c.has_lost(server));
+    }
+
+    fn go_on_forking(&mut self) -> Result<(), String> {
+        match self.stage {
+            ForkStage::Idle => self.ring(ForkStage::Asked),
+            ForkStage::Asked if state::held() == state::number() => {
+                let child = Child::fork(&mut self.world.borrow_mut(), &self.servers)?;
+                self.children.push(child);
+                self.stage = ForkStage::Copied;
+            }
+            ForkStage::Asked => {}
+            ForkStage::Copied => self.ring(ForkStage::Idle),
+        }
+        Ok(())
+    }
+
+    /// The thread that forks touches the doorbell.
+    fn ring(&mut self, stage: ForkStage) {
+        self.stage = stage;
+        let before = state::next();
+        let what = if before.is_multiple_of(2) {
+            HOLD
+        } else {
+            GO_ON
+        };
+        let page = what * 2 + (before / 2) as usize % 2;
+        let bell = self.engine().memory.doorbell.region();
+        let bell = bell.expect("a doorbell").start;
+        let sleeper = Sleeper {
+            tid: FORKING,
+            at: bell + page * PAGE_SIZE,
+            is_read: false,
+            write: false,
+            protected: false,
+        };
+        self.world.borrow_mut().sleepers.push(sleeper);
+    }
+
+    fn child_ends(&mut self) -> Result<(), String> {
+        if self.stage != ForkStage::Idle || self.children.is_empty() {
+            return Ok(());
+        }
+        let child = self.children.remove(0);
+        child.check(&self.servers)?;
+        child.end(&self.servers);
+        Ok(())
+    }
+
+    /// Whether anything waits for something.
+    fn waits(&self) -> bool {
+        let world = self.world.borrow();
+        let threads = world.program.waits() > 0 || !world.sleepers.is_empty();
+        threads || !world.held.is_empty() || world.program.changes()
+    }
+
+    /// With servers that answer, all threads come to their end.
+    fn settle(&mut self) -> Result<(), String> {
+        self.servers.set_prompt(true);
+        let mut turns = 0;
+        while self.waits() || self.stage != ForkStage::Idle {
+            self.servers.answer_all();
+            self.go_on_forking()?;
+            self.world.borrow_mut().go_on();
+            self.turn(if turns < TURNS / 2 { MS } else { 100 * MS });
+            turns += 1;
+            if turns > TURNS {
+                let world = self.world.borrow();
+                let text = format!("{:?} {:?}", world.sleepers, world.held);
+                return Err(format!("threads wait for ever: {text}"));
+            }
+        }
+        self.servers.set_prompt(self.is_prompt);
+        Ok(())
+    }
+
+    /// The program writes to most of what it has.
+    pub(super) fn fill(&mut self) {
+        for page in 0..48 {
+            let zero = false;
+            let write = Action::Write {
+                thread: 0,
+                page,
+                zero,
+            };
+            self.world.borrow_mut().act(write);
+            self.turn(MS / 16);
+        }
+    }
+
+    /// Reads every page, and looks at what children have.
+    pub(super) fn finish(&mut self) -> Result<u64, String> {
+        self.settle()?;
+        let pages: Vec<u64> = self.world.borrow().program.plain.keys().copied().collect();
+        self.servers.set_prompt(true);
+        for pages in pages.chunks(THREADS) {
+            for (thread, page) in pages.iter().enumerate() {
+                let page = page - (BASE / PAGE_SIZE) as u64;
+                let read = Action::Read { thread, page };
+                self.world.borrow_mut().act(read);
+            }
+            self.settle()?;
+        }
+        while !self.children.is_empty() {
+            self.child_ends()?;
+        }
+        self.check()?;
+        let compared = self.world.borrow().program.compared;
+        Ok(compared)
+    }
+
+    /// What must hold at any time.
+    fn check(&mut self) -> Result<(), String> {
+        if let Some(wrong) = self.world.borrow_mut().program.wrong.take() {
+            return Err(wrong);
+        }
+        if let Some(wrong) = self.servers.wrong() {
+            return Err(wrong.into());
+        }
+        let world = self.world.clone();
+        let world = world.borrow();
+        let is_quiet = world.held.is_empty();
+        let m = &self.engine().memory;
+        let (mut frames, mut slots) = (BTreeSet::new(), BTreeSet::new());
+        let (mut remote, mut used) = (0, 0);
+        let mut wrong = None;
+        m.pages.each(|page, entry| {
+            let mut must = |is: bool, what: &str| {
+                if !is && wrong.is_none() {
+                    wrong = Some(format!("page {page:x}: {what}: {entry:?}"));
+                }
+            };
+            if let State::Pooled(frame) | State::ReadIn(frame) = entry.state {
+                must(frames.insert(frame), "its frame has another page");
+                must(m.pool.page(frame) == Some(page), "its frame is not for it");
+                let kind = m.pool.kind(frame);
+                let fits = match entry.state {
+                    State::ReadIn(_) => kind == Kind::ReadIn,
+                    _ => matches!(
+                        kind,
+                        Kind::Standby | Kind::Writeback | Kind::PendingWriteback
+                    ),
+                };
+                must(fits, "its frame is of another kind");
+            }
+            if let Some(slot) = entry.slot {
+                must(slots.insert(slot), "its slot has another page");
+                used += u64::from(m.backing.slots.address(slot).is_some());
+            }
+            if !matches!(entry.state, State::Local | State::Lost) {
+                remote += 1;
+                let there = world.ptes.contains_key(&page);
+                must(
+                    !is_quiet || !there,
+                    "it is in the program and outside of it",
+                );
+            }
+        });
+        let mut must = |is: bool, what: String| {
+            if !is && wrong.is_none() {
+                wrong = Some(what);
+            }
+        };
+        let held = (remote, m.residency.remote());
+        must(
+            held.0 == held.1,
+            format!("remote pages are miscounted: {held:?}"),
+        );
+        let slots = (used, m.backing.slots.used_pages());
+        must(
+            slots.0 == slots.1,
+            format!("slots are miscounted: {slots:?}"),
+        );
+        let kinds = (0..FRAMES as u32).map(|f| m.pool.kind(f));
+        let holes = kinds.filter(|k| *k == Kind::Unbacked).count();
+        let counted = m.pool.holes();
+        must(
+            holes == counted,
+            format!("holes are miscounted: {holes} {counted}"),
+        );
+        wrong.map_or(Ok(()), Err)
+    }
+
+    /// Pages that servers have been asked for, and that were written to them.
+    pub(super) fn figures(&mut self) -> [u64; 4] {
+        let figures = self.engine().memory.report.stats;
+        [
+            figures.evicted_pages.load(Relaxed),
+            figures.written_pages.load(Relaxed),
+            figures.fetched_pages.load(Relaxed),
+            figures.discarded_pages.load(Relaxed),
+        ]
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if let Some(engine) = self.engine.take() {
+            let mut regions = alloc::vec![engine.memory.pool.region()];
+            regions.extend(engine.memory.mover.regions());
+            regions.extend(engine.memory.doorbell.region());
+            regions.extend(engine.fork.helpers);
+            regions.extend(engine.reclaim.cache.region());
+            drop(engine);
+            regions.into_iter().for_each(crate::sys::mem::Region::unmap);
+        }
+        reset_threads();
+        clock::set(None);
+        // SAFETY: what `new` made; the engine that used it is gone.
+        drop(unsafe { Box::from_raw(self.figures) });
+    }
+}
+
+/// What threads of the engine and of the program share is as in a new process.
+fn reset_threads() {
+    reset_after_fork();
+    evicted::reset();
+    drop(current::withdraw());
+}
+
+/// Figures that are all zero.
+fn zeroed() -> Box<Figures> {
+    // SAFETY: figures are atomic numbers, of which zero is one.
+    unsafe { Box::new_zeroed().assume_init() }
+}
+
+/// The watermarks of a budget in pages, with a pool that fits it.
+fn watermarks(pages: usize) -> Watermarks {
+    let slab = SLAB_PAGES as usize;
+    Watermarks {
+        evict: pages,
+        adopt: 0,
+        throttle: pages + slab / 2,
+        pool: 2 * slab,
+        reserve: 64,
+        floor: 2,
+    }
+}

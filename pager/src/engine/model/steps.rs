@@ -1,0 +1,156 @@
+//! Random steps, and the test.
+
+use super::machine::{Begin, Machine, Step};
+use super::program::Action;
+use super::world::PAGES;
+use crate::net::model::Fate;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
+
+/// Cases of a run without `TMEM_MODEL_CASES`.
+const CASES: u32 = 400;
+/// The seed of a run without `TMEM_MODEL_SEED`: tests give the same result each time.
+const SEED: u64 = 1;
+/// The most steps of a case.
+const STEPS: usize = 120;
+
+fn begin() -> impl Strategy<Value = Begin> {
+    let flags = (
+        prop::bool::weighted(0.7),
+        prop::bool::weighted(0.3),
+        prop::bool::weighted(0.2),
+        prop::bool::weighted(0.5),
+    );
+    (flags, 24usize..72, 1usize..=2).prop_map(
+        |((moves, evict_all, copies, is_prompt), budget, servers)| Begin {
+            moves,
+            evict_all,
+            copies,
+            budget,
+            servers,
+            is_prompt,
+        },
+    )
+}
+
+fn run() -> impl Strategy<Value = (u64, u64)> {
+    (0..PAGES, prop_oneof![4 => 1u64..4, 1 => 4u64..40])
+}
+
+/// Pages of which most are near one another, so that they meet.
+fn page() -> impl Strategy<Value = u64> {
+    prop_oneof![3 => 0u64..64, 1 => 0..PAGES]
+}
+
+fn access() -> impl Strategy<Value = Action> {
+    (0usize..4, page(), 0u32..24).prop_map(|(thread, page, how)| match how {
+        0..8 => Action::Read { thread, page },
+        how => Action::Write {
+            thread,
+            page,
+            zero: how == 8,
+        },
+    })
+}
+
+fn change() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        3 => run().prop_map(|(first, n)| Action::Map { first, n }),
+        2 => run().prop_map(|(first, n)| Action::Unmap { first, n }),
+        3 => run().prop_map(|(first, n)| Action::DontNeed { first, n }),
+        1 => run().prop_map(|(first, n)| Action::Free { first, n }),
+        1 => Just(Action::Vanish),
+        3 => (run(), 0..PAGES, any::<bool>()).prop_map(|((first, n), to, keep)| {
+            Action::Move { first, n, to, keep }
+        }),
+        2 => (run(), prop::bool::weighted(0.7))
+            .prop_map(|((first, n), writable)| Action::Protect { first, n, writable }),
+        1 => (page(), any::<bool>()).prop_map(|(page, on)| Action::Pin { page, on }),
+        1 => page().prop_map(|page| Action::Device { page }),
+    ]
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    prop_oneof![3 => access(), 2 => change()]
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![6 => Just(Fate::Done), 1 => Just(Fate::Refused), 1 => Just(Fate::Spoilt)]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        24 => access().prop_map(Step::Act),
+        6 => change().prop_map(Step::Act),
+        8 => (0u32..24, action()).prop_map(|(calls, action)| Step::Race(calls, action)),
+        4 => Just(Step::GoOn),
+        2 => (1u64..4).prop_map(Step::Time),
+        1 => (20u64..2000).prop_map(Step::Time),
+        1 => Just(Step::Adopt),
+        10 => (1usize..48).prop_map(Step::Evict),
+        6 => (1usize..32).prop_map(Step::Reclaim),
+        1 => (16usize..96).prop_map(Step::Budget),
+        10 => (0usize..16, fate()).prop_map(|(nth, fate)| Step::Answer(nth, fate)),
+        4 => Just(Step::AnswerAll),
+        1 => any::<bool>().prop_map(Step::Prompt),
+        1 => (0usize..2).prop_map(Step::Cut),
+        1 => (0usize..2).prop_map(Step::Restart),
+        1 => (0usize..2, 0u32..8).prop_map(|(server, left)| Step::Left(server, left)),
+        3 => Just(Step::Fork),
+        1 => Just(Step::ChildEnds),
+        1 => Just(Step::Settle),
+    ]
+}
+
+fn play(begin: Begin, steps: &[Step]) -> Result<[u64; 5], TestCaseError> {
+    let mut machine = Machine::new(begin);
+    machine.fill();
+    for step in steps {
+        machine.step(*step).map_err(TestCaseError::fail)?;
+    }
+    let compared = machine.finish().map_err(TestCaseError::fail)?;
+    let [a, b, c, d] = machine.figures();
+    Ok([compared, a, b, c, d])
+}
+
+fn from_environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[test]
+fn every_page_reads_as_the_plain_map_says_whatever_happens() {
+    let cases = from_environment("TMEM_MODEL_CASES").unwrap_or(u64::from(CASES));
+    let seed = from_environment("TMEM_MODEL_SEED").unwrap_or(SEED);
+    std::println!("TMEM_MODEL_SEED={seed} TMEM_MODEL_CASES={cases}");
+    let config = Config {
+        cases: cases as u32,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(seed),
+        max_shrink_iters: 4000,
+        ..Config::default()
+    };
+    let mut done = [0; 5];
+    let mut runner = TestRunner::new(config);
+    let all = (begin(), prop::collection::vec(step(), 1..STEPS));
+    let sums = core::cell::RefCell::new(&mut done);
+    let result = runner.run(&all, |(begin, steps): (Begin, Vec<Step>)| {
+        let seen = play(begin, &steps)?;
+        sums.borrow_mut()
+            .iter_mut()
+            .zip(seen)
+            .for_each(|(sum, n)| *sum += n);
+        Ok(())
+    });
+    std::println!("compared, evicted, written, fetched, discarded: {done:?}");
+    match result {
+        Err(TestError::Fail(why, (begin, steps))) => {
+            let steps: String = steps.iter().map(|step| format!("  {step:?}\n")).collect();
+            panic!("{why} (seed {seed})\n  {begin:?}\n{steps}");
+        }
+        result => result.expect("a run of the model"),
+    }
+}
