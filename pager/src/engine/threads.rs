@@ -44,6 +44,18 @@ pub(crate) const MINCORE_PAGES: usize = 4096;
 /// All that threads share.
 pub(crate) static THREADS: Threads = Threads::new();
 
+/// Held by a test that uses [`THREADS`], of which there is one for all tests of a process.
+#[cfg(test)]
+static TESTED: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+/// In a test: waits until [`THREADS`] is no other test's.
+#[cfg(test)]
+pub(crate) fn for_this_test() -> std::sync::MutexGuard<'static, ()> {
+    TESTED
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 /// What threads share, by the module that uses it.
 pub(crate) struct Threads {
     pub(crate) evicted: Evicted,

@@ -44,9 +44,11 @@ pub(crate) fn unmapped(pages: &Range<u64>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::threads::for_this_test;
 
     #[test]
     fn the_last_pages_that_were_lent_stay() {
+        let _alone = for_this_test();
         const PAGE: usize = tmem_wire::PAGE_SIZE;
         let lend = |first: usize, n: usize| {
             // Some bytes of the first and of the last page will do.

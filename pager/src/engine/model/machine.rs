@@ -11,6 +11,7 @@ use crate::engine::event_loop::Engine;
 use crate::engine::fork::{current, state};
 use crate::engine::settings::{Path, ReportSettings, ServerSettings, Settings, StartSettings};
 use crate::engine::threads::bell::{GO_ON, HOLD};
+use crate::engine::threads::for_this_test;
 use crate::engine::{evicted, reset_after_fork};
 use crate::net::Options;
 use crate::net::model::{Fate, ModelServers, SLAB_PAGES};
@@ -27,7 +28,7 @@ use core::cell::RefCell;
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::Relaxed;
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use tmem_policy::watermarks::Watermarks;
 use tmem_wire::PAGE_SIZE;
 
@@ -42,8 +43,6 @@ const TURNS: u32 = 1500;
 /// Connections are broken at most this often: too often is to lose a server.
 const CUTS: u32 = 8;
 
-/// Statics of the engine belong to one machine at a time.
-static ALONE: Mutex<()> = Mutex::new(());
 static OUTCOME: AtomicU32 = AtomicU32::new(0);
 
 /// How a machine begins.
@@ -110,7 +109,7 @@ pub(super) struct Machine {
 
 impl Machine {
     pub(super) fn new(begin: Begin) -> Machine {
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = for_this_test();
         reset_threads();
         let world = Rc::new(RefCell::new(World::new(begin.moves)));
         world.borrow_mut().pass(0);
