@@ -31,17 +31,24 @@ impl ZeroFill {
             n => n,
         };
         fault.fill = n;
-        let n = untouched(m, fault.page, n);
+        let mut n = untouched(m, fault.page, n);
         if fault.write && !m.mover.copies() && !m.mover.is_executable(start) {
             return self.fill_with_frames(m, reclaim, fault, n);
         }
         if fault.write && reclaim.must_wait(m) {
             return Err(Again::Memory);
         }
-        let t = m
-            .mover
-            .kernel()
-            .zero_pages(start, n * PAGE_SIZE, fault.write);
+        let t = loop {
+            let kernel = m.mover.kernel();
+            let t = kernel.zero_pages(start, n * PAGE_SIZE, fault.write);
+            // The kernel fills one mapping at a time. Were the thread woken to fault once
+            // more, then others that touch the next pages would each time have made the
+            // stream longer by then.
+            if t.stopped != Some(Errno::NOENT) || n == 1 {
+                break t;
+            }
+            n /= 2;
+        };
         let done = t.done / PAGE_SIZE;
         m.note_zeros(fault.page, done);
         if fault.write {
