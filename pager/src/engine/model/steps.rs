@@ -154,3 +154,31 @@ fn every_page_reads_as_the_plain_map_says_whatever_happens() {
         result => result.expect("a run of the model"),
     }
 }
+
+#[test]
+fn two_threads_that_touch_neighbouring_mappings_at_once_are_both_served() {
+    let mut machine = Machine::new(Begin {
+        moves: true,
+        evict_all: false,
+        copies: false,
+        budget: 72,
+        servers: 1,
+        is_prompt: true,
+    });
+    machine.fill();
+    let alone = |first| Action::Protect {
+        first,
+        n: 1,
+        writable: false,
+    };
+    let given_up = Action::DontNeed { first: 48, n: 12 };
+    for action in [alone(50), alone(52), given_up] {
+        machine.step(Step::Act(action)).expect("a change");
+    }
+    machine.step(Step::Settle).expect("the changes are over");
+    for (thread, page) in [(0, 50), (1, 51)] {
+        let read = Action::Read { thread, page };
+        machine.world.borrow_mut().act(read);
+    }
+    machine.step(Step::Settle).expect("both threads go on");
+}
