@@ -260,10 +260,13 @@ impl Machine {
                 on_it.push(page);
             }
         });
-        let plain = &mut self.world.borrow_mut().program.plain;
-        for page in on_it {
-            plain.entry(page).and_modify(|p| p.may_be_lost = true);
+        let mut world = self.world.borrow_mut();
+        // What was moved the engine may still have in its old place.
+        let is_known = world.held.is_empty();
+        for (page, plain) in &mut world.program.plain {
+            plain.may_be_lost |= !is_known || on_it.contains(page);
         }
+        drop(world);
         self.servers.restart(server);
         self.children.iter_mut().for_each(|c| c.has_lost(server));
     }
