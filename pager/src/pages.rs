@@ -211,6 +211,46 @@ impl Pages {
         }
     }
 
+    /// Finds up to `most` pages that are in the program and have a `wanted` slot as well,
+    /// from the page `from` on, and looks at about `entries` entries for it. Where to go
+    /// on; `None` when the last page was looked at.
+    pub(crate) fn find_copied(
+        &self,
+        from: u64,
+        entries: usize,
+        most: usize,
+        wanted: impl Fn(Slot) -> bool,
+        out: &mut Vec<(u64, Slot)>,
+    ) -> Option<u64> {
+        let mut left = entries.div_ceil(BLOCK_PAGES as usize);
+        let chunks = self
+            .regions
+            .range(from / CHUNK / REGION_CHUNKS..)
+            .flat_map(|(number, region)| (number * REGION_CHUNKS..).zip(region.iter()));
+        for (number, chunk) in chunks.filter(|(number, _)| *number >= from / CHUNK) {
+            let Some(chunk) = chunk else { continue };
+            let blocks = (number * CHUNK..)
+                .step_by(BLOCK_PAGES as usize)
+                .zip(chunk.iter());
+            for (at, block) in blocks.filter(|(at, _)| at + BLOCK_PAGES > from) {
+                if left == 0 || out.len() >= most {
+                    return Some(at.max(from));
+                }
+                left -= 1;
+                let packed = (at..).zip(block.iter().flat_map(|b| b.iter()));
+                for (page, packed) in packed.filter(|(page, _)| *page >= from) {
+                    if out.len() >= most {
+                        return Some(page);
+                    }
+                    let entry = packed.unpack();
+                    let slot = entry.slot.filter(|_| entry.state == State::Local);
+                    out.extend(slot.filter(|slot| wanted(*slot)).map(|slot| (page, slot)));
+                }
+            }
+        }
+        None
+    }
+
     /// Visits every entry that says something and keeps what becomes of it.
     pub(crate) fn for_all(&mut self, mut visit: impl FnMut(u64, &mut Page)) {
         self.blocks(0, u64::MAX, |at, block| {
@@ -321,6 +361,46 @@ mod tests {
                 copy: Place::new(copy),
             },
         )
+    }
+
+    #[test]
+    fn pages_in_the_program_that_have_a_wanted_slot_are_found_in_turn() {
+        let mut pages = Pages::default();
+        let slot = |n: u64| Some(Slot::from_bits(n));
+        let numbers: Vec<u64> = (0..200).map(|n| n * 37 + (n % 3) * CHUNK * 5000).collect();
+        for &n in &numbers {
+            let state = match n % 4 {
+                0 => State::Remote,
+                1 => State::Pooled(7),
+                _ => State::Local,
+            };
+            let slot = slot(n).filter(|_| !n.is_multiple_of(5));
+            pages.set(
+                n,
+                &Page {
+                    state,
+                    slot,
+                    ..Page::default()
+                },
+            );
+        }
+        let wanted = |slot: Slot| !slot.bits().is_multiple_of(7);
+        let is_due = |n: &u64| n % 4 > 1 && !n.is_multiple_of(5) && !n.is_multiple_of(7);
+        let mut expected: Vec<_> = numbers.iter().copied().filter(is_due).collect();
+        expected.sort_unstable();
+        for (entries, most) in [(1, 1), (100, 3), (1 << 20, 1 << 20)] {
+            let (mut found, mut from, mut looks) = (Vec::new(), Some(0), 0);
+            while let Some(at) = from {
+                let mut some = Vec::new();
+                from = pages.find_copied(at, entries, most, wanted, &mut some);
+                assert!(some.len() <= most);
+                assert!(some.iter().all(|(page, at)| slot(*page) == Some(*at)));
+                found.extend(some.into_iter().map(|(page, _)| page));
+                looks += 1;
+            }
+            assert_eq!(found, expected);
+            assert!(looks > 1 || most > 1000);
+        }
     }
 
     proptest! {

@@ -316,6 +316,65 @@ fn full_servers_leave_the_rest_in_local_memory() {
     );
 }
 
+/// A program of `mib` MiB over a budget of 32 MiB, by a server that has `capacity` MiB.
+fn over_a_small_server(mib: &str, capacity: u64, mode: &str) -> Outcome {
+    let server = MemServer::spawn(capacity * MIB);
+    let fill = || Run::new(program("fill")).args([mib, mode, "1", "3"]);
+    let outcome = fill()
+        .local(32 * MIB)
+        .servers([server.address()])
+        .run()
+        .ok();
+    assert_eq!(outcome.digest(), fill().run().ok().digest());
+    assert_eq!(outcome.figures().lost_pages, 0, "{}", outcome.describe());
+    outcome
+}
+
+/// What a budget of 32 MiB allows for a moment: 5 % and 16 MiB more.
+const MOST: u64 = 50 * MIB;
+
+#[test]
+fn a_server_that_holds_what_exceeds_the_budget_is_large_enough() {
+    for mode in ["seq", "random"] {
+        let outcome = over_a_small_server("130", 128, mode);
+        let peak = outcome.figures().peak_counted_bytes;
+        assert!(peak <= MOST, "{}", outcome.describe());
+        assert!(outcome.messages().is_empty(), "{}", outcome.describe());
+    }
+}
+
+#[test]
+fn only_what_has_no_place_on_a_full_server_exceeds_the_budget() {
+    for mode in ["seq", "random"] {
+        let outcome = over_a_small_server("130", 64, mode);
+        let peak = outcome.figures().peak_counted_bytes;
+        assert!(
+            peak <= MOST + (130 - 64 - 32) * MIB,
+            "{}",
+            outcome.describe()
+        );
+        let said = outcome.messages();
+        assert_eq!(said.len(), 2, "{}", outcome.describe());
+        for (line, words) in said.iter().zip(["servers are full", "was exceeded by"]) {
+            assert!(line.contains(words), "{}", outcome.describe());
+        }
+    }
+}
+
+#[test]
+fn runs_in_a_row_each_have_a_server_that_is_nearly_full_to_themselves() {
+    let server = MemServer::spawn(112 * MIB);
+    let fill = || Run::new(program("fill")).args(["100", "seq", "1", "1"]);
+    let native = fill().run().ok();
+    for _ in 0..3 {
+        let run = fill().local(24 * MIB).servers([server.address()]);
+        let outcome = run.run().ok();
+        assert_eq!(outcome.digest(), native.digest());
+        assert_sound(&outcome, 24 * MIB);
+        assert!(outcome.messages().is_empty(), "{}", outcome.describe());
+    }
+}
+
 #[test]
 fn a_program_that_found_no_room_is_paged_once_there_is_some() {
     let server = MemServer::spawn(256 * MIB);

@@ -53,7 +53,7 @@ impl Engine {
             Completion::Granted { server, slabs } => {
                 self.memory.backing.grants.answered(server);
                 self.memory.backing.slots.add_slabs(server, &slabs);
-                self.memory.backing.grants.full = false;
+                self.memory.backing.grants.has_room();
             }
             Completion::GrantRefused { server, error } => {
                 let now = crate::sys::now_ns();
@@ -106,7 +106,7 @@ impl Engine {
                 self.memory.backing.slots.set_grantable(server, free_pages);
                 self.memory.backing.errors.forget(server);
                 self.memory.backing.slots.set_resting(server, false);
-                self.memory.backing.grants.full = false;
+                self.memory.backing.grants.has_room();
                 let mib = (free_pages * PAGE_SIZE as u64) >> 20;
                 self.memory
                     .report

@@ -120,7 +120,10 @@ impl Engine {
             exclusion::hold(is_over && self.reclaim.may_evict_but_for_reads(&self.memory));
         }
         if self.reclaim.is_to_evict(&self.memory, &plan) {
-            self.evict(plan.evict);
+            let n = room::room_for(&mut self.memory, plan.evict);
+            if n > 0 {
+                self.evict(n);
+            }
         }
         writeback::start(&mut self.memory);
         self.tell_of_room();

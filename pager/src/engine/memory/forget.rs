@@ -61,6 +61,9 @@ impl Memory {
     /// Pages whose only copy is remote are more, or fewer.
     pub(crate) fn count_remote(&mut self, more: i64) {
         let own = self.residency.count_remote(more);
+        if more < 0 {
+            self.backing.grants.came_home(more.unsigned_abs());
+        }
         set_evicted(self.residency.remote() > 0);
         Figures::peak(&self.report.stats.remote_bytes, own * PAGE_SIZE as u64);
     }

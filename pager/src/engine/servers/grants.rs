@@ -1,5 +1,6 @@
 //! Which slabs servers were asked for, and which of them have none to give.
 
+use crate::engine::servers::reuse::Reuse;
 use crate::net::RequestError;
 use crate::slots::{MAX_SERVERS, Slots};
 use tmem_wire::Status;
@@ -28,6 +29,10 @@ pub(crate) struct Grants {
     coming: u64,
     /// No server has room: nothing leaves the program.
     pub(crate) full: bool,
+    /// A server has said that it has no more to give, and none has given any since.
+    pub(crate) short: bool,
+    /// The search for remote memory of pages that do not need theirs.
+    pub(crate) reuse: Reuse,
     /// The user was told so, and not yet that it is over.
     told: bool,
     told_ns: Option<u64>,
@@ -39,6 +44,8 @@ impl Grants {
             of: [Grant::default(); MAX_SERVERS],
             coming: 0,
             full: false,
+            short: false,
+            reuse: Reuse::default(),
             told: false,
             told_ns: None,
         }
@@ -74,6 +81,19 @@ impl Grants {
         *grant = Grant::default();
     }
 
+    /// There is room again.
+    pub(crate) fn has_room(&mut self) {
+        (self.full, self.short) = (false, false);
+    }
+
+    /// Pages have come home, and what they had on servers may serve others. Where servers
+    /// fail, and are not full, that changes nothing.
+    pub(crate) fn came_home(&mut self, pages: u64) {
+        if self.reuse.came_home(pages) && self.short {
+            self.full = false;
+        }
+    }
+
     /// The server gives nothing now.
     pub(crate) fn refused(
         &mut self,
@@ -83,6 +103,7 @@ impl Grants {
         now: u64,
     ) {
         self.answered(server);
+        self.short |= error == RequestError::Status(Status::Full);
         slots.set_grantable(server, 0);
         self.of[usize::from(server)].refused = Some((now, error));
     }
@@ -176,6 +197,24 @@ mod tests {
         assert!(grants.is_for_lack_of_room());
         grants.refused(0, RequestError::Status(Status::Internal), &mut slots, 1);
         assert!(!grants.is_for_lack_of_room());
+    }
+
+    #[test]
+    fn pages_that_come_home_make_room_where_servers_are_full_and_not_where_they_fail() {
+        let internal = RequestError::Status(Status::Internal);
+        for (error, makes_room) in [(FULL, true), (internal, false)] {
+            let (mut slots, mut grants) = (slots(64), Grants::new());
+            grants.refused(0, error, &mut slots, 1);
+            assert_eq!(grants.short, makes_room);
+            grants.full = true;
+            grants.reuse.give_up();
+            grants.came_home(1000);
+            assert_eq!(grants.full, !makes_room);
+        }
+        let mut grants = Grants::new();
+        (grants.short, grants.full) = (true, true);
+        grants.has_room();
+        assert!(!grants.short && !grants.full);
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub(crate) mod errors;
 pub(crate) mod grants;
 pub(crate) mod rediscovery;
 pub(crate) mod requests;
+pub(crate) mod reuse;
 pub(crate) mod thaw;
 
 use crate::digest::Digester;

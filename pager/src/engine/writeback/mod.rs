@@ -1,5 +1,6 @@
 //! Finds room on servers for evicted pages, and writes them there.
 
+mod reuse;
 pub(crate) mod room;
 
 use crate::engine::memory::Memory;
@@ -71,7 +72,9 @@ pub(crate) fn start(m: &mut Memory) {
         }
         if short {
             room::ask_for_slabs(m, now_ns());
-            room::see_whether_full(m);
+            if room::see_whether_full(m) {
+                continue;
+            }
             return;
         }
     }

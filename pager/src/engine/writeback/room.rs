@@ -2,6 +2,7 @@
 
 use crate::engine::memory::Memory;
 use crate::engine::memory::report::{DEBUG, INFO, WARN};
+use crate::engine::writeback::reuse::take_slots_back;
 use crate::pages::State;
 use crate::sys::now_ns;
 use alloc::format;
@@ -34,18 +35,51 @@ pub(crate) fn give_slabs_back(m: &mut Memory) {
     }
 }
 
-/// With no room left anywhere, what was evicted goes back: the program goes
-/// on in local memory, and nothing is lost.
-pub(crate) fn see_whether_full(m: &mut Memory) {
-    if m.pool.pending_writeback() == 0
-        || m.backing.slots.total_free() > 0
-        || m.backing.grants.waiting()
-        || m.backing.slots.grant_target().is_some()
-        || m.backing.errors.is_passing()
-    {
-        return;
+/// How many of `n` pages have a place on servers, or can be given one.
+pub(crate) fn room_for(m: &mut Memory, n: usize) -> usize {
+    if !m.backing.grants.short {
+        return n;
     }
-    m.backing.grants.full = true;
+    let waiting = m.pool.pending_writeback();
+    let free = |m: &Memory| (m.backing.slots.total_free() as usize).saturating_sub(waiting);
+    let missing = n.saturating_sub(free(m));
+    if missing > 0 {
+        take_slots_back(m, missing);
+    }
+    let room = free(m).min(n);
+    if room > 0 || !m.backing.grants.reuse.is_exhausted() {
+        return room;
+    }
+    ask_for_slabs(m, now_ns());
+    if !is_to_come(m) && !m.backing.errors.is_passing() {
+        no_room(m);
+    }
+    0
+}
+
+/// Whether servers were asked for room, or can be.
+fn is_to_come(m: &Memory) -> bool {
+    m.backing.grants.waiting() || m.backing.slots.grant_target().is_some()
+}
+
+/// Finds room for what waits to be written, where servers give none: slots of pages that
+/// are in the program. Whether there is some now. With no room left anywhere, what was
+/// evicted goes back: the program goes on in local memory, and nothing is lost.
+pub(crate) fn see_whether_full(m: &mut Memory) -> bool {
+    if m.pool.pending_writeback() == 0 || m.backing.slots.total_free() > 0 {
+        return false;
+    }
+    let is_to_come = is_to_come(m);
+    if is_to_come && !m.backing.grants.short {
+        return false;
+    }
+    if take_slots_back(m, m.pool.pending_writeback()) > 0 {
+        return true;
+    }
+    let goes_on = !m.backing.grants.reuse.is_exhausted() && !m.has_asked_for_children();
+    if is_to_come || goes_on || m.backing.errors.is_passing() {
+        return false;
+    }
     m.report.say(
         DEBUG,
         &format!(
@@ -63,6 +97,14 @@ pub(crate) fn see_whether_full(m: &mut Memory) {
             break;
         }
     }
+    no_room(m);
+    false
+}
+
+/// No server has room: nothing leaves the program until one has.
+fn no_room(m: &mut Memory) {
+    m.backing.grants.full = true;
+    m.backing.grants.reuse.give_up();
     if m.backing.net.any_up() && m.backing.grants.tells(now_ns()) {
         let why = if m.backing.grants.is_for_lack_of_room() && !m.backing.errors.any_rests() {
             m.report.stats.servers_full.fetch_add(1, Relaxed);
@@ -73,18 +115,21 @@ pub(crate) fn see_whether_full(m: &mut Memory) {
         m.report.say(
             WARN,
             &format!(
-                "{why}: until that changes, the program's memory stays local, beyond its \
-                 budget; give the servers more capacity, or name further ones"
+                "{why}: until that changes, what has no place there stays local, beyond the \
+                 program's budget; give the servers more capacity, or name further ones"
             ),
         );
     }
 }
 
-/// Lets pages leave again when there is room for as many as leave at a time, and
-/// says so once the program's memory came down.
+/// Lets pages leave again when there is room: any where no more leave than have a place,
+/// else room for as many as leave at a time. Says so once the program's memory came down.
 pub(crate) fn follow_room(m: &mut Memory) {
-    let free = m.backing.slots.total_free();
-    if free >= m.residency.marks().pool as u64 {
+    let least = match m.backing.grants.short {
+        true => 1,
+        false => m.residency.marks().pool as u64,
+    };
+    if m.backing.slots.total_free() >= least {
         m.backing.grants.full = false;
     }
     let is_over = m.resident() > m.residency.marks().throttle;
