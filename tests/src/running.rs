@@ -95,9 +95,16 @@ impl Running {
 
     /// Waits until standard output has the line `line`.
     pub fn wait_for_line(&mut self, line: &str) {
+        self.wait_for_lines(line, 1);
+    }
+
+    /// Waits until `count` lines of the output are `line`, and fails when the run ends
+    /// before.
+    pub fn wait_for_lines(&mut self, line: &str, count: usize) {
         self.wait_until(&format!("output of {line:?}"), |running| {
             let out = running.stdout_so_far();
-            out.split(|b| *b == b'\n').any(|l| l == line.as_bytes())
+            let lines = out.split(|b| *b == b'\n');
+            lines.filter(|l| *l == line.as_bytes()).count() >= count
         });
     }
 

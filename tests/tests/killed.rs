@@ -37,9 +37,11 @@ fn family(mib: u32) -> Run {
     Run::new("/bin/sh").args(["-c", &script]).stdin_pipe()
 }
 
-fn filled(run: &Run) -> (Running, Vec<i32>) {
+/// Starts a run, and waits until all of its `count` programs have filled their memory: one
+/// that is about to start when `tmem run` is killed would run on its own.
+fn filled(run: &Run, count: usize) -> (Running, Vec<i32>) {
     let mut running = run.spawn();
-    running.wait_for_line("filled");
+    running.wait_for_lines("filled", count);
     // The first is `tmem` itself.
     let programs = process::tree(running.pid()).split_off(1);
     (running, programs)
@@ -54,7 +56,7 @@ fn all_programs_end_with_a_tmem_that_is_killed() {
         family(64).local(48 * MIB).servers([server.address()]),
         family(4).local(256 * MIB).servers([server.address()]),
     ] {
-        let (running, programs) = filled(&run);
+        let (running, programs) = filled(&run, 2);
         assert!(programs.len() >= 2, "{programs:?}");
         process::signal(running.pid(), libc::SIGKILL);
         for pid in programs {
@@ -68,7 +70,7 @@ fn all_programs_end_with_a_tmem_that_is_killed() {
 fn a_program_that_is_not_paged_ends_with_it_too() {
     let fixed = program_with("fill", &["-static"]);
     let run = Run::new(fixed).args(["4", "pause", "1", "1"]).stdin_pipe();
-    let (running, programs) = filled(&run.local(64 * MIB));
+    let (running, programs) = filled(&run.local(64 * MIB), 1);
     process::signal(running.pid(), libc::SIGKILL);
     assert!(programs.into_iter().all(ends));
 }
