@@ -4,7 +4,7 @@
 
 use crate::engine::memory::Memory;
 use crate::engine::reclaim::Pacing;
-use crate::sys::{now_ns, thread};
+use crate::sys::{now_ns, program, thread};
 use core::sync::atomic::Ordering::Relaxed;
 use tmem_policy::contention::Contention;
 use tmem_policy::engine_cpu::EngineCpu;
@@ -140,7 +140,7 @@ impl Pace {
 
     /// Keeps to the processor that the program's first thread is on.
     pub(crate) fn go_near(&mut self, m: &mut Memory) {
-        let cpu = m.mover.kernel_mut().cpu_of(thread::leader());
+        let cpu = m.mover.kernel_mut().cpu_of(program::id());
         self.run_on(cpu);
     }
 }

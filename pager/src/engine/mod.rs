@@ -19,7 +19,8 @@
 //! | `calls` | answers what threads of the program ask of the engine |
 //! | `exclusion` | keeps changes of the address space, and direct input, apart from zaps |
 //! | `map_throttle` | has threads that map memory wait where there is no room |
-//! | `watchdog` | ends the program where a defect of the engine would hang it |
+//! | `watchdog` | ends the program where a defect of the engine would hang it, or its end show zeros |
+//! | `program_end` | ends the engine's process after the program |
 //!
 //! There are no locks: everything belongs to this thread. What other threads
 //! of the process see are the figures, which are atomics.
@@ -38,6 +39,7 @@ pub mod fork;
 mod kernel;
 pub mod map_throttle;
 mod memory;
+mod program_end;
 mod read_in;
 mod reclaim;
 mod servers;
@@ -75,6 +77,7 @@ fn reset_after_fork() {
     threads::THREADS.reset_after_fork();
     exclusion::reset_after_fork();
     sys::helper::reset_after_fork();
+    sys::program::reset_after_fork();
     sys::roots::reset_after_fork();
     sys::thread::none_is_own();
 }

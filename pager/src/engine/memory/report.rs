@@ -44,7 +44,7 @@ impl Report {
 /// The program and its process, for messages: those of several processes may come
 /// together.
 pub(crate) fn program() -> String {
-    let pid = rustix::process::getpid().as_raw_nonzero();
+    let pid = crate::sys::program::id();
     match proc::command() {
         Some(name) => format!("{name} (process {pid})"),
         None => format!("process {pid}"),
