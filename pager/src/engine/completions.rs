@@ -1,13 +1,11 @@
 //! What servers answer, and what becomes of pages when one is lost.
 
 use crate::engine::event_loop::Engine;
-use crate::engine::memory::report::program;
-use crate::engine::memory::report::{ERROR, INFO, WARN};
+use crate::engine::memory::report::{ERROR, INFO, WARN, program};
 use crate::engine::read_in::arrive;
 use crate::engine::servers::requests::Op;
 use crate::engine::settings::PAGED;
-use crate::engine::writeback;
-use crate::engine::writeback::room;
+use crate::engine::writeback::{self, room};
 use crate::net::{Completion, Reason};
 use crate::pages::State;
 use crate::pool::Kind;

@@ -93,9 +93,7 @@ impl Pace {
     pub(crate) fn spins(&self, now: u64) -> bool {
         self.waiting == Some(WaitMode::Spin) && now < self.asked_ns + self.choice.longest_spin_ns()
     }
-}
 
-impl Pace {
     /// Sees where the engine should be, at a fault of thread `tid`.
     pub(crate) fn keep(&mut self, m: &mut Memory, tid: u32) {
         self.contention.fault(tid);
@@ -108,13 +106,12 @@ impl Pace {
         let figures = m.report.stats;
         let faults = figures.faults.load(Relaxed);
         let pages = figures.fetched_pages.load(Relaxed) + figures.zero_fills.load(Relaxed);
-        let pace = self;
-        let cpu = match pace.follow.follows(now, faults, pages) {
+        let cpu = match self.follow.follows(now, faults, pages) {
             true => m.mover.kernel_mut().cpu_of(tid),
             false => None,
         };
-        pace.follow.looked(now, cpu != pace.cpu);
-        pace.run_on(cpu);
+        self.follow.looked(now, cpu != self.cpu);
+        self.run_on(cpu);
     }
 
     /// While memory grows that is not adopted, nothing wakes the engine but its

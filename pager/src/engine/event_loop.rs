@@ -12,7 +12,7 @@ use crate::engine::memory::outcome::Again;
 use crate::engine::memory::residency::SAMPLE_NS;
 use crate::engine::read_in::{Readahead, read, retry};
 use crate::engine::reclaim::Reclaim;
-use crate::engine::reclaim::zap_worker::{self};
+use crate::engine::reclaim::zap_worker;
 use crate::engine::settings::Settings;
 use crate::engine::wait::Schedule;
 use crate::engine::watchdog;

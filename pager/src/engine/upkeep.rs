@@ -1,7 +1,7 @@
 //! What the event loop does at every turn, or now and then: looks how much is resident,
 //! adopts memory, and has pages leave.
 
-use crate::engine::adopt::{self};
+use crate::engine::adopt;
 use crate::engine::budget_share;
 use crate::engine::calls::credentials;
 use crate::engine::event_loop::Engine;
@@ -12,7 +12,7 @@ use crate::engine::memory::Memory;
 use crate::engine::reclaim::zap_worker::ZapWorker;
 use crate::engine::watchdog;
 use crate::engine::writeback::{self, room};
-use crate::sys::{self};
+use crate::sys;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
