@@ -3,6 +3,7 @@
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
+use tmem_pager::ServerId;
 use tmem_pager::bench::{Digests, PageTable};
 use tmem_pager::slots::Slots;
 use tmem_pager::sys::mem::is_zero;
@@ -93,9 +94,9 @@ fn tables(c: &mut Criterion) {
     let slots = || {
         let mut slots = Slots::new(1);
         slots
-            .set_geometry(0, 16_384)
+            .set_geometry(ServerId::new(0), 16_384)
             .expect("slabs may be so large");
-        slots.add_slabs(0, &slabs);
+        slots.add_slabs(ServerId::new(0), &slabs);
         slots
     };
     let mut slots = slots();

@@ -32,10 +32,12 @@ mod pages;
 mod pool;
 mod ranges;
 mod raw_calls;
+mod server_id;
 pub mod slots;
 pub mod stats;
 pub mod sys;
 pub mod told;
 mod when;
 
+pub use server_id::ServerId;
 pub use when::When;

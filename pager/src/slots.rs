@@ -4,6 +4,7 @@
 mod server;
 mod slab;
 
+use crate::ServerId;
 use alloc::vec::Vec;
 use server::Server;
 use slab::{Class, Slab};
@@ -36,17 +37,17 @@ impl Slot {
     /// How many low bits of [`Slot::bits`] can be set.
     pub const BITS: u32 = SERVER_BITS + SLAB_BITS + PAGE_BITS;
 
-    fn new(server: usize, slab: usize, page: u32) -> Slot {
+    fn new(server: ServerId, slab: usize, page: u32) -> Slot {
         Slot(
-            ((server as u64) << (SLAB_BITS + PAGE_BITS))
+            ((server.index() as u64) << (SLAB_BITS + PAGE_BITS))
                 | ((slab as u64) << PAGE_BITS)
                 | u64::from(page),
         )
     }
 
-    /// The server's number.
-    pub fn server(self) -> u16 {
-        (self.0 >> (SLAB_BITS + PAGE_BITS)) as u16
+    /// The server that has the page.
+    pub fn server(self) -> ServerId {
+        ServerId::new((self.0 >> (SLAB_BITS + PAGE_BITS)) as u16)
     }
 
     /// The slot as a number below 2^40.
@@ -100,7 +101,7 @@ pub enum GeometryError {
     },
     /// There is no such server.
     #[error("server {0} is unknown")]
-    Server(u16),
+    Server(ServerId),
 }
 
 /// All remote memory at hand, and which of it is free.
@@ -125,10 +126,10 @@ impl Slots {
     ///
     /// # Errors
     /// [`GeometryError`] when such slabs cannot be used; nothing changes then.
-    pub fn set_geometry(&mut self, server: u16, slab_pages: u32) -> Result<(), GeometryError> {
+    pub fn set_geometry(&mut self, server: ServerId, slab_pages: u32) -> Result<(), GeometryError> {
         let s = self
             .servers
-            .get_mut(usize::from(server))
+            .get_mut(server.index())
             .ok_or(GeometryError::Server(server))?;
         if slab_pages == 0 || slab_pages > MAX_SLAB_PAGES {
             return Err(GeometryError::SlabPages(slab_pages));
@@ -145,15 +146,15 @@ impl Slots {
 
     /// Sets how many more pages `server` could grant; servers with more get
     /// more of the allocations. Grants are subtracted as they arrive.
-    pub fn set_grantable(&mut self, server: u16, pages: u64) {
-        if let Some(s) = self.servers.get_mut(usize::from(server)) {
+    pub fn set_grantable(&mut self, server: ServerId, pages: u64) {
+        if let Some(s) = self.servers.get_mut(server.index()) {
             s.grantable = pages;
         }
     }
 
     /// Takes over slabs that `server` granted.
-    pub fn add_slabs(&mut self, server: u16, slabs: &[u32]) {
-        let Some(s) = self.servers.get_mut(usize::from(server)) else {
+    pub fn add_slabs(&mut self, server: ServerId, slabs: &[u32]) {
+        let Some(s) = self.servers.get_mut(server.index()) else {
             return;
         };
         if s.slab_pages == 0 {
@@ -174,7 +175,7 @@ impl Slots {
             let Some(server) = self.choose(want - got) else {
                 break;
             };
-            let s = &mut self.servers[server];
+            let s = &mut self.servers[server.index()];
             let before = got;
             while got < want {
                 let Some((slab, page, len)) = s.alloc_run(want - got) else {
@@ -190,7 +191,7 @@ impl Slots {
 
     /// The server to allocate from next: a smooth weighted round robin over
     /// those that have free pages.
-    fn choose(&mut self, want: usize) -> Option<usize> {
+    fn choose(&mut self, want: usize) -> Option<ServerId> {
         let total: u64 = self
             .servers
             .iter()
@@ -200,8 +201,8 @@ impl Slots {
         if total == 0 {
             return None;
         }
-        let mut best: Option<(i64, usize)> = None;
-        for (i, s) in self.servers.iter_mut().enumerate() {
+        let mut best: Option<(i64, ServerId)> = None;
+        for (id, s) in ServerId::all().zip(&mut self.servers) {
             if s.usable() == 0 {
                 s.credit = 0;
                 continue;
@@ -216,16 +217,16 @@ impl Slots {
                 .saturating_add(share as i64)
                 .clamp(-(1 << 30), 1 << 30);
             if best.is_none_or(|(credit, _)| s.credit > credit) {
-                best = Some((s.credit, i));
+                best = Some((s.credit, id));
             }
         }
-        best.map(|(_, i)| i)
+        best.map(|(_, id)| id)
     }
 
     /// Makes the `len` pages from `start` on free again. The caller has queued
     /// their DISCARD. Slots of lost servers are ignored.
     pub fn free(&mut self, start: Slot, len: u32) {
-        let Some(s) = self.servers.get_mut(usize::from(start.server())) else {
+        let Some(s) = self.servers.get_mut(start.server().index()) else {
             return;
         };
         let index = start.slab();
@@ -254,7 +255,7 @@ impl Slots {
     /// who writes there learns whether the slab is still shared.
     pub fn frozen_with_room(&mut self, most: usize) -> Vec<Slot> {
         let mut found = Vec::new();
-        for (number, s) in self.servers.iter_mut().enumerate() {
+        for (id, s) in ServerId::all().zip(&mut self.servers) {
             let (slabs, first) = (s.slabs.len(), s.probed);
             for step in 0..slabs {
                 if found.len() >= most {
@@ -263,7 +264,7 @@ impl Slots {
                 let index = (first + step) % slabs;
                 let slab = s.slabs[index].as_ref().filter(|slab| slab.frozen);
                 if let Some(page) = slab.and_then(Slab::a_free_page) {
-                    found.push(Slot::new(number, index, page));
+                    found.push(Slot::new(id, index, page));
                     s.probed = index + 1;
                 }
             }
@@ -274,7 +275,7 @@ impl Slots {
     /// No other session shares the slab of a slot any more: it can be used
     /// again.
     pub fn thaw(&mut self, slot: Slot) {
-        let Some(s) = self.servers.get_mut(usize::from(slot.server())) else {
+        let Some(s) = self.servers.get_mut(slot.server().index()) else {
             return;
         };
         let slab = s.slabs.get_mut(slot.slab()).and_then(Option::as_mut);
@@ -288,7 +289,7 @@ impl Slots {
     /// Whether nothing is to be written to a slot, because another session
     /// shares its slab, or the slab or its server fails.
     pub fn is_frozen(&self, slot: Slot) -> bool {
-        let server = self.servers.get(usize::from(slot.server()));
+        let server = self.servers.get(slot.server().index());
         let slab = server.and_then(|s| s.slabs.get(slot.slab())?.as_ref());
         slab.is_some_and(|s| s.frozen) || server.is_some_and(|s| s.resting)
     }
@@ -297,7 +298,7 @@ impl Slots {
     /// `most` times if the server is `sure` to refuse there. After so many in a
     /// row the slab is given up for new pages, until it is thawed.
     pub fn failed(&mut self, slot: Slot, sure: bool, most: u8) {
-        let Some(s) = self.servers.get_mut(usize::from(slot.server())) else {
+        let Some(s) = self.servers.get_mut(slot.server().index()) else {
             return;
         };
         let index = slot.slab();
@@ -311,23 +312,23 @@ impl Slots {
 
     /// Pages of a slot's slab were written.
     pub fn worked(&mut self, slot: Slot) {
-        let server = self.servers.get_mut(usize::from(slot.server()));
+        let server = self.servers.get_mut(slot.server().index());
         if let Some(Some(slab)) = server.and_then(|s| s.slabs.get_mut(slot.slab())) {
             slab.failed = 0;
         }
     }
 
     /// Whether nothing is to be allocated or written on `server` for the moment.
-    pub fn set_resting(&mut self, server: u16, resting: bool) {
-        if let Some(s) = self.servers.get_mut(usize::from(server)) {
+    pub fn set_resting(&mut self, server: ServerId, resting: bool) {
+        if let Some(s) = self.servers.get_mut(server.index()) {
             s.resting = resting;
         }
     }
 
     /// Whether nothing is to be allocated on `server` before others have had
     /// their turn.
-    pub fn set_busy(&mut self, server: u16, busy: bool) {
-        if let Some(s) = self.servers.get_mut(usize::from(server)) {
+    pub fn set_busy(&mut self, server: ServerId, busy: bool) {
+        if let Some(s) = self.servers.get_mut(server.index()) {
             s.busy = busy;
         }
     }
@@ -338,16 +339,16 @@ impl Slots {
     }
 
     /// Sets what part `server` gets of the pages that its room would bring it.
-    pub fn set_share(&mut self, server: u16, share: Share) {
-        if let Some(s) = self.servers.get_mut(usize::from(server)) {
+    pub fn set_share(&mut self, server: ServerId, share: Share) {
+        if let Some(s) = self.servers.get_mut(server.index()) {
             s.share = share;
         }
     }
 
     /// Whether a page on `server` is better off on another, which has free pages
     /// and a larger share by far.
-    pub fn has_better(&self, server: u16) -> bool {
-        let share = self.servers.get(usize::from(server)).map(|s| s.share);
+    pub fn has_better(&self, server: ServerId) -> bool {
+        let share = self.servers.get(server.index()).map(|s| s.share);
         share.is_some_and(|share| {
             let mut others = self.servers.iter().filter(|s| s.usable() >= SPARE);
             others.any(|s| share.is_poor_beside(s.share))
@@ -355,14 +356,14 @@ impl Slots {
     }
 
     /// Whether `server` has granted any slab that is still here.
-    pub fn has_slabs(&self, server: u16) -> bool {
-        let server = self.servers.get(usize::from(server));
+    pub fn has_slabs(&self, server: ServerId) -> bool {
+        let server = self.servers.get(server.index());
         server.is_some_and(|s| s.slabs.iter().any(Option::is_some))
     }
 
     /// Pages of `server` that can be allocated now.
-    pub fn free_pages(&self, server: u16) -> u64 {
-        self.servers.get(usize::from(server)).map_or(0, |s| s.free)
+    pub fn free_pages(&self, server: ServerId) -> u64 {
+        self.servers.get(server.index()).map_or(0, |s| s.free)
     }
 
     /// Pages of all servers that can be allocated now.
@@ -371,8 +372,8 @@ impl Slots {
     }
 
     /// Those of them that are no worse placed than on `server`.
-    pub fn free_as_good_as(&self, server: u16) -> u64 {
-        let share = self.servers.get(usize::from(server)).map(|s| s.share);
+    pub fn free_as_good_as(&self, server: ServerId) -> u64 {
+        let share = self.servers.get(server.index()).map(|s| s.share);
         let good = |s: &&Server| share.is_none_or(|share| !s.share.is_poor_beside(share));
         self.servers.iter().filter(good).map(Server::usable).sum()
     }
@@ -383,28 +384,22 @@ impl Slots {
     }
 
     /// Pages that `server` could still grant, as far as is known.
-    pub fn grantable(&self, server: u16) -> u64 {
-        self.servers
-            .get(usize::from(server))
-            .map_or(0, |s| s.grantable)
+    pub fn grantable(&self, server: ServerId) -> u64 {
+        self.servers.get(server.index()).map_or(0, |s| s.grantable)
     }
 
     /// Pages of one slab of `server`; 0 while it is not known.
-    pub fn slab_pages(&self, server: u16) -> u32 {
-        self.servers
-            .get(usize::from(server))
-            .map_or(0, |s| s.slab_pages)
+    pub fn slab_pages(&self, server: ServerId) -> u32 {
+        self.servers.get(server.index()).map_or(0, |s| s.slab_pages)
     }
 
     /// The server to ask for the next slabs: the one of whose memory the
     /// smallest part was granted, by its share. `None` when none could grant any.
-    pub fn grant_target(&self) -> Option<u16> {
+    pub fn grant_target(&self) -> Option<ServerId> {
         let able =
             |s: &Server| s.slab_pages > 0 && s.grantable >= u64::from(s.slab_pages) && !s.resting;
-        let emptiest = self
-            .servers
-            .iter()
-            .enumerate()
+        let emptiest = ServerId::all()
+            .zip(&self.servers)
             .filter(|(_, s)| able(s))
             .min_by_key(|(_, s)| {
                 let granted = s.used.saturating_add(s.free);
@@ -413,13 +408,13 @@ impl Slots {
                 let then = u128::from(granted) + u128::from(s.slab_pages);
                 s.share.against((then << 32) / u128::from(all))
             });
-        emptiest.map(|(i, _)| i as u16)
+        emptiest.map(|(id, _)| id)
     }
 
     /// Takes out slabs without any page in use, to be RELEASEd: per server all
     /// but `keep` of them, and all of those that are frozen.
-    pub fn take_empty_slabs(&mut self, keep: usize, out: &mut Vec<(u16, Vec<u32>)>) {
-        for (i, s) in self.servers.iter_mut().enumerate() {
+    pub fn take_empty_slabs(&mut self, keep: usize, out: &mut Vec<(ServerId, Vec<u32>)>) {
+        for (id, s) in ServerId::all().zip(&mut self.servers) {
             let mut gone = core::mem::take(&mut s.surplus);
             while let Some(&index) = s.classes[Class::FROZEN_EMPTY.index()].last() {
                 // At the latest when the others have given it back, too.
@@ -435,15 +430,15 @@ impl Slots {
                 gone.extend(s.remove(index));
             }
             if !gone.is_empty() {
-                out.push((i as u16, gone));
+                out.push((id, gone));
             }
         }
     }
 
     /// Forgets everything on `server`; nothing is allocated from it until its
     /// geometry is set again.
-    pub fn server_lost(&mut self, server: u16) {
-        if let Some(s) = self.servers.get_mut(usize::from(server)) {
+    pub fn server_lost(&mut self, server: ServerId) {
+        if let Some(s) = self.servers.get_mut(server.index()) {
             let mut slabs = core::mem::take(&mut s.slabs);
             slabs.fill_with(|| None);
             *s = Server {
@@ -456,7 +451,7 @@ impl Slots {
     /// The wire's name of a slot: slab and page. `None` when the slot's server
     /// was lost.
     pub fn address(&self, slot: Slot) -> Option<(u32, u32)> {
-        let server = self.servers.get(usize::from(slot.server()))?;
+        let server = self.servers.get(slot.server().index())?;
         let slab = server.slabs.get(slot.slab())?.as_ref()?;
         Some((slab.wire, slot.page()))
     }

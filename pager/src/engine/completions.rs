@@ -1,5 +1,6 @@
 //! What servers answer, and what becomes of pages when one is lost.
 
+use crate::ServerId;
 use crate::engine::event_loop::Engine;
 use crate::engine::memory::report::{ERROR, INFO, WARN, program};
 use crate::engine::read_in::arrive;
@@ -89,7 +90,7 @@ impl Engine {
         }
     }
 
-    fn up(&mut self, server: u16, slab_pages: u32, free_pages: u64) {
+    fn up(&mut self, server: ServerId, slab_pages: u32, free_pages: u64) {
         self.memory.backing.rediscovery.is_there(server);
         if !self.memory.backing.was_up {
             self.pages_from_now_on();
@@ -132,7 +133,7 @@ impl Engine {
         thread::wake_sleeper(self.settings.start.outcome);
     }
 
-    fn refused(&mut self, server: u16, reason: &Reason) {
+    fn refused(&mut self, server: ServerId, reason: &Reason) {
         let name = self.memory.backing.net.name(server);
         let text = format!("server {name}: {reason}");
         let is_news = self.memory.backing.rediscovery.is_away(server);
@@ -157,7 +158,7 @@ impl Engine {
     }
 
     /// A server is gone, and what it held.
-    fn lost(&mut self, server: u16, reason: &impl Display) {
+    fn lost(&mut self, server: ServerId, reason: &impl Display) {
         self.memory.backing.slots.server_lost(server);
         self.memory.backing.rediscovery.is_away(server);
         self.memory.backing.grants.answered(server);

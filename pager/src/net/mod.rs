@@ -23,6 +23,7 @@ mod transport;
 
 pub use reason::{Code, Reason, RequestError};
 
+use crate::ServerId;
 use crate::When;
 use crate::sys::fd::Fd;
 use crate::sys::wait::Interest;
@@ -110,7 +111,7 @@ pub enum Lane {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct At {
     /// The server, by its place in the list of endpoints.
-    pub server: u16,
+    pub server: ServerId,
     /// The slab, as the server calls it.
     pub slab: u32,
     /// The first page within the slab.
@@ -137,35 +138,35 @@ pub enum Completion {
         /// As given.
         token: u64,
         /// The server.
-        server: u16,
+        server: ServerId,
         /// Why.
         error: RequestError,
     },
     /// The server granted slabs: at least one, at most as many as asked for.
     Granted {
         /// The server.
-        server: u16,
+        server: ServerId,
         /// As the server calls them.
         slabs: Vec<u32>,
     },
     /// The server grants no slab now.
     GrantRefused {
         /// The server.
-        server: u16,
+        server: ServerId,
         /// Why.
         error: RequestError,
     },
     /// The server was asked for a child of the session.
     Shared {
         /// The server.
-        server: u16,
+        server: ServerId,
         /// The child, which has every slab of the session.
         result: Result<SessionId, RequestError>,
     },
     /// The server can be used, and holds nothing yet.
     Up {
         /// The server.
-        server: u16,
+        server: ServerId,
         /// Pages of each of its slabs.
         slab_pages: u32,
         /// Pages that it can hold.
@@ -177,7 +178,7 @@ pub enum Completion {
     /// and is waited for. Told once of each server.
     Silent {
         /// The server.
-        server: u16,
+        server: ServerId,
         /// For so many milliseconds.
         ms: u64,
         /// It is waited for so many in all.
@@ -187,7 +188,7 @@ pub enum Completion {
     /// was asked of it has failed before this.
     Lost {
         /// The server.
-        server: u16,
+        server: ServerId,
         /// Why.
         reason: Reason,
     },
@@ -195,7 +196,7 @@ pub enum Completion {
     /// [`Servers::connect`].
     Refused {
         /// The server.
-        server: u16,
+        server: ServerId,
         /// Why.
         reason: Reason,
     },
@@ -205,7 +206,7 @@ pub enum Completion {
 #[derive(Debug)]
 pub struct Dialled {
     /// The server.
-    pub server: u16,
+    pub server: ServerId,
     /// Which of its connections: less than [`LINKS`].
     pub link: usize,
     /// The server's address, by its place in the list.
@@ -247,10 +248,10 @@ impl Servers {
 
     /// The same, reached by any network.
     fn over(network: &Rc<dyn Network>, endpoints: Vec<Endpoint>, options: Options) -> Servers {
-        let numbered = (0..=u16::MAX).zip(endpoints);
+        let numbered = ServerId::all().zip(endpoints);
         Servers {
             servers: numbered
-                .map(|(n, e)| Server::new(n, e, options.packing, network))
+                .map(|(id, e)| Server::new(id, e, options.packing, network))
                 .collect(),
             options,
             poller: Poller::default(),
@@ -271,10 +272,8 @@ impl Servers {
 
     /// Whether the server holds pages or could: also while its connections are
     /// broken for a moment.
-    pub fn is_up(&self, server: u16) -> bool {
-        self.servers
-            .get(usize::from(server))
-            .is_some_and(Server::is_up)
+    pub fn is_up(&self, server: ServerId) -> bool {
+        self.servers.get(server.index()).is_some_and(Server::is_up)
     }
 
     /// Whether any server is up.
@@ -293,8 +292,8 @@ impl Servers {
     }
 
     /// The addresses of a server that had none.
-    pub fn set_addresses(&mut self, server: u16, addrs: Vec<SocketAddr>) {
-        if let Some(server) = self.servers.get_mut(usize::from(server))
+    pub fn set_addresses(&mut self, server: ServerId, addrs: Vec<SocketAddr>) {
+        if let Some(server) = self.servers.get_mut(server.index())
             && server.endpoint.addrs.is_empty()
         {
             server.endpoint.addrs = addrs;
@@ -302,9 +301,9 @@ impl Servers {
     }
 
     /// The server's name for messages.
-    pub fn name(&self, server: u16) -> &str {
+    pub fn name(&self, server: ServerId) -> &str {
         self.servers
-            .get(usize::from(server))
+            .get(server.index())
             .map_or("?", |s| &s.endpoint.name)
     }
 
@@ -316,9 +315,9 @@ impl Servers {
 
     /// Makes the connection of `lane` anew, and sends again over it what is not
     /// answered: whatever spoils answers may be on its way.
-    pub fn renew(&mut self, server: u16, lane: Lane, now_ns: u64) {
+    pub fn renew(&mut self, server: ServerId, lane: Lane, now_ns: u64) {
         let now = self.clock.look(now_ns);
-        if let Some(server) = self.servers.get_mut(usize::from(server)) {
+        if let Some(server) = self.servers.get_mut(server.index()) {
             server.renew(lane, now);
         }
     }
@@ -372,7 +371,7 @@ impl Servers {
     /// [`Completion::GrantRefused`]. A connection
     /// that breaks before the answer makes the server grant twice; it has the
     /// others back when the session ends.
-    pub fn grant(&mut self, server: u16, n: u32) {
+    pub fn grant(&mut self, server: ServerId, n: u32) {
         self.push(
             server,
             Request {
@@ -383,7 +382,7 @@ impl Servers {
     }
 
     /// Gives slabs back.
-    pub fn release(&mut self, server: u16, slabs: &[u32]) {
+    pub fn release(&mut self, server: ServerId, slabs: &[u32]) {
         for list in slabs.chunks(MAX_LIST) {
             let payload = Payload::Bytes(encode_slab_list(list).into());
             self.push(
@@ -399,28 +398,28 @@ impl Servers {
     /// Asks for a child of the session, which has every slab that the session
     /// has when this is taken. Ends with [`Completion::Shared`]. All slabs there
     /// are cannot be written any more as long as the child has them.
-    pub fn share(&mut self, server: u16) {
+    pub fn share(&mut self, server: ServerId) {
         self.push(server, Request::new(Op::Share));
     }
 
     /// The session with a server that is up, as its greeting told it.
-    pub fn session(&self, server: u16) -> Option<&HelloReply> {
-        let server = self.servers.get(usize::from(server))?;
+    pub fn session(&self, server: ServerId) -> Option<&HelloReply> {
+        let server = self.servers.get(server.index())?;
         server.session().filter(|_| server.is_up())
     }
 
     /// Joins a session of a server that is down, as if its connections had just
     /// been broken. The server is up from here on.
-    pub fn resume(&mut self, server: u16, session: HelloReply, now_ns: u64) {
-        if let Some(server) = self.servers.get_mut(usize::from(server)) {
+    pub fn resume(&mut self, server: ServerId, session: HelloReply, now_ns: u64) {
+        if let Some(server) = self.servers.get_mut(server.index()) {
             server.resume(session, self.clock.look(now_ns));
         }
     }
 
     /// Begins to connect to a server for a process that is about to be forked, which
     /// may not be able to; nothing where that fails.
-    pub fn dial(&self, server: u16, link: usize) -> Option<Dialled> {
-        let of = self.servers.get(usize::from(server))?;
+    pub fn dial(&self, server: ServerId, link: usize) -> Option<Dialled> {
+        let of = self.servers.get(server.index())?;
         let (sock, addr) = of.dial(link, &self.options)?;
         Some(Dialled {
             server,
@@ -432,7 +431,7 @@ impl Servers {
 
     /// Goes on, after [`Servers::resume`], with what the parent process has dialled.
     pub fn resume_by(&mut self, dialled: Dialled, now_ns: u64) {
-        let server = self.servers.get_mut(usize::from(dialled.server));
+        let server = self.servers.get_mut(dialled.server.index());
         if let Some(server) = server.filter(|s| s.is_up() && dialled.link < LINKS) {
             let sock = Box::new(Sock::inherited(dialled.fd));
             let now = self.clock.look(now_ns);
@@ -519,16 +518,18 @@ impl Servers {
     }
 
     /// A thread waited so long for a page of `server`.
-    pub fn waited_for(&mut self, server: u16, ns: u64) {
-        if let Some(server) = self.servers.get_mut(usize::from(server)) {
+    pub fn waited_for(&mut self, server: ServerId, ns: u64) {
+        if let Some(server) = self.servers.get_mut(server.index()) {
             server.waited_for(ns);
         }
     }
 
     /// What each server that is up takes, as measured.
-    pub fn speeds(&self) -> impl Iterator<Item = (u16, Speed)> {
-        let up = (0..).zip(&self.servers).filter(|(_, s)| s.is_up());
-        up.map(|(number, s)| (number, s.speed()))
+    pub fn speeds(&self) -> impl Iterator<Item = (ServerId, Speed)> {
+        let up = ServerId::all()
+            .zip(&self.servers)
+            .filter(|(_, s)| s.is_up());
+        up.map(|(id, s)| (id, s.speed()))
     }
 
     /// When to call [`Servers::drive`] even if no socket is ready.
@@ -550,8 +551,8 @@ impl Servers {
     }
 
     /// Those of `server`.
-    pub fn queued_at(&self, server: u16, lane: Lane) -> usize {
-        let server = self.servers.get(usize::from(server));
+    pub fn queued_at(&self, server: ServerId, lane: Lane) -> usize {
+        let server = self.servers.get(server.index());
         server.map_or(0, |s| s.load(lane).bytes)
     }
 
@@ -614,7 +615,7 @@ impl Servers {
                 .extend(server::failure(at.server, &request, error));
             return;
         }
-        let server = self.servers.get(usize::from(at.server));
+        let server = self.servers.get(at.server.index());
         if server.is_some_and(Server::packs) {
             // SAFETY: by the caller.
             unsafe { request.pack() };
@@ -622,8 +623,8 @@ impl Servers {
         self.push(at.server, request);
     }
 
-    fn push(&mut self, server: u16, request: Request) {
-        match self.servers.get_mut(usize::from(server)) {
+    fn push(&mut self, server: ServerId, request: Request) {
+        match self.servers.get_mut(server.index()) {
             Some(s) if s.is_up() => s.push(request),
             _ => self
                 .early

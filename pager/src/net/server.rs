@@ -8,6 +8,7 @@ use super::request::Request;
 use super::retry::Retries;
 use super::transport::{Iov, Network, Ready, Stream};
 use super::{Completion, Endpoint, Lane, Options};
+use crate::ServerId;
 use crate::When;
 use crate::sys::wait::Interest;
 use alloc::boxed::Box;
@@ -22,7 +23,7 @@ use tmem_wire::{
 /// A server and what is known of it.
 #[derive(Debug)]
 pub(super) struct Server {
-    number: u16,
+    id: ServerId,
     pub(super) endpoint: Endpoint,
     state: State,
     session: Option<HelloReply>,
@@ -67,13 +68,13 @@ enum State {
 
 impl Server {
     pub(super) fn new(
-        number: u16,
+        id: ServerId,
         endpoint: Endpoint,
         packing: When,
         network: &Rc<dyn Network>,
     ) -> Server {
         Server {
-            number,
+            id,
             endpoint,
             state: State::Down,
             session: None,
@@ -278,7 +279,7 @@ impl Server {
             && !core::mem::replace(&mut self.told_silent, true)
         {
             out.push(Completion::Silent {
-                server: self.number,
+                server: self.id,
                 ms,
                 until_ms: options.stall_ms,
             });
@@ -305,7 +306,7 @@ impl Server {
         options: &Options,
         out: &mut Vec<Completion>,
     ) {
-        let number = self.number;
+        let id = self.id;
         if ready.read || ready.write {
             match self.links[link].greet(ready, self.session.as_ref(), now, options) {
                 Ok(Some(reply)) => return self.greeted(link, reply, now, out),
@@ -324,7 +325,7 @@ impl Server {
                     retries.add(again, now);
                     return Ok(());
                 }
-                answer(number, load, request, status, body, out)
+                answer(id, load, request, status, body, out)
             })
             .and_then(|()| l.check(now, options.stall_ms));
         let left = self.pages_under_way();
@@ -378,17 +379,17 @@ impl Server {
 
     /// What one link has not been answered is to be sent again.
     fn restart(&mut self, link: usize, out: &mut Vec<Completion>) -> Result<(), Reason> {
-        let (number, load) = (self.number, &mut self.load);
+        let (id, load) = (self.id, &mut self.load);
         self.links[link]
             .pipe
-            .restart(|request, status, body| answer(number, load, request, status, body, out))
+            .restart(|request, status, body| answer(id, load, request, status, body, out))
     }
 
     fn up(&mut self, out: &mut Vec<Completion>) {
         self.state = State::Up;
         if let Some(session) = &self.session {
             out.push(Completion::Up {
-                server: self.number,
+                server: self.id,
                 slab_pages: session.slab_pages,
                 capacity_pages: session.capacity_pages,
                 free_pages: session.free_pages,
@@ -473,18 +474,18 @@ impl Server {
             out.extend(
                 link.pipe
                     .drain()
-                    .filter_map(|r| failure(self.number, &r, RequestError::Lost)),
+                    .filter_map(|r| failure(self.id, &r, RequestError::Lost)),
             );
         }
         out.extend(
             self.retries
                 .drain()
-                .filter_map(|r| failure(self.number, &r, RequestError::Lost)),
+                .filter_map(|r| failure(self.id, &r, RequestError::Lost)),
         );
         self.session = None;
         self.load = [Load::default(); 2];
         (self.wait, self.rate) = (Wait::default(), Rate::default());
-        let server = self.number;
+        let server = self.id;
         out.push(match core::mem::replace(&mut self.state, State::Down) {
             State::Up => Completion::Lost { server, reason },
             _ => Completion::Refused { server, reason },
@@ -519,7 +520,11 @@ impl Server {
 const NO_SESSION: Reason = Reason::Unexpected("no session in the answer to SHARE");
 
 /// What the caller hears of a request that was not done.
-pub(super) fn failure(server: u16, request: &Request, error: RequestError) -> Option<Completion> {
+pub(super) fn failure(
+    server: ServerId,
+    request: &Request,
+    error: RequestError,
+) -> Option<Completion> {
     let token = request.token;
     match request.op {
         Op::Read => Some(Completion::Read {
@@ -542,7 +547,7 @@ pub(super) fn failure(server: u16, request: &Request, error: RequestError) -> Op
 
 /// Takes an answer to a request; an error is one of the whole server.
 fn answer(
-    server: u16,
+    server: ServerId,
     load: &mut [Load; 2],
     request: &Request,
     status: Status,

@@ -3,25 +3,33 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::vec::Vec;
 
+fn id(number: u16) -> ServerId {
+    ServerId::new(number)
+}
+
 fn slots(slab_pages: u32, slabs: &[&[u32]]) -> Slots {
     let mut s = Slots::new(slabs.len());
     for (i, list) in slabs.iter().enumerate() {
-        s.set_geometry(i as u16, slab_pages).unwrap();
-        s.add_slabs(i as u16, list);
+        s.set_geometry(id(i as u16), slab_pages).unwrap();
+        s.add_slabs(id(i as u16), list);
     }
     s
 }
 
 #[test]
 fn a_slot_fits_in_forty_bits_and_comes_back_from_them() {
-    let slot = Slot::new(MAX_SERVERS - 1, MAX_SLABS - 1, MAX_SLAB_PAGES - 1);
+    let slot = Slot::new(
+        id(MAX_SERVERS as u16 - 1),
+        MAX_SLABS - 1,
+        MAX_SLAB_PAGES - 1,
+    );
     assert_eq!(slot.bits(), (1 << 40) - 1);
     assert_eq!(Slot::from_bits(slot.bits()), slot);
     assert_eq!(
         (slot.server(), slot.slab(), slot.page()),
-        (63, MAX_SLABS - 1, 65535)
+        (id(63), MAX_SLABS - 1, 65535)
     );
-    assert_eq!(Slot::new(3, 5, 7).next(), Slot::new(3, 5, 8));
+    assert_eq!(Slot::new(id(3), 5, 7).next(), Slot::new(id(3), 5, 8));
 }
 
 #[test]
@@ -39,14 +47,14 @@ fn a_wanted_run_is_one_run_where_there_is_room() {
 #[test]
 fn runs_go_to_servers_in_proportion_to_their_space() {
     let mut s = slots(1024, &[&[0, 1, 2, 3], &[0, 1, 2, 3]]);
-    s.set_grantable(0, 3 * 4096 - 4096 + 1024 * 8);
-    s.set_grantable(1, 1024);
+    s.set_grantable(id(0), 3 * 4096 - 4096 + 1024 * 8);
+    s.set_grantable(id(1), 1024);
     let mut out = Vec::new();
     assert_eq!(s.alloc(64, &mut out), 64);
     for _ in 0..31 {
         s.alloc(64, &mut out);
     }
-    let on = |n| out.iter().filter(|r| r.0.server() == n).count();
+    let on = |n: u16| out.iter().filter(|r| r.0.server() == id(n)).count();
     assert!(on(0) > on(1) * 2 && on(1) > 2, "{} and {}", on(0), on(1));
 }
 
@@ -63,48 +71,51 @@ fn slow_and_quick() -> [tmem_policy::placement::Share; 2] {
 #[test]
 fn a_slow_server_gets_what_others_have_no_room_for() {
     let mut s = slots(1024, &[&[0, 1, 2, 3], &[0, 1, 2, 3]]);
-    for (server, share) in (0..).zip(slow_and_quick()) {
+    for (server, share) in ServerId::all().zip(slow_and_quick()) {
         s.set_share(server, share);
     }
-    assert!(s.has_better(0) && !s.has_better(1));
-    assert_eq!((s.free_as_good_as(0), s.free_as_good_as(1)), (8192, 4096));
+    assert!(s.has_better(id(0)) && !s.has_better(id(1)));
+    assert_eq!(
+        (s.free_as_good_as(id(0)), s.free_as_good_as(id(1))),
+        (8192, 4096)
+    );
     let mut out = Vec::new();
     for _ in 0..60 {
         assert_eq!(s.alloc(64, &mut out), 64);
     }
-    let on = |out: &[(Slot, u32)], n| out.iter().filter(|r| r.0.server() == n).count();
+    let on = |out: &[(Slot, u32)], n: u16| out.iter().filter(|r| r.0.server() == id(n)).count();
     assert!(on(&out, 0) < 4 && on(&out, 1) > 50);
     // With less to spare a page is as well where it is.
-    assert!(s.free_pages(1) < 512);
+    assert!(s.free_pages(id(1)) < 512);
     assert_eq!(s.alloc(4096, &mut out), 4096);
-    assert!(!s.has_better(0));
+    assert!(!s.has_better(id(0)));
     assert_eq!(on(&out[out.len() - 1..], 0), 1);
 }
 
 #[test]
 fn slabs_are_asked_of_the_quick_server_first() {
     let mut s = slots(64, &[&[], &[]]);
-    for (server, share) in (0..).zip(slow_and_quick()) {
+    for (server, share) in ServerId::all().zip(slow_and_quick()) {
         s.set_share(server, share);
         s.set_grantable(server, 64 * 20);
     }
     for wire in 0..20 {
-        assert_eq!(s.grant_target(), Some(1), "{wire}");
-        s.add_slabs(1, &[wire]);
+        assert_eq!(s.grant_target(), Some(id(1)), "{wire}");
+        s.add_slabs(id(1), &[wire]);
     }
-    assert_eq!(s.grant_target(), Some(0));
+    assert_eq!(s.grant_target(), Some(id(0)));
 }
 
 #[test]
 fn a_busy_server_is_passed_over_and_its_room_is_not_gone() {
     let mut s = slots(64, &[&[1], &[2]]);
-    s.set_busy(0, true);
+    s.set_busy(id(0), true);
     let mut out = Vec::new();
     assert_eq!(s.alloc(128, &mut out), 64);
-    assert!(out.iter().all(|r| r.0.server() == 1));
+    assert!(out.iter().all(|r| r.0.server() == id(1)));
     assert!(s.waits_for_turn());
     assert_eq!(s.total_free(), 64);
-    s.set_busy(0, false);
+    s.set_busy(id(0), false);
     assert!(!s.waits_for_turn());
     assert_eq!(s.alloc(128, &mut out), 64);
 }
@@ -114,17 +125,17 @@ fn a_server_that_rests_gets_nothing_and_keeps_what_it_has() {
     let mut s = slots(64, &[&[1], &[2]]);
     let mut out = Vec::new();
     s.alloc(100, &mut out);
-    let slot = out.iter().find(|r| r.0.server() == 0).map(|r| r.0);
+    let slot = out.iter().find(|r| r.0.server() == id(0)).map(|r| r.0);
     let slot = slot.expect("both servers have pages");
-    s.set_resting(0, true);
-    s.set_grantable(0, 64);
+    s.set_resting(id(0), true);
+    s.set_grantable(id(0), 64);
     assert!(s.is_frozen(slot) && s.address(slot).is_some());
     assert_eq!(s.grant_target(), None);
     let free = s.total_free();
     assert_eq!(s.alloc(100, &mut Vec::new()) as u64, free);
-    s.set_resting(0, false);
+    s.set_resting(id(0), false);
     assert!(!s.is_frozen(slot));
-    assert_eq!(s.grant_target(), Some(0));
+    assert_eq!(s.grant_target(), Some(id(0)));
 }
 
 #[test]
@@ -171,7 +182,7 @@ fn empty_slabs_beyond_those_kept_are_given_back() {
     s.take_empty_slabs(1, &mut gone);
     assert_eq!(gone[0].1.len(), 1);
     assert_eq!(s.total_free(), 64);
-    assert_eq!(s.grantable(0), 128);
+    assert_eq!(s.grantable(id(0)), 128);
 }
 
 #[test]
@@ -181,7 +192,7 @@ fn frozen_slabs_are_not_allocated_from_and_given_back_when_free() {
     s.alloc(10, &mut runs);
     s.freeze();
     assert_eq!((s.total_free(), s.alloc(1, &mut Vec::new())), (0, 0));
-    s.add_slabs(0, &[2]);
+    s.add_slabs(id(0), &[2]);
     let mut later = Vec::new();
     assert_eq!(s.alloc(64, &mut later), 64);
     assert_eq!(s.address(later[0].0), Some((2, 0)));
@@ -191,7 +202,7 @@ fn frozen_slabs_are_not_allocated_from_and_given_back_when_free() {
     assert!(gone.is_empty());
     s.free(runs[0].0, 10);
     s.take_empty_slabs(9, &mut gone);
-    assert_eq!(gone, [(0, std::vec![1])]);
+    assert_eq!(gone, [(id(0), std::vec![1])]);
     assert_eq!(s.used_pages(), 64);
 }
 
@@ -224,11 +235,11 @@ fn a_stale_slot_of_a_lost_server_names_nothing() {
     let mut s = slots(64, &[&[1], &[5]]);
     let mut runs = Vec::new();
     s.alloc(128, &mut runs);
-    let stale: Vec<_> = runs.iter().filter(|r| r.0.server() == 0).collect();
-    s.server_lost(0);
+    let stale: Vec<_> = runs.iter().filter(|r| r.0.server() == id(0)).collect();
+    s.server_lost(id(0));
     assert_eq!(s.used_pages(), 64);
-    s.set_geometry(0, 64).unwrap();
-    s.add_slabs(0, &[1]);
+    s.set_geometry(id(0), 64).unwrap();
+    s.add_slabs(id(0), &[1]);
     for (slot, len) in stale {
         assert_eq!(s.address(*slot), None);
         s.free(*slot, *len);
@@ -239,16 +250,16 @@ fn a_stale_slot_of_a_lost_server_names_nothing() {
 #[test]
 fn slabs_that_cannot_be_numbered_are_refused() {
     let mut s = Slots::new(1);
-    assert_eq!(s.set_geometry(0, 0), Err(GeometryError::SlabPages(0)));
+    assert_eq!(s.set_geometry(id(0), 0), Err(GeometryError::SlabPages(0)));
     assert_eq!(
-        s.set_geometry(0, 65537),
+        s.set_geometry(id(0), 65537),
         Err(GeometryError::SlabPages(65537))
     );
-    assert_eq!(s.set_geometry(1, 64), Err(GeometryError::Server(1)));
-    s.set_geometry(0, 65536).unwrap();
-    s.add_slabs(0, &[0]);
+    assert_eq!(s.set_geometry(id(1), 64), Err(GeometryError::Server(id(1))));
+    s.set_geometry(id(0), 65536).unwrap();
+    s.add_slabs(id(0), &[0]);
     assert_eq!(
-        s.set_geometry(0, 64),
+        s.set_geometry(id(0), 64),
         Err(GeometryError::Changed {
             before: 65536,
             now: 64
@@ -260,11 +271,11 @@ fn slabs_that_cannot_be_numbered_are_refused() {
 fn the_next_grant_is_asked_of_the_server_with_the_smallest_share_free() {
     let mut s = slots(64, &[&[1, 2], &[1]]);
     assert_eq!(s.grant_target(), None);
-    s.set_grantable(0, 640);
-    s.set_grantable(1, 640);
-    assert_eq!(s.grant_target(), Some(1));
-    s.set_grantable(1, 63);
-    assert_eq!(s.grant_target(), Some(0));
+    s.set_grantable(id(0), 640);
+    s.set_grantable(id(1), 640);
+    assert_eq!(s.grant_target(), Some(id(1)));
+    s.set_grantable(id(1), 63);
+    assert_eq!(s.grant_target(), Some(id(0)));
 }
 
 #[derive(Clone, Debug)]
@@ -300,20 +311,20 @@ proptest! {
     ) {
         let mut s = Slots::new(3);
         for (i, n) in sizes.iter().enumerate() {
-            s.set_geometry(i as u16, *n).unwrap();
+            s.set_geometry(id(i as u16), *n).unwrap();
         }
         // (server, wire slab) → frozen
-        let mut owned: BTreeMap<(u16, u32), bool> = BTreeMap::new();
+        let mut owned: BTreeMap<(ServerId, u32), bool> = BTreeMap::new();
         let mut live: Vec<(Slot, u32)> = Vec::new();
-        let mut used: BTreeSet<(u16, u32, u32)> = BTreeSet::new();
+        let mut used: BTreeSet<(ServerId, u32, u32)> = BTreeSet::new();
         let mut next_wire = 100;
         for step in steps {
             match step {
                 Step::Grant(server, n) => {
                     let list: Vec<u32> = (next_wire..next_wire + u32::from(n)).collect();
                     next_wire += u32::from(n);
-                    s.add_slabs(server.into(), &list);
-                    owned.extend(list.iter().map(|w| ((server.into(), *w), false)));
+                    s.add_slabs(id(server.into()), &list);
+                    owned.extend(list.iter().map(|w| ((id(server.into()), *w), false)));
                 }
                 Step::Alloc(want) => {
                     let could: u64 = s.total_free();
@@ -325,7 +336,7 @@ proptest! {
                         let mut at = slot;
                         for _ in 0..len {
                             let (wire, page) = s.address(at).unwrap();
-                            prop_assert!(page < sizes[usize::from(slot.server())]);
+                            prop_assert!(page < sizes[slot.server().index()]);
                             prop_assert_eq!(owned.get(&(slot.server(), wire)), Some(&false));
                             prop_assert!(used.insert((slot.server(), wire, page)));
                             at = at.next();
@@ -358,7 +369,7 @@ proptest! {
                             prop_assert!(!used.iter().any(|u| (u.0, u.1) == (server, wire)));
                         }
                     }
-                    for server in 0..3u16 {
+                    for server in ServerId::first(3) {
                         let empty = owned.iter().filter(|(k, frozen)| {
                             k.0 == server && !**frozen && !used.iter().any(|u| (u.0, u.1) == **k)
                         });
@@ -366,13 +377,13 @@ proptest! {
                     }
                 }
                 Step::Lose(server) => {
-                    let server = u16::from(server);
+                    let server = id(server.into());
                     s.server_lost(server);
                     owned.retain(|k, _| k.0 != server);
                     used.retain(|u| u.0 != server);
                     live.retain(|l| l.0.server() != server);
                     prop_assert_eq!(s.free_pages(server), 0);
-                    s.set_geometry(server, sizes[usize::from(server)]).unwrap();
+                    s.set_geometry(server, sizes[server.index()]).unwrap();
                 }
                 Step::Freeze => {
                     s.freeze();
@@ -381,7 +392,7 @@ proptest! {
             }
             prop_assert_eq!(s.used_pages(), used.len() as u64);
             let room: u64 = owned.iter().filter(|(_, f)| !**f)
-                .map(|(k, _)| u64::from(sizes[usize::from(k.0)])).sum();
+                .map(|(k, _)| u64::from(sizes[k.0.index()])).sum();
             let in_open = used.iter().filter(|u| !owned[&(u.0, u.1)]).count() as u64;
             prop_assert_eq!(s.total_free(), room - in_open);
         }

@@ -1,6 +1,7 @@
 //! How the engine of a forked child begins: with what its parent's engine has
 //! left it, see `fork`. The program goes on only when this is done.
 
+use crate::ServerId;
 use crate::engine::fork::handover::Handed;
 use crate::engine::fork::manifest::{Change, Entry, EntryKind, ForkManifest};
 use crate::engine::memory::Memory;
@@ -39,7 +40,7 @@ pub(crate) fn inherit(
     manifest.read();
     m.backing.slots = manifest.slots.clone();
     let now = now_ns();
-    for (server, session) in (0..).zip(&manifest.sessions) {
+    for (server, session) in ServerId::all().zip(&manifest.sessions) {
         if let Some(session) = session {
             m.backing.net.resume(server, session.clone(), now);
         }

@@ -18,6 +18,7 @@
 //!
 //! Each step that fails leaves the child to what it may do by itself.
 
+use crate::ServerId;
 use crate::engine::calls::doorbell::has_engine;
 use crate::engine::memory::report::{ERROR, Report};
 use crate::engine::threads::{Offered, THREADS};
@@ -127,7 +128,7 @@ fn give_roots(channel: &Channel) {
     // What cannot be sent the child does without.
     for (what, root) in [(PROC, Root::Proc), (DEVICE, Root::Device)] {
         if let Some(fd) = root.get() {
-            let _ = channel.send(&note(what, 0, 0, 0), Some(fd));
+            let _ = channel.send(&note(what, 0), Some(fd));
         }
     }
 }
@@ -195,7 +196,7 @@ impl Child {
                 Ok(message) if message.note[0] == ASK => {
                     message.pid.into_iter().for_each(|pid| self.open_files(pid));
                     // It sees that there is an end where this is not the case.
-                    let _ = self.channel.send(&note(END, 0, 0, 0), None);
+                    let _ = self.channel.send(&note(END, 0), None);
                 }
                 Ok(message) if message.note[0] == BEGUN => self.waits = false,
                 Ok(_) => {}
@@ -212,18 +213,20 @@ impl Child {
             if let Ok(path) = CString::new(path)
                 && let Ok(fd) = open_in_proc(&path)
             {
-                let _ = self
-                    .channel
-                    .send(&note(FILE, which, 0, 0), Some(fd.as_fd()));
+                let _ = self.channel.send(&note(FILE, which), Some(fd.as_fd()));
             }
         }
     }
 }
 
-fn note(what: u8, which: u8, server: u16, addr: u32) -> [u8; NOTE] {
-    let [s0, s1] = server.to_le_bytes();
-    let [a0, a1, a2, a3] = addr.to_le_bytes();
-    [what, which, s0, s1, a0, a1, a2, a3]
+fn note(what: u8, which: u8) -> [u8; NOTE] {
+    [what, which, 0, 0, 0, 0, 0, 0]
+}
+
+fn connection_note(dialled: &Dialled) -> [u8; NOTE] {
+    let [s0, s1] = dialled.server.number().to_le_bytes();
+    let [a0, a1, a2, a3] = (dialled.addr as u32).to_le_bytes();
+    [CONNECTION, dialled.link as u8, s0, s1, a0, a1, a2, a3]
 }
 
 /// Children of forks that have not begun yet.
@@ -253,10 +256,10 @@ impl Children {
         proc::table_of(tid).into_iter().for_each(thread::note_table);
         let _ = channel.tell_sender();
         give_roots(&channel);
-        for (server, _) in (0u16..).zip(sessions).filter(|(_, s)| s.is_some()) {
+        for (server, _) in ServerId::all().zip(sessions).filter(|(_, s)| s.is_some()) {
             for link in 0..LINKS {
                 if let Some(dialled) = net.dial(server, link) {
-                    let note = note(CONNECTION, link as u8, server, dialled.addr as u32);
+                    let note = connection_note(&dialled);
                     // What cannot be sent the child makes itself.
                     let _ = channel.send(&note, Some(dialled.fd.as_fd()));
                 }
@@ -304,7 +307,7 @@ impl Handed {
     pub(crate) fn begun(channel: Option<&Channel>) {
         if let Some(channel) = channel {
             // Where the parent has ended nobody is to be told.
-            let _ = channel.send(&note(BEGUN, 0, 0, 0), None);
+            let _ = channel.send(&note(BEGUN, 0), None);
         }
     }
 
@@ -321,7 +324,7 @@ impl Handed {
                 PROC => Root::Proc.keep(fd),
                 DEVICE => Root::Device.keep(fd),
                 CONNECTION => handed.dialled.push(Dialled {
-                    server: u16::from_le_bytes([s0, s1]),
+                    server: ServerId::new(u16::from_le_bytes([s0, s1])),
                     link: usize::from(which),
                     addr: u32::from_le_bytes([a0, a1, a2, a3]) as usize,
                     fd,
@@ -367,7 +370,7 @@ impl Handed {
     /// Has the parent's engine open the files.
     fn ask(&self) -> Option<Proc> {
         let channel = self.channel.as_ref()?;
-        channel.send(&note(ASK, 0, 0, 0), None).ok()?;
+        channel.send(&note(ASK, 0), None).ok()?;
         let mut files = FILES.map(|_| None);
         let until = now_ns() + PATIENCE_NS;
         while now_ns() < until {

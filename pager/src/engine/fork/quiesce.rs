@@ -1,5 +1,6 @@
 //! Readies the program for a fork, and lets it go on afterwards.
 
+use crate::ServerId;
 use crate::engine::adopt;
 use crate::engine::evicted::has_evicted;
 use crate::engine::fork::handover::Children;
@@ -40,7 +41,7 @@ pub(crate) struct Fork {
     pub(crate) children: Children,
     asked: usize,
     /// Servers that are asked again, and when.
-    limited: Vec<u16>,
+    limited: Vec<ServerId>,
     again_ns: u64,
     /// When it was asked to hold, when all was written, and when shared.
     times: [u64; 3],
@@ -88,18 +89,18 @@ impl Fork {
 
     fn ask_for_children(&mut self, m: &mut Memory) {
         let servers = m.backing.rediscovery.servers();
-        self.sessions = (0..servers).map(|_| None).collect();
+        self.sessions = servers.map(|_| None).collect();
         self.refused = None;
         self.limited.clear();
         // With everything in its memory a child needs nothing of servers.
-        for server in (0..servers).filter(|_| has_evicted()) {
+        for server in m.backing.rediscovery.servers().filter(|_| has_evicted()) {
             if m.backing.slots.has_slabs(server) && m.backing.net.session(server).is_some() {
                 self.ask_for_child(m, server);
             }
         }
     }
 
-    fn ask_for_child(&mut self, m: &mut Memory, server: u16) {
+    fn ask_for_child(&mut self, m: &mut Memory, server: ServerId) {
         self.asked += 1;
         m.backing.net.share(server);
     }
@@ -122,14 +123,14 @@ impl Fork {
     pub(crate) fn shared(
         &mut self,
         m: &Memory,
-        server: u16,
+        server: ServerId,
         result: Result<SessionId, RequestError>,
     ) {
         self.asked = self.asked.saturating_sub(1);
         let session = m.backing.net.session(server).cloned();
         match (result, session) {
             (Ok(id), Some(session)) => {
-                self.sessions[usize::from(server)] = Some(HelloReply {
+                self.sessions[server.index()] = Some(HelloReply {
                     session: id,
                     ..session
                 });

@@ -66,7 +66,7 @@ impl Child {
             let entry = entries.get(page).map(|e| (e.kind(), e.slot()));
             match entry {
                 Some((EntryKind::Remote, Some(slot))) => {
-                    let server = usize::from(slot.server());
+                    let server = slot.server().index();
                     let address = manifest.and_then(|m| m.slots.address(slot));
                     let session = child.sessions.iter().find(|(s, _)| *s == server);
                     let (Some((slab, at)), Some((_, session))) = (address, session) else {

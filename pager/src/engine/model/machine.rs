@@ -253,10 +253,7 @@ impl Machine {
     fn restart(&mut self, server: usize) {
         let mut on_it = Vec::new();
         self.engine().memory.pages.each(|page, entry| {
-            if entry
-                .slot
-                .is_some_and(|s| usize::from(s.server()) == server)
-            {
+            if entry.slot.is_some_and(|s| s.server().index() == server) {
                 on_it.push(page);
             }
         });

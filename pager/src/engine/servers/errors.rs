@@ -1,5 +1,6 @@
 //! Counts how servers fail, and says what follows.
 
+use crate::ServerId;
 use crate::slots::MAX_SERVERS;
 use alloc::vec::Vec;
 
@@ -58,13 +59,13 @@ impl ServerErrors {
     }
 
     /// The server begins anew.
-    pub(crate) fn forget(&mut self, server: u16) {
-        self.of[usize::from(server)] = Trouble::default();
+    pub(crate) fn forget(&mut self, server: ServerId) {
+        self.of[server.index()] = Trouble::default();
     }
 
     /// A write to a server has failed: what follows.
-    pub(crate) fn write_failed(&mut self, server: u16, now: u64) -> WriteFailed {
-        let trouble = &mut self.of[usize::from(server)];
+    pub(crate) fn write_failed(&mut self, server: ServerId, now: u64) -> WriteFailed {
+        let trouble = &mut self.of[server.index()];
         let rests = trouble.fails(now);
         WriteFailed {
             rests,
@@ -74,13 +75,13 @@ impl ServerErrors {
     }
 
     /// A server has taken pages; whether the user was told that it took none.
-    pub(crate) fn wrote(&mut self, server: u16) -> bool {
-        self.of[usize::from(server)].works()
+    pub(crate) fn wrote(&mut self, server: ServerId) -> bool {
+        self.of[server.index()].works()
     }
 
     /// A read from a server has failed; whether that is news to the user.
-    pub(crate) fn read_failed(&mut self, server: u16) -> bool {
-        self.of[usize::from(server)].tells(READS)
+    pub(crate) fn read_failed(&mut self, server: ServerId) -> bool {
+        self.of[server.index()].tells(READS)
     }
 
     /// A page is to be asked for again.
@@ -89,8 +90,8 @@ impl ServerErrors {
     }
 
     /// Servers that have rested by now.
-    pub(crate) fn rested(&mut self, now: u64) -> Vec<u16> {
-        let of = (0..).zip(&mut self.of);
+    pub(crate) fn rested(&mut self, now: u64) -> Vec<ServerId> {
+        let of = ServerId::all().zip(&mut self.of);
         let rested = of.filter_map(|(server, trouble)| {
             let until = trouble.until_ns.take_if(|until| now >= *until);
             until.map(|_| server)

@@ -1,5 +1,6 @@
 //! Which slabs servers were asked for, and which of them have none to give.
 
+use crate::ServerId;
 use crate::engine::servers::reuse::Reuse;
 use crate::net::RequestError;
 use crate::slots::{MAX_SERVERS, Slots};
@@ -58,8 +59,8 @@ impl Grants {
 
     /// Notes that `server` is asked for so many pages; false when an answer is
     /// to come already.
-    pub(crate) fn ask(&mut self, server: u16, pages: u64) -> bool {
-        let grant = &mut self.of[usize::from(server)];
+    pub(crate) fn ask(&mut self, server: ServerId, pages: u64) -> bool {
+        let grant = &mut self.of[server.index()];
         let is_new = !grant.asked;
         if is_new {
             grant.asked = true;
@@ -75,8 +76,8 @@ impl Grants {
     }
 
     /// The server has answered, or is gone.
-    pub(crate) fn answered(&mut self, server: u16) {
-        let grant = &mut self.of[usize::from(server)];
+    pub(crate) fn answered(&mut self, server: ServerId) {
+        let grant = &mut self.of[server.index()];
         self.coming -= grant.coming;
         *grant = Grant::default();
     }
@@ -97,7 +98,7 @@ impl Grants {
     /// The server gives nothing now.
     pub(crate) fn refused(
         &mut self,
-        server: u16,
+        server: ServerId,
         error: RequestError,
         slots: &mut Slots,
         now: u64,
@@ -105,13 +106,13 @@ impl Grants {
         self.answered(server);
         self.short |= error == RequestError::Status(Status::Full);
         slots.set_grantable(server, 0);
-        self.of[usize::from(server)].refused = Some((now, error));
+        self.of[server.index()].refused = Some((now, error));
     }
 
     /// Has servers asked again that have not refused lately, whatever is known of
     /// their room: others may have made some since.
     pub(crate) fn retry(&mut self, slots: &mut Slots, now: u64) {
-        for (server, grant) in (0..).zip(&mut self.of) {
+        for (server, grant) in ServerId::all().zip(&mut self.of) {
             let slab = u64::from(slots.slab_pages(server));
             let lately = |(when, _)| now < when + RETRY_NS;
             if slots.grantable(server) < slab && !grant.asked && !grant.refused.is_some_and(lately)
@@ -151,27 +152,28 @@ mod tests {
     use super::*;
     use alloc::vec::Vec;
 
+    const SERVER: ServerId = ServerId::new(0);
     const FULL: RequestError = RequestError::Status(Status::Full);
 
     /// A server that said that it has so many pages.
     fn slots(pages: u64) -> Slots {
         let mut slots = Slots::new(1);
-        slots.set_geometry(0, 64).expect("64 pages are a slab");
-        slots.set_grantable(0, pages);
+        slots.set_geometry(SERVER, 64).expect("64 pages are a slab");
+        slots.set_grantable(SERVER, pages);
         slots
     }
 
     #[test]
     fn a_server_that_gave_all_it_spoke_of_is_asked_for_more() {
         let (mut slots, mut grants) = (slots(64), Grants::new());
-        assert!(grants.ask(0, 64) && !grants.ask(0, 64));
+        assert!(grants.ask(SERVER, 64) && !grants.ask(SERVER, 64));
         assert_eq!((grants.coming(), grants.waiting()), (64, true));
-        slots.add_slabs(0, &[1]);
-        grants.answered(0);
+        slots.add_slabs(SERVER, &[1]);
+        grants.answered(SERVER);
         assert_eq!((grants.coming(), grants.waiting()), (0, false));
         assert_eq!(slots.grant_target(), None);
         grants.retry(&mut slots, 1);
-        assert_eq!(slots.grant_target(), Some(0));
+        assert_eq!(slots.grant_target(), Some(SERVER));
     }
 
     #[test]
@@ -179,9 +181,9 @@ mod tests {
         let (mut slots, mut grants) = (slots(64), Grants::new());
         let mut now = 5;
         for _ in 0..100 {
-            assert_eq!(slots.grant_target(), Some(0));
-            assert!(grants.ask(0, 64));
-            grants.refused(0, FULL, &mut slots, now);
+            assert_eq!(slots.grant_target(), Some(SERVER));
+            assert!(grants.ask(SERVER, 64));
+            grants.refused(SERVER, FULL, &mut slots, now);
             grants.retry(&mut slots, now + RETRY_NS - 1);
             assert_eq!(slots.grant_target(), None);
             now += RETRY_NS;
@@ -193,9 +195,14 @@ mod tests {
     #[test]
     fn a_server_that_fails_is_not_called_full() {
         let (mut slots, mut grants) = (slots(64), Grants::new());
-        grants.refused(0, FULL, &mut slots, 1);
+        grants.refused(SERVER, FULL, &mut slots, 1);
         assert!(grants.is_for_lack_of_room());
-        grants.refused(0, RequestError::Status(Status::Internal), &mut slots, 1);
+        grants.refused(
+            SERVER,
+            RequestError::Status(Status::Internal),
+            &mut slots,
+            1,
+        );
         assert!(!grants.is_for_lack_of_room());
     }
 
@@ -204,7 +211,7 @@ mod tests {
         let internal = RequestError::Status(Status::Internal);
         for (error, makes_room) in [(FULL, true), (internal, false)] {
             let (mut slots, mut grants) = (slots(64), Grants::new());
-            grants.refused(0, error, &mut slots, 1);
+            grants.refused(SERVER, error, &mut slots, 1);
             assert_eq!(grants.short, makes_room);
             grants.full = true;
             grants.reuse.give_up();

@@ -1,5 +1,6 @@
 //! Looks again for servers that could not be had, or were lost.
 
+use crate::ServerId;
 use crate::engine::memory::report::{DEBUG, Report};
 use crate::engine::servers::Backing;
 use crate::names::Names;
@@ -36,22 +37,22 @@ impl Rediscovery {
         }
     }
 
-    /// How many servers there are in all.
-    pub(crate) fn servers(&self) -> u16 {
-        self.servers
+    /// All servers.
+    pub(crate) fn servers(&self) -> impl Iterator<Item = ServerId> + use<> {
+        ServerId::first(self.servers)
     }
 
     /// The server cannot be had; whether that is news to the user.
-    pub(crate) fn is_away(&mut self, server: u16) -> bool {
-        let bit = 1 << server;
+    pub(crate) fn is_away(&mut self, server: ServerId) -> bool {
+        let bit = 1 << server.index();
         let is_news = self.known & bit == 0;
         self.known |= bit;
         is_news
     }
 
     /// The server can be used.
-    pub(crate) fn is_there(&mut self, server: u16) {
-        self.known &= !(1 << server);
+    pub(crate) fn is_there(&mut self, server: ServerId) {
+        self.known &= !(1 << server.index());
     }
 
     /// Whether to look now.
@@ -93,7 +94,7 @@ impl Backing {
         let Some(names) = self.rediscovery.names else {
             return;
         };
-        for server in 0..self.rediscovery.servers {
+        for server in self.rediscovery.servers() {
             if let Some(addrs) = names.find(self.net.name(server)) {
                 self.net.set_addresses(server, addrs);
             }
@@ -124,9 +125,10 @@ mod tests {
     #[test]
     fn each_server_is_news_once_until_it_was_there() {
         let mut seek = Rediscovery::new(None, 0);
-        assert!(seek.is_away(3) && !seek.is_away(3) && seek.is_away(63));
-        seek.is_there(3);
-        assert!(seek.is_away(3) && !seek.is_away(63));
+        let (third, last) = (ServerId::new(3), ServerId::new(63));
+        assert!(seek.is_away(third) && !seek.is_away(third) && seek.is_away(last));
+        seek.is_there(third);
+        assert!(seek.is_away(third) && !seek.is_away(last));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What was asked of servers and is not answered yet.
 
+use crate::ServerId;
 use crate::slots::Slot;
 use alloc::vec::Vec;
 
@@ -26,7 +27,7 @@ pub(crate) struct Read {
     /// When the fault was read that asked for it; none when none did.
     pub(crate) asked_ns: Option<u64>,
     /// The server.
-    pub(crate) server: u16,
+    pub(crate) server: ServerId,
     /// How often the pages were asked for in vain before.
     pub(crate) tries: u8,
 }

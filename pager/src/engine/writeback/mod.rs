@@ -3,6 +3,7 @@
 mod reuse;
 pub(crate) mod room;
 
+use crate::ServerId;
 use crate::engine::memory::Memory;
 use crate::engine::memory::report::{DEBUG, INFO, WARN};
 use crate::engine::servers::requests::{Op, Write};
@@ -212,7 +213,7 @@ fn fails(m: &mut Memory, write: &Write, error: RequestError) {
 }
 
 /// A server has taken pages.
-pub(crate) fn took(m: &mut Memory, server: u16) {
+pub(crate) fn took(m: &mut Memory, server: ServerId) {
     if m.backing.errors.wrote(server) {
         let name = m.backing.net.name(server);
         m.report

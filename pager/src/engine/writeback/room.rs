@@ -1,5 +1,6 @@
 //! Asks servers for room, and says where there is none.
 
+use crate::ServerId;
 use crate::engine::memory::Memory;
 use crate::engine::memory::report::{DEBUG, INFO, WARN};
 use crate::engine::writeback::reuse::take_slots_back;
@@ -144,7 +145,7 @@ pub(crate) fn follow_room(m: &mut Memory) {
 
 /// Spreads pages over the servers as they are quick.
 pub(crate) fn weigh_servers(m: &mut Memory) {
-    let (servers, speeds): (Vec<u16>, Vec<_>) = m.backing.net.speeds().unzip();
+    let (servers, speeds): (Vec<ServerId>, Vec<_>) = m.backing.net.speeds().unzip();
     let shares = tmem_policy::placement::shares(&speeds);
     for (server, share) in servers.into_iter().zip(shares) {
         m.backing.slots.set_share(server, share);

@@ -31,7 +31,7 @@ fn a_server_restarted_under_another_identity_is_lost() {
             },
             Completion::WriteFailed {
                 token: 3,
-                server: 0,
+                server: ServerId::new(0),
                 error
             },
         ]
@@ -73,7 +73,7 @@ fn a_server_that_stays_away_is_lost_when_the_time_is_over() {
         c.wait();
         c.drive();
     }
-    assert!(c.servers.is_up(0), "{:?}", c.seen);
+    assert!(c.servers.is_up(ServerId::new(0)), "{:?}", c.seen);
     c.read(Lane::Demand, 1, at(0, 0), &mut f, &[0]);
     c.skip(5_001);
     assert_eq!(lost(&mut c).to_string(), "connection refused");
@@ -192,12 +192,12 @@ fn time_in_which_the_client_does_not_run_is_not_the_servers_silence() {
 /// A client that joins the session of another, as that of a forked child does.
 fn joins(fake: &Fake, parent: &Client) -> Client {
     let mut c = Client::new(&[fake], Options::default());
-    let session = parent.servers.session(0).cloned().unwrap();
+    let session = parent.servers.session(ServerId::new(0)).cloned().unwrap();
     c.servers = Servers::new(
         vec![c.servers.servers[0].endpoint.clone()],
         Options::default(),
     );
-    c.servers.resume(0, session, 0);
+    c.servers.resume(ServerId::new(0), session, 0);
     c
 }
 
@@ -219,7 +219,7 @@ fn a_child_waits_for_a_place_longer_than_for_a_server_that_is_away() {
         child.wait();
         child.drive();
     }
-    assert!(child.servers.is_up(0), "{:?}", child.seen);
+    assert!(child.servers.is_up(ServerId::new(0)), "{:?}", child.seen);
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn a_child_that_waits_for_a_place_is_not_lost_by_one_attempt_that_fails_otherwis
     let mut child = joins(&fake, &parent);
     let until = |child: &mut Client, wanted: &dyn Fn(&Fake) -> bool| {
         while !wanted(&fake) {
-            assert!(child.servers.is_up(0), "{:?}", child.seen);
+            assert!(child.servers.is_up(ServerId::new(0)), "{:?}", child.seen);
             child.skip(100);
             child.wait();
             child.drive();
@@ -263,7 +263,7 @@ fn a_child_that_waits_for_a_place_is_not_lost_by_one_attempt_that_fails_otherwis
         child.wait();
         child.drive();
     }
-    assert!(child.servers.is_up(0), "{:?}", child.seen);
+    assert!(child.servers.is_up(ServerId::new(0)), "{:?}", child.seen);
 }
 
 #[test]

@@ -124,7 +124,7 @@ impl Client {
     }
 
     fn grant(&mut self, n: u32) -> Vec<u32> {
-        self.servers.grant(0, n);
+        self.servers.grant(ServerId::new(0), n);
         match self.until(|c| matches!(c, Completion::Granted { .. })) {
             Completion::Granted { slabs, .. } => slabs,
             _ => unreachable!(),
@@ -186,7 +186,7 @@ fn page(seed: u64) -> Vec<u8> {
 
 fn at(slab: u32, page: u32) -> At {
     At {
-        server: 0,
+        server: ServerId::new(0),
         slab,
         page,
     }

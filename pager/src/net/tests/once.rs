@@ -12,7 +12,7 @@ fn up(op: Op) -> (Fake, Client) {
 #[test]
 fn a_server_that_fails_to_open_a_session_is_asked_again() {
     let (fake, c) = up(Op::Hello);
-    assert!(c.servers.is_up(0) && fake.orders().fails.is_empty());
+    assert!(c.servers.is_up(ServerId::new(0)) && fake.orders().fails.is_empty());
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn slabs_that_are_refused_once_are_granted_and_given_back() {
     let slabs = c.grant(2);
     assert_eq!(slabs, [100, 101]);
     fake.orders().fails = vec![Op::Release];
-    c.servers.release(0, &slabs);
+    c.servers.release(ServerId::new(0), &slabs);
     while !fake.orders().slabs.is_empty() {
         c.skip(50);
         c.wait();
@@ -49,9 +49,9 @@ fn slabs_that_are_refused_once_are_granted_and_given_back() {
 #[test]
 fn a_child_is_made_though_the_server_failed_once() {
     let (_fake, mut c) = up(Op::Share);
-    c.servers.share(0);
+    c.servers.share(ServerId::new(0));
     let shared = c.until(|x| matches!(x, Completion::Shared { .. }));
-    let (server, result) = (0, Ok(SessionId(fake::CHILD)));
+    let (server, result) = (ServerId::new(0), Ok(SessionId(fake::CHILD)));
     assert_eq!(shared, Completion::Shared { server, result });
 }
 
@@ -59,7 +59,7 @@ fn a_child_is_made_though_the_server_failed_once() {
 fn a_server_that_keeps_failing_is_not_asked_for_ever() {
     let fake = Fake::with(|o| o.fails = vec![Op::Share; 1000]);
     let mut c = Client::up(&fake);
-    c.servers.share(0);
+    c.servers.share(ServerId::new(0));
     let result = loop {
         c.skip(100);
         c.wait();
@@ -69,14 +69,14 @@ fn a_server_that_keeps_failing_is_not_asked_for_ever() {
         }
     };
     assert_eq!(result, Err(RequestError::Status(Status::Internal)));
-    assert!(c.servers.is_up(0));
+    assert!(c.servers.is_up(ServerId::new(0)));
 }
 
 #[test]
 fn what_waits_for_another_attempt_ends_with_its_server() {
     let fake = Fake::with(|o| o.fails = vec![Op::Grant; 1000]);
     let mut c = Client::up(&fake);
-    c.servers.grant(0, 1);
+    c.servers.grant(ServerId::new(0), 1);
     while c.servers.servers[0]
         .next_timer(&Options::default())
         .is_none()

@@ -96,10 +96,15 @@ fn slabs_are_granted_until_there_are_none_and_given_back() {
     let mut c = Client::up(&fake);
     let slabs = c.grant(8);
     assert_eq!(slabs, [100, 101, 102]);
-    c.servers.grant(0, 1);
+    c.servers.grant(ServerId::new(0), 1);
     let error = RequestError::Status(Status::Full);
-    c.until(|x| *x == Completion::GrantRefused { server: 0, error });
-    c.servers.release(0, &slabs);
+    c.until(|x| {
+        *x == Completion::GrantRefused {
+            server: ServerId::new(0),
+            error,
+        }
+    });
+    c.servers.release(ServerId::new(0), &slabs);
     c.finish();
     assert!(fake.orders().slabs.is_empty());
 }
@@ -141,7 +146,7 @@ fn the_right_secret_is_accepted_on_both_connections() {
     assert_eq!(
         up,
         Completion::Up {
-            server: 0,
+            server: ServerId::new(0),
             slab_pages: 64,
             capacity_pages,
             free_pages
@@ -168,7 +173,7 @@ fn several_servers_are_used_each_for_its_own_pages() {
     let fakes = [Fake::new(), Fake::new(), Fake::new()];
     let mut c = Client::new(&fakes.each_ref(), Options::default());
     for server in 0..3 {
-        c.until(|x| matches!(x, Completion::Up { server: s, .. } if *s == server));
+        c.until(|x| matches!(x, Completion::Up { server: s, .. } if s.index() == server));
     }
     let mut f = Frames::new(6);
     for server in 0..3 {
@@ -176,7 +181,7 @@ fn several_servers_are_used_each_for_its_own_pages() {
         c.write(
             server as u64,
             At {
-                server: server as u16,
+                server: ServerId::new(server as u16),
                 slab: 0,
                 page: 0,
             },
@@ -187,7 +192,7 @@ fn several_servers_are_used_each_for_its_own_pages() {
     c.finish();
     for server in 0..3 {
         let place = At {
-            server: server as u16,
+            server: ServerId::new(server as u16),
             slab: 0,
             page: 0,
         };

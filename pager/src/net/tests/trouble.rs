@@ -10,8 +10,9 @@ use tmem_wire::{BYE_ID, DecodeError, HEADER_LEN, Header};
 fn refused(fake: &Fake, options: Options) -> Reason {
     let mut c = Client::new(&[fake], options);
     match c.until(|_| true) {
-        Completion::Refused { server: 0, reason } => {
-            assert!(!c.servers.is_up(0));
+        Completion::Refused { server, reason } => {
+            assert_eq!(server, ServerId::new(0));
+            assert!(!c.servers.is_up(ServerId::new(0)));
             assert_eq!(c.servers.next_timer(), None);
             reason
         }
@@ -41,7 +42,7 @@ fn nobody_listening_is_refused_and_can_be_tried_again() {
     assert_eq!(
         got,
         Completion::Refused {
-            server: 0,
+            server: ServerId::new(0),
             reason: Reason::NoAddress
         }
     );
@@ -161,7 +162,7 @@ fn a_greeting_that_is_not_answered_ends_by_the_clock() {
     // It has taken the connection, so it may be busy: that is said once.
     c.skip(3_001);
     let silent = Completion::Silent {
-        server: 0,
+        server: ServerId::new(0),
         ms: 3_000,
         until_ms: 30_000,
     };
@@ -172,7 +173,13 @@ fn a_greeting_that_is_not_answered_ends_by_the_clock() {
     assert_eq!(c.seen, []);
     c.skip(1_001);
     let reason = Reason::NoAnswer(30_000);
-    assert_eq!(c.until(|_| true), Completion::Refused { server: 0, reason });
+    assert_eq!(
+        c.until(|_| true),
+        Completion::Refused {
+            server: ServerId::new(0),
+            reason
+        }
+    );
 }
 
 /// A server that answers a greeting late, as a busy one does.
@@ -220,14 +227,14 @@ fn requests_to_a_server_that_is_not_up_fail_at_once() {
     c.write(
         5,
         At {
-            server: 77,
+            server: ServerId::new(77),
             slab: 0,
             page: 0,
         },
         &mut f,
         &[0],
     );
-    c.servers.grant(0, 1);
+    c.servers.grant(ServerId::new(0), 1);
     assert_eq!(c.servers.next_timer(), Some(0));
     c.drive();
     let error = RequestError::Lost;
@@ -240,10 +247,13 @@ fn requests_to_a_server_that_is_not_up_fail_at_once() {
             },
             Completion::WriteFailed {
                 token: 5,
-                server: 77,
+                server: ServerId::new(77),
                 error
             },
-            Completion::GrantRefused { server: 0, error },
+            Completion::GrantRefused {
+                server: ServerId::new(0),
+                error
+            },
         ]
     );
 }
@@ -259,14 +269,14 @@ fn errors_of_single_requests_leave_the_server_up() {
     let error = RequestError::Status(Status::Shared);
     assert!(c.seen.contains(&Completion::WriteFailed {
         token: 1,
-        server: 0,
+        server: ServerId::new(0),
         error
     }));
     assert!(c.seen.contains(&Completion::Read {
         token: 2,
         result: Err(error)
     }));
-    assert!(c.servers.is_up(0));
+    assert!(c.servers.is_up(ServerId::new(0)));
 }
 
 #[test]
@@ -434,9 +444,9 @@ fn a_connection_made_anew_is_asked_again_what_was_not_answered() {
         c.drive();
     }
     fake.orders().silent = false;
-    c.servers.renew(0, Lane::Demand, c.now_ns);
+    c.servers.renew(ServerId::new(0), Lane::Demand, c.now_ns);
     // Once is enough.
-    c.servers.renew(0, Lane::Demand, c.now_ns);
+    c.servers.renew(ServerId::new(0), Lane::Demand, c.now_ns);
     c.finish();
     let token = 1;
     let result = Ok(());
@@ -457,7 +467,7 @@ fn more_slabs_than_asked_for_are_not_believed() {
         bytes.extend(vec![1; len as usize]);
         let fake = Fake::with(|o| o.forged = Some(bytes));
         let mut c = Client::up(&fake);
-        c.servers.grant(0, 1);
+        c.servers.grant(ServerId::new(0), 1);
         c.until(|x| matches!(x, Completion::GrantRefused { .. }));
         assert_eq!(c.grant(1), [101]);
         assert_eq!(c.servers.reconnects(), 1);
@@ -470,13 +480,13 @@ fn a_share_without_a_session_in_its_answer_is_refused_and_answered_next_time() {
     let bytes = [&forged.encode()[..], &[1, 2, 3]].concat();
     let fake = Fake::with(|o| o.forged = Some(bytes));
     let mut c = Client::up(&fake);
-    c.servers.share(0);
+    c.servers.share(ServerId::new(0));
     let got = c.until(|x| matches!(x, Completion::Shared { .. }));
     let error = RequestError::Status(Status::Internal);
-    let (server, result) = (0, Err(error));
+    let (server, result) = (ServerId::new(0), Err(error));
     assert_eq!(got, Completion::Shared { server, result });
     c.finish();
-    assert!(c.servers.is_up(0));
+    assert!(c.servers.is_up(ServerId::new(0)));
 }
 
 #[test]
@@ -529,7 +539,7 @@ proptest! {
             }
         }
         c.finish();
-        prop_assert!(c.servers.is_up(0), "{:?}", c.seen);
+        prop_assert!(c.servers.is_up(ServerId::new(0)), "{:?}", c.seen);
         let mut written: Vec<u64> = c.seen.iter().map(|x| match x {
             Completion::Written { token } => *token,
             other => panic!("{other:?}"),
