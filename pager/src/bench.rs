@@ -1,25 +1,25 @@
-//! Parts of the engine that only micro-benchmarks use from outside.
+//! Parts of the engine, made available to micro-benchmarks.
 
 use crate::digest::Digester;
 use crate::pages::Pages;
 use tmem_wire::PageBytes;
 
-/// Digests of pages, with a key of its own.
+/// Digests of pages, with a random key.
 pub struct Digests(&'static Digester);
 
 impl Digests {
-    /// Draws a key, which stays in memory until the program ends.
+    /// Draws a key. It stays in memory until the program ends.
     pub fn draw() -> Digests {
         Digests(Digester::draw())
     }
 
-    /// The digest of a page.
+    /// Returns the digest of a page.
     pub fn digest(&self, page: &PageBytes) -> u64 {
         self.0.digest(page, None)
     }
 }
 
-/// A page table of the engine.
+/// The engine's page table.
 #[derive(Default)]
 pub struct PageTable(Pages);
 

@@ -1,13 +1,13 @@
-//! Packed copies of evicted pages, in a part of the local budget.
+//! The compressed cache's memory: compressed copies of evicted pages.
 //!
-//! Every page here is on a server, too, and its entry says by which digest to know it:
-//! nothing of this has to be right. What was overwritten, given up or is older than the
-//! page is found out when it is looked for, and the page is asked of its server.
+//! Every page here is also on a server, and its page table entry has the digest of its
+//! contents. So nothing in the cache has to be right: a copy that was overwritten, dropped,
+//! or is older than the page is recognized when it is looked up, and the page is read from
+//! its server.
 //!
-//! Copies lie in *segments*, in the order in which they came; where there is no room
-//! left the oldest segment is used anew. Copies of pages that leave again while they
-//! are still there count as new: those in the oldest segments are taken over to the
-//! newest.
+//! Copies lie in *segments*, in the order in which they were added. When there is no room,
+//! the oldest segment is reused. A copy counts as new again when its page is evicted again:
+//! if it lies in one of the oldest segments, it is copied to the newest.
 
 mod record;
 
@@ -24,40 +24,40 @@ use tmem_wire::{PAGE_SIZE, PageBytes, packed};
 /// Pages of a segment.
 pub(crate) const SEGMENT: usize = 64;
 const BYTES: usize = SEGMENT * PAGE_SIZE;
-/// Copies begin at multiples of so many bytes.
+/// Alignment of copies, in bytes.
 const UNIT: usize = 16;
-/// A copy that takes more than this is not worth its place.
+/// The largest copy that is worth its memory, in bytes.
 const WORTH: usize = PAGE_SIZE * 3 / 4;
-/// Of the segments, a share of one in so many is old.
+/// The oldest 1/`OLD` of the segments count as old.
 const OLD: usize = 4;
 
-/// Where a copy begins, in units, from 1 on.
+/// Where a copy begins, in units, counted from 1.
 pub(crate) type Place = NonZeroU32;
 
-/// The copies.
+/// The compressed copies.
 #[derive(Debug)]
 pub(crate) struct Cache {
-    /// Where the area is to lie.
+    /// Address space for the area.
     space: &'static Space,
     area: Option<Area>,
-    /// Segments in use, by when they were begun; the last is being filled.
+    /// Segments in use, oldest first. The last one is being filled.
     order: VecDeque<u32>,
-    /// Those that were used once and are not any more, and the first that never was.
+    /// Segments that were used before and are free, and the first one that was never used.
     spare: Vec<u32>,
     fresh: u32,
-    /// When each was begun, by a count of those.
+    /// For each segment the value of `begins` when it was begun.
     begun: Vec<u32>,
     begins: u32,
-    /// Where the next copy goes in the last one.
+    /// Offset of the next copy in the last segment.
     at: usize,
-    /// Segments that there may be.
+    /// The most segments that may be in use.
     most: usize,
 }
 
 impl Cache {
-    /// A cache that may have up to `bytes` in `space`, and has nothing yet, not even
-    /// address space: where the kernel counts that against what there is, most programs
-    /// need none.
+    /// Creates an empty cache of up to `bytes` in `space`. It has no address space yet:
+    /// most programs need no cache, and the kernel may count reserved address space against
+    /// a limit.
     pub(crate) fn new(space: &'static Space, bytes: usize) -> Cache {
         let segments = (bytes / BYTES).min((u32::MAX as usize - 1) / (BYTES / UNIT));
         Cache {
@@ -73,23 +73,23 @@ impl Cache {
         }
     }
 
-    /// Where it lies.
+    /// Returns the memory of the cache.
     pub(crate) fn region(&self) -> Option<Region> {
         self.area.as_ref().map(Area::region)
     }
 
-    /// Pages of memory that it has.
+    /// Returns the pages of memory in use.
     pub(crate) fn pages(&self) -> usize {
         self.order.len() * SEGMENT
     }
 
-    /// The most that it can ever have.
+    /// Returns the most pages of memory that can ever be in use.
     pub(crate) fn largest(&self) -> usize {
         self.begun.len() * SEGMENT
     }
 
-    /// Pages of memory that it may have from here on. What is too much is given up at
-    /// once, the oldest first.
+    /// Sets the pages of memory that may be in use. Drops the oldest segments at once if
+    /// there are more.
     pub(crate) fn set_pages(&mut self, pages: usize) {
         if pages >= SEGMENT && self.area.is_none() {
             self.area = Area::within(self.space, self.begun.len() * BYTES).ok();
@@ -103,7 +103,7 @@ impl Cache {
         }
     }
 
-    /// Pages of memory that it may have.
+    /// Returns the pages of memory that may be in use.
     pub(crate) fn may_have(&self) -> usize {
         self.most * SEGMENT
     }
@@ -121,7 +121,7 @@ impl Cache {
         self.spare.push(oldest);
     }
 
-    /// Room for a copy: where it is to begin, from the beginning of the area.
+    /// Makes room for a copy. Returns its offset in the area.
     fn room(&mut self) -> Option<usize> {
         if self.most == 0 {
             return None;
@@ -145,7 +145,7 @@ impl Cache {
             self.fresh += 1;
             self.fresh - 1
         });
-        // All of it, so that it is known how much there is.
+        // The whole segment is populated, so that the memory in use is known.
         self.area
             .as_mut()?
             .populate(segment as usize * BYTES, BYTES);
@@ -157,8 +157,8 @@ impl Cache {
         Place::new((start / UNIT) as u32 + 1)
     }
 
-    /// Keeps a copy of a page, by its number and digest; `when` is now. `None` when it is
-    /// not worth it, or there is no room.
+    /// Adds a copy of a page, under its number and digest. `when` is the current time of
+    /// the caller's clock. Returns `None` if the copy is too large or there is no room.
     pub(crate) fn put(
         &mut self,
         page: u64,
@@ -180,7 +180,7 @@ impl Cache {
         Some((self.wrote(start, len)?, len))
     }
 
-    /// The copy of a page at a place where it was put, if it is still there.
+    /// Finds the copy of a page at the place where it was put, if it is still there.
     fn find(&self, at: Option<Place>, page: u64, digest: u64) -> Option<(usize, Record)> {
         let start = (at?.get() as usize - 1) * UNIT;
         let end = (start / BYTES + 1) * BYTES;
@@ -193,12 +193,12 @@ impl Cache {
         (is_it && start + HEADER + record.len <= end).then_some((start, record))
     }
 
-    /// Whether there is a copy of a page at a place where it was put.
+    /// Tells whether the copy of a page is still at the place where it was put.
     pub(crate) fn has(&self, at: Option<Place>, page: u64, digest: u64) -> bool {
         self.find(at, page, digest).is_some()
     }
 
-    /// The page leaves again, `when` is now: where its copy is, if there is still one.
+    /// Notes that a page is evicted again. Returns where its copy is, if it is still there.
     pub(crate) fn renew(
         &mut self,
         at: Option<Place>,
@@ -214,7 +214,7 @@ impl Cache {
             record.write(self.area.as_mut()?.bytes_mut(start, HEADER));
             return at;
         }
-        // Its own segment may be the one that is used anew.
+        // The segment of the copy may be the one that is reused.
         let mut copy = [0; HEADER + WORTH];
         let copy = copy.get_mut(..len)?;
         copy.copy_from_slice(self.area.as_ref()?.bytes(start, len));
@@ -225,9 +225,9 @@ impl Cache {
         self.wrote(to, record.len)
     }
 
-    /// Unpacks the copy of a page, if there is one; when it came, or its page left last, as
-    /// [`Cache::put`] was told. `digester` made the digest. If there is none, `to` may hold
-    /// anything.
+    /// Restores a page from its copy to `to`. Returns the time given to [`Cache::put`] or
+    /// [`Cache::renew`]. `digester` is the one that made the digest. Without a copy returns
+    /// `None`, and `to` may hold anything.
     pub(crate) fn unpack(
         &self,
         at: Option<Place>,

@@ -1,17 +1,16 @@
-//! The digest of a page: by it the engine knows whether a page was changed since a
-//! server got it, and whether a server gives back what it was given.
+//! The digest of a page. It shows the engine whether a page was changed since a server got
+//! it, and whether a server returns what it was given.
 //!
-//! A wrong answer would be wrong data, so the digest is a universal hash with a key
-//! that each program draws: two pages have the same digest with a probability of 2^-64
-//! over the choice of the key, whatever is in them, also if somebody who does not know
-//! the key chose them to be alike. It is a sum of products of pairs of words in the
-//! field of 2^64 elements, which carry-less multiplications make quick (Lemire and
-//! Kaser, "Faster 64-bit universal hashing using carry-less multiplications", Journal
-//! of Cryptographic Engineering, 2016). Processors without these have products of
-//! integers: see [`by_integers`].
+//! A wrong answer would mean wrong data, so the digest is a universal hash with a random
+//! key for each program. Any two different pages have the same digest with a probability of
+//! 2^-64 over the choice of the key, even if somebody who does not know the key has chosen
+//! them. It is a sum of products of pairs of words in the field of 2^64 elements, which
+//! carry-less multiplication makes fast (Lemire and Kaser, "Faster 64-bit universal hashing
+//! using carry-less multiplications", Journal of Cryptographic Engineering, 2016). CPUs
+//! without carry-less multiplication use products of integers: see [`by_integers`].
 //!
-//! A forked child has its parent's key, and with it all digests that the parent's will
-//! names.
+//! A forked child has its parent's key, so the digests of the fork manifest are valid for
+//! it.
 
 use crate::sys::mem::{self, LINE};
 use crate::sys::now_ns;
@@ -29,28 +28,29 @@ use tmem_wire::PAGE_SIZE;
 const WORDS: usize = PAGE_SIZE / 8;
 /// x^64 = x^4 + x^3 + x + 1 in the field.
 const FOLD: i64 = 0x1b;
-/// Sums that are added up at the same time.
+/// Sums that are computed in parallel.
 const LANES: usize = 4;
 
-/// Words that the kernel gives whole or not at all.
+/// Words that fit in one call of `getrandom`, which returns up to 256 bytes as a whole.
 const AT_ONCE: usize = 32;
 
-/// The key's words, and twice as many where integers are multiplied.
+/// The key. Integer products use all of its words, carry-less products half of them.
 type Key = [u64; 2 * WORDS];
 
-/// A way to make digests.
+/// A way to compute digests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Way {
     /// By products of integers.
     Integers,
     /// By carry-less products, one at a time.
     Narrow,
-    /// By four carry-less products at a time.
+    /// By carry-less products, four at a time.
     Wide,
 }
 
-/// Makes digests: a key, and the way that suits this processor. Only digests of the same
-/// digester can be compared. The key begins a cache line, and no read of it straddles two.
+/// Computes digests, with a key and the best way for this CPU. Only digests of the same
+/// digester can be compared. The key is aligned to a cache line, so that no read of it
+/// crosses two lines.
 #[repr(align(64))]
 pub(crate) struct Digester {
     key: Key,
@@ -58,7 +58,7 @@ pub(crate) struct Digester {
 }
 
 impl fmt::Debug for Digester {
-    /// Leaves out the key, which nobody is to see.
+    /// Leaves out the key, which is secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Digester")
             .field("way", &self.way)
@@ -67,8 +67,8 @@ impl fmt::Debug for Digester {
 }
 
 impl Digester {
-    /// A digester with a key of its own. It lives as long as the process, and as a forked
-    /// child, which compares its parent's digests.
+    /// Creates a digester with a random key. It is never freed, and a forked child goes on
+    /// using it.
     pub(crate) fn draw() -> &'static Digester {
         Box::leak(Box::new(Digester {
             key: drawn_key(),
@@ -76,20 +76,22 @@ impl Digester {
         }))
     }
 
-    /// The digest of a page. Meanwhile the processor brings the page at address `next`
-    /// into its cache, if there is one: most of what a digest of a page costs that nobody
-    /// has used for long is to wait for its memory.
+    /// Returns the digest of a page. Meanwhile prefetches the page at address `next`, if
+    /// given. The digest of a page that was not used for long mostly waits for memory.
     pub(crate) fn digest(&self, page: &[u8; PAGE_SIZE], next: Option<usize>) -> u64 {
         let key = &self.key;
         match (self.way, next) {
-            // SAFETY: the processor was asked.
+            // SAFETY: the CPU has these instructions, or `best_way` would not have chosen
+            // this.
             (Way::Wide, None) => unsafe { wide::<false>(key, page, 0) },
-            // SAFETY: the processor was asked.
+            // SAFETY: the CPU has these instructions, or `best_way` would not have chosen
+            // this.
             (Way::Wide, Some(next)) => unsafe { wide::<true>(key, page, next) },
             (way, next) => {
                 next.into_iter().for_each(mem::prefetch);
                 match way {
-                    // SAFETY: the processor was asked.
+                    // SAFETY: the CPU has these instructions, or `best_way` would not have
+                    // chosen this.
                     Way::Narrow => unsafe { narrow(key, page) },
                     _ => by_integers(key, page),
                 }
@@ -98,7 +100,7 @@ impl Digester {
     }
 }
 
-/// Random numbers of the kernel.
+/// Draws a key from the kernel's random numbers.
 fn drawn_key() -> Key {
     let mut key = [0; 2 * WORDS];
     // Without the kernel's random numbers the digest is as good as any other hash.
@@ -124,9 +126,9 @@ fn mixed(state: &mut u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// The best way that this processor has.
+/// Chooses the best way that this CPU has.
 fn best_way() -> Way {
-    // The standard library does nothing here but ask the processor.
+    // This part of the standard library only executes `cpuid`.
     extern crate std;
     let narrow = std::is_x86_feature_detected!("pclmulqdq");
     let wide =
@@ -138,7 +140,7 @@ fn best_way() -> Way {
     }
 }
 
-/// Four pairs of words at a time, and a line of the page at `next`, if `AHEAD`.
+/// Multiplies four pairs of words at a time. With `AHEAD` prefetches the page at `next`.
 #[target_feature(enable = "avx512f,pclmulqdq,vpclmulqdq")]
 fn wide<const AHEAD: bool>(key: &Key, page: &[u8; PAGE_SIZE], next: usize) -> u64 {
     let mut line = next;
@@ -175,7 +177,7 @@ fn wide<const AHEAD: bool>(key: &Key, page: &[u8; PAGE_SIZE], next: usize) -> u6
     reduced(sum)
 }
 
-/// A pair of words at a time.
+/// Multiplies one pair of words at a time.
 #[target_feature(enable = "pclmulqdq")]
 fn narrow(key: &Key, page: &[u8; PAGE_SIZE]) -> u64 {
     let mut sums = [_mm_setzero_si128(); LANES];
@@ -199,20 +201,20 @@ fn narrow(key: &Key, page: &[u8; PAGE_SIZE]) -> u64 {
     reduced(all)
 }
 
-/// A polynomial as an element of the field.
+/// Reduces a polynomial to an element of the field.
 #[target_feature(enable = "pclmulqdq")]
 fn reduced(sum: __m128i) -> u64 {
     let fold = _mm_set_epi64x(0, FOLD);
     let once = _mm_clmulepi64_si128::<0x01>(sum, fold);
-    // What stands above the 64 bits again is less than the polynomial itself.
+    // The part above 64 bits is now smaller than the reduction polynomial.
     let twice = _mm_clmulepi64_si128::<0x01>(once, fold);
     let all = _mm_xor_si128(sum, _mm_xor_si128(once, twice));
     _mm_cvtsi128_si64(all).cast_unsigned()
 }
 
-/// The sum of the words, each by a number of 128 bits, without its lower half: as
-/// good, and slower ("Multilinear" in Lemire and Kaser, "Strongly universal string
-/// hashing is fast", The Computer Journal, 2014).
+/// Sums up the words, each multiplied by a 128-bit number, and drops the lower half. As
+/// good as carry-less products, but slower ("Multilinear" in Lemire and Kaser, "Strongly
+/// universal string hashing is fast", The Computer Journal, 2014).
 fn by_integers(key: &Key, page: &[u8; PAGE_SIZE]) -> u64 {
     let words = page.as_chunks::<8>().0.iter();
     let sum = words
@@ -230,7 +232,7 @@ mod tests {
     use proptest::prelude::*;
     use std::vec::Vec;
 
-    /// A product in the field, bit by bit.
+    /// Computes a product in the field bit by bit.
     fn product(mut a: u64, b: u64) -> u64 {
         let mut sum = 0;
         for bit in 0..64 {
@@ -259,17 +261,17 @@ mod tests {
         Box::new(core::array::from_fn(|_| mixed(&mut seed)))
     }
 
-    /// All ways that this processor has.
+    /// Returns the digests of all ways that this CPU has.
     fn ways(key: &Key, page: &[u8; PAGE_SIZE]) -> Vec<u64> {
         let mut all = std::vec![by_integers(key, page)];
         if best_way() >= Way::Narrow {
-            // SAFETY: the processor was asked.
+            // SAFETY: the CPU has these instructions.
             all.push(unsafe { narrow(key, page) });
         }
         if best_way() >= Way::Wide {
-            // SAFETY: the processor was asked.
+            // SAFETY: the CPU has these instructions.
             all.push(unsafe { wide::<false>(key, page, 0) });
-            // SAFETY: the processor was asked.
+            // SAFETY: the CPU has these instructions.
             all.push(unsafe { wide::<true>(key, page, 0) });
         }
         all
@@ -297,7 +299,7 @@ mod tests {
             changed[at] ^= bits;
             let (one, two) = (ways(&key, &page), ways(&key, &changed));
             prop_assert!(one.iter().zip(&two).all(|(a, b)| a != b));
-            // The same change elsewhere is another one.
+            // The same change at another place gives another digest.
             if other != at / 8 {
                 let mut moved = page;
                 moved[other * 8 + at % 8] ^= bits;

@@ -1,79 +1,76 @@
-//! One budget for all processes of a program.
+//! The shared budget: one budget for all processes of a program.
 //!
-//! Each process says, in memory that they share, how much it has resident and
-//! how often it has to ask a server for a page. From what the others say it
-//! finds by itself how much it may have: all that the others leave, and if they
-//! leave too little, its share. Shares go by how much each wants: a process that
-//! asks for many pages gets most, and one that only holds memory gives it up.
-//! As soon as one grows into its share, those that are beyond theirs see less
-//! left for them.
+//! Each process says, in shared memory, how much memory it has resident and how often it
+//! reads pages from servers. From what the others say, it computes its own share: all that
+//! the others leave, or its fair share if that is more. Fair shares are weighted by need: a
+//! process that reads many pages gets most, and one that only holds memory gives it up.
+//! When one process grows into its fair share, the others see less left for them, and
+//! shrink.
 //!
-//! There is no lock and nothing to give back: a process may end at any instruction.
-//! Its place is a *robust futex*: a word that holds the number of the thread whose
-//! place it is, and that the kernel marks when that thread ends, however it ends. So
-//! nobody has to look for others by their numbers, which are different ones in each PID
-//! namespace, and no living process is ever taken for gone.
+//! There is no lock, and nothing has to be given back, so a process may end at any
+//! instruction. Each process has an entry with a *robust futex*: a word that holds a
+//! thread's number, and that the kernel marks when the thread ends for any reason. So no
+//! process has to look up others by their process numbers, which differ between PID
+//! namespaces, and no living process is ever taken for dead.
 
 use crate::sys::thread;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
-/// Processes that are counted. Those beyond have [`LEAST`] each.
+/// The most processes that are counted. Further ones have [`LEAST`] pages each.
 const MEMBERS: usize = 1024;
 
-/// The fewest pages that a process may have, 8 MiB: with fewer it would do
-/// little but wait.
+/// The fewest pages that a process may have: 8 MiB. With fewer it would do little but wait.
 const LEAST: u64 = 2048;
 
-/// A process that asks servers for this many pages a second wants twice as much
-/// as one that asks for none.
+/// Pages read per second that double the weight of a process.
 const WANT: u64 = 64;
 
-/// The bits of a robust futex that are the number of its thread, which the kernel
-/// clears when that thread ends (`FUTEX_TID_MASK`).
+/// The bits of a robust futex that hold the thread's number. The kernel clears them when
+/// the thread ends (`FUTEX_TID_MASK`).
 const OWNER: u32 = 0x3fff_ffff;
 
-/// One process.
+/// The entry of one process.
 #[repr(C, align(64))]
 pub struct Member {
-    /// The thread that says what the process has; see [`OWNER`].
+    /// The robust futex of the thread that updates this entry: see [`OWNER`].
     owner: AtomicU32,
-    /// Pages it asks servers for in a second.
+    /// Pages read from servers per second.
     need: AtomicU32,
-    /// Pages it has resident that count.
+    /// Resident pages that count against the budget.
     held: AtomicU64,
     /// Pages whose only copy is on servers.
     remote: AtomicU64,
-    /// The list of robust futexes of the thread (`struct robust_list_head`): addresses
-    /// in its own process. Memory that processes share outlives what the kernel may
-    /// take from one that it ends for want of memory.
+    /// The thread's list of robust futexes (`struct robust_list_head`), with addresses of
+    /// its own process. It lies in shared memory, which the kernel does not take away from
+    /// a process that it kills for lack of memory.
     list: [AtomicU64; 3],
-    /// The one entry of that list: the address of the list again.
+    /// The only entry of that list: the address of the list again.
     entry: AtomicU64,
 }
 
-/// What the processes of a program share. All zeros is its start, and says that
-/// each process has a budget of its own.
+/// The shared budget. All zeros is its initial state, in which each process has a budget of
+/// its own.
 #[repr(C)]
 pub struct Family {
-    /// Bytes that all may have together, or 0.
+    /// The budget in bytes, or 0.
     budget: AtomicU64,
-    /// The most pages that they were seen to have together, resident and on servers.
+    /// The most pages that all processes had together, resident and on servers.
     peak: AtomicU64,
     remote_peak: AtomicU64,
-    /// Places beyond this one were never taken.
+    /// Number of entries that were ever used.
     used: AtomicU32,
     members: [Member; MEMBERS],
 }
 
-/// What a process has, and wants.
+/// What a process has, and needs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Use {
-    /// Pages.
+    /// Resident pages.
     pub(crate) held: u64,
-    /// Pages a second.
+    /// Pages read per second.
     pub(crate) need: u32,
-    /// Pages.
+    /// Pages on servers only.
     pub(crate) remote: u64,
 }
 
@@ -83,7 +80,7 @@ impl Use {
     }
 }
 
-/// Pages that a process may have of `total`, and what all have.
+/// Computes how many of `total` pages a process may have, and what all processes have.
 fn share(total: u64, me: Use, others: impl Iterator<Item = Use>) -> (u64, Use) {
     let (mut held, mut weight) = (0u64, me.weight());
     let mut remote = me.remote;
@@ -104,26 +101,27 @@ fn share(total: u64, me: Use, others: impl Iterator<Item = Use>) -> (u64, Use) {
 }
 
 impl Family {
-    /// Has all processes share `bytes`.
+    /// Sets the budget, in bytes, for all processes together.
     pub fn limit(&self, bytes: u64) {
         self.budget.store(bytes, Relaxed);
     }
 
-    /// The most bytes that they were seen to have resident together, as far as they
-    /// count: at one moment, and once where several have the same page.
+    /// Returns the most memory, in bytes, that all processes had resident at one moment.
+    /// Memory that several share counts once.
     pub fn peak(&self) -> u64 {
         let pages = self.peak.load(Relaxed);
         pages.saturating_mul(tmem_wire::PAGE_SIZE as u64)
     }
 
-    /// The most bytes of theirs that were seen on servers only, at one moment.
+    /// Returns the most memory, in bytes, that all processes had on servers only at one
+    /// moment.
     pub fn remote_peak(&self) -> u64 {
         let pages = self.remote_peak.load(Relaxed);
         pages.saturating_mul(tmem_wire::PAGE_SIZE as u64)
     }
 
-    /// Counts the process of the calling thread until that thread ends; `None` when
-    /// there are too many.
+    /// Takes an entry for the calling thread's process until that thread ends. Returns
+    /// `None` when all are taken.
     pub(crate) fn join(&self) -> Option<&Member> {
         let me = thread::id() & OWNER;
         let at = self.members.iter().position(|m| m.take(me))?;
@@ -133,8 +131,8 @@ impl Family {
         Some(member)
     }
 
-    /// Pages that the member may have now: `None` when it has a budget of its own. Who
-    /// is no member has the least there is.
+    /// Returns how many pages the member may have now, or `None` if there is no shared
+    /// budget. A process without an entry has the least possible.
     pub(crate) fn share_of(&self, me: Option<&Member>) -> Option<u64> {
         let total = self.budget.load(Relaxed) / tmem_wire::PAGE_SIZE as u64;
         let may = match me {
@@ -154,7 +152,7 @@ impl Family {
 }
 
 impl Member {
-    /// Takes the place for a thread, if it is nobody's; whether it did.
+    /// Takes the entry for a thread, if it is free. Returns whether it was.
     fn take(&self, thread: u32) -> bool {
         let now = self.owner.load(Acquire);
         if now & OWNER != 0
@@ -169,7 +167,7 @@ impl Member {
         true
     }
 
-    /// Has the kernel mark the place when the calling thread, whose it is, ends.
+    /// Has the kernel mark the entry when the calling thread, which has taken it, ends.
     fn mark_at_end(&self) {
         let address = |at: *const AtomicU64| at.addr() as u64;
         let (list, entry) = (address(self.list.as_ptr()), address(&raw const self.entry));
@@ -178,17 +176,17 @@ impl Member {
         for (field, value) in self.list.iter().zip([entry, word.wrapping_sub(entry), 0]) {
             field.store(value, Relaxed);
         }
-        // SAFETY: a list of one entry that leads back to it, in memory that stays
-        // mapped for as long as the thread lives.
+        // SAFETY: the list has one entry that leads back to it, and stays mapped while the
+        // thread lives.
         unsafe { thread::set_robust_list(list as usize) };
     }
 
-    /// Whether a living process is counted here.
+    /// Tells whether a living process has the entry.
     fn is_taken(&self) -> bool {
         self.owner.load(Relaxed) & OWNER != 0
     }
 
-    /// Says what it has and wants.
+    /// Publishes what the process has, and needs.
     pub(crate) fn say(&self, now: Use) {
         self.held.store(now.held, Relaxed);
         self.need.store(now.need, Relaxed);
@@ -213,13 +211,13 @@ mod tests {
     use std::vec::Vec;
 
     fn family(pages: u64) -> Box<Family> {
-        // SAFETY: all zeros is a valid value of every field, and is its start.
+        // SAFETY: all zeros is a valid value of every field.
         let family: Box<Family> = unsafe { Box::new_zeroed().assume_init() };
         family.limit(pages * tmem_wire::PAGE_SIZE as u64);
         family
     }
 
-    /// A member whose thread never ends.
+    /// An entry whose thread never ends.
     fn member(family: &Family, id: u32) -> &Member {
         let at = family.members.iter().position(|m| m.take(id)).unwrap();
         family.used.fetch_max(at as u32 + 1, AcqRel);
@@ -234,8 +232,8 @@ mod tests {
         }
     }
 
-    /// Each goes half of the way to what it may have, as often as asked; what
-    /// each wants is `wish`.
+    /// Moves each member halfway to its share, `rounds` times. Each wants as much as its
+    /// wish.
     fn settle(family: &Family, members: &[(&Member, u64, u32)], rounds: usize) -> Vec<u64> {
         for _ in 0..rounds {
             for (member, wish, need) in members {
@@ -256,7 +254,7 @@ mod tests {
         let both = [(first, u64::MAX, 9), (second, u64::MAX, 9)];
         let held = settle(&family, &both, 60);
         assert!(held.iter().all(|h| h.abs_diff(50_000) <= 1), "{held:?}");
-        // One that wants less leaves the rest.
+        // A process that wants less leaves the rest to others.
         let both = [(first, u64::MAX, 9), (second, 20_000, 0)];
         let [a, b] = settle(&family, &both, 60)[..] else {
             unreachable!()
@@ -301,7 +299,7 @@ mod tests {
                 remote: 500,
             });
             joined.send(()).unwrap();
-            // Until nobody is there to send anything any more.
+            // The thread ends when the channel is closed.
             let _ = ends.recv();
         });
         here.recv().unwrap();
@@ -310,7 +308,8 @@ mod tests {
         assert_eq!(family.remote_peak(), 500 * 4096);
         drop(end);
         thread.join().unwrap();
-        // The kernel marks it in the thread's last moment, after it was joined.
+        // The kernel marks the entry at the very end of the thread, after `join` has
+        // returned.
         while family.members[0].is_taken() {
             std::thread::yield_now();
         }

@@ -1,25 +1,25 @@
-//! Which frames of the pool are free, kept so that runs of neighbours stay
-//! together: a run is moved by one call, single frames each by one.
+//! Sets of frames that keep runs of neighbours together: a run is moved by one call, single
+//! frames need one call each.
 
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// Frames per block; the longest run. Where another thread of the program runs, a move of
-/// so many takes as long to have its processor forget addresses as to move them.
+/// Frames of a block, and the longest run. For a run of this length, a TLB shootdown on
+/// another CPU takes about as long as the move itself.
 pub(crate) const RUN_FRAMES: usize = tmem_policy::eviction::MAX_RUN as usize;
 
-/// A block has a bit for each frame.
+/// Each block is a bitmap in a `u128`.
 const _: () = assert!(RUN_FRAMES == u128::BITS as usize);
 
-/// A set of frame numbers that gives out runs within a block, and single
-/// frames from blocks that are broken already.
+/// A set of frames. It gives out runs within a block, and takes single frames from broken
+/// blocks.
 #[derive(Clone, Debug)]
 pub(crate) struct FrameSet {
     words: Vec<u128>,
     whole: Vec<u32>,
     broken: Vec<u32>,
-    /// Whether a block stands in `whole` (bit 0) or `broken` (bit 1): each
-    /// list holds a block at most once, possibly out of date.
+    /// Whether a block is in `whole` (bit 0) or `broken` (bit 1). Each list has a block at
+    /// most once, and may be out of date.
     listed: Vec<u8>,
     len: usize,
 }
@@ -28,7 +28,7 @@ const IN_WHOLE: u8 = 1;
 const IN_BROKEN: u8 = 2;
 
 impl FrameSet {
-    /// An empty set of frames below `blocks * RUN_FRAMES`.
+    /// Creates an empty set for `blocks * RUN_FRAMES` frames.
     pub(crate) fn new(blocks: usize) -> FrameSet {
         FrameSet {
             words: vec![0; blocks],
@@ -39,12 +39,12 @@ impl FrameSet {
         }
     }
 
-    /// Frames in the set.
+    /// Returns the number of frames in the set.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// Adds a frame that is not in it.
+    /// Adds a frame that is not in the set.
     pub(crate) fn put(&mut self, frame: u32) {
         let (block, bit) = (frame as usize / RUN_FRAMES, frame as usize % RUN_FRAMES);
         debug_assert!(self.words[block] & (1 << bit) == 0, "frame {frame} twice");
@@ -64,11 +64,11 @@ impl FrameSet {
         }
     }
 
-    /// Takes up to `want` (at most [`RUN_FRAMES`]) neighbouring frames: the first
-    /// and how many. `None` only when the set is empty.
+    /// Takes up to `want` (at most [`RUN_FRAMES`]) neighbouring frames. Returns the first
+    /// and their number, or `None` if the set is empty.
     pub(crate) fn take(&mut self, want: usize) -> Option<(u32, usize)> {
         let want = want.clamp(1, RUN_FRAMES);
-        // One frame alone comes from a broken block, a run from a whole one.
+        // Single frames come from a broken block, runs from a whole one.
         let block = if want < 8 {
             self.broken().or_else(|| self.whole())
         } else {

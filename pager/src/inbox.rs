@@ -1,27 +1,28 @@
-//! A list of bounded length that many threads add to and one takes from, without locks.
+//! A bounded list without locks, to which many threads add and from which one takes.
 //!
-//! Its atomics come from the crate's root, so that a test can put ones there that try
-//! every interleaving.
+//! The atomics come from the crate's root, so that a test can replace them by loom's, which
+//! try every interleaving.
 
 use crate::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-/// What is added: words of the caller's choice.
+/// A message: words with a meaning for the caller.
 pub(crate) type Message = [usize; 3];
 
-/// Up to `N` messages. A node is named by its index and one, and none by 0.
+/// Up to `N` messages. A node's name is its index plus one, and 0 names none.
 #[derive(Debug)]
 pub(crate) struct Inbox<const N: usize> {
     /// The node that was added last.
     pub(crate) last: AtomicU32,
-    /// The first free node, in the lower half. The upper half counts the changes of this
-    /// word, so that one that was taken, used and given back is told from one that stayed.
+    /// The first free node, in the lower half. The upper half counts changes of this word,
+    /// so that a node that was taken, used and given back in between is noticed (the ABA
+    /// problem).
     pub(crate) free: AtomicU64,
-    /// How many nodes were ever used.
+    /// Number of nodes that were ever used.
     pub(crate) used: AtomicU32,
     pub(crate) nodes: [Node; N],
 }
 
-/// A message, and the node that was added, or given back, before it.
+/// A message, and the node that was added, or freed, before it.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) before: AtomicU32,
@@ -29,7 +30,7 @@ pub(crate) struct Node {
 }
 
 impl<const N: usize> Inbox<N> {
-    /// Adds a message; whether there was room for it.
+    /// Adds a message. Returns whether there was room.
     pub(crate) fn add(&self, message: Message) -> bool {
         let Some(name) = self.unused() else {
             return false;
@@ -41,7 +42,8 @@ impl<const N: usize> Inbox<N> {
         let mut last = self.last.load(Ordering::Relaxed);
         loop {
             node.before.store(last, Ordering::Relaxed);
-            // What is taken meanwhile and added once more is as good as the same.
+            // If `last` was taken and the same node added again meanwhile, the list is
+            // still correct.
             let (done, seen) = (Ordering::Release, Ordering::Relaxed);
             match self.last.compare_exchange(last, name, done, seen) {
                 Ok(_) => return true,
@@ -50,9 +52,9 @@ impl<const N: usize> Inbox<N> {
         }
     }
 
-    /// Takes all messages, the last first. One thread does so at a time.
+    /// Takes all messages out, the last first. Only one thread may do so.
     pub(crate) fn take(&self, mut each: impl FnMut(Message)) {
-        // Only this thread takes: what is there now stays until it does.
+        // Only this thread takes messages, so those that are there now stay until it does.
         if self.last.load(Ordering::Relaxed) == 0 {
             return;
         }
@@ -71,14 +73,14 @@ impl<const N: usize> Inbox<N> {
         }
     }
 
-    /// In a process that was just forked: nothing was added.
+    /// Empties the list in a process that was just forked.
     pub(crate) fn reset_after_fork(&self) {
         self.last.store(0, Ordering::Relaxed);
         self.free.store(0, Ordering::Relaxed);
         self.used.store(0, Ordering::Relaxed);
     }
 
-    /// Nodes from `last` back to `first` are free.
+    /// Frees the nodes from `last` back to `first`.
     fn give_back(&self, last: u32, first: u32) {
         let mut free = self.free.load(Ordering::Relaxed);
         loop {
@@ -92,11 +94,12 @@ impl<const N: usize> Inbox<N> {
         }
     }
 
-    /// A node that is not in use.
+    /// Takes a node that is not in use.
     fn unused(&self) -> Option<u32> {
         let mut free = self.free.load(Ordering::Acquire);
         while free as u32 != 0 {
-            // It may be another's by now, and this its: then the count has changed.
+            // Another thread may have taken the node, so this value may be wrong. The count
+            // has changed then.
             let before = self.node(free as u32).before.load(Ordering::Relaxed);
             match self.change_free(free, before) {
                 Ok(_) => return Some(free as u32),

@@ -1,16 +1,15 @@
 //! The paging engine of tmem.
 //!
-//! The engine lives inside the program that it pages. It is `no_std` because
-//! the standard library would tie it to the program's libc: its allocator, its
-//! thread-local storage and its locks may lie in memory that the engine itself
-//! has evicted. See `ARCHITECTURE.md`.
+//! The engine lives inside the program that it pages. It is `no_std`, since the standard
+//! library would tie it to the program's C library: its allocator, thread-local storage and
+//! locks may lie in memory that the engine itself has evicted. See `ARCHITECTURE.md`.
 #![no_std]
 
 extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
-/// What [`gate`] and [`inbox`] are built on.
+/// Atomics for [`gate`] and [`inbox`], which a test replaces.
 mod atomic {
     pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 }

@@ -1,17 +1,17 @@
-//! Reads `/proc/self/maps` from a buffer, and arithmetic on address ranges.
+//! Parses `/proc/self/maps` and `/proc/self/smaps`.
 
 use alloc::vec::Vec;
 use core::ops::Range;
 use thiserror::Error;
 
-/// One mapping of the process.
+/// A mapping of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping<'a> {
     /// First address.
     pub start: usize,
-    /// First address beyond it.
+    /// First address after it.
     pub end: usize,
-    /// What may be done with it.
+    /// Permissions.
     pub perms: Perms,
     /// Offset in the mapped file, in bytes.
     pub offset: u64,
@@ -32,44 +32,44 @@ pub struct Perms {
     pub w: bool,
     /// Executable.
     pub x: bool,
-    /// Shared with other processes (not private).
+    /// Shared with other processes, so not private.
     pub shared: bool,
 }
 
-/// What is wrong with a line of the file.
+/// An error in a line of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum MapsError {
-    /// The buffer ends within a line: the file was not read whole.
+    /// The buffer ends within a line: the file was not read completely.
     #[error("the list of mappings ends within a line")]
     Truncated,
-    /// The line is not of the form that proc(5) describes.
+    /// The line does not have the form that proc(5) describes.
     #[error("a line of the list of mappings cannot be understood")]
     Malformed,
 }
 
-/// The mappings in `buf`, which holds whole lines of `/proc/self/maps`.
+/// Parses `buf`, which holds whole lines of `/proc/self/maps`.
 ///
 /// # Errors
-/// Each item is a [`MapsError`] where its line is not one.
+/// An item is a [`MapsError`] if its line is wrong.
 pub fn parse(buf: &[u8]) -> impl Iterator<Item = Result<Mapping<'_>, MapsError>> {
     buf.split_inclusive(|b| *b == b'\n')
         .map(|line| match line.split_last() {
-            // A line cut short could lose the name that tells a stack from a heap.
+            // An incomplete line could lack the name that tells a stack from a heap.
             Some((b'\n', line)) => parse_line(line).ok_or(MapsError::Malformed),
             _ => Err(MapsError::Truncated),
         })
 }
 
-/// What a program has said that forked children are to have of a mapping.
+/// A mapping's flags that concern forked children.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags {
-    /// Zeros (`MADV_WIPEONFORK`).
+    /// The child finds zeros (`MADV_WIPEONFORK`).
     pub wiped: bool,
-    /// Nothing (`MADV_DONTFORK`).
+    /// The child does not get it (`MADV_DONTFORK`).
     pub withheld: bool,
 }
 
-/// The mappings in `buf`, which holds `/proc/self/smaps`, and their flags.
+/// Returns the mappings in `buf`, which holds `/proc/self/smaps`, with their flags.
 pub fn flags(buf: &[u8]) -> impl Iterator<Item = (Range<usize>, Flags)> {
     let mut last = None;
     buf.split(|b| *b == b'\n').filter_map(move |line| {
@@ -86,8 +86,8 @@ pub fn flags(buf: &[u8]) -> impl Iterator<Item = (Range<usize>, Flags)> {
     })
 }
 
-/// The private mappings in `buf`, which holds `/proc/self/smaps`, and how many bytes of
-/// each are resident as memory of its own.
+/// Returns the private mappings in `buf`, which holds `/proc/self/smaps`, and how many
+/// bytes of each are resident anonymous memory.
 pub fn private(buf: &[u8]) -> impl Iterator<Item = (Mapping<'_>, u64)> {
     let mut last = None;
     buf.split(|b| *b == b'\n').filter_map(move |line| {
@@ -143,7 +143,7 @@ fn flag(byte: u8, set: u8) -> Option<bool> {
     }
 }
 
-/// The number that `text` begins with, and what follows it.
+/// Parses the number at the beginning of `text`. Returns it, and the rest.
 fn number(text: &[u8], radix: u32) -> Option<(u64, &[u8])> {
     let mut value: u64 = 0;
     let mut digits = 0;
@@ -159,10 +159,10 @@ fn number(text: &[u8], radix: u32) -> Option<(u64, &[u8])> {
     (digits > 0).then_some((value, &text[digits..]))
 }
 
-/// Whether the pager may take over the memory of `m` as far as the list of
-/// mappings tells: private anonymous memory that is no code (executable and not
-/// writable), no stack that the kernel names, and nothing special. Memory without any
-/// permission is included, since what it holds stays until it is unmapped.
+/// Tells whether the engine may page the mapping `m`, as far as the list of mappings shows:
+/// private anonymous memory that is not code (executable and not writable), not a stack
+/// that the kernel names, and not special. Inaccessible memory is included, since it keeps
+/// its contents until it is unmapped.
 pub fn eligible(m: &Mapping<'_>) -> bool {
     let code = m.perms.x && !m.perms.w;
     if m.perms.shared || code || m.inode != 0 || m.dev != (0, 0) {
@@ -170,13 +170,13 @@ pub fn eligible(m: &Mapping<'_>) -> bool {
     }
     match m.path {
         b"" | b"[heap]" => true,
-        // glibc can be told to name its thread stacks.
+        // glibc can be configured to name its thread stacks.
         name => name.starts_with(b"[anon:") && !name.windows(5).any(|w| w == b"stack"),
     }
 }
 
-/// Cuts everything in `exclude` out of `ranges`. Both are sorted and without
-/// overlaps among themselves; empty ranges disappear.
+/// Removes everything in `exclude` from `ranges`. Both are sorted and without overlaps.
+/// Empty ranges disappear.
 pub fn subtract(ranges: &mut Vec<Range<usize>>, exclude: &[Range<usize>]) {
     let mut left = Vec::with_capacity(ranges.len());
     let mut from = 0;

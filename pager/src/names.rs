@@ -1,9 +1,8 @@
 //! Addresses of servers, in memory that `tmem run` shares with the processes under it.
 //!
-//! The engine does without the C library, and cannot ask for the addresses of a name.
-//! `tmem run` can, also while the program runs: a name that it could not have resolved
-//! in the beginning is used once it has an address. Plain atomics and no locks, as in
-//! [`crate::stats`].
+//! The engine does not use the C library, so it cannot resolve names. `tmem run` can, also
+//! while the program runs: a name that could not be resolved at the start is used once it
+//! has an address. Everything is atomics without locks, as in [`crate::stats`].
 
 use crate::slots::MAX_SERVERS;
 use alloc::vec::Vec;
@@ -11,10 +10,10 @@ use core::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-/// The most addresses of a name that are kept.
+/// The most addresses that are kept of a name.
 const ADDRESSES: usize = 8;
 
-/// Addresses of servers by their names. All zeros is its start.
+/// Addresses of servers by name. All zeros is its initial state.
 #[repr(C)]
 pub struct Names {
     of: [Entry; MAX_SERVERS],
@@ -22,16 +21,15 @@ pub struct Names {
 
 #[repr(C)]
 struct Entry {
-    /// The hash of the name; 0 while there is none.
+    /// The hash of the name, or 0.
     name: AtomicU64,
-    /// How many addresses there are: 0 as long as they are looked for.
+    /// The number of addresses, or 0 while the name is being resolved.
     count: AtomicU64,
     addrs: [[AtomicU64; 3]; ADDRESSES],
 }
 
 impl Names {
-    /// Says that the addresses of `name` are looked for; false when there is no place
-    /// left to say so.
+    /// Notes that `name` is being resolved. Returns false if there is no room for it.
     pub fn begin(&self, name: &str) -> bool {
         let name = hash(name);
         let takes = |e: &Entry| {
@@ -41,7 +39,7 @@ impl Names {
         self.of.iter().any(takes)
     }
 
-    /// Says what the addresses of `name` are, for good.
+    /// Publishes the addresses of `name`. They cannot be changed later.
     pub fn set(&self, name: &str, addrs: &[SocketAddr]) {
         let Some(entry) = self.entry(name).filter(|e| e.count.load(Acquire) == 0) else {
             return;
@@ -57,11 +55,11 @@ impl Names {
         entry.count.store(count as u64, Release);
     }
 
-    /// The addresses of `name`: none as long as they are looked for. `None` when
-    /// nobody does.
+    /// Returns the addresses of `name`. The list is empty while the name is being resolved,
+    /// and `None` if it never was.
     pub fn find(&self, name: &str) -> Option<Vec<SocketAddr>> {
         let entry = self.entry(name)?;
-        // What is in the memory of others may be anything.
+        // Another process may have written anything.
         let count = entry.count.load(Acquire).min(ADDRESSES as u64) as usize;
         let words = entry.addrs[..count].iter();
         Some(
@@ -77,13 +75,14 @@ impl Names {
     }
 }
 
-/// FNV-1a, never 0.
+/// Computes a hash (FNV-1a) that is never 0.
 fn hash(name: &str) -> u64 {
     let step = |h: u64, b: u8| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3);
     name.bytes().fold(0xcbf2_9ce4_8422_2325, step).max(1)
 }
 
-/// The address in two words, the higher half first, and port, scope and kind in one.
+/// Encodes an address: its higher and its lower half, then port, scope and kind in one
+/// word.
 fn pack(addr: &SocketAddr) -> [u64; 3] {
     let (ip, scope, kind) = match addr {
         SocketAddr::V4(v4) => (v4.ip().to_ipv6_mapped(), 0, 4),
@@ -110,7 +109,7 @@ mod tests {
     use std::format;
 
     fn names() -> std::boxed::Box<Names> {
-        // SAFETY: all zeros is a valid value of every field, and is its start.
+        // SAFETY: all zeros is a valid value of every field.
         unsafe { std::boxed::Box::new_zeroed().assume_init() }
     }
 

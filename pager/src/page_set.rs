@@ -1,9 +1,9 @@
-//! A set of pages that many threads add to, without locks.
+//! A set of pages without locks, to which many threads add.
 //!
-//! It is a bit for each page, in blocks that come to be when a page of theirs is added
-//! first, and stay. So it takes no more memory than the address space that it is about
-//! asks for, however often pages are added, and is whole at every instant: a process may
-//! be forked at any.
+//! It has a bit for each page, in blocks that are allocated when their first page is added,
+//! and never freed. So its size is bounded by the address space that it describes, however
+//! often pages are added. It is consistent at every instant, since the process may be
+//! forked at any.
 
 use alloc::alloc::{Layout, alloc_zeroed, dealloc};
 use core::ops::Range;
@@ -11,22 +11,24 @@ use core::ptr::null_mut;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, SeqCst};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64};
 
-/// Bits of a page's number that are the index in each level: 47 bits of address in all.
+/// Bits of a page number that index each level: with 12 bits of offset, 47 bits of address
+/// in all.
 const LEAF_BITS: u32 = 15;
 const MIDDLE_BITS: u32 = 10;
 const ROOT_BITS: u32 = 10;
 const WORD_BITS: u32 = u64::BITS;
 
-/// The first page that is no program's, unless it asks the kernel for addresses so high.
+/// The first page beyond a program's normal address space. Higher addresses exist only on
+/// request.
 const END: u64 = 1 << (LEAF_BITS + MIDDLE_BITS + ROOT_BITS);
-/// Pages of a leaf, and of all leaves of a middle.
+/// Pages of a leaf, and of a middle block.
 const LEAF: u64 = 1 << LEAF_BITS;
 const MIDDLE: u64 = 1 << (LEAF_BITS + MIDDLE_BITS);
 
 type Leaf = [AtomicU64; 1 << LEAF_BITS >> WORD_BITS.ilog2()];
 type Middle = [AtomicPtr<Leaf>; 1 << MIDDLE_BITS];
 
-/// A page cannot be noted: there is no memory, or its address is too high.
+/// An error: there is no memory to note the page, or its address is too high.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NotNoted;
 
@@ -44,10 +46,10 @@ impl PageSet {
         }
     }
 
-    /// Adds a page; whether it was not there before.
+    /// Adds a page. Returns whether it is new.
     ///
     /// # Errors
-    /// Where it cannot be noted.
+    /// [`NotNoted`].
     pub(crate) fn insert(&self, page: u64) -> Result<bool, NotNoted> {
         if page >= END {
             return Err(NotNoted);
@@ -60,7 +62,7 @@ impl PageSet {
         Ok(before & bit == 0)
     }
 
-    /// Whether a page is in the set.
+    /// Tells whether a page is in the set.
     pub(crate) fn contains(&self, page: u64) -> bool {
         if !self.any.load(SeqCst) {
             return false;
@@ -70,14 +72,14 @@ impl PageSet {
             .is_some_and(|leaf| leaf[word].load(SeqCst) & bit != 0)
     }
 
-    /// Takes pages out of the set.
+    /// Removes a range of pages.
     pub(crate) fn remove(&self, pages: &Range<u64>) {
         self.visit(pages, |word, bits, _| {
             word.fetch_and(!bits, SeqCst);
         });
     }
 
-    /// Calls `each` with the pages of the set.
+    /// Calls `each` with every page of the set.
     pub(crate) fn each(&self, mut each: impl FnMut(u64)) {
         self.visit(&(0..END), |word, bits, first| {
             let mut there = word.load(SeqCst) & bits;
@@ -88,8 +90,8 @@ impl PageSet {
         });
     }
 
-    /// Calls `visit` with each word in which pages of a range may be, the bits of the
-    /// range, and the page of its lowest bit.
+    /// Calls `visit` with each word that may hold pages of a range, with the mask of the
+    /// range's bits, and with the page of the lowest bit.
     fn visit(&self, pages: &Range<u64>, mut visit: impl FnMut(&AtomicU64, u64, u64)) {
         if !self.any.load(SeqCst) {
             return;
@@ -123,22 +125,22 @@ impl PageSet {
     }
 }
 
-/// Where in a leaf a page is: the word and the bit.
+/// Returns the word of a leaf and the bit in it that stand for a page.
 fn place(page: u64) -> (usize, u64) {
     let at = page % LEAF;
     let bits = u64::from(WORD_BITS);
     ((at / bits) as usize, 1 << (at % bits))
 }
 
-/// A block, if it has come to be.
+/// Returns a block, if it was allocated.
 fn there<T>(at: &AtomicPtr<T>) -> Option<&T> {
-    // SAFETY: null, or what `made` put there, which is never freed and consists of
+    // SAFETY: null, or what `made` has stored, which is never freed and consists of
     // atomics.
     unsafe { at.load(Acquire).as_ref() }
 }
 
-/// A block, which comes to be if it has not. Both kinds consist of atomics, of which
-/// zeros are a value.
+/// Returns a block, and allocates it if necessary. Both kinds of block consist of atomics,
+/// for which zeros are valid.
 fn made<T>(at: &AtomicPtr<T>) -> Result<&T, NotNoted> {
     if let Some(block) = there(at) {
         return Ok(block);
@@ -153,8 +155,8 @@ fn made<T>(at: &AtomicPtr<T>) -> Result<&T, NotNoted> {
         .compare_exchange(null_mut(), new.cast(), AcqRel, Acquire)
         .is_err()
     {
-        // SAFETY: just allocated with this layout, and seen by nobody: another thread
-        // was quicker.
+        // SAFETY: allocated just now with this layout, and not published: another thread
+        // was faster.
         unsafe { dealloc(new, layout) };
     }
     there(at).ok_or(NotNoted)
@@ -182,7 +184,7 @@ mod tests {
             let set = Box::new(PageSet::new());
             let mut model = BTreeSet::new();
             for (add, block, at, len) in ops {
-                // Near the bounds of words, leaves and middles.
+                // Pages near the boundaries of words, leaves and middle blocks.
                 let first = [0, LEAF - 100, MIDDLE - 100, END - 400][block as usize] + at;
                 if add {
                     prop_assert_eq!(set.insert(first), Ok(model.insert(first)));

@@ -1,7 +1,8 @@
-//! What the engine knows of each page: regions of 4 GiB, of which a program has
-//! few, chunks of 2 MiB within them, blocks of 128 KiB within those, and
-//! entries within these; made when the first page of each is touched, so that
-//! memory used here and there costs little. To find an entry takes three steps
+//! The page table: what the engine knows of each page.
+//!
+//! The table has regions of 4 GiB, of which a program has few, chunks of 2 MiB within them,
+//! blocks of 128 KiB within these, and entries within these. They are allocated when their
+//! first page is used, so that scattered memory costs little. A lookup takes three steps
 //! once its region is found.
 
 use crate::cache::Place;
@@ -11,7 +12,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use tmem_policy::eviction::GENERATION_MASK;
 
-/// Pages per chunk.
+/// Pages of a chunk.
 pub(crate) const CHUNK: u64 = 512;
 
 /// Where a page is.
@@ -24,46 +25,46 @@ pub(crate) enum State {
     Pooled(u32),
     /// On a server only.
     Remote,
-    /// On its way from a server into a frame.
+    /// Being read from a server into a frame.
     ReadIn(u32),
-    /// On a server that is gone.
+    /// Lost: its server is gone, and no other copy exists.
     Lost,
 }
 
-/// An entry.
+/// A page table entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Page {
     /// Where the page is.
     pub(crate) state: State,
-    /// Where a server has what `hash` is the hash of.
+    /// The slot of the contents that `hash` is the digest of.
     pub(crate) slot: Option<Slot>,
-    /// The [`crate::digest`] of what was sent last.
+    /// The [`crate::digest`] of the contents that were evicted last.
     pub(crate) hash: u64,
-    /// In a resident queue.
+    /// In the eviction queue.
     pub(crate) queued: bool,
-    /// Was used again soon after an eviction.
+    /// Used again soon after an eviction.
     pub(crate) referenced: bool,
-    /// A thread waits for it.
+    /// A thread waits for the page.
     pub(crate) has_waiters: bool,
-    /// Fetched ahead, and not asked for yet.
+    /// Read ahead, and not used yet.
     pub(crate) ahead: bool,
-    /// What `hash` is the hash of may not be in `slot` yet: it waits to be
-    /// written, or its write was under way when the page went back.
+    /// The slot may not have these contents yet: their write is pending, or was under way
+    /// when the page returned.
     pub(crate) dirty: bool,
-    /// When it was evicted last, on the slow clock of evictions.
+    /// When the page was last evicted, on the refault clock.
     pub(crate) epoch: u8,
-    /// The generation of its place in the queue, while it has one.
+    /// Generation of its place in the eviction queue, if it is queued.
     pub(crate) generation: u8,
-    /// Where a packed copy of it was put last, which may be overwritten by now.
+    /// Where its compressed copy was put, which may be overwritten by now.
     pub(crate) copy: Option<Place>,
 }
 
-/// An entry as it is stored: 24 bytes for each page of 4096.
+/// An entry in its stored form: 24 bytes for each page of 4096.
 #[derive(Clone, Copy, Default)]
 #[repr(C, packed(4))]
 struct Packed {
     hash: u64,
-    /// Slot in the low 40 bits, then flags, state, generation and epoch.
+    /// The slot in the low 40 bits, then flags, state, generation and epoch.
     bits: u64,
     frame: u32,
     copy: u32,
@@ -133,17 +134,17 @@ impl Packed {
     }
 }
 
-/// Pages per block.
+/// Pages of a block.
 const BLOCK_PAGES: u64 = 32;
 
-/// Chunks per region.
+/// Chunks of a region.
 const REGION_CHUNKS: u64 = 2048;
 
 type Block = [Packed; BLOCK_PAGES as usize];
 type Chunk = [Option<Box<Block>>; (CHUNK / BLOCK_PAGES) as usize];
 type Region = [Option<Box<Chunk>>];
 
-/// Entries of all pages that have one.
+/// The page table.
 #[derive(Default)]
 pub(crate) struct Pages {
     regions: BTreeMap<u64, Box<Region>>,
@@ -165,16 +166,16 @@ impl Pages {
             .get_or_insert_with(|| Box::new([Packed::default(); BLOCK_PAGES as usize]))
     }
 
-    /// The entry of a page, that of an unknown page when there is none.
+    /// Returns the entry of a page. A page without an entry has the default one.
     ///
-    /// Inlined, so that only what the caller looks at is unpacked.
+    /// Inlined, so that only the fields that the caller uses are decoded.
     #[inline(always)]
     pub(crate) fn get(&self, page: u64) -> Page {
         let block = self.block(page);
         block.map_or_else(Page::default, |b| b[(page % BLOCK_PAGES) as usize].unpack())
     }
 
-    /// Whether a page is not in the program, and can be had back.
+    /// Tells whether a page is not in the program, and can be restored.
     pub(crate) fn is_elsewhere(&self, page: u64) -> bool {
         matches!(self.get(page).state, State::Remote | State::Pooled(_))
     }
@@ -192,9 +193,8 @@ impl Pages {
         *packed = Packed::pack(&entry);
     }
 
-    /// Visits every entry of a page that is elsewhere, or of which there is a
-    /// copy elsewhere, in order. Nothing is written:
-    /// memory that is shared with a forked process stays shared.
+    /// Visits, in order, every entry of a page that is elsewhere or has a slot. Writes
+    /// nothing, so that memory shared with a forked process stays shared.
     pub(crate) fn each(&self, mut visit: impl FnMut(u64, &Page)) {
         for (&number, region) in &self.regions {
             for (number, chunk) in (number * REGION_CHUNKS..).zip(region.iter()) {
@@ -211,9 +211,9 @@ impl Pages {
         }
     }
 
-    /// Finds up to `most` pages that are in the program and have a `wanted` slot as well,
-    /// from the page `from` on, and looks at about `entries` entries for it. Where to go
-    /// on; `None` when the last page was looked at.
+    /// Finds up to `most` pages that are in the program and have a slot that is `wanted`.
+    /// Starts at the page `from`, and looks at about `entries` entries. Returns where to go
+    /// on, or `None` at the end of the table.
     pub(crate) fn find_copied(
         &self,
         from: u64,
@@ -251,7 +251,7 @@ impl Pages {
         None
     }
 
-    /// Visits every entry that says something and keeps what becomes of it.
+    /// Visits every entry that is not the default one, and stores the result.
     pub(crate) fn for_all(&mut self, mut visit: impl FnMut(u64, &mut Page)) {
         self.blocks(0, u64::MAX, |at, block| {
             for (page, packed) in (at..).zip(block.iter_mut().flat_map(|b| &mut **b)) {
@@ -274,7 +274,8 @@ impl Pages {
         });
     }
 
-    /// Takes the entries from `start` to `end` out, those that say something.
+    /// Removes the entries from `start` to `end`, and appends those that are not the
+    /// default one to `out`.
     pub(crate) fn take_range(&mut self, start: u64, end: u64, out: &mut Vec<(u64, Page)>) {
         self.blocks(start, end, |at, block| {
             for (page, packed) in (at..).zip(block.iter_mut().flat_map(|b| &mut **b)) {
@@ -286,15 +287,15 @@ impl Pages {
                     out.push((page, entry));
                 }
             }
-            // Blocks that lie wholly within say nothing any more.
+            // A block that lies wholly within the range is empty now.
             if start <= at && at + BLOCK_PAGES <= end {
                 *block = None;
             }
         });
     }
 
-    /// Visits the blocks with pages of `start..end`, each with its first page,
-    /// in order; chunks that have none left are given up.
+    /// Visits the blocks with pages of `start..end` in order, each with its first page.
+    /// Frees chunks that have no blocks left.
     fn blocks(
         &mut self,
         start: u64,

@@ -1,24 +1,25 @@
 //! The frame pool: pages on their way out of the program and into it.
 //!
-//! Each frame is a page of one reserved region. What a frame is:
+//! Each frame is a page of one reserved region. The kinds of frames:
 //!
 //! | kind | memory | contents |
 //! |---|---|---|
 //! | `Unbacked` | none | the destination of the next eviction |
-//! | `Free` | yes | nothing of value: received into, then moved into the program |
-//! | `Standby` | yes | an evicted page that a server has; some become `Free` |
-//! | `Writeback` | yes | an evicted page on its way to a server |
-//! | `PendingWriteback` | yes | an evicted page that waits for a slot |
-//! | `ReadIn` | maybe | a page on its way from a server |
-//! | `Isolated` | yes | a copy of a page that still is in the program, too |
-//! | `Spent` | yes | nothing of value, and never to be written: its memory goes back to the kernel |
+//! | `Free` | yes | nothing of value; a page is read into it, then moved into the program |
+//! | `Standby` | yes | an evicted page that a server has too; some become `Free` |
+//! | `Writeback` | yes | an evicted page that is being written to a server |
+//! | `PendingWriteback` | yes | an evicted page that waits to be written |
+//! | `ReadIn` | maybe | a page that is being read from a server |
+//! | `Isolated` | yes | a copy of a page that is still in the program |
+//! | `Spent` | yes | nothing of value, and must not be written: its memory goes back to the kernel |
 //!
-//! Moving a page into the program makes its frame a hole, moving one out fills
-//! a hole: frames circulate, and nothing is allocated or freed on the way.
+//! A page that is moved into the program leaves its frame unbacked, and a page that is
+//! moved out fills an unbacked frame. So frames circulate, and nothing is allocated or
+//! freed on the way.
 //!
-//! The memory of a *lent* frame may also be shown by a pipe or a socket, which holds a
-//! reference that a move does not see (`engine/reclaim/lending.rs`). What would be `Free` is
-//! `Spent` there.
+//! The memory of a *lent* frame may still be shown by a pipe or a socket, whose reference a
+//! move does not notice (`engine/reclaim/lending.rs`). Such a frame is `Spent` where
+//! another would be `Free`.
 
 use crate::frames::FrameSet;
 pub(crate) use crate::frames::RUN_FRAMES;
@@ -48,17 +49,17 @@ const NONE: u32 = u32::MAX;
 
 #[derive(Clone, Copy, Debug)]
 struct Frame {
-    /// The page that it is for; none when that is not wanted any more.
+    /// The page that the frame is for, or `None` if that is not wanted any more.
     page: Option<NonZeroU64>,
     kind: Kind,
-    /// The kernel may show its memory to others.
+    /// The kernel may still show its memory to others.
     lent: bool,
-    /// Neighbours in the order of standby.
+    /// Neighbours in the standby list.
     older: u32,
     newer: u32,
 }
 
-/// All frames.
+/// The frame pool.
 pub(crate) struct Pool {
     region: Region,
     frames: Vec<Frame>,
@@ -69,16 +70,16 @@ pub(crate) struct Pool {
     newest: u32,
     standby: usize,
     taken: u64,
-    /// Evicted pages that have no slot yet, or no write under way, oldest first. A frame
-    /// that has been given another kind since is passed over.
+    /// Frames that wait for writeback, oldest first. Frames that have changed their kind
+    /// since are skipped.
     pending: VecDeque<u32>,
 }
 
 impl Pool {
-    /// A pool of at least `frames` frames, all holes.
+    /// Creates a pool of at least `frames` unbacked frames.
     ///
     /// # Errors
-    /// The kernel's.
+    /// Those of the kernel.
     pub(crate) fn new(frames: usize) -> Result<Pool, Errno> {
         let blocks = frames.div_ceil(RUN_FRAMES);
         let mut holes = FrameSet::new(blocks);
@@ -104,67 +105,67 @@ impl Pool {
         })
     }
 
-    /// Where it lies.
+    /// Returns its memory.
     pub(crate) fn region(&self) -> Region {
         self.region
     }
 
-    /// The address of a frame.
+    /// Returns the address of a frame.
     pub(crate) fn addr(&self, frame: u32) -> usize {
         self.region.start + frame as usize * PAGE_SIZE
     }
 
-    /// Frames that have memory.
+    /// Returns the number of frames that have memory.
     pub(crate) fn populated(&self) -> usize {
         self.frames.len() - self.holes.len()
     }
 
-    /// Frames with memory and nothing in it.
+    /// Returns the number of free frames.
     pub(crate) fn free(&self) -> usize {
         self.free.len()
     }
 
-    /// Frames whose memory is to go back to the kernel.
+    /// Returns the number of frames whose memory has to go back to the kernel.
     pub(crate) fn spent(&self) -> usize {
         self.spent.len()
     }
 
-    /// How many free frames were taken in all.
+    /// Returns how many free frames were taken so far.
     pub(crate) fn taken(&self) -> u64 {
         self.taken
     }
 
-    /// Evicted pages that servers have.
+    /// Returns the number of pages on standby.
     pub(crate) fn standby(&self) -> usize {
         self.standby
     }
 
-    /// Frames without memory.
+    /// Returns the number of unbacked frames.
     pub(crate) fn holes(&self) -> usize {
         self.holes.len()
     }
 
-    /// The page that a frame is for.
+    /// Returns the page that a frame is for.
     pub(crate) fn page(&self, frame: u32) -> Option<u64> {
         self.frames[frame as usize].page.map(NonZeroU64::get)
     }
 
-    /// What a frame holds.
+    /// Returns what a frame holds.
     pub(crate) fn kind(&self, frame: u32) -> Kind {
         self.frames[frame as usize].kind
     }
 
-    /// A frame's page is from now on known by another number, or by none.
+    /// Changes the page that a frame is for.
     pub(crate) fn set_page(&mut self, frame: u32, page: Option<u64>) {
         self.frames[frame as usize].page = page.and_then(NonZeroU64::new);
     }
 
-    /// Takes up to `want` neighbouring holes. Each is to be given a kind.
+    /// Takes up to `want` neighbouring unbacked frames. The caller gives each a kind.
     pub(crate) fn take_holes(&mut self, want: usize) -> Option<(u32, usize)> {
         self.holes.take(want)
     }
 
-    /// Takes up to `want` neighbouring free frames. Each is to be given a kind.
+    /// Takes up to `want` neighbouring free frames. The caller gives each a kind.
     pub(crate) fn take_free(&mut self, want: usize) -> Option<(u32, usize)> {
         let run = self.free.take(want)?;
         self.taken += run.1 as u64;
@@ -176,14 +177,14 @@ impl Pool {
         self.spent.take(want)
     }
 
-    /// The memory of a frame may be shown by the kernel to others, until the frame is a
-    /// hole again.
+    /// Notes that the kernel may show the memory of a frame to others, until the frame is
+    /// unbacked.
     pub(crate) fn set_lent(&mut self, frame: u32) {
         self.frames[frame as usize].lent = true;
     }
 
-    /// All memory of the pool may be shown to others. Frames that a request reads into
-    /// are excepted: they are written already.
+    /// Notes that the kernel may show all memory of the pool to others, except frames that
+    /// a request reads into: they are being overwritten already.
     pub(crate) fn set_all_lent(&mut self) {
         while let Some((frame, n)) = self.free.take(RUN_FRAMES) {
             for frame in frame..frame + n as u32 {
@@ -196,8 +197,7 @@ impl Pool {
         }
     }
 
-    /// A frame that was taken holds `page` as `kind`; or changes its kind. A lent frame
-    /// that would be free is spent.
+    /// Gives a frame a kind and a page. A lent frame becomes spent instead of free.
     pub(crate) fn put(&mut self, frame: u32, kind: Kind, page: impl Into<Option<u64>>) {
         if self.frames[frame as usize].kind == Kind::Standby {
             self.unlink(frame);
@@ -222,8 +222,8 @@ impl Pool {
         }
     }
 
-    /// Of `n` frames that were taken, the first `moved` have given their memory
-    /// away; the others are free, or spent, as before.
+    /// Returns `n` frames that were taken. The memory of the first `moved` was moved away;
+    /// the others are free, or spent, again.
     pub(crate) fn put_moved(&mut self, frame: u32, n: usize, moved: usize) {
         for i in 0..n as u32 {
             let kind = if (i as usize) < moved {
@@ -235,23 +235,22 @@ impl Pool {
         }
     }
 
-    /// The page in a frame is to be written to a server, after those that wait already.
+    /// Queues the page in a frame for writeback, behind those that wait already.
     pub(crate) fn queue_writeback(&mut self, frame: u32, page: u64) {
         self.put(frame, Kind::PendingWriteback, page);
         self.pending.push_back(frame);
     }
 
-    /// How many frames wait to be written, at the most.
+    /// Returns how many frames wait for writeback, at most.
     pub(crate) fn pending_writeback(&self) -> usize {
         self.pending.len()
     }
 
-    /// Takes the frame that has waited longest to be written. It is of kind `PendingWriteback`
-    /// until it is given another.
+    /// Takes the frame that has waited longest for writeback. It keeps the kind
+    /// `PendingWriteback` until it is given another.
     pub(crate) fn take_pending(&mut self) -> Option<u32> {
-        // A frame may have gone back to the program in the meantime; and have been
-        // filled again, so that it stands in line twice. Once it is of another kind,
-        // the second time counts for nothing.
+        // A frame may have left the queue and come back, so that it is in the queue twice.
+        // Once it has another kind, the second place is skipped.
         loop {
             let frame = self.pending.pop_front()?;
             if self.kind(frame) == Kind::PendingWriteback {
@@ -260,15 +259,14 @@ impl Pool {
         }
     }
 
-    /// A frame that was taken to be written waits again, before all others.
+    /// Puts a frame that was taken back to the front of the writeback queue.
     pub(crate) fn put_back_pending(&mut self, frame: u32) {
         self.put(frame, Kind::PendingWriteback, self.page(frame));
         self.pending.push_front(frame);
     }
 
-    /// A request has ended that used a frame: what the frame holds must be what
-    /// the request was for. To go on otherwise could be to take one page for
-    /// another.
+    /// Ends the program unless a frame has the kind that the request which used it expects.
+    /// Otherwise one page could be taken for another.
     pub(crate) fn must_be(&self, frame: u32, kind: Kind) {
         if self.kind(frame) != kind {
             crate::sys::say::die(
@@ -278,13 +276,13 @@ impl Pool {
         }
     }
 
-    /// The page that rested longest, and its frame, which is to be given a kind.
+    /// Returns the page that is on standby for longest, with its frame.
     pub(crate) fn oldest(&self) -> Option<(u32, u64)> {
         let frame = (self.oldest != NONE).then_some(self.oldest)?;
         Some((frame, self.page(frame)?))
     }
 
-    /// All that rest, with their frames: who rests since the shortest time comes first.
+    /// Iterates over the standby list, newest first.
     pub(crate) fn newest_first(&self) -> impl Iterator<Item = (u32, u64)> {
         let some = |frame: u32| (frame != NONE).then_some(frame);
         let older = move |frame: &u32| some(self.frames[*frame as usize].older);
@@ -359,14 +357,14 @@ mod tests {
         pool.set_all_lent();
         assert_eq!((pool.free(), pool.spent()), (0, 2));
         assert!(pool.take_free(1).is_none());
-        // What was being read into was written by then.
+        // This frame was being read into, so it was written by then.
         pool.put(first + 1, Kind::Free, None);
         assert_eq!((pool.free(), pool.spent()), (1, 2));
         while let Some((frame, n)) = pool.take_spent(1) {
             pool.put_moved(frame, n, n);
         }
         assert_eq!((pool.spent(), pool.populated()), (0, 1));
-        // With other memory the frame is like any other.
+        // A frame with new memory is not lent.
         let (again, _) = pool.take_holes(1).unwrap();
         pool.put(again, Kind::Free, None);
         assert_eq!(pool.free(), 2);

@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-/// Disjoint ranges; neighbours are joined.
+/// Disjoint ranges. Adjacent ones are merged.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ranges(BTreeMap<usize, usize>);
 
@@ -52,13 +52,13 @@ impl Ranges {
         }
     }
 
-    /// The range that holds `at`.
+    /// Returns the range that contains `at`.
     pub(crate) fn around(&self, at: usize) -> Option<Range<usize>> {
         let (s, e) = self.0.range(..=at).next_back()?;
         (*e > at).then_some(*s..*e)
     }
 
-    /// The parts of `range` that are in the set, in order.
+    /// Returns the parts of `range` that are in the set, in order.
     pub(crate) fn within(&self, range: &Range<usize>) -> Vec<Range<usize>> {
         let first = self.around(range.start).map_or(range.start, |r| r.start);
         self.0
@@ -67,12 +67,12 @@ impl Ranges {
             .collect()
     }
 
-    /// Whether there is nothing in it.
+    /// Tells whether the set is empty.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// All of them, in order.
+    /// Iterates over all ranges, in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Range<usize>> + '_ {
         self.0.iter().map(|(s, e)| *s..*e)
     }

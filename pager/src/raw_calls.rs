@@ -1,16 +1,15 @@
-//! Tells which system calls machine code makes by instructions of its own, without the C
+//! Finds out which system calls machine code makes by its own instructions, without the C
 //! library.
 //!
 //! Each `syscall` instruction contains the bytes 0F 05, so a search for them misses none.
-//! Most places where they stand are no instruction but a part of one: what begins where is
-//! known once the function is decoded from its start, and where functions start is in the
-//! unwind tables that compilers write for each (`.eh_frame_hdr`). Then the number of the
-//! call is looked for: a constant that is moved into `rax`, perhaps through other registers.
+//! At most places where these bytes are found they are part of another instruction. To
+//! tell, the function is decoded from its start, which the unwind tables that compilers
+//! write for each function give (`.eh_frame_hdr`). Then the number of the call is looked
+//! for: a constant that is moved into `rax`, perhaps through other registers.
 //!
-//! What is not certain counts as any call ([`Calls::ANY`]). The code is read in order, not
-//! along its jumps: a constant that only a jump brings to the instruction is seen where it
-//! is moved within the same function. Data between two functions is no code, unless there is
-//! so much that a compiler without unwind tables, such as Go's, may have put it there.
+//! Where anything is uncertain the code counts as making any call ([`Calls::ANY`]). Data
+//! between two functions is not code, unless there is so much of it that a compiler without
+//! unwind tables, such as Go's, may have put code there.
 
 mod flow;
 #[cfg(test)]
@@ -20,29 +19,30 @@ use alloc::vec;
 use core::ops::Range;
 use flow::{function_makes, is_code};
 
-/// `syscall`; `sysenter` and `int 0x80`, which make the calls of 32-bit programs.
+/// `syscall`, and `sysenter` and `int 0x80`, which make the calls of 32-bit programs.
 const PATTERNS: [[u8; 2]; 3] = [[0x0f, 0x05], [0x0f, 0x34], [0xcd, 0x80]];
 /// The longest function that is decoded, in bytes.
 const LONGEST: u64 = 1 << 18;
-/// So many bytes of data, read as code, contain one that no program can execute.
+/// Data of this many bytes, decoded as code, contains an instruction that no program can
+/// execute.
 const SAMPLE: u64 = 256;
 
-/// Which calls code may make that matter.
+/// The system calls that matter, and whether code may make them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Calls {
-    /// Calls that lend pages, or make what can lend some.
+    /// Calls that lend pages, or set up what can lend pages.
     pub(crate) lend: bool,
-    /// Calls that give advice on memory, and so on what forked children have of it.
+    /// Calls that give advice on memory, and so change what forked children have of it.
     pub(crate) advise: bool,
 }
 
 impl Calls {
-    /// It cannot be told which.
+    /// Any call: nothing is known.
     pub(crate) const ANY: Calls = Calls {
         lend: true,
         advise: true,
     };
-    /// None of them.
+    /// None of these calls.
     pub(crate) const NONE: Calls = Calls {
         lend: false,
         advise: false,
@@ -52,7 +52,7 @@ impl Calls {
     /// `madvise`, `process_madvise`.
     const ADVISING: [u32; 2] = [28, 440];
 
-    /// What the call of that number is.
+    /// Returns the kind of a system call, by its number.
     fn of(number: u32) -> Calls {
         Calls {
             lend: Self::LENDING.contains(&number),
@@ -60,7 +60,7 @@ impl Calls {
         }
     }
 
-    /// Those of two pieces of code.
+    /// Returns the calls that either of two pieces of code may make.
     pub(crate) fn and(self, other: Calls) -> Calls {
         Calls {
             lend: self.lend || other.lend,
@@ -69,9 +69,9 @@ impl Calls {
     }
 }
 
-/// Memory in which code lies.
+/// Memory that holds code.
 pub(crate) trait Memory {
-    /// Fills `out` with what is at `at`; whether all of it could be read.
+    /// Fills `out` with the bytes at `at`. Returns false if not all of them can be read.
     fn read(&self, at: u64, out: &mut [u8]) -> bool;
 }
 
@@ -88,30 +88,30 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
 }
 
-/// An address that stands at `at` of `bytes` as a signed distance from `from`.
+/// Decodes an address that is stored at `at` of `bytes` as a signed distance from `from`.
 fn relative(bytes: &[u8], at: usize, from: u64) -> Option<u64> {
     let distance = u32_at(bytes, at)?.cast_signed();
     Some(from.wrapping_add_signed(i64::from(distance)))
 }
 
-/// Where the functions of an object lie: its `.eh_frame_hdr`.
+/// The table of an object's functions: its `.eh_frame_hdr`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Functions {
     header: u64,
     count: u64,
 }
 
-/// What lies at an address.
+/// What is at an address.
 #[derive(Debug, PartialEq, Eq)]
 enum Place {
     Function(Range<u64>),
-    /// Bytes between two functions, or beside the last one.
+    /// Bytes between two functions, before the first, or after the last.
     Between(Range<u64>),
 }
 
 impl Functions {
-    /// Those of the object whose ELF header is at `base`; `None` where it has no table of
-    /// the usual form.
+    /// Finds the table of the object whose ELF header is at `base`. Returns `None` if it
+    /// has no table of the usual form.
     pub(crate) fn of(memory: &impl Memory, base: u64) -> Option<Functions> {
         const LOAD: u32 = 1;
         const EH_FRAME: u32 = 0x6474_e550;
@@ -133,13 +133,14 @@ impl Functions {
         let bias = base.wrapping_sub(u64_at(of_kind(LOAD)?, 16)? & !0xfff);
         let header = bias.wrapping_add(u64_at(of_kind(EH_FRAME)?, 16)?);
         let table: [u8; 12] = array(memory, header)?;
-        // Version 1; pointers of four bytes: from themselves, absolute, from the table.
+        // Version 1, and the usual encodings of pointers: four bytes, relative to
+        // themselves, absolute, and relative to the table.
         let usual = table[..4] == [1, 0x1b, 0x03, 0x3b];
         let count = u64::from(u32_at(&table, 8)?);
         (usual && count > 0).then_some(Functions { header, count })
     }
 
-    /// The start of the function `index`, and its entry in `.eh_frame`.
+    /// Returns the start of the function `index`, and its entry in `.eh_frame`.
     fn entry(&self, memory: &impl Memory, index: u64) -> Option<(u64, u64)> {
         let entry: [u8; 8] = array(memory, self.header + 12 + index * 8)?;
         let start = relative(&entry, 0, self.header)?;
@@ -178,14 +179,16 @@ impl Functions {
     }
 }
 
-/// Addresses in `code`, which lies at `start`, where a system call instruction may be.
+/// Finds the addresses in `code`, which begins at `start`, where a system call instruction
+/// may be.
 pub(crate) fn candidates(code: &[u8], start: u64) -> impl Iterator<Item = u64> + '_ {
     let is_call = |pair: &[u8]| PATTERNS.iter().any(|pattern| pattern == pair);
     let pairs = code.windows(2).enumerate();
     pairs.filter_map(move |(at, pair)| is_call(pair).then_some(start + at as u64))
 }
 
-/// Which calls may be made by what lies at `at`, one of the [`candidates`] in `mapping`.
+/// Returns the calls that the instruction at `at` may make. `at` is one of the
+/// [`candidates`] of `mapping`.
 pub(crate) fn calls(
     memory: &impl Memory,
     functions: Option<&Functions>,

@@ -1,34 +1,34 @@
-//! What the user of a family of processes has been told: a line that each of a thousand
-//! would say is said by the first.
+//! Messages that a process of the program has printed already. A message that each of a
+//! thousand processes would print is printed once.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Lines that are remembered. When there are more, no further one is news: a family that
-/// has so much to say has said enough.
+/// The most messages that are remembered. Further ones are not printed at all: there were
+/// enough.
 const LINES: usize = 128;
 
-/// Digests of lines. All zeros is its start.
+/// Digests of messages. All zeros is its initial state.
 #[repr(C)]
 pub struct Told {
     digests: [AtomicU64; LINES],
 }
 
 impl Told {
-    /// Nothing has been said.
+    /// Starts with no message.
     pub const fn new() -> Told {
         Told {
             digests: [const { AtomicU64::new(0) }; LINES],
         }
     }
 
-    /// Everything has been said.
+    /// Suppresses every message.
     pub const fn closed() -> Told {
         Told {
             digests: [const { AtomicU64::new(u64::MAX) }; LINES],
         }
     }
 
-    /// Whether nobody has said this line; from now on it counts as said.
+    /// Tells whether no process has printed this line, and notes it.
     pub fn is_news(&self, line: &str) -> bool {
         let digest = digest(line.as_bytes());
         for place in &self.digests {
@@ -48,7 +48,7 @@ impl Default for Told {
     }
 }
 
-/// FNV-1a; never 0, which stands for a free place.
+/// Computes a digest (FNV-1a) that is never 0, which stands for a free place.
 fn digest(bytes: &[u8]) -> u64 {
     const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;

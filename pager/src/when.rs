@@ -1,11 +1,11 @@
-/// Whether something is done that is the better way at some times only.
+/// When to use a method that is not always an advantage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum When {
-    /// Where it was found to be better.
+    /// When it was measured to be an advantage.
     #[default]
     Auto,
-    /// Wherever it can be.
+    /// Whenever possible.
     Always,
-    /// Nowhere.
+    /// Never.
     Never,
 }

@@ -1,72 +1,77 @@
 //! Compressed cache sizer: decides how much of the local budget holds compressed copies of
 //! evicted pages.
 //!
-//! A page of memory that the program does not have costs it faults. Filled with compressed
-//! copies it saves several times as many requests to a server, each of which takes longer
-//! than to decompress a copy. Whether that is a gain depends on the program, on its data and on
-//! the network. So it is first estimated and then measured. (The trade of size against
-//! faults is that of Wilson, Kaplan and Smaragdakis, "The case for compressed caching in
-//! virtual memory systems", USENIX 1999.)
+//! Memory that is taken from the program costs it faults. Filled with compressed copies,
+//! the same memory saves several times as many requests to servers, each of which takes
+//! longer than decompressing a copy. Whether that is a gain depends on the program, on its
+//! data and on the network. So the gain is first estimated and then measured. (This trade
+//! of size against faults is that of Wilson, Kaplan and Smaragdakis, "The case for
+//! compressed caching in virtual memory systems", USENIX 1999.)
 //!
-//! - While there are no copies, a model estimates the gain: pages that are elsewhere are
-//!   equally likely to be asked for next, and those that have to leave for the copies' sake as
-//!   likely as any of them.
-//! - While there are copies, the gain is measured. Without copies each page that was waited
-//!   for would have taken as long as it did when there were none, less those that came back so
-//!   soon after they left that they would have stayed. If all that the process did and waited
-//!   for took less, the difference is the gain.
+//! - While there are no copies, a model estimates the gain. It assumes that all evicted
+//!   pages are equally likely to be used next, and that pages which have to leave to make
+//!   room for copies are as likely as these.
+//! - While there are copies, the gain is measured. Without copies, each page that a thread
+//!   waited for would have taken as long as such pages took before there were copies,
+//!   except pages that returned so soon that they would not have left. The gain is the
+//!   difference to the time that the process really used and waited.
 //!
-//! Time is divided into periods: the time in which an eighth of the budget is evicted.
+//! Time is divided into periods. A period ends when an eighth of the budget was evicted.
 //!
 //! Invariants, tested in `tests.rs`:
 //! - the size never exceeds [`largest`];
 //! - without measurements there are no copies;
-//! - a size that was no gain is not tried again before a pause, which doubles.
+//! - a size that was no gain is tried again only after a pause, which doubles each time.
 
-/// Nanoseconds that a fault takes besides the request to the server.
+/// Time of a fault without the request to the server, in nanoseconds.
 const ASKED_NS: u64 = 5_000;
-/// What a fault takes besides decompressing a copy, as a multiple of that: both are work of
-/// the same CPU, be it quick or slow. It is more than besides a request, because the page that
-/// has to leave in exchange does not leave while an answer is awaited.
+/// Time of a fault without decompressing a copy, as a multiple of decompression: both are
+/// work of the same CPU, fast or slow. It is longer than for a fault with a request, since
+/// the page that has to leave in exchange cannot leave while an answer is awaited.
 const FOUND: u64 = 6;
-/// Nanoseconds to decompress a page, and to compress one, before they were measured.
+/// Time to decompress a page, and to compress one, before they were measured, in
+/// nanoseconds.
 const HIT_NS: u64 = 4_000;
 const MAKE_NS: u64 = 5_000;
-/// A longer time counts as this long: another process had the CPU.
+/// The longest time that counts, in nanoseconds. A longer one means that another process
+/// had the CPU.
 const LONGEST_NS: u64 = 200_000;
-/// The most that the copies may have, in eighths of what the program and they have together.
+/// The most memory of the copies, in eighths of what the program and the copies have
+/// together.
 const MOST: usize = 6;
-/// Less than one in this many of that is not worth the trouble.
+/// Copies with less than 1/`LEAST` of that memory are not worth the trouble.
 const LEAST: usize = 32;
-/// Fewer requests than this in a period say nothing.
+/// The fewest requests in a period that allow a conclusion.
 const FEW: u64 = 64;
-/// Copies are begun if the model promises a cost below this many eighths of that without.
+/// Copies are introduced if the model promises a cost below `PROMISE`/8 of the cost
+/// without.
 const PROMISE: u64 = 5;
-/// Periods before copies are tried again after they were no gain: twice as many each time. A
-/// trial takes about twenty.
+/// The first and the longest pause, in periods, after copies were no gain. Pauses double. A
+/// trial takes about twenty periods.
 const PAUSE: u32 = 64;
 const LONGEST_PAUSE: u32 = 1024;
-/// While there are copies, the average time of a request falls by one in this many of the
+/// While there are copies, the average time of a request falls by 1/`SLOWLY` of the
 /// difference.
 const SLOWLY: u64 = 8;
-/// An observation counts once it was the same in this many periods in a row.
+/// Periods in a row with the same observation before it counts.
 const PATIENCE: u32 = 3;
 
-/// The most pages of memory that copies may have, where they and the program may have
-/// `target`.
+/// Returns the most pages of memory that copies may have, if they and the program may have
+/// `target` together.
 pub fn largest(target: usize) -> usize {
     target / 8 * MOST
 }
 
-/// Bits behind the point of a fixed-point number.
+/// Fraction bits of a fixed-point number.
 const SHIFT: u32 = 16;
 
-/// How many evictions there are until `room` different pages have left, of `elsewhere` of
-/// which each is as likely to leave: a page that comes back and leaves again counts each time.
+/// Returns how many evictions it takes until `room` different pages of `elsewhere` were
+/// evicted, all of them equally likely. A page that returns and is evicted again counts
+/// each time.
 pub fn evictions_until(room: usize, elsewhere: usize) -> usize {
     let (room, elsewhere) = (room as u64, elsewhere.max(2 * room).max(1) as u64);
-    // elsewhere * -ln(1 - room / elsewhere), as a series that is exact enough up to one half:
-    // a fault waits for one division.
+    // elsewhere * -ln(1 - room / elsewhere), as a series that is exact enough up to one
+    // half. It needs only one division, since a fault waits for the result.
     let share = (room << SHIFT) / elsewhere;
     let mut power = room;
     let mut sum = 0;
@@ -77,17 +82,17 @@ pub fn evictions_until(room: usize, elsewhere: usize) -> usize {
     sum as usize
 }
 
-/// A number of events, and how long they took together.
+/// A number of events, and their total time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Times {
-    /// How often.
+    /// Number of events.
     pub n: u64,
-    /// Nanoseconds in all.
+    /// Total time in nanoseconds.
     pub ns: u64,
 }
 
 impl Times {
-    /// Adds one that took `ns` nanoseconds.
+    /// Adds an event that took `ns` nanoseconds.
     pub fn add(&mut self, ns: u64) {
         self.n += 1;
         self.ns += ns.min(LONGEST_NS);
@@ -101,71 +106,73 @@ impl Times {
 /// What happened in one period.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheSample {
-    /// Pages that left the program.
+    /// Pages evicted.
     pub left: u64,
     /// Requests to servers for which a thread waited.
     pub asked: Times,
-    /// Pages that were waited for and of which there was a copy.
+    /// Pages restored from copies for which a thread waited.
     pub hits: Times,
-    /// Of these, those that had left so recently that they would still be in the program if it
-    /// had the memory of the copies.
+    /// Of these, pages that had left so recently that they would still be in the program if
+    /// it had the memory of the copies.
     pub young: u64,
-    /// Pages that were compressed, with or without success.
+    /// Pages compressed, with or without success.
     pub made: Times,
-    /// Bytes that they took, headers included; a whole page for each one that was not worth it.
+    /// Bytes of the copies with their headers. A page that did not compress well counts
+    /// whole.
     pub bytes: u64,
-    /// Nanoseconds of CPU time of the whole process, and of waiting asleep for a server; 0 if
-    /// unknown.
+    /// CPU time of the whole process plus its time asleep waiting for servers, in
+    /// nanoseconds. 0 if unknown.
     pub busy_ns: u64,
 }
 
 impl CacheSample {
-    /// Pages that were waited for.
+    /// Pages that a thread waited for.
     fn waited(&self) -> u64 {
         self.asked.n + self.hits.n
     }
 
-    /// Whether the program waits for most of the pages that it gets.
+    /// Tells whether the program waits for most of the pages that it gets.
     fn waits(&self) -> bool {
         self.waited() >= FEW && self.waited() * 2 >= self.left
     }
 }
 
-/// How memory is used at the end of a period, in pages.
+/// Memory in use at the end of a period, in pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheState {
     /// What the program and the copies may have together.
     pub target: usize,
     /// Pages on servers only.
     pub remote: usize,
-    /// Memory that the copies have.
+    /// Memory in use by copies.
     pub has: usize,
-    /// Memory that they may have.
+    /// Memory that the copies may use.
     pub may_have: usize,
 }
 
-/// What was learnt.
+/// The sizer: averages, and the state of trials and pauses.
 #[derive(Debug)]
 pub struct CacheSizer {
-    /// Average nanoseconds of a request, of decompressing and of compressing a page.
+    /// Average time of a request, of decompressing and of compressing a page, in
+    /// nanoseconds.
     asked_ns: u64,
     hit_ns: u64,
     make_ns: u64,
-    /// CPU and waiting time for each page that was waited for while there were no copies.
+    /// CPU and waiting time per page that a thread waited for, while there were no copies.
     without_ns: u64,
     /// Bytes of a compressed page; 0 if unknown.
     packed: u64,
-    /// Periods of the pause that are left, and of the next pause.
+    /// Periods left of the current pause, and the length of the next pause.
     wait: u32,
     pause: u32,
-    /// Periods in a row without a gain.
+    /// Consecutive periods without a gain.
     losses: u32,
-    /// Periods in a row in which the program waited for most pages; while there are copies,
-    /// in which it did not.
+    /// Consecutive periods in which the program waited for most pages; while there are
+    /// copies, in which it did not.
     waits: u32,
-    /// The most that copies may have until the pause is over: more was no gain.
+    /// The most memory for copies until the pause is over, since more was no gain.
     cap: usize,
-    /// Pages that left since the size was changed last.
+    /// Pages evicted since the size last changed.
     since: u64,
 }
 
@@ -188,8 +195,8 @@ impl Default for CacheSizer {
 }
 
 impl CacheSizer {
-    /// Takes in a period that has ended. Returns how many pages of memory the copies may have
-    /// from here on.
+    /// Evaluates a period that has ended. Returns how many pages of memory the copies may
+    /// have from here on.
     pub fn update(&mut self, seen: &CacheSample, now: &CacheState) -> usize {
         self.learn(seen, now.may_have > 0);
         let most = largest(now.target).min(self.cap);
@@ -208,13 +215,13 @@ impl CacheSizer {
         }
         self.waits = if seen.waits() { 0 } else { self.waits + 1 };
         if self.waits >= PATIENCE {
-            // Pages that are read ahead need no copies, and need the memory.
+            // Pages that are read ahead need no copies, but need the memory.
             self.waits = 0;
             return 0;
         }
         self.since += seen.left;
         let may_have = now.may_have.min(most);
-        // Copies are few until the cache is full, or every page has left once.
+        // There are few copies until the cache is full, or every page was evicted once.
         let full = now.has >= now.may_have;
         if !full && self.since < (now.target + now.remote) as u64 {
             return may_have;
@@ -233,7 +240,7 @@ impl CacheSizer {
         }
     }
 
-    /// Halves the size, or gives it up: less may be a gain where this much is none.
+    /// Halves the size, or gives up: a smaller cache may be a gain.
     fn give_way(&mut self, now: &CacheState) -> usize {
         let half = now.may_have / 2;
         self.cap = match half < now.target / LEAST {
@@ -252,8 +259,8 @@ impl CacheSizer {
             let asked = seen.asked.mean(0);
             self.asked_ns = match has_copies {
                 false => asked,
-                // The few requests that are left take longer each than all would: they find
-                // everybody asleep.
+                // The few requests that are left take longer each than many would, since
+                // they find every task asleep.
                 true => self.asked_ns - self.asked_ns.saturating_sub(asked) / SLOWLY,
             };
         }
@@ -271,18 +278,18 @@ impl CacheSizer {
         }
     }
 
-    /// The gain of a period, in nanoseconds.
+    /// Returns the gain of a period, in nanoseconds.
     fn gain(&self, seen: &CacheSample) -> i64 {
         let would = seen.waited().saturating_sub(seen.young);
         (self.without_ns * would) as i64 - seen.busy_ns as i64
     }
 
-    /// The cost in the model: that of an average page that is asked for, times the number of
-    /// pages that are elsewhere, with copies in `copies` pages of memory.
+    /// Returns the cost in the model: the average time of a use times the number of evicted
+    /// pages, with copies in `copies` pages of memory.
     fn cost(&self, target: usize, remote: usize, copies: usize) -> u64 {
         let elsewhere = (remote + copies) as u64;
         let copied = (copies * tmem_wire::PAGE_SIZE) as u64 / self.packed.max(1);
-        // Pages that came back have a copy, too.
+        // Pages that have returned to the program have a copy, too.
         let all = (target + remote) as u64;
         let held = elsewhere * copied.min(all) / all.max(1);
         let missed = elsewhere - held;
@@ -303,14 +310,14 @@ impl CacheSizer {
         }
     }
 
-    /// The best size in the model, and its cost.
+    /// Returns the best size in the model, and its cost.
     fn best(&self, target: usize, remote: usize, most: usize) -> (usize, u64) {
         let sizes = (0..=8).map(|n| most / 8 * n);
         let costs = sizes.map(|copies| (copies, self.cost(target, remote, copies)));
         costs.min_by_key(|(_, cost)| *cost).unwrap_or((0, 0))
     }
 
-    /// Follows a program that needs more copies than before, or fewer.
+    /// Changes the size for a program that needs more copies than before, or fewer.
     fn adjust(&mut self, now: &CacheState, may_have: usize, most: usize) -> usize {
         let without = now.remote.saturating_sub(now.has);
         let (copies, cost) = self.best(now.target, without, most);

@@ -1,17 +1,18 @@
 //! Contention: tells whether several threads ask for pages at the same time.
 //!
-//! Such threads run on several CPUs. Each of these has to forget the address of whatever is
-//! moved, even of a frame that none of them ever used (TLB shootdown). It is then cheaper to
-//! copy a single page into the program.
+//! Such threads run on several CPUs. Each of these CPUs has to forget the address of
+//! whatever is moved, even of a frame that it never used (TLB shootdown). Then it is
+//! cheaper to copy a single page into the program.
 //!
 //! Invariants, tested below: one thread alone never contends; threads that take turns do.
 
 /// Faults of a sample.
 const SAMPLE: u32 = 64;
-/// There is contention if one in this many comes from another thread than the one before.
+/// There is contention if 1/`ONE_IN` of the faults come from another thread than the fault
+/// before.
 const ONE_IN: u32 = 4;
 
-/// Counts changes of the faulting thread.
+/// Counts how often the faulting thread changes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Contention {
     /// The thread of the last fault.
@@ -22,7 +23,7 @@ pub struct Contention {
 }
 
 impl Contention {
-    /// Notes a fault of thread `tid`.
+    /// Counts a fault of thread `tid`.
     pub fn fault(&mut self, tid: u32) {
         self.faults += 1;
         self.changes += u32::from(core::mem::replace(&mut self.tid, tid) != tid);
@@ -32,7 +33,7 @@ impl Contention {
         }
     }
 
-    /// Whether several threads asked for pages in the last sample.
+    /// Tells whether several threads asked for pages in the last sample.
     pub fn is_contended(&self) -> bool {
         self.contended
     }

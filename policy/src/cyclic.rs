@@ -1,56 +1,57 @@
 //! Cyclic scan detector: tells whether the program reads the same memory in the same
 //! order again and again, and more of it than fits.
 //!
-//! In such a loop the oldest pages are the ones that are used next. The best that an
-//! eviction order can do is to keep a fixed part of them and let the rest pass.
+//! In such a loop the oldest pages are used next. The best that an eviction order can do is
+//! to keep a fixed part of the pages and let the others pass.
 //!
 //! A loop shows by its period, as in UBM (Kim et al., "A low-overhead high-performance
-//! unified buffer management scheme that exploits sequential and looping references",
-//! OSDI 2000): the time between two visits of a block, measured in pages that came. In
-//! a loop most blocks have the same period, or one of two where each round goes up and
-//! down again. In a recursion the period changes from block to block. The two most
+//! unified buffer management scheme that exploits sequential and looping references", OSDI
+//! 2000): the time between two visits of a block, measured in pages that came into memory.
+//! In a loop most blocks have the same period, or one of two periods if each round goes up
+//! and down again. In a recursion the period changes from block to block. The two most
 //! frequent periods are found as in Misra and Gries, "Finding repeated elements" (1982).
-//! Single pages say nothing; only pages that come in runs are counted.
+//! Only pages that come in runs are counted, since single pages say nothing.
 //!
-//! The use of a page that is kept does not show. So the queue lets one block leave now
-//! and then as a *probe*. If the probe does not come back within a period and a half,
-//! the program has gone elsewhere.
+//! The use of a page that was kept does not show. So the queue evicts one block from time
+//! to time as a *probe*. If the probe does not come back within one and a half periods, the
+//! loop has ended.
 //!
 //! Invariants, tested in `tests.rs`:
-//! - no page is said to be of a loop unless its block was visited before;
-//! - nothing is cyclic after as many new pages came as half of memory has;
+//! - a page counts as part of a loop only if its block was visited before;
+//! - no loop survives when half of memory was filled with new pages;
 //! - there is at most one probe, and it ends.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 
-/// Pages of a block. Callers report pages block by block, see [`within_block`].
+/// Pages of a block. Callers report pages block by block: see [`within_block`].
 pub const SCAN_BLOCK: u64 = 64;
 
 /// Blocks that are allocated together.
 const BLOCKS_PER_CHUNK: u64 = 1024;
 /// The fewest pages of a run that counts.
 const LEAST_RUN: usize = 8;
-/// Two periods are alike if they differ by no more than one in this many of either.
+/// Two periods are alike if they differ by at most 1/`TOLERANCE` of either.
 const TOLERANCE: u32 = 16;
-/// Two visits of a block are one visit, if no more pages came between them than memory has
-/// divided by this.
+/// Two visits of a block count as one visit if at most 1/`SAME_VISIT_PART` of memory came
+/// between them.
 const SAME_VISIT_PART: u32 = 4;
-/// Scores, as eighths of memory: up to the first a loop is over, and a candidate does not count;
-/// beyond the second a loop begins. No score exceeds half of memory.
+/// Limits of the score, in eighths of memory. At the first or below, a loop is over and a
+/// candidate does not count. Above the second, a loop begins. No score exceeds half of
+/// memory.
 const OVER_EIGHTHS: u32 = 1;
 const BEGIN_EIGHTHS: u32 = 3;
 
 /// The last visit of a block.
 #[derive(Clone, Copy, Debug, Default)]
 struct Visit {
-    /// When, on the clock of pages that came; 0 for never.
+    /// When it was, on the clock of pages that came; 0 for never.
     at: u32,
     /// Time since the visit before; 0 if unknown.
     period: u32,
 }
 
-/// A period that many blocks have.
+/// A period that many blocks may have.
 #[derive(Clone, Copy, Debug, Default)]
 struct Candidate {
     period: u32,
@@ -64,7 +65,7 @@ impl Candidate {
     }
 }
 
-/// A block that was let go on trial.
+/// A block that was evicted as a probe.
 #[derive(Clone, Copy, Debug)]
 struct Probe {
     block: u64,
@@ -79,11 +80,11 @@ pub fn within_block(page: u64) -> usize {
     (SCAN_BLOCK - page % SCAN_BLOCK) as usize
 }
 
-/// What is known of visits and periods.
+/// The detector: visits of blocks, and frequent periods.
 #[derive(Debug, Default)]
 pub struct CyclicScan {
     visits: BTreeMap<u64, Box<[Visit; BLOCKS_PER_CHUNK as usize]>>,
-    /// Pages that came; wraps.
+    /// Pages that came so far; wraps around.
     now: u32,
     candidates: [Candidate; 2],
     is_cyclic: bool,
@@ -94,8 +95,8 @@ pub struct CyclicScan {
 
 impl CyclicScan {
     /// Notes that `n` pages from `first` on, all of one block, came as part of a run of
-    /// `run` pages, while `total` pages are in memory. Returns whether they are part of a
-    /// loop, so that some of them are worth keeping.
+    /// `run` pages, with `total` pages in memory. Returns whether they are part of a loop,
+    /// so that some of them are worth keeping.
     pub fn arrived(&mut self, first: u64, n: usize, run: usize, total: u64) -> bool {
         let total = u32::try_from(total).unwrap_or(u32::MAX);
         let block = first / SCAN_BLOCK;
@@ -139,17 +140,17 @@ impl CyclicScan {
         }
     }
 
-    /// Whether the program is in a loop.
+    /// Tells whether the program is in a loop.
     pub fn is_cyclic(&self) -> bool {
         self.is_cyclic
     }
 
-    /// Whether a probe is due.
+    /// Tells whether a probe is due.
     pub fn wants_probe(&self) -> bool {
         self.probe.is_none() && self.now.wrapping_sub(self.next_probe) < u32::MAX / 2
     }
 
-    /// Notes that page `first` leaves as a probe, with the pages behind it.
+    /// Begins a probe: page `first` leaves, with the pages after it.
     pub fn begin_probe(&mut self, first: u64) {
         let (block, at) = (first / SCAN_BLOCK, self.now);
         let period = self.visit(block).period;
@@ -162,8 +163,8 @@ impl CyclicScan {
         self.next_probe = at.wrapping_add(period / 2);
     }
 
-    /// Counts `pages` of a block with this period, 0 for unknown. Returns whether the
-    /// period is one that many have.
+    /// Counts `pages` of a block with this period, or 0 if unknown. Returns whether the
+    /// period is a frequent one.
     fn count(&mut self, period: u32, pages: u32, total: u32) -> bool {
         let eighth = total / 8;
         let mut is_in_turn = false;

@@ -1,4 +1,5 @@
-//! Frame demand rate: decides how many free frames a millisecond is expected to use up.
+//! Frame demand rate: decides how many free frames are expected to be used up per
+//! millisecond.
 //!
 //! The rate rises at once and falls slowly (peak hold), so that a program that reads in
 //! bursts finds its frames.
@@ -7,10 +8,10 @@
 //! - the rate is never below that of the last interval;
 //! - it falls by a sixteenth in each interval, and to 0 in the end.
 
-/// The rate falls by one in this many in each interval.
+/// The rate falls by 1/`DECAY` in each interval.
 const DECAY: usize = 16;
 
-/// How fast free frames are used up.
+/// The rate at which free frames are used up.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FrameDemand {
     /// Frames taken until the last update.
@@ -20,15 +21,15 @@ pub struct FrameDemand {
 }
 
 impl FrameDemand {
-    /// Takes in that `taken` frames were taken since the beginning, `ns` nanoseconds after
-    /// the last update.
+    /// Updates the rate: `taken` frames were taken since the start, and the last update was
+    /// `ns` nanoseconds ago.
     pub fn update(&mut self, taken: u64, ns: u64) {
         let new = taken - core::mem::replace(&mut self.taken, taken);
         let rate = (new / (ns / 1_000_000).max(1)) as usize;
         self.rate = rate.max(self.rate - self.rate.div_ceil(DECAY));
     }
 
-    /// Frames per millisecond.
+    /// Returns the rate, in frames per millisecond.
     pub fn rate(&self) -> usize {
         self.rate
     }

@@ -1,20 +1,21 @@
-//! Engine CPU: decides whether the engine runs on the CPU of the thread that faults.
+//! Engine CPU: decides whether the engine runs on the CPU of the faulting thread.
 //!
-//! To wake a thread on another CPU that sleeps costs several times what a fault costs
-//! otherwise; to switch to one on the same CPU costs little. So while a program asks for pages
-//! one by one and waits for each, the engine runs on the CPU of the thread that faults. While
-//! pages stream, there is work for two CPUs, and the kernel places the engine.
+//! Waking a thread that sleeps on another CPU takes several times as long as the rest of a
+//! fault. Switching to a thread on the same CPU is cheap. So while a program asks for
+//! single pages and waits for each, the engine runs on the CPU of the faulting thread.
+//! While pages stream, there is work for two CPUs, and the kernel places the engine.
 //!
 //! Invariants, tested below:
-//! - a program that streams, or that seldom faults, is not followed;
+//! - a program that streams, or rarely faults, is not followed;
 //! - looks are at least `LOOK_NS` apart.
 
-/// The least time between two looks, in nanoseconds; and while the program stays where it is.
+/// The shortest time between two looks, in nanoseconds, and the time while the program
+/// stays on its CPU.
 const LOOK_NS: u64 = 2_000_000;
 const STABLE_LOOK_NS: u64 = 8_000_000;
-/// A program waits for pages one by one if fewer than this come for each fault.
+/// A program waits for single pages if fewer than this many come for each fault.
 const STREAMING: u64 = 8;
-/// A program that faults less often than once in this time waits for little.
+/// A program that faults less often than once in this time hardly waits.
 const OFTEN_NS: u64 = 2_000_000;
 
 /// What the last look saw.
@@ -30,13 +31,13 @@ pub struct EngineCpu {
 }
 
 impl EngineCpu {
-    /// Whether a look is due.
+    /// Tells whether a look is due.
     pub fn is_due(&self, now_ns: u64) -> bool {
         now_ns >= self.due_ns
     }
 
-    /// Takes in how many faults there were since the beginning, and pages that came. Returns
-    /// whether to run where the faulting thread does; say so with [`EngineCpu::looked`].
+    /// Counts faults and pages that came, since the start. Returns whether to run where the
+    /// faulting thread does. [`EngineCpu::looked`] must follow.
     pub fn follows(&mut self, now_ns: u64, faults: u64, pages: u64) -> bool {
         let asked = faults - self.faults;
         let few = pages - self.pages < asked * STREAMING;
@@ -51,7 +52,7 @@ impl EngineCpu {
         self.due_ns = now_ns + if moved { LOOK_NS } else { STABLE_LOOK_NS };
     }
 
-    /// Whether pages stream.
+    /// Tells whether pages stream.
     pub fn streams(&self) -> bool {
         self.streams
     }

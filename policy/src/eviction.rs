@@ -1,16 +1,16 @@
 //! Eviction queue: decides which pages leave next.
 //!
-//! The order is that of S3-FIFO (Yang et al., "FIFO queues are all you need for
-//! cache eviction", SOSP 2023), without its counts of uses, which a pager does
-//! not see. Pages enter the *small* segment. Pages that were asked for again soon
-//! after they had left enter the *main* segment (see [`crate::refault`]). A scan
-//! therefore passes through the small segment and leaves the working set alone. The
-//! *protected* segment holds a part of a cyclic scan (see [`crate::cyclic`]).
+//! The order is that of S3-FIFO (Yang et al., "FIFO queues are all you need for cache
+//! eviction", SOSP 2023), without its counts of uses, which a pager does not see. Pages
+//! enter the *small* segment. Pages that were used again soon after they had left enter the
+//! *main* segment (see [`crate::refault`]). So a scan passes through the small segment and
+//! leaves the working set alone. The *protected* segment holds a part of a cyclic scan (see
+//! [`crate::cyclic`]).
 //!
-//! Entries are runs of neighbouring pages, because one system call moves a run.
-//! The queue never searches for a page: where a page left the program in another
-//! way, its entry stays, and the caller skips it when it is popped. If the page has
-//! come back in the meantime, its generation tells the new entry from the old one.
+//! Entries are runs of neighbouring pages, because one system call moves a run. The queue
+//! never searches for a page. If a page leaves the program in another way, its entry stays,
+//! and the caller skips it when it is popped. If the page has come back meanwhile, the
+//! generation tells its new entry from the old one.
 //!
 //! Invariants, tested with random operations in `tests.rs`:
 //! - every page that was pushed is popped exactly once;
@@ -22,23 +22,23 @@ use crate::cyclic::CyclicScan;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-/// The longest run of the engine, in pages: what one move takes.
+/// The longest run of the engine, in pages: as many as one move takes.
 pub const MAX_RUN: u32 = 128;
 
 /// The bits of a generation.
 pub const GENERATION_MASK: u8 = 0x7f;
 
-/// While the protected segment has pages, one in this many of all pages is in the
-/// small segment.
+/// While the protected segment is in use, the small segment has 1/`SMALL_PART_IN_SCAN` of
+/// all pages.
 const SMALL_PART_IN_SCAN: u64 = 20;
-/// The small segment then has room for at least this many readahead windows: a page
-/// that was read ahead must not leave before it is used.
+/// The small segment then has room for at least this many readahead windows, since pages
+/// that were read ahead must not leave before they are used.
 const SMALL_WINDOWS: u64 = 4;
 
 /// Sizes of the queue. The engine uses the default; the simulator compares others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// The small segment gives pages while it has more than one in this many of all.
+    /// The small segment gives pages while it has more than this part of all pages.
     pub small_part: u64,
     /// The most pages of one entry.
     pub longest_run: u32,
@@ -53,12 +53,12 @@ impl Default for Shape {
     }
 }
 
-/// A part of the queue, itself first-in-first-out.
+/// A segment of the queue. Within it pages leave in the order in which they came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Segment {
-    /// Pages that were not asked for again yet.
+    /// Pages that were not used again yet.
     Small,
-    /// Pages that were asked for again soon after they had left.
+    /// Pages that were used again soon after they had left.
     Main,
     /// A part of a cyclic scan.
     Protected,
@@ -67,16 +67,16 @@ pub enum Segment {
 /// Neighbouring pages that came one after another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// The number of the first page.
+    /// The first page.
     pub first: u64,
-    /// How many pages.
+    /// The number of pages.
     pub n: u32,
-    /// When they came, see [`EvictionQueue::push`].
+    /// When they came: see [`EvictionQueue::push`].
     pub generation: u8,
 }
 
 impl Run {
-    /// The number of the page after the last.
+    /// Returns the page after the last.
     pub fn end(&self) -> u64 {
         self.first + u64::from(self.n)
     }
@@ -93,7 +93,8 @@ impl Fifo {
     fn push(&mut self, run: Run, longest: u32) {
         self.pages += u64::from(run.n);
         match self.runs.back_mut() {
-            // In either direction: some programs go down through their memory.
+            // A run grows in either direction, since some programs go down through their
+            // memory.
             Some(last)
                 if (last.end() == run.first || run.end() == last.first)
                     && last.generation == run.generation
@@ -113,7 +114,7 @@ impl Fifo {
     }
 }
 
-/// The pages that may leave, in order.
+/// The eviction queue.
 #[derive(Debug)]
 pub struct EvictionQueue {
     shape: Shape,
@@ -121,11 +122,11 @@ pub struct EvictionQueue {
     main: Fifo,
     protected: Fifo,
     cyclic: CyclicScan,
-    /// Pages that were pushed since the beginning.
+    /// Pages pushed so far.
     came: u64,
-    /// Pages that the program has in memory, as far as is known.
+    /// Resident pages of the program, as far as is known.
     resident: u64,
-    /// The largest readahead window, in pages.
+    /// The longest readahead window, in pages.
     window: u64,
 }
 
@@ -136,7 +137,7 @@ impl Default for EvictionQueue {
 }
 
 impl EvictionQueue {
-    /// Makes an empty queue.
+    /// Creates an empty queue.
     pub fn new(shape: Shape) -> EvictionQueue {
         EvictionQueue {
             shape,
@@ -150,27 +151,27 @@ impl EvictionQueue {
         }
     }
 
-    /// Sets how many pages the program has in memory, and the largest readahead
-    /// window in pages. The queue may have more entries than that: pages that left in
+    /// Sets the number of resident pages of the program, and the longest readahead window
+    /// in pages. The queue may have more pages than are resident, since some have left in
     /// other ways.
     pub fn set_resident(&mut self, resident: usize, window: usize) {
         (self.resident, self.window) = (resident as u64, window as u64);
     }
 
-    /// Pages in all entries.
+    /// Returns the number of pages in all entries.
     pub fn pages(&self) -> u64 {
         self.small.pages + self.main.pages + self.protected.pages
     }
 
-    /// Decides which segment `n` pages from `first` on belong to, if they are not known
-    /// to be hot. They lie in one block of [`crate::cyclic::SCAN_BLOCK`] pages and
-    /// came together with others, `run` in all.
+    /// Decides to which segment `n` pages from `first` on belong, unless they are known to
+    /// be hot. They lie in one block of [`crate::cyclic::SCAN_BLOCK`] pages, and came in a
+    /// run of `run` pages.
     pub fn choose_segment(&mut self, first: u64, n: usize, run: usize) -> Segment {
         let total = self.total();
         let is_scan = self.cyclic.arrived(first, n, run, total);
         let held = self.main.pages + self.protected.pages;
-        // Half as many more must pass as the small segment has, or the protected
-        // segment would change all the time.
+        // The margin of half the small segment's size keeps the protected segment from
+        // changing all the time.
         match is_scan && held + self.small_share(total) * 3 / 2 < total {
             true => Segment::Protected,
             false => Segment::Small,
@@ -184,9 +185,9 @@ impl EvictionQueue {
 
     /// Adds `n` pages from `first` on, and returns their generation.
     ///
-    /// A generation lasts for one [`MAX_RUN`] of pages, so that runs stay whole, and its
-    /// number comes again after 128 others. An old entry of the same number is rare;
-    /// its page leaves early, which costs a fault and nothing else.
+    /// A generation lasts for [`MAX_RUN`] pages, so that runs stay whole, and its number is
+    /// used again after 128 generations. An old entry with the same number is rare. Its
+    /// page leaves early, which costs no more than a fault.
     pub fn push(&mut self, first: u64, n: u32, segment: Segment) -> u8 {
         let generation = (self.came / u64::from(MAX_RUN)) as u8 & GENERATION_MASK;
         self.came += u64::from(n);
@@ -199,14 +200,14 @@ impl EvictionQueue {
         generation
     }
 
-    /// Puts the rest of a popped run back in front: it leaves next.
+    /// Puts the rest of a popped run back, to leave next.
     pub fn put_back(&mut self, run: Run, segment: Segment) {
         let fifo = self.segment(segment);
         fifo.pages += u64::from(run.n);
         fifo.runs.push_front(run);
     }
 
-    /// Adds a run at the end of a segment, with the generation that it has.
+    /// Adds a run at the end of a segment, and keeps its generation.
     pub fn requeue(&mut self, run: Run, segment: Segment) {
         let longest = self.shape.longest_run;
         let fifo = self.segment(segment);
@@ -218,7 +219,7 @@ impl EvictionQueue {
         }
     }
 
-    /// Takes out the run that is to leave next, with its segment.
+    /// Takes out the run that leaves next, with its segment.
     pub fn pop(&mut self) -> Option<(Run, Segment)> {
         let total = self.total();
         if !self.cyclic.is_cyclic() && self.protected.pages > 0 {
@@ -251,12 +252,12 @@ impl EvictionQueue {
         all
     }
 
-    /// Pages of the small segment while the protected segment has pages.
+    /// Returns the size of the small segment while the protected segment is in use.
     fn small_share(&self, total: u64) -> u64 {
         (total / SMALL_PART_IN_SCAN).max(self.window * SMALL_WINDOWS)
     }
 
-    /// Pages that are here and in the program.
+    /// Returns the number of pages that are in the queue and in the program.
     fn total(&self) -> u64 {
         self.pages().min(self.resident)
     }

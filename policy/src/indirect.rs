@@ -1,24 +1,24 @@
-//! Indirect prefetcher: decides what to fetch for a thread that follows pointers.
+//! Indirect prefetcher: decides what to read ahead for a thread that follows pointers.
 //!
-//! What a sort compares, or an interpreter iterates over, lies where it was made, in no order;
-//! the pointers to it lie in an array that is read in order. Once a miss is seen to come from a
-//! word of such an array, the words that follow tell which pages are wanted next
-//! (`array`). The array is found in one of two ways:
+//! The objects that a sort compares, or that an interpreter iterates over, lie in memory in
+//! no order, but the pointers to them lie in an array that is read in order. Once a miss is
+//! seen to come from a word of such an array, the words that follow tell which pages are
+//! needed next (`array`). The array is found in one of two ways:
 //!
-//! - in memory that the thread reads in order, which is searched now and then for the word that
-//!   led to a miss;
+//! - in memory that the thread reads in order, which is searched from time to time for the
+//!   word that led to a miss;
 //! - in a page full of pointers that a thread had to wait for, once two of its words led to
 //!   misses (`pointer_page`).
 //!
-//! Source: prefetching by content, Cooksey, Jourdan and Grunwald, "A stateless,
-//! content-directed data prefetching mechanism", ASPLOS 2002. Here it starts only from a word
-//! that was followed.
+//! Source: content-directed prefetching, Cooksey, Jourdan and Grunwald, "A stateless,
+//! content-directed data prefetching mechanism", ASPLOS 2002. Here it starts only from a
+//! word that was followed.
 //!
 //! Invariants, tested in `tests.rs`:
-//! - every page of a batch is elsewhere, is named once in a batch, and holds what a pointer of
+//! - every page of a batch is elsewhere, appears once in it, and holds what a pointer of
 //!   the array leads to, or the array itself;
-//! - a batch has no more pages than asked for, and the one of the array;
-//! - no more memory is read for one fault than a fixed number of pages.
+//! - a batch has at most as many pages as allowed, plus one of the array;
+//! - the memory that is read for one fault is bounded.
 
 mod array;
 mod pointer_page;
@@ -29,59 +29,60 @@ use array::{PointerArray, WORD};
 use pointer_page::PointerPages;
 use tmem_wire::PAGE_SIZE;
 
-/// Arrays that are followed at a time, and those of one thread.
+/// The most arrays that are followed at a time, and the most of one thread.
 const ARRAYS: usize = 16;
 const ARRAYS_OF_THREAD: usize = 4;
-/// Unexpected misses before a search; twice as many each time that nothing is found.
+/// Unexpected misses before the first search, and the most. The number doubles each time
+/// that nothing is found.
 const LEAST_MISSES: u32 = 32;
 const MOST_MISSES: u32 = 2048;
-/// Windows that are searched, and the fewest pages of one.
+/// The most windows that are searched, and the fewest pages of one.
 const WINDOWS: usize = 16;
 const LEAST_PAGES: u32 = 8;
-/// Pages that are read together, and how often in one search: a thread waits meanwhile.
+/// Pages that are read together, and the most reads of one search, for which a thread
+/// waits.
 const PIECE: usize = 4;
 const PIECES: usize = 64;
-/// Where fewer than one word in this many is a pointer there is no array of pointers.
+/// Memory with fewer than one pointer in this many words has no array of pointers.
 const POINTER_PART: usize = 20;
-/// Words that are looked at for one batch.
+/// The most words that are examined for one batch.
 const WORDS_OF_BATCH: usize = 512;
 /// Words of a page.
 const WORDS: usize = PAGE_SIZE / WORD as usize;
 
-/// What the prefetcher asks about the program's memory.
+/// Access to the program's memory.
 pub trait ProgramMemory {
-    /// Whether a word may be a pointer into memory that is paged.
+    /// Tells whether a word may be a pointer into memory that is paged.
     fn is_pointer(&self, word: u64) -> bool;
 
-    /// Reads words from the beginning of `page` on, up to the first that is not in memory.
+    /// Reads words from the beginning of `page`, up to the first page that is absent.
     /// Returns how many.
     fn read(&self, page: u64, words: &mut [u64]) -> usize;
 
-    /// Whether a page is not in the program, and can be fetched.
+    /// Tells whether a page is not in the program, and can be restored.
     fn is_elsewhere(&self, page: u64) -> bool;
 }
 
 /// A fault, as far as it matters here.
 #[derive(Clone, Copy, Debug)]
 pub struct IndirectFault {
-    /// The thread; 0 if unknown.
+    /// The thread, or 0 if unknown.
     pub tid: u32,
     /// The address.
     pub at: u64,
-    /// The thread waits for a page that nothing let expect: neither this prefetcher nor
-    /// readahead.
+    /// The thread waits for a page that neither this prefetcher nor readahead expected.
     pub unexpected: bool,
     /// The most pages of a batch.
     pub most: usize,
 }
 
-/// Pages to fetch.
+/// Pages to read ahead.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// Numbers of pages that are elsewhere.
+    /// Pages that are elsewhere.
     pub pages: Vec<u64>,
-    /// The page that is to fault when the thread comes there, so that the next batch is
-    /// fetched; 0 for none.
+    /// The marker: a page that is left out of the program, so that its fault asks for the
+    /// next batch. 0 for none.
     pub marker: u64,
 }
 
@@ -95,7 +96,7 @@ struct InOrder {
 }
 
 impl InOrder {
-    /// The first page of each piece, in the order in which they are read.
+    /// Returns the first page of each piece, in the order in which the thread reads them.
     fn pieces(self) -> impl Iterator<Item = u64> {
         (0..self.pages.div_ceil(PIECE as u64)).filter_map(move |i| match self.down {
             true => (self.first + 1).checked_sub((i + 1) * PIECE as u64),
@@ -104,17 +105,17 @@ impl InOrder {
     }
 }
 
-/// Arrays of pointers that are followed, and where others may be.
+/// The prefetcher: arrays of pointers that are followed, and memory where others may be.
 #[derive(Debug)]
 pub struct IndirectPrefetcher {
-    /// Most recent first.
+    /// Arrays, the most recently used first.
     arrays: Vec<PointerArray>,
-    /// Unexpected misses since the last search, and how many there are to be before the next.
+    /// Unexpected misses since the last search, and how many cause the next.
     misses: u32,
     patience: u32,
-    /// A buffer.
+    /// Buffer for words of the program.
     words: Vec<u64>,
-    /// Where threads read in order; most recent first.
+    /// Memory that threads read in order, the most recent first.
     windows: Vec<InOrder>,
     pointer_pages: PointerPages,
 }
@@ -133,8 +134,8 @@ impl Default for IndirectPrefetcher {
 }
 
 impl IndirectPrefetcher {
-    /// Takes in a fault: a thread waits for a page, or has come to one that was fetched ahead.
-    /// Returns what to fetch.
+    /// Handles a fault: a thread waits for a page, or has reached one that was read ahead.
+    /// Returns what to read ahead.
     pub fn fault(&mut self, fault: &IndirectFault, memory: &impl ProgramMemory) -> Vec<Batch> {
         let mut batches = Vec::new();
         let page = fault.at / PAGE_SIZE as u64;
@@ -167,14 +168,15 @@ impl IndirectPrefetcher {
         batches
     }
 
-    /// Takes in a page, with its bytes, that a thread had to wait for.
+    /// Examines a page that a thread had to wait for.
     pub fn note_page(&mut self, page: u64, bytes: &[u8], memory: &impl ProgramMemory) {
         let start = page * PAGE_SIZE as u64;
         let is_pointer = |word| memory.is_pointer(word);
         self.pointer_pages.note(start, bytes, is_pointer);
     }
 
-    /// Takes in that `count` pages of a window are fetched: thread `tid` reads there in order.
+    /// Notes that `count` pages of a window are read ahead, since thread `tid` reads there
+    /// in order.
     pub fn note_window(&mut self, tid: u32, window: Window, count: u32) {
         if window.stride.unsigned_abs() != PAGE_SIZE as u64 || count < LEAST_PAGES {
             return;
@@ -189,7 +191,7 @@ impl IndirectPrefetcher {
         self.windows.insert(0, in_order);
     }
 
-    /// Adds an array. It takes the place of the one that was not come to for longest.
+    /// Adds an array in place of the one that was not used for longest.
     fn add(&mut self, array: PointerArray) {
         let of_thread = |a: &PointerArray| a.tid == array.tid;
         if self.arrays.iter().filter(|a| of_thread(a)).count() == ARRAYS_OF_THREAD
@@ -201,7 +203,7 @@ impl IndirectPrefetcher {
         self.arrays.insert(0, array);
     }
 
-    /// Searches for the word that led to a fault where its thread reads in order.
+    /// Searches the memory that a thread reads in order for the word that led to a fault.
     fn search(
         &mut self,
         fault: &IndirectFault,
@@ -210,7 +212,7 @@ impl IndirectPrefetcher {
         let is_pointer = |word| memory.is_pointer(word);
         let (mut pieces, mut found) = (0, None);
         let buffer = &mut self.words;
-        // Windows that were noted last are likely to be read now. Those without pointers are
+        // The most recent windows are probably being read now. Those without pointers are
         // forgotten.
         self.windows.retain(|in_order| {
             if found.is_some() || pieces >= PIECES || in_order.tid != fault.tid {
@@ -237,7 +239,8 @@ impl IndirectPrefetcher {
         found
     }
 
-    /// Goes on with arrays of a thread that could not be read, or led to nothing elsewhere.
+    /// Continues arrays of a thread whose next pointers could not be read, or led to
+    /// nothing that is elsewhere.
     fn wake(
         &mut self,
         fault: &IndirectFault,
@@ -255,8 +258,8 @@ impl IndirectPrefetcher {
         }
     }
 
-    /// Adds a batch of what the next pointers of the first array lead to. Returns whether it
-    /// is still one.
+    /// Adds a batch for the next pointers of the first array. Returns false if there is no
+    /// array any more.
     fn follow_first(
         &mut self,
         most: usize,
@@ -301,7 +304,7 @@ impl IndirectPrefetcher {
         }
         array.set(&pages);
         if others * 2 > looked_at || !array.is_patient() {
-            // That was no array, or its end.
+            // This was no array, or is its end.
             return false;
         }
         self.arrays.insert(0, array);

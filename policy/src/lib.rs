@@ -1,5 +1,5 @@
-//! The decisions of tmem: which page leaves, what is read ahead, how memory is
-//! divided, which server gets a page.
+//! The decisions of tmem: which page leaves, what is read ahead, how memory is divided,
+//! which server gets a page.
 //!
 //! Every policy is pure: it makes no system call, reads no clock and keeps no global state. Time
 //! and measurements are arguments. Each file says what it decides, its source, and invariants

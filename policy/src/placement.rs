@@ -1,12 +1,12 @@
-//! Placement: decides which part of the evicted pages each memory server gets, and how
+//! Placement: decides which share of the evicted pages each memory server gets, and how
 //! many bytes may be under way to it.
 //!
-//! By free room alone a server behind a slow network would get as many pages as one nearby,
-//! and a program that waits for pages of both would be as slow as the slow one. So the
-//! engine measures how long a server takes for a page. A much slower server gets few pages:
-//! enough to see when that changes, and all that no other server has room for. (Weighted
-//! load balancing with an exponentially weighted moving average, as in TCP's round-trip time,
-//! RFC 6298; the bytes under way are a bandwidth-delay product.)
+//! By free room alone, a server behind a slow network would get as many pages as one
+//! nearby, and a program that waits for pages of both would be as slow as the slow one. So
+//! the engine measures how long a server takes for a page. A much slower server gets few
+//! pages: enough to notice when that changes, and those that no other server has room for.
+//! (This is weighted load balancing with an exponentially weighted moving average, as for
+//! TCP's round-trip time, RFC 6298. The bytes under way are a bandwidth-delay product.)
 //!
 //! Invariants, tested below:
 //! - at least one server has the full share, and every server has some;
@@ -17,44 +17,43 @@
 use alloc::vec::Vec;
 use tmem_wire::PAGE_SIZE;
 
-/// Servers that differ by no more than this factor count as equal: under different loads the
-/// same server differs as much.
+/// Servers that differ by at most this factor count as equal, since the same server differs
+/// as much under different loads.
 const EVEN: u64 = 3;
 
-/// A server whose share is smaller by this factor keeps no page that can go elsewhere.
+/// A server whose share is smaller by this factor keeps no page that can go to another.
 const POOR: u32 = 4;
 
-/// The bytes under way to one server take at most about this long, since a read waits behind
-/// them; but they lie within these bounds, in bytes.
+/// The longest time that the bytes under way to one server may take, since a read waits
+/// behind them; and the bounds of these bytes.
 const QUEUE_NS: u64 = 50_000_000;
 const QUEUE: core::ops::RangeInclusive<usize> = 512 << 10..=4 << 20;
 
-/// A measurement of the write rate ends after this many pages, or nanoseconds.
+/// Pages, or nanoseconds, after which a measurement of the write rate ends.
 const MEASURED_PAGES: u64 = 256;
 const MEASURED_NS: u64 = 100_000_000;
 
-/// The part that a server gets of the pages that its room would bring it; in units of
-/// 1/1024.
+/// The share of pages that a server gets, relative to its free room, in units of 1/1024.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Share(u32);
 
 impl Share {
     /// All pages.
     pub const FULL: Share = Share(1024);
-    /// As many pages as show when a server becomes quicker.
+    /// Few pages, but enough to notice when a server becomes faster.
     const LEAST: Share = Share(4);
 
-    /// This part of `room`.
+    /// Returns this share of `room`.
     pub fn of(self, room: u64) -> u64 {
         (u128::from(room) * u128::from(self.0) / u128::from(Share::FULL.0)) as u64
     }
 
-    /// How much `granted` counts against a server with this share.
+    /// Returns how much `granted` counts against a server with this share.
     pub fn against(self, granted: u128) -> u128 {
         granted * u128::from(Share::FULL.0) / u128::from(self.0)
     }
 
-    /// Whether pages leave a server with this share for one whose share is `other`.
+    /// Tells whether pages leave a server with this share for one with the share `other`.
     pub fn is_poor_beside(self, other: Share) -> bool {
         self.0.saturating_mul(POOR) <= other.0
     }
@@ -66,17 +65,17 @@ impl Default for Share {
     }
 }
 
-/// How long a server takes, as far as it is known.
+/// How fast a server is, as far as is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Speed {
-    /// Nanoseconds that a thread waits for a page, on average.
+    /// Average time that a thread waits for a page, in nanoseconds.
     pub wait_ns: Option<u64>,
-    /// Nanoseconds for each page while pages are written, on average.
+    /// Average time per page while pages are written, in nanoseconds.
     pub page_ns: Option<u64>,
 }
 
 impl Speed {
-    /// Bytes that may be under way to the server at a time.
+    /// Returns how many bytes may be under way to the server at a time.
     pub fn queue(&self) -> usize {
         let pages = QUEUE_NS / self.page_ns.unwrap_or(1).max(1);
         let bytes = pages.saturating_mul(PAGE_SIZE as u64);
@@ -86,8 +85,8 @@ impl Speed {
     }
 }
 
-/// The share of each server, in the order of `speeds`. The quickest server has the full
-/// share; unknown times count as quick.
+/// Returns the share of each server, in the order of `speeds`. The fastest server has the
+/// full share. Unknown times count as fast.
 pub fn shares(speeds: &[Speed]) -> Vec<Share> {
     let quickest = |of: fn(&Speed) -> Option<u64>| speeds.iter().filter_map(of).min();
     let (wait, page) = (quickest(|s| s.wait_ns), quickest(|s| s.page_ns));
@@ -95,7 +94,7 @@ pub fn shares(speeds: &[Speed]) -> Vec<Share> {
         .iter()
         .map(|s| factor(s.wait_ns, wait).max(factor(s.page_ns, page)))
         .collect();
-    // One server may be the quickest to read from and another to write to.
+    // One server may be the fastest to read from, and another to write to.
     let best = factors.iter().min().copied().unwrap_or(UNIT).max(UNIT);
     factors
         .iter()
@@ -107,10 +106,10 @@ pub fn shares(speeds: &[Speed]) -> Vec<Share> {
         .collect()
 }
 
-/// 1 in the fixed-point numbers of [`factor`].
+/// The number 1 in the fixed-point numbers of [`factor`].
 const UNIT: u64 = 256;
 
-/// The factor by which a server is slower than the quickest, up to 4096, in units of
+/// Returns the factor by which a server is slower than the fastest, up to 4096, in units of
 /// 1/[`UNIT`].
 fn factor(ns: Option<u64>, quickest: Option<u64>) -> u64 {
     match (ns, quickest) {
@@ -122,27 +121,27 @@ fn factor(ns: Option<u64>, quickest: Option<u64>) -> u64 {
     }
 }
 
-/// Average of how long threads wait for a page of one server.
+/// The average time that threads wait for a page of one server.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wait(Option<u64>);
 
 impl Wait {
-    /// Takes in that a thread waited `ns` nanoseconds.
+    /// Adds a wait of `ns` nanoseconds.
     pub fn add(&mut self, ns: u64) {
         self.0 = Some(self.0.map_or(ns, |old| old - old / 16 + ns / 16));
     }
 
-    /// The average in nanoseconds.
+    /// Returns the average in nanoseconds.
     pub fn ns(&self) -> Option<u64> {
         self.0
     }
 }
 
-/// Average of the time for each page while pages are written to one server. Time in which
-/// no page is under way does not count.
+/// The average time per page while pages are written to one server. Time in which no page
+/// is under way does not count.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rate {
-    /// Since when pages are under way whose time was not counted yet.
+    /// Start of the time, with pages under way, that was not counted yet.
     since: Option<u64>,
     pages: u64,
     ns: u64,
@@ -157,7 +156,7 @@ impl Rate {
         }
     }
 
-    /// Takes in that `pages` pages were answered, and whether others are still under way.
+    /// Notes that `pages` pages were answered, and whether others are still under way.
     pub fn add(&mut self, now: u64, pages: u64, under_way: bool) {
         if pages == 0 {
             return;
@@ -175,7 +174,7 @@ impl Rate {
         }
     }
 
-    /// The average in nanoseconds.
+    /// Returns the average in nanoseconds.
     pub fn page_ns(&self) -> Option<u64> {
         self.page_ns
     }
@@ -216,7 +215,7 @@ mod tests {
         };
         let all = shares(&[waits(40_000), waits(4_000_000)]);
         assert!(all[1].is_poor_beside(all[0]));
-        // Each server is known by another measure, so they cannot be compared.
+        // The two servers have no measure in common, so they cannot be compared.
         let other = Speed {
             wait_ns: None,
             page_ns: Some(9),

@@ -1,16 +1,16 @@
-//! Readahead: decides which pages to fetch beyond the one that faulted.
+//! Readahead: decides which pages to read beyond the one that faulted.
 //!
-//! The faults of each thread are taken apart into sequential and strided streams
-//! (`stream`), as the readahead of Linux does for files (`mm/readahead.c`; Wu, Xi, Li and Xu,
-//! "Linux readahead: less tricks for more", OLS 2007), and into dense regions that a thread
-//! goes through in no order (`spatial`). Windows of streams that go on double; a *marker* page
-//! of each window is left out of the program, so that its fault asks for the next one.
+//! The faults of each thread are divided into sequential and strided streams (`stream`), as
+//! the readahead of Linux does for files (`mm/readahead.c`; Wu, Xi, Li and Xu, "Linux
+//! readahead: less tricks for more", OLS 2007), and into dense regions without an order
+//! (`spatial`). The windows of a stream double while it goes on. A *marker* page of each
+//! window is left out of the program, so that its fault asks for the next window.
 //!
 //! Invariants, tested in `readahead/tests.rs`:
-//! - a window lies beyond the fault in the direction of its stride, or close to the fault if it
-//!   is of a dense region;
+//! - a window lies beyond the fault in the direction of its stride, or close to the fault
+//!   in a dense region;
 //! - no window has more than [`LARGEST`] pages, or leaves the address space;
-//! - what is known is bounded: 64 threads, 8 streams and 4 sweeps of each.
+//! - the state is bounded: 64 threads, with 8 streams and 4 sweeps each.
 
 mod spatial;
 mod stream;
@@ -23,15 +23,15 @@ use tmem_wire::PAGE_SIZE;
 
 pub use stream::LARGEST;
 
-/// Streams of a thread, and how many of them may have no trusted stride yet.
+/// The most streams of a thread, and how many of them may have no trusted stride yet.
 const STREAMS: usize = 8;
 const YOUNG: usize = 3;
 /// Bytes of a page.
 const PAGE: i64 = PAGE_SIZE as i64;
-/// Threads that are followed.
+/// The most threads that are followed.
 const THREADS: usize = 64;
 
-/// The most bytes of an address space. Within it the arithmetic does not overflow.
+/// The largest address space, in bytes. Within it the arithmetic does not overflow.
 pub const BYTES: u64 = 1 << 57;
 
 /// A readahead window: the pages of the addresses `start`, `start + stride` and so on.
@@ -39,74 +39,73 @@ pub const BYTES: u64 = 1 << 57;
 pub struct Window {
     /// An address in the first page.
     pub start: u64,
-    /// Bytes from each address to the next, at least those of a page; negative for a stream
-    /// that goes down.
+    /// Bytes from each address to the next, at least one page; negative for a stream that
+    /// goes down.
     pub stride: i64,
-    /// How many pages; 0 to fetch nothing.
+    /// The number of pages. 0 means that nothing is read.
     pub count: u32,
 }
 
 impl Window {
-    /// Nothing to fetch.
+    /// An empty window.
     pub const NONE: Window = Window {
         start: 0,
         stride: PAGE,
         count: 0,
     };
 
-    /// The number of page `i` of the window, from 0 on; `None` beyond all addresses.
+    /// Returns page `i` of the window, counted from 0, or `None` beyond the address space.
     pub fn page(&self, i: i64) -> Option<u64> {
         let at = self.start.checked_add_signed(self.stride * i)?;
         Some(at / PAGE as u64)
     }
 }
 
-/// The program's pages that may leave are divided by this for the longest window.
+/// The longest window is this part of the pages that may be evicted.
 const WINDOW_PART: usize = 32;
 
-/// The longest window, in pages, for a program that is to have at most `target` pages in
-/// memory, has `resident`, and of these `evictable` that may leave.
+/// Returns the longest window, in pages, for a program that may have `target` pages in
+/// memory, and has `resident`, of which `evictable` may be evicted.
 ///
-/// A small budget may be filled with pages that never leave, so these do not count.
+/// Other pages do not count: a small budget may be filled with pages that never leave.
 pub fn longest_window(target: usize, resident: usize, evictable: usize) -> usize {
     let room = evictable + target.saturating_sub(resident);
     (room.min(target) / WINDOW_PART).min(LARGEST as usize)
 }
 
-/// What is known of the streams of all threads.
+/// The prefetcher: the streams and dense regions of all threads.
 #[derive(Clone, Debug, Default)]
 pub struct Prefetcher {
-    /// Most recent first.
+    /// The most recent thread first.
     threads: Vec<Thread>,
 }
 
 #[derive(Clone, Debug)]
 struct Thread {
     tid: u32,
-    /// Most recent first.
+    /// The most recent stream first.
     streams: Vec<Stream>,
-    /// In a box: threads are moved within their list.
+    /// Boxed, since threads are moved within their list.
     spatial: Box<SpatialPrefetcher>,
     trust: u32,
 }
 
 impl Prefetcher {
-    /// Knows no thread yet.
+    /// Starts without knowledge of any thread.
     pub fn new() -> Prefetcher {
         Prefetcher::default()
     }
 
-    /// Takes in a fault of thread `tid` at address `at`, and returns what to fetch beyond it.
+    /// Handles a fault of thread `tid` at address `at`. Returns what to read beyond it.
     ///
-    /// `there` says that the page is the marker of a window, or is under way. Another page
-    /// within a window has left again or was never asked for, and those behind it may have to be
-    /// asked for again.
+    /// `there` says that the page is the marker of a window, or is being read. Any other
+    /// page within a window was evicted again or never read, and so may be those after it.
     ///
-    /// The window doubles each time that the stream comes to the second half of the one before.
-    /// So the caller leaves a marker there, or the stream runs to the window's end. The window
-    /// shrinks when the stream skips pages.
+    /// The window doubles each time that the stream reaches the second half of the one
+    /// before. So the caller leaves a marker there, or the stream runs to the window's end.
+    /// The window shrinks when the stream skips pages.
     ///
-    /// Where pages that lie close together fault in no order, a window may begin before the
+    /// In a dense region, whose pages fault in no order, a window may begin before the
     /// fault.
     pub fn fault(&mut self, tid: u32, at: u64, there: bool) -> Window {
         if at >= BYTES {
@@ -130,8 +129,8 @@ impl Prefetcher {
         self.threads[0].fault(at as i64, there)
     }
 
-    /// Notes that only `count` pages of a window that thread `tid` got are fetched. The next
-    /// window begins behind these.
+    /// Notes that only `count` pages of a window of thread `tid` are read. The next window
+    /// begins after these.
     pub fn cut(&mut self, tid: u32, window: Window, count: u32) {
         if let Some(thread) = self.threads.iter_mut().find(|t| t.tid == tid) {
             thread.streams.iter_mut().for_each(|s| s.cut(window, count));
@@ -143,7 +142,7 @@ impl Prefetcher {
 impl Thread {
     fn fault(&mut self, at: i64, there: bool) -> Window {
         let page = at / PAGE;
-        // Within a dense region strides come about by chance.
+        // Within a dense region strides occur by chance.
         if !self.streams.iter().any(|s| s.goes_in_order(at))
             && let Some(window) = self.spatial.advance(page)
         {
@@ -174,8 +173,8 @@ impl Thread {
         }
     }
 
-    /// Forgets the stream whose last fault is the oldest. But single faults here and there do
-    /// not drive out streams that go on.
+    /// Forgets the stream with the oldest last fault. Single faults do not displace streams
+    /// that go on.
     fn make_room(&mut self) {
         if self.streams.len() < STREAMS {
             return;

@@ -1,22 +1,22 @@
-//! Refault clock: tells whether a page that is asked for left only recently, so that
-//! taking it out was a mistake and it is *hot*.
+//! Refault clock: tells whether a page that is used again left only recently, so that its
+//! eviction was a mistake and the page is *hot*.
 //!
-//! This is the refault distance of Linux (`mm/workingset.c`), and does the work of the
-//! ghost queue of S3-FIFO (Yang et al., "FIFO queues are all you need for cache
-//! eviction", SOSP 2023) in one byte for each page: an eighth of the budget in
-//! evictions is an *epoch*, and each page keeps the epoch in which it left.
+//! This is the refault distance of Linux (`mm/workingset.c`), and replaces the ghost queue
+//! of S3-FIFO (Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023)
+//! with one byte per page: an *epoch* is the time in which an eighth of the budget is
+//! evicted, and each page keeps the epoch in which it left.
 //!
 //! Invariants, tested below:
-//! - a page that left in this epoch is hot;
-//! - a page is not hot once more than [`HOT_AGE`] + 1 epochs of evictions have passed,
-//!   until 256 have, after which the number of its epoch comes again.
+//! - a page that left in the current epoch is hot;
+//! - a page that left more than [`HOT_AGE`] + 1 epochs ago is not hot, until 256 epochs
+//!   have passed and the number of its epoch is used again.
 
-/// Epochs in the evictions of as many pages as the budget has.
+/// Epochs in which as many pages are evicted as the budget has.
 const EPOCHS: u64 = 8;
-/// A page is hot if it left no more than this many epochs ago.
+/// The most epochs since its eviction for a page to be hot.
 pub const HOT_AGE: u8 = 4;
 
-/// Counts evictions.
+/// The clock, which counts evictions.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RefaultClock {
     epoch: u8,
@@ -25,8 +25,8 @@ pub struct RefaultClock {
 }
 
 impl RefaultClock {
-    /// Counts one eviction, with a budget of `target` pages. Returns how many there were in
-    /// the epoch, if that has ended.
+    /// Counts one eviction, with a budget of `target` pages. If that ends the epoch,
+    /// returns the number of evictions in it.
     pub fn evicted(&mut self, target: usize) -> Option<u64> {
         self.evictions += 1;
         if self.evictions < (target as u64 / EPOCHS).max(1) {
@@ -36,18 +36,17 @@ impl RefaultClock {
         Some(core::mem::take(&mut self.evictions))
     }
 
-    /// The epoch, for a page that leaves now.
+    /// Returns the current epoch, for a page that leaves now.
     pub fn epoch(&self) -> u8 {
         self.epoch
     }
 
-    /// Epochs since a page left in epoch `left`; less by 256 for one that left very long
-    /// ago.
+    /// Returns how many epochs ago a page left in epoch `left`, modulo 256.
     pub fn age(&self, left: u8) -> u8 {
         self.epoch.wrapping_sub(left)
     }
 
-    /// Whether a page that left in epoch `left` is hot now that it is asked for.
+    /// Tells whether a page that left in epoch `left` is hot if it is used now.
     pub fn is_hot(&self, left: u8) -> bool {
         self.age(left) <= HOT_AGE
     }

@@ -1,43 +1,44 @@
-//! Spin or sleep: decides how the engine waits for an answer, learnt by trying both.
+//! Spin or sleep: decides how the engine waits for an answer, by trying both.
 //!
-//! To spin, on both sides, is quicker where each side has a CPU of its own and answers come
-//! soon. To sleep is quicker where both share a CPU, and cheaper where answers take long. It
-//! depends on what else runs. So the way that seems slower is tried again and again, for some
-//! waits in a row: the other side and the scheduler take a moment to follow. (An
-//! epsilon-greedy choice between two arms; compare adaptive spinning in Karlin et al.,
-//! "Empirical studies of competitive spinning for a shared-memory multiprocessor", SOSP
-//! 1991.)
+//! Spinning, on both sides, is faster if each side has a CPU of its own and answers come
+//! soon. Sleeping is faster if both share a CPU, and cheaper if answers take long. That
+//! depends on what else runs. So the way that seems slower is tried again regularly, for
+//! some waits in a row, since the other side and the scheduler need a moment to adapt.
+//! (This is an epsilon-greedy choice between two arms; compare adaptive spinning in Karlin
+//! et al., "Empirical studies of competitive spinning for a shared-memory multiprocessor",
+//! SOSP 1991.)
 //!
 //! Invariants, tested below:
 //! - whatever the times, each way is tried once in every `LONG_ROUND` waits;
-//! - the longest spin lies between 20 us and a quarter of `LONGEST_NS`;
-//! - answers that take longer than that are slept through.
+//! - the longest spin lies between 20 µs and a quarter of `LONGEST_NS`;
+//! - for answers that take longer than that the engine sleeps.
 
-/// The way that seems slower is tried once in this many waits; in `LONG_ROUND` where it was
-/// much slower.
+/// Waits after which the way that seems slower is tried again; the second is for a way that
+/// was much slower.
 const ROUND: u32 = 256;
 const LONG_ROUND: u32 = 2048;
-/// Waits of a trial. The first of them, and those after its end, tell nothing yet.
+/// Waits of a trial, and how many at its start and after its end are not measured.
 const TRIAL: u32 = 16;
 const UNSETTLED: u32 = 4;
-/// A longer wait counts as this long: it tells about the load of the other side.
+/// The longest wait that counts, in nanoseconds. Longer ones show the load of the other
+/// side.
 const LONGEST_NS: u64 = 400_000;
-/// The shortest limit of a spin.
+/// The shortest limit of a spin, in nanoseconds.
 const SHORTEST_SPIN_NS: u64 = 20_000;
 
-/// How a wait is spent.
+/// A way to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitMode {
-    /// Looking again and again.
+    /// By polling all the time.
     Spin,
     /// In the kernel, until woken.
     Sleep,
 }
 
-/// What is known of the two ways.
+/// The measurements of both ways.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SpinOrSleep {
-    /// Averages in nanoseconds; 0 if unknown.
+    /// Average times in nanoseconds; 0 if unknown.
     spin_ns: u64,
     sleep_ns: u64,
     /// Waits in this round.
@@ -45,7 +46,7 @@ pub struct SpinOrSleep {
 }
 
 impl SpinOrSleep {
-    /// Decides how to spend the next wait.
+    /// Decides how to wait next.
     pub fn choose(&mut self) -> WaitMode {
         let (spin, sleep) = (self.spin_ns, self.sleep_ns);
         let (less, more) = (spin.min(sleep), spin.max(sleep));
@@ -61,7 +62,8 @@ impl SpinOrSleep {
         }
     }
 
-    /// The limit of a spin in nanoseconds: half as long again as it takes asleep.
+    /// Returns the limit of a spin in nanoseconds: one and a half times the average when
+    /// asleep.
     pub fn longest_spin_ns(&self) -> u64 {
         match self.sleep_ns {
             0 => LONGEST_NS / 4,
@@ -69,7 +71,7 @@ impl SpinOrSleep {
         }
     }
 
-    /// Takes in that a wait spent this way took `ns` nanoseconds.
+    /// Records that waiting in this way took `ns` nanoseconds.
     pub fn record(&mut self, how: WaitMode, ns: u64) {
         if self.waits % TRIAL < UNSETTLED && self.waits < 2 * TRIAL {
             return;
@@ -92,7 +94,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Waits that are spent spinning, of 8192.
+    /// Returns how many of 8192 waits are spent spinning.
     fn spins(spin_ns: u64, sleep_ns: u64, choice: &mut SpinOrSleep) -> usize {
         (0..8192)
             .filter(|_| {

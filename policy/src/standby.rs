@@ -1,32 +1,32 @@
-//! Standby sizer: decides how many evicted pages stay on the standby list, from where they
-//! come back without contacting a server.
+//! Standby sizer: decides how many evicted pages stay on the standby list, from which they
+//! are restored without contacting a server.
 //!
-//! A refault from standby shows that an eviction was a mistake, and a longer list shows more
-//! of them. But each page on standby costs a fault that it would not have cost in the
-//! program. On traces of six real programs (`tmem-evict-sim`), in half of their memory or less,
-//! faults with a 32nd of memory on standby take 0.6 to 1.04 of what they take with an eighth.
-//! Where nearly all that leaves comes back at once, the program uses about as much memory as
+//! A refault from standby shows that an eviction was a mistake, and a longer list shows
+//! more of them. But each page on standby costs a fault that it would not have cost in the
+//! program. On traces of six real programs (`tmem-evict-sim`), in half of their memory or
+//! less, faults with 1/32 of memory on standby take 0.6 to 1.04 times as long as with 1/8.
+//! If nearly all evicted pages return at once, the program uses about as much memory as
 //! there is, and an even shorter list is better.
 //!
-//! That holds where a program waits for most of the pages that it gets. Readahead looks for
-//! its pages on standby as well, and takes them from there without a fault. And where many
-//! pages come and go, frames are used up by the thousand while as many are being written. So
-//! the list is as long as it may be where two pages or more come for each fault.
+//! That holds for a program that waits for most of the pages that it gets. Readahead also
+//! looks for its pages on standby, and takes them from there without a fault. When many
+//! pages come and go, thousands of frames are used up while as many are being written. So
+//! the list is as long as allowed if two pages or more come for each fault.
 //!
 //! Invariants, tested below:
-//! - the size lies between the fewest frames and the most that it may have;
-//! - it changes by no more than a factor of two for each halving, and of four with the kind
-//!   of access;
-//! - with the same input for some updates it stays the same.
+//! - the size lies between the fewest frames and the most that are allowed;
+//! - each halving changes it by a factor of at most two, and a change of the access pattern
+//!   by at most four;
+//! - with constant input it becomes constant.
 
-/// The fewest frames.
+/// The fewest frames of the list.
 const FEWEST: usize = 128;
-/// Where a program waits for most pages, the most is divided by this.
+/// For a program that waits for most pages, the longest list is divided by this.
 const WAITING_PART: usize = 4;
 /// A program does not wait for most pages if this many come for each fault.
 const PAGES_PER_FAULT: u64 = 2;
 
-/// Counts since the beginning.
+/// Counts since the start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StandbySample {
     /// Faults on pages that were on standby.
@@ -35,7 +35,7 @@ pub struct StandbySample {
     pub faults: u64,
 }
 
-/// How many frames with memory there are to be outside the program.
+/// The sizer of the standby list.
 #[derive(Clone, Copy, Debug)]
 pub struct StandbySizer {
     fewest: usize,
@@ -54,8 +54,8 @@ impl Default for StandbySizer {
 }
 
 impl StandbySizer {
-    /// Never fewer than `fewest` frames. The engine uses the default; the simulator also has
-    /// memories smaller than any budget.
+    /// Creates a sizer with at least `fewest` frames. The engine uses the default. The
+    /// simulator also has memories that are smaller than any budget.
     pub fn with_fewest(fewest: usize) -> StandbySizer {
         StandbySizer {
             fewest,
@@ -65,13 +65,13 @@ impl StandbySizer {
         }
     }
 
-    /// The size in frames, where there may be at most `most`.
+    /// Returns the size in frames, of which at most `most` are allowed.
     pub fn frames(&self, most: usize) -> usize {
         (self.undivided(most) >> self.halvings).max(self.fewest.min(most))
     }
 
-    /// Takes in what happened since the last update: `left` pages left the program, and as
-    /// many came.
+    /// Evaluates the time since the last update, in which `left` pages left the program and
+    /// as many came.
     pub fn update(&mut self, most: usize, left: u64, seen: StandbySample) {
         let before = core::mem::replace(&mut self.seen, seen);
         let faults = seen.faults.saturating_sub(before.faults);

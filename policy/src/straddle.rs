@@ -1,49 +1,50 @@
-//! Straddle predictor: decides whether to fetch the page behind a missed one with it, because
-//! what the thread reads is likely to end there.
+//! Straddle predictor: decides whether to read the next page together with a missed one,
+//! because the object that the thread reads probably ends there.
 //!
-//! A value of a key-value store lies anywhere, and some lie in two pages: the thread that
-//! reads one misses the first and then the second. The predictor is a table of averages,
-//! indexed by the part of the page that was touched first, as a branch predictor is indexed
-//! by the address of the branch (Smith, "A study of branch prediction strategies", ISCA
-//! 1981): objects of one size begin anywhere, and cross if they begin late in the page.
+//! A value of a key-value store may begin anywhere, so some values lie in two pages, and a
+//! thread that reads one misses the first page and then the second. The predictor is a
+//! table of averages, indexed by the part of the page that was touched first, as a branch
+//! predictor is indexed by the address of the branch (Smith, "A study of branch prediction
+//! strategies", ISCA 1981): objects of one size begin anywhere, and cross if they begin
+//! late in the page.
 //!
 //! Invariants, tested below:
-//! - a page that is in memory is never fetched;
-//! - nothing is fetched before a miss was seen to be followed by one of the page behind;
-//! - one in `TRIAL` times nothing is fetched, so that a change shows.
+//! - a page that is in memory is never read;
+//! - nothing is read before a miss was seen to be followed by one of the next page;
+//! - one in `TRIAL` times nothing is read, so that a change shows.
 
 use alloc::collections::VecDeque;
 use tmem_wire::PAGE_SIZE;
 
-/// Parts of a page that are told apart. Touches of the first ones do not count: pages that
-/// are read in order, in small steps, are touched there first.
+/// Number of parts of a page, and the first part that counts. Pages that are read in order,
+/// in small steps, are touched in the first parts first.
 const PARTS: usize = 16;
 const FIRST_PART: usize = 4;
-/// Misses that may still be followed by one of the page behind.
+/// The most misses that may still be followed by one of the next page.
 const OPEN: usize = 8;
-/// An average moves by the difference divided by this.
+/// An average moves by 1/`WEIGHT` of the difference.
 const WEIGHT: i32 = 16;
-/// An average of 1, and the least with which the page behind is fetched.
+/// An average of 1, and the least average for which the next page is read.
 const ALWAYS: i32 = 1 << 12;
 const ENOUGH: i32 = ALWAYS / 4;
-/// Once in this many times the page behind is not fetched, to see whether it is missed.
+/// Once in this many times the next page is not read, to see whether it is missed.
 const TRIAL: u32 = 16;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
-/// What was learnt.
+/// The predictor.
 #[derive(Debug, Default)]
 pub struct StraddlePredictor {
-    /// Thread, page and part of each open miss; the oldest first.
+    /// Thread, page and part of each miss that may still be followed, the oldest first.
     open: VecDeque<(u32, u64, usize)>,
-    /// How often the page behind was missed, in units of 1/[`ALWAYS`].
+    /// How often the next page was missed, in units of 1/[`ALWAYS`].
     averages: [i32; PARTS],
     trials: u32,
 }
 
 impl StraddlePredictor {
-    /// Notes that thread `tid` missed address `at`. `elsewhere` says that the page behind is
-    /// not in memory. Returns whether to fetch it now.
+    /// Notes that thread `tid` missed address `at`. `elsewhere` says that the next page is
+    /// not in memory. Returns whether to read that now.
     pub fn missed(&mut self, tid: u32, at: u64, elsewhere: bool) -> bool {
         let (page, part) = (at / PAGE, (at % PAGE) as usize * PARTS / PAGE_SIZE);
         let before = |open: &(u32, u64, usize)| (open.0, open.1 + 1) == (tid, page);
@@ -80,8 +81,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Reads 1000 values that begin at `offset` of pages far apart. `ends` says which of them
-    /// end in the page behind. Returns how often that was fetched ahead, and missed.
+    /// Reads 1000 values that begin at `offset` of distant pages. `ends` says which of them
+    /// end in the next page. Returns how often that was read ahead, and how often missed.
     fn read(
         straddle: &mut StraddlePredictor,
         offset: u64,
@@ -105,9 +106,9 @@ mod tests {
         let mut straddle = StraddlePredictor::default();
         let (ahead, missed) = read(&mut straddle, 3500, |i| i % 3 == 0);
         assert!(ahead > 800 && missed < 80, "{ahead} {missed}");
-        // For the rest of the page nothing was learnt.
+        // Nothing was learnt about the other parts of the page.
         assert_eq!(read(&mut straddle, 2000, |_| false), (0, 0));
-        // Once it is no longer so, fetching ends soon.
+        // Once values do not cross any more, reading ahead ends soon.
         let (ahead, _) = read(&mut straddle, 3500, |_| false);
         assert!(ahead < 600, "{ahead}");
     }
@@ -138,12 +139,12 @@ mod tests {
             let mut straddle = StraddlePredictor::default();
             let mut crossed = false;
             for (tid, page, offset, elsewhere) in misses {
-                // Every second page, so that none follows another but on purpose.
+                // Only every second page is used, so that none follows another by chance.
                 let at = page * 2 * PAGE + offset;
                 let fetched = straddle.missed(tid, at, elsewhere);
                 prop_assert!(!fetched || (elsewhere && crossed));
                 if offset % 5 == 0 && !fetched {
-                    // This one ends in the page behind.
+                    // This value ends in the next page.
                     straddle.missed(tid, at / PAGE * PAGE + PAGE, false);
                     crossed = true;
                 }

@@ -1,25 +1,25 @@
 //! Zero-fill-ahead: decides how many pages to fill with zeros at a fault on new memory.
 //!
-//! It does what fault-around does for files in Linux (`mm/memory.c`): memory that is filled
-//! in order is given in growing pieces. Programs also give up a block and get one in the same
-//! place. What was filled in order a moment ago is filled at one go when it begins to be
-//! filled again.
+//! It is like fault-around for files in Linux (`mm/memory.c`): memory that is filled in
+//! order is filled ahead in growing pieces. Programs also free a block and get one at the
+//! same place again. Memory that was filled in order a moment ago is filled in one piece
+//! when it is touched again.
 //!
 //! Invariants, tested below:
 //! - a fault gets at least one page and at most `LARGEST`;
 //! - pages that fault in no order get one page each.
 
-/// Streams that are followed.
+/// The most streams that are followed.
 const STREAMS: usize = 16;
-/// The most pages at one fault.
+/// The most pages of one fault.
 const LARGEST: usize = 256;
-/// A stream that goes on where it ended gets this many times as many pages.
+/// Factor by which the pages grow each time that a stream goes on.
 const GROWTH: usize = 4;
 
-/// Memory that is being filled, stream by stream.
+/// The streams in which memory is being filled.
 #[derive(Debug, Default)]
 pub struct ZeroFillAhead {
-    /// Most recent first.
+    /// The most recent first.
     streams: [Stream; STREAMS],
 }
 
@@ -29,7 +29,7 @@ struct Stream {
     /// The first page, and the one after the last.
     start: u64,
     next: u64,
-    /// Pages of the last fill; 0 in an unused entry.
+    /// Pages of the last fault; 0 in an unused entry.
     size: usize,
 }
 
@@ -57,7 +57,7 @@ impl ZeroFillAhead {
     }
 
     /// Notes that only `n` pages were filled at the fault on `page`, for which
-    /// [`ZeroFillAhead::size`] gave `size`. Other threads may have faulted since.
+    /// [`ZeroFillAhead::size`] returned `size`. Other threads may have faulted since.
     pub fn filled(&mut self, page: u64, size: usize, n: usize) {
         let end = page + size as u64;
         let ends_there = |s: &&mut Stream| s.size == size && s.next == end;
@@ -81,7 +81,7 @@ mod tests {
         fills.filled(105, 16, 8);
         assert_eq!(fills.size(102), 11);
         assert_eq!(fills.size(113), 44);
-        // It is not touched in order any more.
+        // These pages are not touched in order any more.
         assert_eq!(fills.size(104), 53);
         assert_eq!(fills.size(103), 1);
     }
@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(fills.size(11), 4);
         assert_eq!(fills.size(1001), 4);
         assert_eq!(fills.size(15), 16);
-        // Only half of it could be filled; the stream goes on from there.
+        // Only half of it could be filled. The stream goes on from there.
         fills.filled(15, 16, 8);
         assert_eq!(fills.size(23), 64);
         assert_eq!(fills.size(500), 1);
@@ -105,7 +105,7 @@ mod tests {
     fn what_is_filled_late_is_of_the_stream_of_its_own_fault() {
         let mut fills = ZeroFillAhead::default();
         assert_eq!((fills.size(10), fills.size(11)), (1, 4));
-        // This fault has to wait; another thread's comes in between.
+        // This fault has to wait, and another thread's comes in between.
         assert_eq!(fills.size(1000), 1);
         fills.filled(11, 4, 2);
         assert_eq!(fills.size(1001), 4);

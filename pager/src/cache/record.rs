@@ -1,20 +1,20 @@
-//! What precedes a copy.
+//! The header of a compressed copy.
 
-/// Bytes of it.
+/// Bytes of a header.
 pub(super) const HEADER: usize = 24;
 
-/// Whose copy this is.
+/// What a copy is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) page: u64,
     pub(super) digest: u64,
     pub(super) when: u32,
-    /// Bytes of the packed page.
+    /// Bytes of the compressed page.
     pub(super) len: usize,
 }
 
 impl Record {
-    /// Writes it to the beginning of `to`.
+    /// Writes the header to the beginning of `to`.
     pub(super) fn write(&self, to: &mut [u8]) {
         to[..8].copy_from_slice(&self.page.to_ne_bytes());
         to[8..16].copy_from_slice(&self.digest.to_ne_bytes());
@@ -22,7 +22,7 @@ impl Record {
         to[20..24].copy_from_slice(&(self.len as u32).to_ne_bytes());
     }
 
-    /// Reads it; `None` when there is none.
+    /// Reads a header. Returns `None` if there is none.
     pub(super) fn read(from: &[u8]) -> Option<Record> {
         let (page, rest) = from.split_first_chunk()?;
         let (digest, rest) = rest.split_first_chunk()?;

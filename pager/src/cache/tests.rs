@@ -3,7 +3,7 @@ use alloc::boxed::Box;
 use proptest::prelude::*;
 use std::collections::HashMap;
 
-/// A page that gets smaller the fewer `kinds` of words there are.
+/// A page that compresses better the fewer `kinds` of words it has.
 fn page(seed: u64, kinds: u64) -> PageBytes {
     let mut state = seed;
     let mut page = [0; PAGE_SIZE];
@@ -15,7 +15,7 @@ fn page(seed: u64, kinds: u64) -> PageBytes {
     page
 }
 
-/// A cache of so many bytes.
+/// A cache of up to `bytes`.
 fn cache_of(bytes: usize) -> Cache {
     let space = Box::leak(Box::new(Space::new()));
     space.set_aside(bytes);
@@ -24,11 +24,11 @@ fn cache_of(bytes: usize) -> Cache {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// A page leaves, with contents of so many kinds of words, changed or not.
+    /// A page is evicted. The seed and the number of kinds of words determine its contents.
     Leave { page: u64, seed: u64, kinds: u64 },
-    /// It is asked for.
+    /// A page is looked up.
     Ask { page: u64 },
-    /// There may be so many segments.
+    /// The number of segments changes.
     Resize { segments: usize },
 }
 
@@ -73,7 +73,7 @@ proptest! {
                     if cache.unpack(*at, number, digester.digest(bytes, None), digester, &mut got).is_some() {
                         prop_assert!(got == *bytes);
                     }
-                    // Nor is it taken for another, or for what it is not any more.
+                    // The copy is not taken for another page, or for other contents.
                     prop_assert!(cache.unpack(*at, number + 1, digester.digest(bytes, None), digester, &mut got).is_none());
                     prop_assert!(cache.unpack(*at, number, !digester.digest(bytes, None), digester, &mut got).is_none());
                 }
@@ -130,7 +130,7 @@ fn what_is_damaged_is_not_taken_for_the_page() {
     for i in (0..HEADER + len).filter(|i| !(16..20).contains(i)) {
         let byte = &mut cache.area.as_mut().unwrap().bytes_mut(i, 1)[0];
         *byte ^= 0x20;
-        // Some of a match's bytes may be found in two places.
+        // Compression may copy a byte from one of two equal places.
         if cache
             .unpack(
                 Some(at),

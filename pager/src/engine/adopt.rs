@@ -19,89 +19,87 @@ use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use rustix::io::Errno;
 use tmem_wire::PAGE_SIZE;
 
-/// Pages that may come to be outside of what is adopted before it is looked for
-/// them: one in so many of the budget, within bounds. Much of what a program gets
-/// it gives back a moment later, and that is best left alone.
+/// Pages that must appear outside the adopted ranges before the engine searches for new
+/// memory: a share of 1/`GROWTH_SHARE` of the budget, within bounds. A program gives much
+/// of its new memory back a moment later, and adopting that would be waste.
 const GROWTH_SHARE: usize = 32;
 const LEAST_GROWTH: usize = 128;
 const MOST_GROWTH: usize = 2048;
-/// The next search comes this many times as long after a search as that took; where more
-/// is resident than may be, as long after it.
+/// Pause after a search, in multiples of the time that it took. With resident memory above
+/// the throttle watermark the pause is as long as the search.
 const PAUSE_PER_SEARCH: u64 = 8;
-/// The least time between two looks, and where nothing has grown.
+/// The shortest pause between two searches, when memory has grown and when it has not.
 const LEAST_NS: u64 = 1_000_000;
 const IDLE_NS: u64 = 20_000_000;
-/// Mappings below [`SMALLEST`] are left alone until all of them together are a share
-/// of one in so many of the budget, within bounds: each costs several system calls,
-/// and most programs have a few that are not worth it.
+/// Mappings below [`SMALLEST`] are adopted only once all of them together exceed
+/// 1/`SMALL_SHARE` of the budget, within bounds. Each costs several system calls, and most
+/// programs have a few that are not worth it.
 const SMALL_SHARE: usize = 64;
 const LEAST_SMALL: usize = 1 << 20;
 const MOST_SMALL: usize = 16 << 20;
-/// What lies directly above a guard no larger than this, and is no larger than
-/// a thread's stack usually is, is taken for one.
+/// A mapping directly above a guard of at most `GUARD` bytes that is itself at most `STACK`
+/// bytes long is taken for a thread's stack.
 const GUARD: usize = 64 << 10;
 const STACK: usize = 8 << 20;
-/// The C library reserves so much for an arena, aligned, and makes it accessible bit by
-/// bit, of which nobody hears. What is still reserved is registered too, or threads
-/// that fill their arenas would outrun the engine.
+/// Size and alignment of the C library's reservation for an arena. It makes the reservation
+/// accessible bit by bit, without a report to the engine. So the inaccessible rest is
+/// registered too, or threads that fill their arenas would outrun the engine.
 const ARENA: usize = 64 << 20;
 
-/// Finds memory to page.
+/// The search for memory to page.
 #[derive(Debug, Default)]
 pub(crate) struct Adoption {
     growth: Growth,
     pub(crate) unpaged: Unpaged,
 }
 
-/// Memory that appears outside of what is adopted.
+/// Memory that has appeared outside the adopted ranges.
 #[derive(Debug, Default)]
 pub(crate) struct Growth {
-    /// The fewest pages in the program that the engine did not put there, since
-    /// it was looked last.
+    /// The lowest number of unadopted resident pages since the last search.
     least: i64,
-    /// Memory came to be that was not looked for yet.
+    /// Enough memory has appeared since the last search to make another worthwhile.
     is_unseen: bool,
-    /// When it was looked last, and what that took of the processor.
+    /// When the last search ended, and the CPU time that it took.
     looked_ns: u64,
     cost_ns: u64,
 }
 
 impl Growth {
-    /// When to look again. How much is resident by then counts, not how much was
-    /// when it was looked last.
+    /// Returns when to search again. Only the memory that is resident by then counts.
     fn next_ns(&self, grown: bool, over: bool) -> u64 {
         let share = if over { 1 } else { PAUSE_PER_SEARCH };
-        // Nothing to be found is no reason to look all the time.
+        // A search that finds nothing is not repeated at once.
         let least = if grown { LEAST_NS } else { IDLE_NS };
         self.looked_ns + (self.cost_ns * share).max(least)
     }
 }
 
-/// How often, and how long, a thread that asked for adoption sleeps.
+/// How many naps a thread takes while it waits for adoption, and their length.
 const PATIENCE: u32 = 50_000;
 const NAP_US: u64 = 200;
 
-/// Has all memory adopted that can be, if some is; whether it was. Called by
-/// threads of the program, which wait for a moment.
+/// Has the engine adopt all memory that can be paged, if any is adopted already. Returns
+/// whether that was done. Called by threads of the program, which wait.
 ///
-/// The kernel keeps memory that is registered and memory that is not apart,
-/// where it would join two mappings otherwise, and some calls want one mapping.
+/// The kernel does not merge a registered mapping with an unregistered one, and some system
+/// calls need a single mapping.
 pub fn adopt_all() -> bool {
     crate::engine::exclusion::are_reported() && adopt_now()
 }
 
-/// Has all memory adopted that can be, also where none is yet; whether it was. Called by
-/// threads of a program that is paged, which wait for a moment.
+/// Has the engine adopt all memory that can be paged, even if none is adopted yet. Returns
+/// whether that was done. Called by threads of a program that is paged, which wait.
 pub fn adopt_now() -> bool {
     let ticket = THREADS.adoption.asked.fetch_add(1, AcqRel).wrapping_add(1);
-    // The engine looks every millisecond or so, unless the machine is busy.
+    // The engine runs about every millisecond, unless the machine is busy.
     let answered = || THREADS.adoption.answered.load(Acquire).wrapping_sub(ticket) < u32::MAX / 2;
     thread::sleep_until(answered, PATIENCE, NAP_US)
 }
 
 impl Adoption {
-    /// Notes how much is resident; whether memory outside of what is adopted is to be
-    /// looked for now. `every` says that as little as ever counts.
+    /// Notes how much is resident, and tells whether to search for new memory now. With
+    /// `every`, the least growth is enough.
     pub(crate) fn is_due(
         &mut self,
         m: &mut Memory,
@@ -114,7 +112,8 @@ impl Adoption {
         growth.least = growth.least.min(outside);
         let grown = outside - growth.least >= growth_to_look_for(m, every);
         growth.is_unseen = grown;
-        // What faults there is registered already, and can leave once it is adopted.
+        // A fault on unknown memory means that the memory is registered already. It can be
+        // evicted once it is adopted.
         let wanted = grown || m.space.is_stale();
         let next = growth.next_ns(wanted, resident > m.residency.marks().throttle);
         if resident < m.residency.marks().adopt || now < next {
@@ -130,20 +129,20 @@ impl Adoption {
         is_due
     }
 
-    /// It was looked, which took `cost_ns` of the processor.
+    /// Notes that a search was made, and that it took `cost_ns` of CPU time.
     pub(crate) fn looked(&mut self, cost_ns: u64) {
         self.growth.cost_ns = cost_ns;
         self.growth.looked_ns = now_ns();
     }
 
-    /// Whether memory came to be that was not looked for yet.
+    /// Tells whether memory has appeared that was not searched for yet.
     pub(crate) fn is_unseen(&self) -> bool {
         self.growth.is_unseen
     }
 }
 
-/// How many pages have to come to be outside of what is adopted; where all is to
-/// leave, as few as ever.
+/// Returns how many pages have to appear before a search is worthwhile. With `every`, the
+/// least possible.
 fn growth_to_look_for(m: &Memory, every: bool) -> i64 {
     let share = match every {
         true => 0,
@@ -152,7 +151,7 @@ fn growth_to_look_for(m: &Memory, every: bool) -> i64 {
     share.clamp(LEAST_GROWTH, MOST_GROWTH) as i64
 }
 
-/// Answers threads that asked for adoption, by what `adopt` does.
+/// Answers threads that asked for adoption by calling `adopt`.
 pub(crate) fn answer(adopt: impl FnOnce()) {
     let asked = THREADS.adoption.asked.load(Acquire);
     if asked != THREADS.adoption.answered.load(Relaxed) {
@@ -161,9 +160,10 @@ pub(crate) fn answer(adopt: impl FnOnce()) {
     }
 }
 
-/// Registers all memory that can be paged and is not adopted yet, beside what is
-/// `kept`; with `every`, also what would not be worth it. `unseen` says that advice on
-/// memory may have been given unheard. Whether there was any.
+/// Registers all memory that can be paged, is not adopted yet and is not in `kept`. With
+/// `every`, includes memory that would not be worth it. `unseen` says that the program may
+/// have given advice on memory that the engine did not see. Returns whether anything was
+/// registered.
 pub(crate) fn adopt(m: &mut Memory, kept: &[Range<usize>], every: bool, unseen: bool) -> bool {
     let mut text = Vec::new();
     if m.mover.kernel().maps(&mut text).is_err() {
@@ -180,11 +180,11 @@ pub(crate) fn adopt(m: &mut Memory, kept: &[Range<usize>], every: bool, unseen: 
     leave_small(m, &mut found, every);
     exclusion::reports();
     let mode = uffd::REGISTER_MISSING | uffd::REGISTER_WP;
-    // The list may be old by now. What was unmapped before it was registered
-    // leaves a hole, of which the kernel says nothing, and what is mapped
-    // there later is not registered: to evict from there is to lose pages.
+    // The list may be out of date. Memory that was unmapped before it is registered leaves
+    // a hole that the kernel does not report, and a new mapping there is not registered. To
+    // evict from it would lose pages. So changes are blocked until the list was checked.
     let _still = ChangesBlocked::begin();
-    // Nothing of this is about what is adopted from here on.
+    // Advice given so far is about older mappings, not about those adopted from here on.
     m.follow_advice();
     found.retain(|range| {
         m.mover
@@ -192,19 +192,20 @@ pub(crate) fn adopt(m: &mut Memory, kept: &[Range<usize>], every: bool, unseen: 
             .register(range.start, range.len(), mode)
             .is_ok()
     });
-    // Others will be found again.
+    // Ranges that failed the check are found again by the next search.
     found.retain(|range| m.is_registered(range));
-    // Some was moved there, and has just arrived.
+    // Memory that was moved may have arrived in these ranges just now.
     let adopted: Vec<_> = m.space.adopted().iter().collect();
     maps::subtract(&mut found, &adopted);
     found.iter().for_each(|range| m.space.adopt(range.clone()));
     let every_small = map_throttle::takes_small() || fork::state::is_child();
-    // What is hidden from forks is withheld in the kernel's eyes.
+    // `find_withheld` must come first: the engine then withholds adopted memory from forks
+    // by the same flag that the program uses.
     if m.find_withheld(&found, every_small, unseen).is_err() {
         found.into_iter().for_each(|range| m.space.disown(range));
         return false;
     }
-    // A hint, which may be old by now: see `transit`.
+    // A hint that may be out of date: see `memory::transit`.
     for range in executable {
         m.mover.note_executable(range, true);
     }
@@ -224,8 +225,8 @@ pub(crate) fn adopt(m: &mut Memory, kept: &[Range<usize>], every: bool, unseen: 
     bytes > 0
 }
 
-/// Takes mappings out of `found` that are too small to be worth it, unless all of
-/// them together are.
+/// Removes mappings from `found` that are too small to be worth it, unless together they
+/// are large.
 fn leave_small(m: &Memory, found: &mut Vec<Range<usize>>, every: bool) {
     let small = found.iter().filter(|range| range.len() < SMALLEST);
     let bytes: usize = small.map(ExactSizeIterator::len).sum();
@@ -238,9 +239,9 @@ fn leave_small(m: &Memory, found: &mut Vec<Range<usize>>, every: bool) {
     }
 }
 
-/// Mappings that are adopted may have grown in their place, of which the
-/// kernel does not tell: what came to be is registered, and hidden from
-/// forks, with the rest.
+/// Adopts memory by which adopted mappings have grown in place, which the kernel does not
+/// report. Such memory is registered, and withheld from forks, like the mapping that it
+/// belongs to.
 pub(crate) fn notice_growth(m: &mut Memory, kept: &[Range<usize>]) -> Result<(), Errno> {
     let mut text = Vec::new();
     m.mover.kernel().maps(&mut text)?;
@@ -258,7 +259,7 @@ pub(crate) fn notice_growth(m: &mut Memory, kept: &[Range<usize>]) -> Result<(),
     }
     maps::subtract(&mut grown, kept);
     for range in grown {
-        // Else it is another mapping by now.
+        // A range that fails the check is another mapping by now.
         if m.is_registered(&range) {
             m.space.adopt(range);
         }
@@ -266,21 +267,21 @@ pub(crate) fn notice_growth(m: &mut Memory, kept: &[Range<usize>]) -> Result<(),
     Ok(())
 }
 
-/// What may be paged of a list of mappings.
+/// The parts of a list of mappings that may be paged.
 struct Candidates {
     ranges: Vec<Range<usize>>,
-    /// Those among them that are executable.
+    /// The executable ones among them.
     executable: Vec<Range<usize>>,
 }
 
-/// Finds what may be paged in a list of mappings; with `every`, also what is taken for
-/// the stack of a thread.
+/// Finds the ranges that may be paged in a list of mappings. With `every`, includes those
+/// that look like a thread's stack.
 fn candidates(text: &[u8], every: bool) -> Candidates {
     let (mut found, mut executable) = (Vec::new(), Vec::new());
-    // The end and size of the mapping before, if it cannot be used at all.
+    // End and size of the mapping before, if it is inaccessible.
     let mut guard = (0, 0);
     for mapping in maps::parse(text) {
-        // A line that cannot be understood is left out, with what it names.
+        // A line that cannot be parsed is left out, with the mapping that it names.
         let Ok(m) = mapping else { continue };
         let len = m.end - m.start;
         if maps::eligible(&m) && (m.perms.r || m.perms.w) {
@@ -350,10 +351,10 @@ mod tests {
                 0x55d0c0a21000..0x55d0c0b21000,
                 0x55d0c1000000..0x55d0c1021000,
                 0x7f0000000000..0x7f0040000000,
-                // Filled, and made read-only since.
+                // Filled first, and made read-only later.
                 0x7f0050000000..0x7f0050001000,
                 0x7f0064000000..0x7f0064100000,
-                // An arena, with what it has in reserve.
+                // An arena, with its reserve.
                 0x7f0070000000..0x7f0070100000,
                 0x7f0070100000..0x7f0074000000,
                 0x7f0080000000..0x7f0080100000,

@@ -1,5 +1,5 @@
-//! What this process may have of the budget that all processes of the program
-//! share, see [`crate::family`].
+//! This process's share of the budget that all processes of the program have in common: see
+//! [`crate::family`].
 
 use crate::engine::kernel::Process;
 use crate::engine::settings::Settings;
@@ -11,44 +11,46 @@ use core::sync::atomic::Ordering::Relaxed;
 use tmem_policy::watermarks::Watermarks;
 use tmem_wire::PAGE_SIZE;
 
-/// The least time between two looks at what processes share.
+/// The shortest pause between two measurements of shared memory.
 const LOOK_NS: u64 = 1_000_000_000;
-/// The next look comes this many times as long after a look as that took.
+/// Pause after a measurement, in multiples of the time that it took.
 const PAUSE_PER_LOOK: u64 = 100;
-/// The same while so many pages of shared memory have come or gone since.
+/// Once at least `CHANGED` pages of shared memory have come or gone, the pauses are
+/// shorter: at least `SOON_NS`, and `SOON_SHARE` times the measurement.
 const CHANGED: u64 = 256;
 const SOON_NS: u64 = 10_000_000;
 const SOON_SHARE: u64 = 20;
-/// With fewer pages of shared memory, and no fork, it is not looked.
+/// Below this number of shared pages nothing is measured, unless the process has forked.
 const FEW: u64 = 256;
-/// A child counts what it shares with its parent after so long: once the parent has
-/// had time to see that it shares, or for a while both would count it, and one have
-/// to give up memory for no reason.
+/// A child waits this long before it counts memory that it shares with its parent. The
+/// parent needs the time to notice that it shares. Until then both would count the memory,
+/// and one of them would evict pages for no reason.
 const CHILDHOOD_NS: u64 = 250_000_000;
 
-/// One process among its kin.
+/// One member of the shared budget.
 #[derive(Default)]
 pub(crate) struct BudgetShare {
     member: Option<&'static Member>,
     has_joined: bool,
-    /// Resident pages that other processes count: what a fork left in two of
-    /// them is there once, and so is shared memory that several have touched.
+    /// Resident pages that other processes count. Pages that a fork left in two processes
+    /// exist once, and so does shared memory that several have touched.
     elsewhere: u64,
-    /// Not to look before, and not while nothing has changed.
+    /// The earliest time of the next measurement, if shared memory has changed (`soon_ns`)
+    /// and if not (`look_ns`).
     soon_ns: u64,
     look_ns: u64,
-    /// Pages of shared memory when it was looked last.
+    /// Pages of shared memory at the last measurement.
     shared: u64,
-    /// Pages asked of servers by `need_ns`, and how many a second that was of
-    /// late.
+    /// Pages read from servers until `need_ns`, and a moving average of that number per
+    /// second.
     fetched: u64,
     need: u32,
     need_ns: u64,
 }
 
 impl BudgetShare {
-    /// The limits for this process, which has `resident` pages that count, `shared`
-    /// memory among them, and `remote` pages on servers only.
+    /// Returns the watermarks for this process. `resident` pages count against the budget,
+    /// `shared` of them are shared memory, and `remote` pages are on servers only.
     pub(crate) fn budget(
         &mut self,
         settings: &Settings,
@@ -57,8 +59,8 @@ impl BudgetShare {
         remote: u64,
     ) -> Watermarks {
         let all = settings.budget;
-        // What has come to be shared memory since is somebody else's as likely as not:
-        // it counts once it was looked, which is soon.
+        // Shared memory that has appeared since the last measurement is probably another
+        // process's too. It counts once it was measured, which is soon.
         let elsewhere = self.elsewhere + shared.saturating_sub(self.shared);
         let bytes = match settings.family {
             Some(family) => {
@@ -82,7 +84,7 @@ impl BudgetShare {
         settings.watermarks(bytes)
     }
 
-    /// Sees how many pages it asks servers for.
+    /// Updates the rate at which this process reads pages from servers.
     pub(crate) fn count(&mut self, figures: &Figures, now: u64) {
         let fetched = figures.fetched_pages.load(Relaxed);
         let ns = now.saturating_sub(self.need_ns).max(1);
@@ -92,8 +94,8 @@ impl BudgetShare {
         (self.fetched, self.need_ns) = (fetched, now);
     }
 
-    /// Sees what it shares with other processes, where it may share something and it is
-    /// time.
+    /// Measures what this process shares with others, if it may share anything and a
+    /// measurement is due.
     pub(crate) fn look(&mut self, proc: &mut dyn Process, settings: &Settings, now: u64) {
         let Ok(resident) = proc.resident() else {
             return;
@@ -108,7 +110,8 @@ impl BudgetShare {
         }
         if let Ok(shares) = proc.shares() {
             let (private, own) = shares.private;
-            // They are not read at one moment.
+            // The two numbers are not read at the same moment, so their difference may be
+            // negative.
             let shared = resident.shared.saturating_sub(shares.shared);
             self.elsewhere = private.saturating_sub(own) + shared;
             self.shared = resident.shared;
@@ -118,7 +121,7 @@ impl BudgetShare {
         self.soon_ns = now + (took * SOON_SHARE).max(SOON_NS);
     }
 
-    /// A child that was just forked has nothing that its parent has not.
+    /// Starts in a child that was just forked: everything that it has is its parent's too.
     pub(crate) fn begin_as_child(&mut self, proc: &mut dyn Process) {
         if let Ok(resident) = proc.resident() {
             self.elsewhere = resident.counted();
@@ -127,13 +130,13 @@ impl BudgetShare {
         self.look_ns = now_ns() + CHILDHOOD_NS;
     }
 
-    /// Who forked shares all that it has with the child.
+    /// Notes a fork: everything that is resident is now shared with a child.
     pub(crate) fn has_a_child(&mut self) {
         self.look_ns = 0;
     }
 }
 
-/// Takes what is resident into the figures.
+/// Updates the statistics of resident memory.
 pub(crate) fn note(figures: &Figures, resident: &Resident) {
     let page = PAGE_SIZE as u64;
     for (figure, pages) in [

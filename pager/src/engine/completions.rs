@@ -1,4 +1,4 @@
-//! What servers answer, and what becomes of pages when one is lost.
+//! Handles what servers answer, and the loss of a server.
 
 use crate::ServerId;
 use crate::engine::event_loop::Engine;
@@ -18,7 +18,7 @@ use core::sync::atomic::Ordering::{self, Relaxed};
 use tmem_wire::PAGE_SIZE;
 
 impl Engine {
-    /// Takes in what became of something.
+    /// Handles one completion from the network client.
     pub(crate) fn complete(&mut self, completion: Completion) {
         match completion {
             Completion::Read { token, result } => {
@@ -94,7 +94,8 @@ impl Engine {
         self.memory.backing.rediscovery.is_there(server);
         if !self.memory.backing.was_up {
             self.pages_from_now_on();
-            // Those that could not be had are told of now that the others are.
+            // Unusable servers are reported only now, when it is known that others can be
+            // used.
             core::mem::take(&mut self.memory.backing.refused)
                 .iter()
                 .for_each(|text| self.done_without(text));
@@ -118,8 +119,8 @@ impl Engine {
         }
     }
 
-    /// From here on pages may leave. An engine that ends without having come
-    /// here leaves no guard of a thread that is gone.
+    /// Starts paging: pages may leave the program from here on. The watchdog starts here
+    /// too, so an engine that ends earlier leaves none behind.
     pub(crate) fn pages_from_now_on(&mut self) {
         self.memory.backing.was_up = true;
         self.settings.report.figures.paging.fetch_add(1, Relaxed);
@@ -157,7 +158,7 @@ impl Engine {
             .say(level, &format!("{text}; going on with the others"));
     }
 
-    /// A server is gone, and what it held.
+    /// Handles the loss of a server and of the pages on it.
     fn lost(&mut self, server: ServerId, reason: &impl Display) {
         self.memory.backing.slots.server_lost(server);
         self.memory.backing.rediscovery.is_away(server);

@@ -1,6 +1,6 @@
-//! Where the engine's thread runs, and whether it sleeps while it waits: carries out what
-//! the policies of [`tmem_policy::engine_cpu`], [`tmem_policy::spin`] and
-//! [`tmem_policy::contention`] decide.
+//! Chooses the CPU of the engine's thread, and whether the thread spins or sleeps while it
+//! waits. The policies are in [`tmem_policy::engine_cpu`], [`tmem_policy::spin`] and
+//! [`tmem_policy::contention`].
 
 use crate::engine::memory::Memory;
 use crate::engine::reclaim::Pacing;
@@ -10,34 +10,34 @@ use tmem_policy::contention::Contention;
 use tmem_policy::engine_cpu::EngineCpu;
 use tmem_policy::spin::{SpinOrSleep, WaitMode};
 
-/// So many samples without a fault before it is looked where the program runs.
+/// Samples without a fault before the engine looks again on which CPU the program runs.
 const SAMPLES: u32 = 4;
 
-/// What the engine knows of its pace.
+/// State of CPU placement and of waiting.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
-    /// The processors that the engine was started with.
+    /// The CPUs that the engine was started with.
     all: thread::Cpus,
-    /// The one that it keeps to.
+    /// The single CPU that the thread is bound to, if it is bound.
     cpu: Option<u32>,
-    /// Whether that is the faulting thread's.
+    /// The policy that decides whether to run on the faulting thread's CPU.
     follow: EngineCpu,
-    /// How to wait for answers.
+    /// The policy that decides whether to spin or sleep.
     choice: SpinOrSleep,
     waiting: Option<WaitMode>,
     /// When the last demand read was sent.
     asked_ns: u64,
-    /// How long was waited asleep for all of them.
+    /// Total time that demand reads were waited for asleep.
     asleep_ns: u64,
-    /// Faults there were at the last sample, and samples since a look.
+    /// Number of faults at the last sample, and samples since the last look at the
+    /// program's CPU.
     sampled_faults: u64,
     samples: u32,
     contention: Contention,
 }
 
 impl Pace {
-    /// Of an engine that was started with the processors `all`, and is on `cpu` if it
-    /// keeps to one.
+    /// Starts with the CPUs `all`, bound to `cpu` if that is given.
     pub(crate) fn new(all: thread::Cpus, cpu: Option<u32>) -> Pace {
         Pace {
             all,
@@ -46,7 +46,7 @@ impl Pace {
         }
     }
 
-    /// A demand read is sent; whether to wait awake for it.
+    /// Notes that a demand read is sent. Returns whether to spin until its answer.
     pub(crate) fn asks(&mut self, now: u64) -> bool {
         self.asked_ns = now;
         let how = self.choice.choose();
@@ -54,7 +54,7 @@ impl Pace {
         how == WaitMode::Spin
     }
 
-    /// A demand read took so long.
+    /// Notes that a demand read took `ns`.
     pub(crate) fn answered(&mut self, ns: u64) {
         if let Some(how) = self.waiting.take() {
             if how == WaitMode::Sleep {
@@ -64,12 +64,12 @@ impl Pace {
         }
     }
 
-    /// Whether several threads ask for pages.
+    /// Tells whether several threads ask for pages.
     pub(crate) fn is_contended(&self) -> bool {
         self.contention.is_contended()
     }
 
-    /// How the thread runs now, for those who take pages out.
+    /// Returns what eviction needs to know of how the thread runs.
     pub(crate) fn pacing(&self) -> Pacing {
         Pacing {
             streams: self.follow.streams(),
@@ -88,13 +88,12 @@ impl Pace {
         }
     }
 
-    /// Whether to look again at once instead of sleeping, with a demand read
-    /// under way.
+    /// Tells whether to poll again instead of sleeping, with a demand read under way.
     pub(crate) fn spins(&self, now: u64) -> bool {
         self.waiting == Some(WaitMode::Spin) && now < self.asked_ns + self.choice.longest_spin_ns()
     }
 
-    /// Sees where the engine should be, at a fault of thread `tid`.
+    /// Chooses the CPU, at a fault of thread `tid`.
     pub(crate) fn keep(&mut self, m: &mut Memory, tid: u32) {
         self.contention.fault(tid);
         let is_contended = self.is_contended();
@@ -114,14 +113,14 @@ impl Pace {
         self.run_on(cpu);
     }
 
-    /// While memory grows that is not adopted, nothing wakes the engine but its
-    /// timer. A processor that sleeps may take its time to hear of one, the more
-    /// so when it is a virtual one; the program's does not sleep. And where more is
-    /// resident than may be, what the engine does there is time that the program
-    /// does not have to outrun it.
+    /// Moves next to the program while it runs without faults. Then only the timer wakes
+    /// the engine, and an idle CPU may take long to notice a timer, above all a virtual
+    /// one. The program's CPU is not idle. While resident memory exceeds the throttle
+    /// watermark, running there also takes CPU time from the program, so that it cannot
+    /// outrun the engine.
     ///
-    /// Until some is adopted nothing else holds the program back, and it may be moved
-    /// away from here between any two looks.
+    /// Before anything is adopted nothing else slows the program down, and the scheduler
+    /// may move it between any two samples.
     pub(crate) fn stay_near(&mut self, m: &mut Memory, grows: bool) {
         let faults = m.report.stats.faults.load(Relaxed);
         let quiet = core::mem::replace(&mut self.sampled_faults, faults) == faults;
@@ -135,7 +134,7 @@ impl Pace {
         }
     }
 
-    /// Keeps to the processor that the program's first thread is on.
+    /// Moves to the CPU of the program's first thread.
     pub(crate) fn go_near(&mut self, m: &mut Memory) {
         let cpu = m.mover.kernel_mut().cpu_of(thread::leader());
         self.run_on(cpu);

@@ -1,16 +1,15 @@
-//! What the program must not do while a page of it is zapped, or while the
-//! engine waits for reports.
+//! Excludes direct I/O and changes of the address space while a page is zapped, and changes
+//! while the engine waits for events.
 //!
-//! With direct input a device writes into memory of the program. A page that is
-//! copied out and zapped meanwhile would lose what the device wrote. A move is
-//! refused by the kernel for such a page; a zap is not. So a thread that is
-//! about to read directly says so, and nothing is zapped until it is done.
+//! With direct I/O a device writes into the program's memory. If such a page were copied
+//! out and zapped meanwhile, what the device writes would be lost. The kernel refuses to
+//! move such a page, but not to zap it. So a thread announces a direct read, and nothing is
+//! zapped until the read is done.
 //!
-//! A thread that unmaps or moves memory, or maps other memory over it, says so
-//! too: were something new there by the time of the zap, the zap would be its.
-//! Nor does such a thread begin while the engine waits until it has been told
-//! of all that was changed: the reports of several threads may come in another
-//! order than their changes, and only what has come to rest is certain.
+//! A thread also announces that it is about to unmap or move memory, or to map over it: a
+//! zap at that moment could hit the new mapping. Such a thread also waits while the engine
+//! waits for all events: the events of several threads may arrive in another order than
+//! their changes, so the engine knows where memory is only when no change is under way.
 
 use crate::engine::threads::THREADS;
 use crate::gate::Gate;
@@ -18,78 +17,78 @@ use crate::sys::thread;
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-/// Whether memory that the program may write to is zapped.
+/// Set while writable memory of the program is zapped. The shim reads it by its symbol.
 pub static COPYING: AtomicBool = AtomicBool::new(false);
-/// Whether memory of the program is registered, and changes of it are reported.
+/// Set while memory is registered, so that changes of it are reported. The shim reads it by
+/// its symbol.
 pub static REPORTED: AtomicBool = AtomicBool::new(false);
 
-/// How often a thread has been about to unmap or move memory, or to map other memory
-/// over it, as far as the shim knows.
+/// Returns how often a thread was about to unmap or move memory, or to map over it, as far
+/// as the shim knows.
 pub(crate) fn changes() -> u32 {
     THREADS.exclusion.changed.load(Acquire)
 }
 
-/// All pages leave by zaps from now on.
+/// Notes that all pages leave by zaps from now on.
 pub(crate) fn copies() {
     COPYING.store(true, Relaxed);
 }
 
-/// In a process that was just forked: nothing is registered yet, and nothing leaves.
+/// Resets the flags in a process that was just forked: nothing is registered there yet.
 pub(crate) fn reset_after_fork() {
     COPYING.store(false, Relaxed);
     REPORTED.store(false, Relaxed);
 }
 
-/// Memory of the program is about to be registered.
+/// Notes that memory of the program is about to be registered.
 pub(crate) fn reports() {
     REPORTED.store(true, Release);
 }
 
-/// Whether changes of the program's memory are reported.
+/// Tells whether changes of the program's memory are reported.
 pub fn are_reported() -> bool {
     REPORTED.load(Acquire)
 }
 
-/// Whether direct input needs a [`DirectIo`].
+/// Tells whether direct I/O needs a [`DirectIo`].
 pub fn is_needed() -> bool {
     COPYING.load(Relaxed)
 }
 
-/// Has threads wait before they read directly, because memory is short.
+/// Delays threads before they read directly, while memory is short.
 pub(crate) fn hold(on: bool) {
     THREADS.exclusion.hold.store(on, Relaxed);
 }
 
-/// Whether some thread reads directly now.
+/// Tells whether some thread reads directly now.
 pub(crate) fn is_read() -> bool {
     !THREADS.exclusion.reads.is_empty()
 }
 
-/// Whether some thread changes the address space now.
+/// Tells whether some thread changes the address space now.
 pub(crate) fn is_changed() -> bool {
     !THREADS.exclusion.changes.is_empty()
 }
 
-/// In a test, where a thread of the program is none of its own: whether it may change the
-/// address space now, as [`Change::begin`] waits for.
+/// For a test that plays the program's threads itself: tells whether a change may begin
+/// now, without the wait of [`Change::begin`].
 #[cfg(test)]
 pub(crate) fn may_change() -> bool {
     THREADS.exclusion.changed.fetch_add(1, Relaxed);
     THREADS.exclusion.changes.enter()
 }
 
-/// In a test: such a change is over.
+/// For the same test: ends such a change.
 #[cfg(test)]
 pub(crate) fn has_changed() {
     THREADS.exclusion.changes.leave();
 }
 
-/// How often, and how long, a thread that wants to read waits.
+/// How many naps a thread takes before a direct read, and their length.
 const PATIENCE: u32 = 10_000;
 const NAP_US: u64 = 50;
 
-/// How often a thread lets others run before it sleeps: the engine is often
-/// done by then.
+/// How often a thread yields before it sleeps. The engine is often done by then.
 const YIELDS: u32 = 8;
 
 fn enter(gate: &Gate) {
@@ -104,14 +103,13 @@ fn enter(gate: &Gate) {
     }
 }
 
-/// As long as this lives, nothing is zapped. It is to be short: meanwhile the
-/// budget is not kept.
+/// A guard: nothing is zapped while it lives. Keep it short, since the budget may be
+/// exceeded meanwhile.
 #[derive(Debug)]
 pub struct DirectIo(());
 
 impl DirectIo {
-    /// Waits for a zap that is under way, and for a moment where memory is
-    /// short.
+    /// Waits for a zap that is under way, and for a moment if memory is short.
     pub fn begin() -> DirectIo {
         thread::sleep_until(|| !THREADS.exclusion.hold.load(Relaxed), PATIENCE, NAP_US);
         enter(&THREADS.exclusion.reads);
@@ -125,14 +123,13 @@ impl Drop for DirectIo {
     }
 }
 
-/// As long as this lives, nothing is zapped. It is to be no longer than a system
-/// call that unmaps memory.
+/// A guard: nothing is zapped while it lives. Hold it only for one system call that changes
+/// mappings.
 #[derive(Debug)]
 pub struct Change(());
 
 impl Change {
-    /// Waits for a zap that is under way, and while the engine waits for
-    /// reports.
+    /// Waits for a zap that is under way, and while the engine waits for events.
     pub fn begin() -> Change {
         THREADS.exclusion.changed.fetch_add(1, Relaxed);
         enter(&THREADS.exclusion.changes);
@@ -146,11 +143,11 @@ impl Drop for Change {
     }
 }
 
-/// As long as this lives, no thread begins to change the address space. Those
-/// that were at it end, if their reports are read.
+/// A guard: no thread begins to change the address space while it lives. Changes that have
+/// begun end once their events are read.
 #[derive(Debug)]
 pub(crate) struct ChangesBlocked {
-    /// No other of these lives.
+    /// No other guard of this kind lives.
     outermost: bool,
 }
 
@@ -170,8 +167,8 @@ impl Drop for ChangesBlocked {
     }
 }
 
-/// As long as this lives, no thread begins to read directly or to change the
-/// address space; who is at it is waited for by its owner.
+/// A guard: no thread begins a direct read or a change of the address space while it lives.
+/// The owner of the guard waits for those that have begun.
 #[derive(Debug)]
 pub(crate) struct Zapping {
     _still: ChangesBlocked,
@@ -179,7 +176,8 @@ pub(crate) struct Zapping {
 
 impl Zapping {
     pub(crate) fn begin() -> Zapping {
-        // What the program may only read, no device is made to write to.
+        // Devices write only to memory that the program may write to, so the gate for reads
+        // stays open when only read-only pages are zapped.
         if is_needed() {
             THREADS.exclusion.reads.shut();
         }

@@ -1,4 +1,4 @@
-//! Serves faults.
+//! Serves page faults.
 
 use crate::engine::cpu_placement::Pace;
 use crate::engine::memory::Memory;
@@ -15,7 +15,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use rustix::io::Errno;
 use tmem_wire::PAGE_SIZE;
 
-/// What faults are served with.
+/// The owners that serving a fault needs.
 pub(crate) struct Service<'a> {
     pub(crate) m: &'a mut Memory,
     pub(crate) reclaim: &'a mut Reclaim,
@@ -25,8 +25,8 @@ pub(crate) struct Service<'a> {
 }
 
 impl Service<'_> {
-    /// Serves a fault, as far as that can be done now; what waits for a server
-    /// goes on when that has answered.
+    /// Serves a fault as far as possible now. A fault that needs a server is finished when
+    /// the server has answered.
     pub(crate) fn serve(&mut self, fault: &mut Fault) -> Result<(), Again> {
         let entry = self.m.pages.get(fault.page);
         if fault.ahead.is_none() && entry.state != State::Local {
@@ -58,14 +58,15 @@ impl Service<'_> {
         Ok(())
     }
 
-    /// The page rests in the pool, or was put there ahead of this.
+    /// Serves a page that is in a frame: on standby, read ahead, or waiting for its
+    /// writeback.
     fn hit(&mut self, fault: &Fault, frame: u32, entry: &Page) -> Result<(), Again> {
         let figure = if entry.ahead {
             &self.m.report.stats.prefetch_hits
         } else {
             &self.m.report.stats.standby_refaults
         };
-        // What was fetched ahead is used for the first time.
+        // A page that was read ahead is used for the first time.
         let hot = !entry.ahead || entry.referenced;
         self.m.pages.update(fault.page, |p| p.referenced = hot);
         self.give(fault, frame, false)?;
@@ -73,7 +74,7 @@ impl Service<'_> {
         Ok(())
     }
 
-    /// The fault's page is on a server.
+    /// Serves a page that is on a server, or in the compressed cache only.
     fn demand(&mut self, fault: &Fault, entry: &Page) -> Result<(), Again> {
         let Some((frame, _)) = self.reclaim.take_frames(self.m, 1, true) else {
             return Err(Again::Memory);
@@ -81,13 +82,13 @@ impl Service<'_> {
         let hot = self.reclaim.refault.is_hot(entry.epoch);
         self.m.pages.update(fault.page, |p| p.referenced = hot);
         if self.reclaim.restore_wanted(self.m, fault, entry, frame) {
-            // SAFETY: a frame on standby, which nobody writes to.
+            // SAFETY: no request writes to a frame on standby.
             let bytes = unsafe { mem::page(self.m.pool.addr(frame)) };
             self.readahead.note_pointer_page(self.m, fault.page, bytes);
             return self.give(fault, frame, true);
         }
         let Some(slot) = entry.slot else {
-            // Its server was lost, and its copy is gone.
+            // The server was lost, and so is the copy in the compressed cache.
             read::lose(self.m, self.reclaim, fault.page, frame);
             return self.poison(fault);
         };
@@ -108,8 +109,8 @@ impl Service<'_> {
         Ok(())
     }
 
-    /// Puts the page that was asked for into the program, which was not in memory before
-    /// if it was missed.
+    /// Installs the page for the thread that faulted. `missed` says that the page was not
+    /// in local memory.
     fn give(&mut self, fault: &Fault, frame: u32, missed: bool) -> Result<(), Again> {
         match self.m.install(fault.page, frame, 1).1 {
             Some(Stop::Again) => return Err(Again::Event),
@@ -123,7 +124,7 @@ impl Service<'_> {
         Ok(())
     }
 
-    /// The page is lost: touching it ends the program by SIGBUS.
+    /// Poisons a lost page: a thread that touches it gets SIGBUS.
     fn poison(&mut self, fault: &Fault) -> Result<(), Again> {
         match self.m.mover.kernel().poison(addr(fault.page), PAGE_SIZE) {
             Ok(()) => self.m.report.served(fault.read_ns),

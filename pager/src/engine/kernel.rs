@@ -1,12 +1,12 @@
-//! What the engine asks of the kernel.
+//! What the engine needs from the kernel.
 //!
-//! The engine reaches the program's memory through [`Kernel`] alone, so that it runs on
+//! The engine reaches the program's memory through [`Kernel`] alone. So it runs on
 //! [`Linux`] and, in tests, on a model that needs no userfaultfd, no `/proc` and no second
 //! thread. A call through the trait costs about a nanosecond, the system call behind it
 //! about a microsecond.
 //!
-//! The engine's own memory (frames, tables) is mapped by `sys::mem` in both cases. The time
-//! is `sys::now_ns`, whose clock a test sets for its thread.
+//! The engine's own memory (frames, tables) is mapped by `sys::mem` in both cases. The
+//! clock is `sys::now_ns`, which a test sets for its thread.
 
 mod linux;
 
@@ -23,94 +23,94 @@ use core::fmt::Debug;
 use core::ops::Range;
 use rustix::io::Errno;
 
-/// What the kernel tells of the process. Errors are the kernel's.
+/// What the kernel reports about the process. Errors are the kernel's.
 pub(crate) trait Process: Debug {
-    /// Resident memory by its kinds, in pages.
+    /// Returns the resident memory by kinds, in pages.
     fn resident(&mut self) -> Result<Resident, Errno>;
-    /// Pages of address space that are mapped.
+    /// Returns the size of all mappings, in pages.
     fn size_pages(&self) -> Result<u64, Errno>;
-    /// Memory that other processes may have as well, in pages.
+    /// Returns the memory that other processes may have as well, in pages.
     fn shares(&self) -> Result<Shares, Errno>;
-    /// How many requests of `io_submit` the whole system has room for.
+    /// Returns how many requests of `io_submit` are allocated in the whole system.
     fn asynchronous_requests(&self) -> Option<u64>;
-    /// The list of mappings, as `/proc/self/maps` has it.
+    /// Reads the list of mappings, as in `/proc/self/maps`.
     fn maps(&self, out: &mut Vec<u8>) -> Result<(), Errno>;
-    /// All mappings, and what of them forked children are to have.
+    /// Returns all mappings, with the flags that concern forked children.
     fn flags(&self) -> Result<Vec<(Range<usize>, Flags)>, Errno>;
-    /// The list of mappings with their sizes, as `/proc/self/smaps` has it.
+    /// Reads the list of mappings with their sizes, as in `/proc/self/smaps`.
     fn smaps(&self) -> Result<Vec<u8>, Errno>;
-    /// The present pages between two addresses, appended to `out` in order.
+    /// Appends the runs of present pages between two addresses to `out`, in order.
     fn present(&self, start: usize, end: usize, out: &mut Vec<PresentRun>) -> Result<(), Errno>;
-    /// The pages that are present or in the kernel's swap, likewise.
+    /// Appends the runs of pages that are present or in the kernel's swap to `out`, in
+    /// order.
     fn occupied(&self, start: usize, end: usize, out: &mut Vec<PresentRun>) -> Result<(), Errno>;
-    /// The CPU that a thread of the process runs on, or ran on last.
+    /// Returns the CPU that a thread of the process runs on, or last ran on.
     fn cpu_of(&mut self, tid: u32) -> Option<u32>;
     /// Copies memory of the program without a fault of the calling thread.
     ///
     /// # Safety
     /// `dst` points to `len` writable bytes of the engine's own.
     unsafe fn copy_out(&self, src: usize, dst: usize, len: usize) -> Result<(), Errno>;
-    /// Reads words of the program's memory up to the first absent page; how many.
+    /// Reads words of the program's memory up to the first absent page. Returns how many.
     fn words(&self, src: usize, words: &mut [u64]) -> usize;
 }
 
-/// What the kernel does for the engine: the operations of the program's userfaultfd, and
-/// advice on memory. Errors are the kernel's; `AGAIN` means that an event has to be read
+/// The kernel's services for the engine: operations of the program's userfaultfd, and
+/// advice on memory. Errors are the kernel's. `AGAIN` means that an event has to be read
 /// first.
 pub(crate) trait Kernel: Process {
-    /// The features that the userfaultfd was granted.
+    /// Returns the features that the userfaultfd was granted.
     fn features(&self) -> u64;
-    /// A descriptor that is readable while there are messages.
+    /// Returns a file descriptor that is readable while there are messages.
     fn raw(&self) -> i32;
-    /// Reads as many messages as there are and fit; `AGAIN` when there is none. Faults may
-    /// overtake events.
+    /// Reads as many messages as there are and fit. Fails with `AGAIN` when there is none.
+    /// Faults may overtake events.
     fn read(&self, msgs: &mut [RawMsg]) -> Result<usize, Errno>;
-    /// Reports faults in a range from now on.
+    /// Registers a range: faults in it are reported from now on.
     fn register(&self, start: usize, len: usize, mode: u64) -> Result<(), Errno>;
-    /// Ends that; threads that wait in the range look again.
+    /// Unregisters a range. Threads that wait in it retry their access.
     fn unregister(&self, start: usize, len: usize) -> Result<(), Errno>;
-    /// Whether a range is one registered mapping, or lies in one. `nowhere` is an address
-    /// where nothing can be read.
+    /// Tells whether a range lies in one registered mapping. `nowhere` is an address that
+    /// cannot be read.
     fn holds(&self, start: usize, len: usize, nowhere: usize) -> Result<bool, Errno>;
-    /// Wakes the threads that wait in a range; they look again.
+    /// Wakes the threads that wait in a range. They retry their access.
     fn wake(&self, start: usize, len: usize);
-    /// Moves pages to where there are none. An error only when it cannot be told which
-    /// pages have moved.
+    /// Moves pages to absent ones. Fails only when it is unknown which pages have moved.
     fn move_to_holes(&self, dst: usize, src: usize, len: usize) -> Result<Transfer, Errno>;
-    /// Moves pages that are all there, and wakes the threads that wait for them. An error
-    /// as above.
+    /// Moves pages that are all present, and wakes the threads that wait for them. Fails
+    /// only when it is unknown which pages have moved.
     fn move_present(&self, dst: usize, src: usize, len: usize) -> Result<Transfer, Errno>;
     /// Copies pages to absent ones.
     fn copy_pages(&self, dst: usize, src: usize, len: usize, wake: bool) -> Transfer;
-    /// Maps the shared page of zeros at absent pages.
+    /// Maps the kernel's page of zeros at absent pages.
     fn zero_pages(&self, start: usize, len: usize, wake: bool) -> Transfer;
     /// Write-protects the present pages of a range.
     fn protect(&self, start: usize, len: usize) -> Result<(), Errno>;
-    /// Undoes that, and wakes the threads that wait in the range.
+    /// Removes the write protection of a range, and wakes the threads that wait in it.
     fn unprotect(&self, start: usize, len: usize) -> Result<(), Errno>;
-    /// Makes an absent page raise SIGBUS when it is touched.
+    /// Poisons an absent page: touching it raises SIGBUS.
     fn poison(&self, start: usize, len: usize) -> Result<(), Errno>;
 
-    /// Opens another userfaultfd, without events, for [`Kernel::register_bin`] and
-    /// [`Kernel::move_to_bin`]; whether there is one.
+    /// Opens a second userfaultfd, without events, for [`Kernel::register_bin`] and
+    /// [`Kernel::move_to_bin`]. Returns whether that worked.
     fn open_bin(&mut self) -> bool;
-    /// Gives a region to the other userfaultfd.
+    /// Registers a region with the second userfaultfd.
     fn register_bin(&self, start: usize, len: usize) -> Result<(), Errno>;
-    /// Moves pages of the engine's own to a region of the other userfaultfd; absent ones
+    /// Moves the engine's own pages to a region of the second userfaultfd. Absent pages
     /// count as moved.
     fn move_to_bin(&self, dst: usize, src: usize, len: usize) -> Result<Transfer, Errno>;
     /// Opens a userfaultfd that reports forks.
     fn open_for_forks(&self) -> Result<Uffd, OpenError>;
 
-    /// Gives pages of the engine's own back to the kernel.
+    /// Gives the engine's own pages back to the kernel.
     fn discard(&self, region: &Region, start: usize, len: usize) -> Result<(), Errno>;
-    /// Says whether forked processes get a copy of memory of the program.
+    /// Says whether forked processes get a copy of a range.
     fn copied_by_forks(&self, start: usize, len: usize, copied: bool) -> Result<(), Errno>;
-    /// Lets a thread of the program run that changes the address space.
+    /// Lets a thread run that is changing the address space.
     fn pause(&self);
-    /// Gives the calling thread a weight with which it still gives way to the program.
+    /// Gives the calling thread a priority with which it still yields to the program.
     fn hurry(&self);
-    /// Starts another thread of the engine on a stack of its own.
+    /// Starts another thread of the engine on the given stack.
     ///
     /// # Safety
     /// As [`crate::sys::thread::spawn`].
@@ -120,9 +120,10 @@ pub(crate) trait Kernel: Process {
         entry: unsafe extern "C" fn(*mut u8) -> !,
         arg: *mut u8,
     ) -> Result<i32, Errno>;
-    /// Makes a task that zaps, or makes memory the program's own, beside the engine.
+    /// Creates a task beside the engine that zaps pages, or unshares them from other
+    /// processes.
     fn zap_task(&self) -> Result<Box<dyn Task>, Errno>;
-    /// The wait status of the program where only threads of the engine are left.
+    /// Returns the program's wait status once only threads of the engine are left.
     fn left_with(&self) -> Option<i32>;
 }
 
@@ -168,7 +169,7 @@ impl Process for Proc {
     }
 
     unsafe fn copy_out(&self, src: usize, dst: usize, len: usize) -> Result<(), Errno> {
-        // SAFETY: by the caller.
+        // SAFETY: the caller's promise is the same.
         unsafe { Proc::copy_out(self, src, dst, len) }
     }
 

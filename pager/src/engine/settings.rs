@@ -1,4 +1,4 @@
-//! What the engine is told at its start.
+//! The engine's settings, given at its start.
 
 use crate::When;
 use crate::engine::fork::manifest::ForkManifest;
@@ -13,95 +13,95 @@ use core::ops::Range;
 use core::sync::atomic::AtomicU32;
 use tmem_policy::watermarks::Watermarks;
 
-/// How pages are taken out of the program and put back.
+/// How pages leave and enter the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
-    /// Moved where the kernel can, else copied.
+    /// By moves if the kernel can, else by copies.
     Auto,
-    /// Moved, or not at all.
+    /// By moves only. Without them the program is not paged.
     Move,
-    /// Copied, as older kernels need it.
+    /// By copies, as on older kernels.
     Copy,
 }
 
-/// Not known yet.
+/// The outcome is not known yet.
 pub const PENDING: u32 = 0;
 /// The program can be paged.
 pub const PAGED: u32 = 1;
-/// The program cannot be paged, and was told why.
+/// The program cannot be paged, and the user was told why.
 pub const UNPAGED: u32 = 2;
-/// The engine watches the program, and will page it when there is need.
+/// The engine watches the program, and will page it when necessary.
 pub(crate) const WATCHED: u32 = 3;
 
-/// What the engine is told at its start.
+/// The engine's settings.
 #[derive(Clone)]
 pub struct Settings {
     /// Bytes that may be resident.
     pub budget: u64,
-    /// How pages travel.
+    /// How pages leave and enter the program.
     pub path: Path,
-    /// Whether packed copies of pages are kept in local memory.
+    /// Whether the compressed cache is used.
     pub copies: When,
-    /// Whether all pages leave all the time, whatever the budget.
+    /// Stress eviction: everything leaves all the time, whatever the budget.
     pub evict_all: bool,
-    /// The processes that share the budget, if it is not this one's alone.
+    /// The shared budget, if several processes share it.
     pub family: Option<&'static Family>,
-    /// Memory never to be paged: the engine's own, and all that its code
-    /// touches.
+    /// Memory that is never paged: the engine's own, and everything that its code touches.
     pub keep: Vec<Range<usize>>,
     /// The memory servers.
     pub servers: ServerSettings,
-    /// What the user is told.
+    /// Messages and statistics.
     pub report: ReportSettings,
-    /// How this engine begins.
+    /// How this engine starts.
     pub start: StartSettings,
 }
 
-/// Which memory servers there are, and how to deal with them.
+/// The memory servers, and how to use them.
 #[derive(Clone)]
 pub struct ServerSettings {
     /// The memory servers.
     pub endpoints: Vec<Endpoint>,
-    /// How to deal with them.
+    /// Options of the network client.
     pub net: Options,
-    /// Where addresses of servers are found once they are known.
+    /// Where addresses appear that were not known at the start.
     pub names: Option<&'static Names>,
-    /// Whether somebody has seen to it that the servers can be used, and has
-    /// told the user which cannot.
+    /// Whether `tmem run` has checked the servers already, and told the user which cannot
+    /// be used.
     pub checked: bool,
 }
 
-/// What the user is told, and where figures go.
+/// Messages and statistics.
 #[derive(Clone)]
 pub struct ReportSettings {
-    /// What is said: 0 errors, 1 warnings, 2 what happens, 3 everything.
+    /// The highest level of messages to print: 0 errors, 1 warnings, 2 information, 3
+    /// debugging.
     pub level: u8,
-    /// What the user has been told by others of the family.
+    /// Messages that other processes of the program have printed, and that are not
+    /// repeated.
     pub told: Option<&'static Told>,
-    /// Where figures are kept.
+    /// Statistics of this process.
     pub figures: &'static Figures,
-    /// What the processes under `tmem run` share with it.
+    /// Memory that the processes under `tmem run` share with it.
     pub shared: Option<&'static Shared>,
 }
 
-/// How an engine begins.
+/// How an engine starts.
 #[derive(Clone)]
 pub struct StartSettings {
-    /// Whether somebody waits for `outcome`.
+    /// Whether a thread waits for `outcome`.
     pub strict: bool,
-    /// What a process that was forked from one with evicted pages has to begin
-    /// with.
+    /// The fork manifest, in a process that was forked from one with evicted pages.
     pub inherit: Option<&'static ForkManifest>,
-    /// The end of a connection to the engine of the process that this one was forked
-    /// from: the only descriptor that the engine's thread has when it begins.
+    /// The connection to the parent's engine, in a forked process. It is the only file
+    /// descriptor that the engine's thread has at its start.
     pub handed: Option<End>,
-    /// Changes when the engine watches the program, but where it inherits, and becomes
-    /// [`PAGED`] or [`UNPAGED`].
+    /// Changes from [`PENDING`] when the engine watches the program (not in a child with a
+    /// fork manifest), and then becomes [`PAGED`] or [`UNPAGED`].
     pub outcome: &'static AtomicU32,
 }
 
 impl Settings {
-    /// The watermarks for a budget of `bytes`. Where all leaves over and over, memory is
+    /// Returns the watermarks for a budget of `bytes`. With stress eviction memory is
     /// adopted from the first page on.
     pub(crate) fn watermarks(&self, bytes: u64) -> Watermarks {
         let marks = Watermarks::new(bytes);

@@ -1,5 +1,4 @@
-//! Says what of the program's memory cannot be paged, once there is more of it than the
-//! budget leaves room for.
+//! Measures memory that cannot be paged, once more is resident than the budget allows.
 
 use crate::engine::map_throttle::SMALLEST;
 use crate::engine::memory::Memory;
@@ -11,12 +10,12 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::AtomicU64;
 
-/// The least time between two looks.
+/// The shortest pause between two measurements.
 const LOOK_NS: u64 = 1_000_000_000;
-/// The next look comes this many times as long after a look as that took.
+/// Pause after a measurement, in multiples of the time that it took.
 const PAUSE_PER_LOOK: u64 = 100;
 
-/// When it was looked last, and how much was resident.
+/// When the next measurement is due, and how much was resident at the last.
 #[derive(Debug, Default)]
 pub(crate) struct Unpaged {
     next_ns: u64,
@@ -34,7 +33,7 @@ struct Kinds {
 }
 
 impl Kinds {
-    /// The kind of memory that `m` is, which is not adopted.
+    /// Returns the counter for an unadopted mapping.
     fn of(&mut self, m: &Mapping<'_>) -> &mut u64 {
         if m.inode != 0 {
             &mut self.libraries
@@ -49,13 +48,14 @@ impl Kinds {
         }
     }
 
-    /// Finds them in the text of `smaps`; what is `adopted` is paged, and what is `own`
-    /// is no program's.
+    /// Measures all kinds, from the text of `smaps`. Memory in `adopted` is paged. Memory
+    /// in `own` belongs to the engine.
     fn find(text: &[u8], adopted: &Ranges, own: &Ranges) -> Kinds {
         let mut kinds = Kinds::default();
         for (m, bytes) in maps::private(text) {
             let among = |set: &Ranges| set.around(m.start).is_some();
-            // A library's mappings are kept with the engine's own.
+            // The library that contains the engine is counted, although its mappings are in
+            // `own`.
             if !among(adopted) && (m.inode != 0 || !among(own)) {
                 *kinds.of(&m) += bytes;
             }
@@ -65,14 +65,15 @@ impl Kinds {
 }
 
 impl Unpaged {
-    /// Whether it is time to look: while more is resident than there may ever be.
+    /// Tells whether to measure now: while more is resident than the highest watermark.
     pub(crate) fn is_due(&self, m: &Memory, now: u64) -> bool {
         let resident = m.residency.sampled();
         let grown = resident > self.seen + self.seen / 16;
         resident > m.residency.marks().most() && grown && now >= self.next_ns
     }
 
-    /// Takes what cannot be paged into the figures. `kept` is the engine's own.
+    /// Updates the statistics of memory that cannot be paged. `kept` is the engine's own
+    /// memory.
     pub(crate) fn look(&mut self, m: &Memory, kept: Vec<Range<usize>>, now: u64) {
         let resident = m.residency.sampled();
         let Ok(text) = m.mover.kernel().smaps() else {

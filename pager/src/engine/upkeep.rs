@@ -1,5 +1,4 @@
-//! What the event loop does at every turn, or now and then: looks how much is resident,
-//! adopts memory, and has pages leave.
+//! The event loop's regular work: samples resident memory, adopts memory, evicts pages.
 
 use crate::engine::adopt;
 use crate::engine::budget_share;
@@ -18,7 +17,7 @@ use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
 
 impl Engine {
-    /// What need not be done often.
+    /// Does the work that is due only every [`SLOW_NS`](super::event_loop).
     pub(crate) fn slowly(&mut self, now: u64) {
         watchdog::follow_the_last(self.memory.mover.kernel().left_with());
         watchdog::follow_the_keeper(self.settings.report.shared);
@@ -72,7 +71,7 @@ impl Engine {
         }
     }
 
-    /// Looks how much memory is resident.
+    /// Measures how much memory is resident.
     pub(crate) fn sample(&mut self, now: u64) {
         let taken = self.memory.pool.taken();
         let stats = self.memory.report.stats;
@@ -100,7 +99,7 @@ impl Engine {
         self.watch_growth(resident, now);
     }
 
-    /// Keeps the balance between the program, the pool and the servers.
+    /// Keeps resident memory, the frame pool and the servers in balance.
     pub(crate) fn maintain(&mut self) {
         self.reclaim.release_spent(&mut self.memory);
         let mut plan = self.reclaim.plan(&self.memory);
@@ -129,16 +128,16 @@ impl Engine {
         self.tell_of_room();
     }
 
-    /// Has about so many pages leave.
+    /// Evicts about `pages` pages.
     pub(crate) fn evict(&mut self, pages: usize) {
-        // Before the first page leaves: a child forked at this moment must
-        // not take what it misses for what was never there.
+        // The flag is set before the first page leaves: a child that is forked at this
+        // moment must not read zeros where a page is missing.
         set_evicted(true);
         self.schedule.waited.for_event |= self.reclaim.evict(&mut self.memory, pages);
         set_evicted(self.memory.residency.remote() > 0);
     }
 
-    /// Adopts memory when it grows elsewhere, once there is pressure.
+    /// Adopts memory when enough of it has appeared outside the adopted ranges.
     fn watch_growth(&mut self, resident: usize, now: u64) {
         adopt::answer(|| self.adopt(true));
         let every = self.settings.evict_all;
@@ -149,13 +148,13 @@ impl Engine {
         }
     }
 
-    /// Registers all memory that can be paged and is not adopted yet; with
-    /// `every`, also what would not be worth it.
+    /// Registers all memory that can be paged and is not adopted yet. With `every`,
+    /// includes memory that would not be worth it.
     pub(crate) fn adopt(&mut self, every: bool) {
         map_throttle::wait_for_word();
         if self.memory.space.adopted().is_empty() {
-            // From here on the engine gives way to threads of the program that change
-            // memory, as it cannot where it goes before all else.
+            // From here on threads of the program have to get CPU time to finish their
+            // changes of the address space. A real-time priority would keep it from them.
             self.memory.mover.kernel().hurry();
         }
         let kept = self.kept();
@@ -166,7 +165,7 @@ impl Engine {
         self.tell_of_room();
     }
 
-    /// Has forks that nobody has told of reported.
+    /// Watches for forks that bypass the C library.
     pub(crate) fn watch_forks(&mut self) {
         let is_prepared = self.memory.has_asked_for_children();
         self.fork
@@ -174,7 +173,7 @@ impl Engine {
             .watch(self.memory.mover.kernel(), is_prepared);
     }
 
-    /// Takes what cannot be paged into the figures.
+    /// Updates the statistics of memory that cannot be paged.
     fn look_at_unpaged(&mut self, now: u64) {
         if self.adoption.unpaged.is_due(&self.memory, now) {
             let kept = self.kept();
@@ -182,13 +181,13 @@ impl Engine {
         }
     }
 
-    /// Says whether there is room for memory to be mapped.
+    /// Tells threads that map memory whether there is room.
     fn tell_of_room(&self) {
         let is_awaited = self.adoption.is_unseen() || self.reclaim.can_shrink(&self.memory);
         map_throttle::set_full(self.memory.is_over() && is_awaited);
     }
 
-    /// Has each task of the engine become what the program is.
+    /// Gives every task of the engine the program's current credentials.
     pub(crate) fn follow_credentials(&mut self) {
         if let Some(zap_worker) = &mut self.reclaim.zap_worker {
             zap_worker.follow();
@@ -199,8 +198,8 @@ impl Engine {
         credentials::become_as(credentials::whom());
     }
 
-    /// Memory of the engine's own, and what it was told to leave alone, in
-    /// order.
+    /// Returns the ranges that are never paged, in order: the engine's own memory, and what
+    /// the settings name.
     pub(crate) fn kept(&self) -> Vec<Range<usize>> {
         let mut kept = self.settings.keep.clone();
         let mut own = alloc::vec![self.memory.pool.region()];

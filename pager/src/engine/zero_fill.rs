@@ -11,14 +11,14 @@ use rustix::io::Errno;
 use tmem_policy::zero_fill::ZeroFillAhead;
 use tmem_wire::PAGE_SIZE;
 
-/// Puts zeros where the program expects them, ahead of streams.
+/// Fills pages with zeros, ahead of threads that touch new memory in order.
 #[derive(Debug, Default)]
 pub(crate) struct ZeroFill {
     ahead: ZeroFillAhead,
 }
 
 impl ZeroFill {
-    /// The page was never touched, or was given up.
+    /// Fills a page that was never touched, or whose contents the program has discarded.
     pub(crate) fn zero_fill(
         &mut self,
         m: &mut Memory,
@@ -41,9 +41,9 @@ impl ZeroFill {
         let t = loop {
             let kernel = m.mover.kernel();
             let t = kernel.zero_pages(start, n * PAGE_SIZE, fault.write);
-            // The kernel fills one mapping at a time. Were the thread woken to fault once
-            // more, then others that touch the next pages would each time have made the
-            // stream longer by then.
+            // The kernel fills only one mapping per call. To wake the thread here, so that
+            // it faults again, would not end: other threads that touch the next pages would
+            // have lengthened the stream by then.
             if t.stopped != Some(Errno::NOENT) || n == 1 {
                 break t;
             }
@@ -52,11 +52,12 @@ impl ZeroFill {
         let done = t.done / PAGE_SIZE;
         m.note_zeros(fault.page, done);
         if fault.write {
-            // Each gets memory when it is written, which is soon.
+            // Each of these pages gets memory when it is written, which is soon.
             m.residency.count_put(done as i64);
         } else if done > 0 {
-            // Or else a program that reads first would outrun the engine with what
-            // it writes then. Where an event is in the way, it may, for once.
+            // The zeros are write-protected: a program that reads before it writes would
+            // otherwise gain memory without a fault. If an event blocks the call, these
+            // pages go unprotected.
             let _ = m.mover.kernel().protect(start, done * PAGE_SIZE);
             m.mover.kernel().wake(start, done * PAGE_SIZE);
         }
@@ -70,8 +71,8 @@ impl ZeroFill {
         Ok(())
     }
 
-    /// Somebody writes to zeros that were only read so far, which takes memory;
-    /// or to a page that was about to be copied.
+    /// Unprotects zeros that so far were only read and now need memory, or a page that was
+    /// about to be copied.
     pub(crate) fn unprotect(
         &mut self,
         m: &mut Memory,
@@ -88,14 +89,14 @@ impl ZeroFill {
         let mut n = local(m, fault.page, fault.fill.min(room.max(1)));
         let unprotected = loop {
             match m.mover.kernel().unprotect(addr(fault.page), n * PAGE_SIZE) {
-                // Older kernels (6.1 for one) do so within one mapping at a time.
+                // Older kernels, such as 6.1, unprotect only one mapping per call.
                 Err(Errno::NOENT) if n > 1 => n /= 2,
                 result => break result,
             }
         };
         match unprotected {
             Err(Errno::AGAIN) => return Err(Again::Event),
-            // Not mapped any more; the thread will see for itself.
+            // The page is not mapped any more. The thread finds out when it goes on.
             Err(_) => m.mover.kernel().wake(addr(fault.page), PAGE_SIZE),
             Ok(()) => m.residency.count_put(n as i64),
         }
@@ -104,7 +105,7 @@ impl ZeroFill {
         Ok(())
     }
 
-    /// Zeroed frames become the pages: no memory is asked of the kernel.
+    /// Moves zeroed frames into the program, so that the kernel allocates nothing.
     fn fill_with_frames(
         &mut self,
         m: &mut Memory,
@@ -121,7 +122,7 @@ impl ZeroFill {
                 break;
             };
             for i in 0..got as u32 {
-                // SAFETY: frames that were just taken are nobody else's.
+                // SAFETY: frames that were just taken belong to nobody else.
                 unsafe { mem::zero_page(m.pool.addr(frame + i)) };
             }
             let to = addr(fault.page) + done * PAGE_SIZE;
@@ -138,7 +139,8 @@ impl ZeroFill {
                 match t.stopped {
                     Some(Errno::AGAIN) if done == 0 => return Err(Again::Event),
                     Some(Errno::INVAL) if done == 0 => {
-                        // Not writable (any more): zeros to be read will do.
+                        // The page is not writable any more, so zeros for reading are
+                        // enough.
                         let t = m.mover.kernel().zero_pages(to, PAGE_SIZE, true);
                         match t.stopped {
                             Some(Errno::AGAIN) => return Err(Again::Event),
@@ -158,23 +160,23 @@ impl ZeroFill {
     }
 }
 
-/// How many of up to `most` pages from `page` on were never touched, as far
-/// as is known; at least the first.
+/// Counts up to `most` pages from `page` on that were never touched, as far as is known.
+/// Returns at least 1, for the first.
 fn untouched(m: &mut Memory, page: u64, most: usize) -> usize {
     alike(m, page, most, |p| p.state == State::Local && !p.queued)
 }
 
-/// How many of up to `most` pages from `page` on are nowhere else than in the
-/// program; at least the first.
+/// Counts up to `most` pages from `page` on that are only in the program. Returns at least
+/// 1, for the first.
 fn local(m: &mut Memory, page: u64, most: usize) -> usize {
     alike(m, page, most, |p| p.state == State::Local)
 }
 
-/// How many of up to `most` pages from `page` on are known to be the engine's
-/// and `fit`; at least the first.
+/// Counts up to `most` pages from `page` on that are adopted and satisfy `fit`. Returns at
+/// least 1, for the first.
 fn alike(m: &mut Memory, page: u64, most: usize, fit: impl Fn(&Page) -> bool) -> usize {
     let Some(range) = m.space.adopted().around(addr(page)) else {
-        // Memory that grew, or was moved: it wants to be looked at.
+        // A mapping grew or was moved: the list of mappings has to be read.
         m.space.set_stale(true);
         return 1;
     };

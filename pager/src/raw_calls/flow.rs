@@ -1,5 +1,5 @@
-//! Decodes a function and follows constants through its registers, to tell the numbers of the
-//! system calls that it makes.
+//! Decodes a function and follows constants through its registers, to find the numbers of
+//! its system calls.
 
 use super::Calls;
 use alloc::vec;
@@ -9,7 +9,7 @@ use iced_x86::{
     OpKind, Register, UsedRegister,
 };
 
-/// Registers that a function may change.
+/// Registers that a called function may change.
 const CHANGED_BY_CALLS: [Register; 9] = [
     Register::RAX,
     Register::RCX,
@@ -22,24 +22,26 @@ const CHANGED_BY_CALLS: [Register; 9] = [
     Register::R11,
 ];
 
-/// Whether bytes without an unwind table are code: constants that look like a call soon
-/// look like what no program can execute.
+/// Tells whether bytes without an unwind table are code. Constants that look like a call
+/// are soon followed by bytes that no program can execute.
 pub(super) fn is_code(bytes: &[u8]) -> bool {
     let mut decoder = Decoder::new(64, bytes, DecoderOptions::NONE);
     let mut left = bytes.len();
     decoder.iter().all(|instruction| {
         left -= instruction.len();
-        // The last one may be cut off.
+        // The last instruction may be cut off.
         left == 0 || !(instruction.is_invalid() || instruction.is_privileged())
     })
 }
 
-/// Which calls a function that begins at `start` may make by an instruction at `at`.
+/// Returns the calls that a function beginning at `start` may make by an instruction at
+/// `at`.
 pub(super) fn function_makes(code: &[u8], start: u64, at: u64) -> Calls {
     let decoder = Decoder::with_ip(64, code, start, DecoderOptions::NONE);
     let code: Vec<Instruction> = decoder.into_iter().collect();
     let Ok(call) = code.binary_search_by_key(&at, Instruction::ip) else {
-        // A part of another instruction, unless data stands in the code, or it is jumped into.
+        // The bytes are part of another instruction, unless there is data in the code, or a
+        // jump into the middle of it.
         let is_part = code.iter().all(|i| is_sound(&code, i));
         return if is_part { Calls::NONE } else { Calls::ANY };
     };
@@ -53,16 +55,17 @@ pub(super) fn function_makes(code: &[u8], start: u64, at: u64) -> Calls {
     number.map_or(Calls::ANY, Calls::of)
 }
 
-/// Whether an instruction is one, and jumps, if it does, to another of this code.
+/// Tells whether an instruction is valid, and jumps only to other instructions of this
+/// code.
 fn is_sound(code: &[Instruction], instruction: &Instruction) -> bool {
     !instruction.is_invalid() && jumps_to(code, instruction).is_ok()
 }
 
-/// The place in `code` that an instruction jumps to, where that is told and within the
+/// Returns the place in `code` that an instruction jumps to, if it is known and within the
 /// function.
 ///
 /// # Errors
-/// There is no instruction.
+/// The target is not the start of an instruction.
 fn jumps_to(code: &[Instruction], instruction: &Instruction) -> Result<Option<usize>, usize> {
     let jumps = matches!(
         instruction.flow_control(),
@@ -77,8 +80,8 @@ fn jumps_to(code: &[Instruction], instruction: &Instruction) -> Result<Option<us
         .map(Some)
 }
 
-/// What registers hold before each instruction of a function, whichever way was taken there;
-/// `None` where no way is known.
+/// The register contents before each instruction of a function, for all ways that lead
+/// there. `None` while no way is known.
 struct Flow {
     before: Vec<Option<Constants>>,
     /// Instructions whose `before` has changed.
@@ -86,7 +89,7 @@ struct Flow {
 }
 
 impl Flow {
-    /// Follows all ways through `code`; `None` where they cannot be told.
+    /// Follows all ways through `code`. Returns `None` if that is impossible.
     fn through(code: &[Instruction]) -> Option<Flow> {
         let mut flow = Flow {
             before: vec![None; code.len()],
@@ -94,8 +97,8 @@ impl Flow {
         };
         let mut factory = InstructionInfoFactory::new();
         for entry in 0..code.len() {
-            // What no way leads to is reached by tables of jumps or of exceptions; what
-            // only fills a gap is not executed.
+            // An instruction that no known way leads to is reached by a jump table or an
+            // exception, unless it only fills a gap.
             let is_entry = entry == 0 || flow.before[entry].is_none() && !fills(&code[entry]);
             if is_entry {
                 flow.arrive(entry, &Constants::default());
@@ -127,7 +130,7 @@ impl Flow {
         Some(flow)
     }
 
-    /// One way to `at` comes with these constants.
+    /// Merges the constants of one way to `at`.
     fn arrive(&mut self, at: usize, constants: &Constants) {
         let before = &mut self.before[at];
         let merged = before.as_ref().map_or(*constants, |b| b.in_both(constants));
@@ -138,12 +141,13 @@ impl Flow {
     }
 }
 
-/// Whether an instruction only fills a gap.
+/// Tells whether an instruction only fills a gap.
 fn fills(instruction: &Instruction) -> bool {
     matches!(instruction.mnemonic(), Mnemonic::Nop | Mnemonic::Int3)
 }
 
-/// Constants in registers: the lower 32 bits, since the kernel looks at no more of a number.
+/// Constants in registers: the lower 32 bits, which are all that the kernel uses of a
+/// call's number.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Constants {
     known: [Option<u32>; 16],
@@ -170,7 +174,7 @@ impl Constants {
         }
     }
 
-    /// Follows an instruction that uses the registers `used`.
+    /// Applies an instruction that uses the registers `used`.
     fn follow(&mut self, instruction: &Instruction, used: &[UsedRegister]) {
         let value = self.moved(instruction);
         if instruction.mnemonic() == Mnemonic::Call {
@@ -191,7 +195,8 @@ impl Constants {
         }
     }
 
-    /// The constant that an instruction moves into its first operand, a register.
+    /// Returns the constant that an instruction moves into its first operand, if that is a
+    /// register.
     fn moved(&self, instruction: &Instruction) -> Option<u32> {
         if instruction.op0_kind() != OpKind::Register || instruction.op0_register().size() < 4 {
             return None;
@@ -207,7 +212,7 @@ impl Constants {
     }
 }
 
-/// The lower 32 bits of the operand `index`, if it is a constant.
+/// Returns the lower 32 bits of the operand `index`, if it is a constant.
 fn immediate(instruction: &Instruction, index: u32) -> Option<u32> {
     instruction
         .try_immediate(index)
@@ -215,7 +220,7 @@ fn immediate(instruction: &Instruction, index: u32) -> Option<u32> {
         .map(|value| value as u32)
 }
 
-/// The number of the general register that `register` is, or is a part of.
+/// Returns the number of the general register that `register` is, or is a part of.
 fn general(register: Register) -> Option<usize> {
     let full = register.full_register();
     full.is_gpr64().then(|| full.number())

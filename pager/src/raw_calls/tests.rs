@@ -2,7 +2,7 @@ use super::*;
 use std::vec;
 use std::vec::Vec;
 
-/// A function of these bytes, and whether it may lend pages by its first system call.
+/// Tells whether a function may lend pages by its first system call.
 fn lends(code: &[u8]) -> bool {
     let at = candidates(code, 0x1000).next().unwrap();
     function_makes(code, 0x1000, at).lend
@@ -52,7 +52,7 @@ fn a_number_that_is_not_known_may_lend() {
     ]));
     // mov eax, 202; mov al, 22; syscall; ret
     assert!(lends(&[0xb8, 202, 0, 0, 0, 0xb0, 22, 0x0f, 0x05, 0xc3]));
-    // mov eax, 202; int 0x80; ret: the numbers of these calls are others
+    // mov eax, 202; int 0x80; ret: 32-bit calls have other numbers
     assert!(lends(&[0xb8, 202, 0, 0, 0, 0xcd, 0x80, 0xc3]));
     // mov eax, 202; jmp +5; mov eax, 278; syscall; ret
     let merged = [
@@ -87,11 +87,11 @@ fn code_without_tables_is_told_from_constants() {
 fn a_part_of_another_instruction_is_no_call() {
     // mov eax, 0x050f; ret
     assert!(!lends(&[0xb8, 0x0f, 0x05, 0, 0, 0xc3]));
-    // An invalid byte before it: nothing is certain.
+    // After an invalid byte nothing is certain.
     assert!(lends(&[0x06, 0xb8, 0x0f, 0x05, 0, 0, 0xc3]));
 }
 
-/// A file, laid out as its program headers say, from address 0 on.
+/// A file, laid out in memory from address 0 as its program headers say.
 struct File(Vec<u8>);
 
 impl Memory for File {
@@ -111,7 +111,8 @@ impl Memory for File {
     }
 }
 
-/// How many candidates an object on this machine has, and how many of them may lend.
+/// Returns the number of candidates in an object of this machine, and how many of them may
+/// lend.
 fn judged(path: &str) -> Option<(usize, usize)> {
     let file = File(std::fs::read(path).ok()?);
     let functions = Functions::of(&file, 0);
@@ -142,16 +143,16 @@ fn this_machines_libraries_are_judged_by_what_they_do() {
     // The C library has functions for all of these calls.
     let (all, lending) = judged(&std::format!("{libraries}/libc.so.6")).unwrap();
     assert!(all > 300 && lending >= 3, "{lending} of {all}");
-    // Constants within its code look like calls.
+    // Constants within its code look like system calls.
     assert_eq!(judged(&std::format!("{libraries}/libm.so.6")).unwrap().1, 0);
-    // Makes many calls by itself, none of which lends.
+    // libgomp makes many calls by itself, none of which lends.
     if let Some((all, lending)) = judged(&std::format!("{libraries}/libgomp.so.1")) {
         assert!(all > 0 && lending == 0, "{lending} of {all}");
     }
     if let Some((_, lending)) = judged(&std::format!("{libraries}/libcrypto.so.3")) {
         assert_eq!(lending, 0);
     }
-    // Makes rings.
+    // liburing sets up rings.
     if let Some((_, lending)) = judged(&std::format!("{libraries}/liburing.so.2")) {
         assert!(lending > 0);
     }

@@ -1,4 +1,4 @@
-//! Memory of one owner, as bytes.
+//! Memory with a single owner, as bytes.
 
 use super::mem::{self, Region};
 use super::space::Space;
@@ -10,49 +10,49 @@ use rustix::io::Errno;
 pub struct Area(Region);
 
 impl Area {
-    /// Maps `len` bytes, which are zeros, and have no memory yet, in `space`, and nowhere
-    /// else.
+    /// Maps `len` bytes in `space`, and nowhere else. They are zeros, and have no memory
+    /// yet.
     ///
     /// # Errors
-    /// The kernel's; `NOMEM` when nothing is left of that.
+    /// Those of the kernel. `NOMEM` when the space is used up.
     pub fn within(space: &Space, len: usize) -> Result<Area, Errno> {
         Region::within(space, len).map(Area)
     }
 
-    /// Where it lies.
+    /// Returns its memory.
     pub fn region(&self) -> Region {
         self.0
     }
 
-    /// `len` bytes from `start` on.
+    /// Returns `len` bytes from `start` on.
     ///
     /// # Panics
     /// If they do not lie within.
     pub fn bytes(&self, start: usize, len: usize) -> &[u8] {
         self.check(start, len);
-        // SAFETY: within a mapping that is never unmapped and that this value owns, whose
-        // borrow keeps it from being changed.
+        // SAFETY: within a mapping that this value owns, that is never unmapped, and that
+        // the borrow keeps from being changed.
         unsafe { slice::from_raw_parts((self.0.start + start) as *const u8, len) }
     }
 
-    /// The same, to be changed.
+    /// Returns `len` bytes from `start` on, to be changed.
     ///
     /// # Panics
-    /// As [`Area::bytes`].
+    /// If they do not lie within.
     pub fn bytes_mut(&mut self, start: usize, len: usize) -> &mut [u8] {
         self.check(start, len);
-        // SAFETY: as above; the borrow is the only one.
+        // SAFETY: as above; this is the only borrow.
         unsafe { slice::from_raw_parts_mut((self.0.start + start) as *mut u8, len) }
     }
 
-    /// Has the kernel put memory there. Where it cannot do so at once it does when the
-    /// pages are touched.
+    /// Has the kernel allocate memory there. If it cannot, it does so when the pages are
+    /// touched.
     pub fn populate(&mut self, start: usize, len: usize) {
         self.check(start, len);
         let _ = mem::unshare(self.0.start + start, len);
     }
 
-    /// Gives the memory of whole pages back to the kernel: they are zeros.
+    /// Gives the memory of whole pages back to the kernel. They read as zeros afterwards.
     pub fn give_back(&mut self, start: usize, len: usize) {
         self.check(start, len);
         if self.0.discard(self.0.start + start, len).is_err() {

@@ -6,12 +6,12 @@ std::thread_local! {
     static NOW_NS: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
-/// What the clock of this thread shows, where it has one.
+/// Returns the time of this thread's clock, if it has one.
 pub(crate) fn now_ns() -> Option<u64> {
     NOW_NS.get()
 }
 
-/// From now on the clocks of this thread show `ns`; with `None`, those of the kernel.
+/// Sets the clocks of this thread to `ns`. `None` means those of the kernel.
 pub(crate) fn set(ns: Option<u64>) {
     NOW_NS.set(ns);
 }

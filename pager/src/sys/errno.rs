@@ -1,10 +1,10 @@
-//! Error numbers of the kernel in words.
+//! Kernel errors in words.
 
 use core::fmt;
 use rustix::io::Errno;
 
-/// An error number, told as what it means and, where the user can do something about it,
-/// what. The text that the C library has for it cannot be asked for here.
+/// An error number, shown as what it means and, if possible, what the user can do about it.
+/// The C library's texts are not available to the engine.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Words(pub Errno);
 

@@ -1,12 +1,12 @@
-//! Descriptors of the engine's own.
+//! The engine's own file descriptors.
 //!
-//! The standard library's owner of a descriptor closes it through the C
-//! library, which looks into thread-local storage that the engine's threads do
-//! not have. This one closes it by a system call.
+//! The standard library's owner of a file descriptor closes it through the C library, which
+//! uses thread-local storage that the engine's threads do not have. This one makes a system
+//! call.
 
 use rustix::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
-/// A descriptor, closed when dropped.
+/// A file descriptor, which is closed when dropped.
 #[derive(Debug)]
 pub struct Fd(RawFd);
 
@@ -24,15 +24,15 @@ impl FromRawFd for Fd {
 
 impl AsFd for Fd {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: it is open for as long as `self` lives.
+        // SAFETY: it is open as long as `self` lives.
         unsafe { BorrowedFd::borrow_raw(self.0) }
     }
 }
 
 impl Fd {
-    /// The same with a higher number, if such are to be had. A program that lowers
-    /// its limit of open files leaves the engine, whose limit it is as well, what low
-    /// numbers there are: those are for what is opened later.
+    /// Moves to a higher number, if possible. A program that lowers its limit of open files
+    /// lowers the engine's, too. The low numbers are then left for files that are opened
+    /// later.
     #[must_use]
     pub fn moved_up(self) -> Fd {
         const ABOVE: RawFd = 64;
@@ -42,7 +42,7 @@ impl Fd {
         }
     }
 
-    /// Its number.
+    /// Returns its number.
     pub fn raw(&self) -> RawFd {
         self.0
     }
@@ -50,7 +50,7 @@ impl Fd {
 
 impl Drop for Fd {
     fn drop(&mut self) {
-        // SAFETY: it is owned by `self`, and this is its end.
+        // SAFETY: `self` owns it, and is dropped now.
         unsafe { rustix::io::close(self.0) };
     }
 }

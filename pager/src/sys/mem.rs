@@ -1,4 +1,4 @@
-//! Memory of the engine's own, and questions about memory.
+//! The engine's own memory, and operations on memory.
 
 use super::space::{SPACE, Space};
 use core::ptr;
@@ -8,40 +8,40 @@ use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
 use tmem_wire::PAGE_SIZE;
 
-/// The kernel locks what is mapped.
+/// The kernel locks new mappings in memory.
 static NEW_IS_LOCKED: AtomicBool = AtomicBool::new(false);
 
-/// The program has all memory locked that comes to be (`MCL_FUTURE`), or it is a process
-/// that was just forked, for which that does not hold. What can be accessed has memory at
-/// once then, all of it, which can neither be given back nor exchanged; so what the engine
-/// maps is unlocked before it can be.
+/// Notes whether the kernel locks new mappings (`MCL_FUTURE`, which a forked child does not
+/// inherit). Such a mapping has all of its memory at once, which cannot be given back or
+/// exchanged. So the engine unlocks its new mappings before they become accessible.
 pub fn new_is_locked(is: bool) {
     NEW_IS_LOCKED.store(is, Release);
 }
 
-/// An anonymous mapping, lazily populated and, with few exceptions, never
-/// unmapped: the engine lives as long as the process.
+/// An anonymous mapping. Memory is allocated when it is touched. With few exceptions it is
+/// never unmapped, since the engine lives as long as the process.
 #[derive(Clone, Copy, Debug)]
 pub struct Region {
     /// First address.
     pub start: usize,
-    /// Bytes.
+    /// Length in bytes.
     pub len: usize,
 }
 
 impl Region {
-    /// Maps `len` bytes that a forked child does not see.
+    /// Maps `len` bytes that a forked child does not get.
     ///
     /// # Errors
-    /// The kernel's.
+    /// Those of the kernel.
     pub fn new(len: usize) -> Result<Region, Errno> {
         Region::inherited(len)?.of_the_engine_alone()
     }
 
-    /// The same, in address space that was set aside, and nowhere else.
+    /// Maps `len` bytes that a forked child does not get, in reserved address space and
+    /// nowhere else.
     ///
     /// # Errors
-    /// The kernel's; `NOMEM` when nothing is left of the space.
+    /// Those of the kernel. `NOMEM` when the space is used up.
     pub(super) fn within(space: &Space, len: usize) -> Result<Region, Errno> {
         let at = space.take(len).ok_or(Errno::NOMEM)?;
         let region = Region::map(Some(at), len, MapFlags::PRIVATE | MapFlags::NORESERVE)?;
@@ -51,8 +51,8 @@ impl Region {
     fn of_the_engine_alone(self) -> Result<Region, Errno> {
         let region = self;
         region.advise(Advice::LinuxDontFork)?;
-        // A pool of huge pages would defeat exchanging single pages.
-        // Kernels without transparent huge pages refuse, and need not be asked.
+        // Single pages of a huge page cannot be exchanged. Kernels without transparent huge
+        // pages refuse this, and do not need it.
         let _ = region.advise(Advice::LinuxNoHugepage);
         Ok(region)
     }
@@ -60,7 +60,7 @@ impl Region {
     /// Maps `len` bytes that a forked child inherits.
     ///
     /// # Errors
-    /// The kernel's.
+    /// Those of the kernel.
     pub fn inherited(len: usize) -> Result<Region, Errno> {
         Region::map(
             SPACE.take(len),
@@ -69,24 +69,24 @@ impl Region {
         )
     }
 
-    /// The same, at an address of the kernel's choice: not for what is mapped while
-    /// the program runs, see [`super::space`].
+    /// Maps `len` bytes that a forked child inherits, at any address. Not for mappings that
+    /// are made while the program runs: see [`super::space`].
     ///
     /// # Errors
-    /// The kernel's.
+    /// Those of the kernel.
     pub fn anywhere(len: usize) -> Result<Region, Errno> {
         Region::map(None, len, MapFlags::PRIVATE | MapFlags::NORESERVE)
     }
 
-    /// As [`Region::new`], executable as well: the kernel moves pages between mappings
-    /// of the same protection only.
+    /// Maps executable memory, otherwise as [`Region::new`]: the kernel moves pages only
+    /// between mappings of the same protection.
     ///
     /// # Errors
-    /// The kernel's.
+    /// Those of the kernel.
     pub fn executable(len: usize) -> Result<Region, Errno> {
         let region = Region::new(len)?;
         let all = MprotectFlags::READ | MprotectFlags::WRITE | MprotectFlags::EXEC;
-        // SAFETY: the mapping was made just now and nobody uses it yet.
+        // SAFETY: the mapping was made just now, and nobody uses it yet.
         let protected = unsafe { rustix::mm::mprotect(region.start as *mut _, len, all) };
         match protected {
             Ok(()) => Ok(region),
@@ -107,14 +107,14 @@ impl Region {
             true => ProtFlags::empty(),
             false => ProtFlags::READ | ProtFlags::WRITE,
         };
-        // SAFETY: a new mapping where nothing is that anybody uses.
+        // SAFETY: a new mapping where nothing is in use.
         let start = unsafe { rustix::mm::mmap_anonymous(at as *mut _, len, prot, flags | fixed)? };
         let region = Region {
             start: start as usize,
             len,
         };
         if locked {
-            // SAFETY: the mapping was made just now and nobody uses it yet.
+            // SAFETY: the mapping was made just now, and nobody uses it yet.
             unsafe {
                 rustix::mm::munlock(start, len)?;
                 rustix::mm::mprotect(start, len, MprotectFlags::READ | MprotectFlags::WRITE)?;
@@ -124,104 +124,102 @@ impl Region {
         Ok(region)
     }
 
-    /// Maps `len` bytes that a forked child has in common with its parent.
+    /// Maps `len` bytes that a forked child shares with its parent.
     ///
     /// # Errors
-    /// The kernel's.
+    /// Those of the kernel.
     pub fn shared(len: usize) -> Result<Region, Errno> {
         let len = len.next_multiple_of(PAGE_SIZE);
         Region::map(SPACE.take(len), len, MapFlags::SHARED)
     }
 
-    /// Gives the mapping up; nobody uses it any more.
+    /// Unmaps the region. Nobody uses it any more.
     pub fn unmap(self) {
         if SPACE.give_back(self.start, self.len) {
             return;
         }
-        // SAFETY: a mapping of our own, and by the caller its last use. It
-        // fails for none that is mapped.
+        // SAFETY: our own mapping, which the caller does not use any more. Unmapping fails
+        // for no region that is mapped.
         let _ = unsafe { rustix::mm::munmap(self.start as *mut _, self.len) };
     }
 
-    /// Maps a page where nothing can be read or written.
+    /// Maps a page that cannot be read or written.
     ///
     /// # Errors
-    /// The kernel's.
+    /// Those of the kernel.
     pub fn nowhere() -> Result<Region, Errno> {
         Region::stack(PAGE_SIZE)
     }
 
-    /// A stack: the lowest page is made inaccessible, so that overflow ends
-    /// the process and not its data.
+    /// Maps a stack. Its lowest page is inaccessible, so that an overflow ends the process
+    /// instead of corrupting data.
     ///
     /// # Errors
-    /// The kernel's.
+    /// Those of the kernel.
     pub fn stack(len: usize) -> Result<Region, Errno> {
         let region = Region::inherited(len)?;
-        // SAFETY: the mapping was made just now and nobody uses it yet.
+        // SAFETY: the mapping was made just now, and nobody uses it yet.
         unsafe {
             rustix::mm::mprotect(region.start as *mut _, PAGE_SIZE, MprotectFlags::empty())?;
         }
         Ok(region)
     }
 
-    /// End of the region.
+    /// Returns the end of the region.
     pub fn end(&self) -> usize {
         self.start + self.len
     }
 
-    /// Whether `addr` lies within.
+    /// Tells whether `addr` lies in the region.
     pub fn contains(&self, addr: usize) -> bool {
         (self.start..self.end()).contains(&addr)
     }
 
     fn advise(&self, advice: Advice) -> Result<(), Errno> {
-        // SAFETY: advice on a mapping of our own; see the callers for its effect.
+        // SAFETY: advice on our own mapping. The callers say what it does.
         unsafe { rustix::mm::madvise(self.start as *mut _, self.len, advice) }
     }
 
     /// Gives the pages of `len` bytes at `start` back to the kernel.
     ///
     /// # Errors
-    /// The kernel's.
+    /// Those of the kernel.
     pub fn discard(&self, start: usize, len: usize) -> Result<(), Errno> {
         debug_assert!(self.contains(start) && start + len <= self.end());
-        // SAFETY: within our own region, whose contents nobody wants any more.
+        // SAFETY: within our own region, whose contents are not needed any more.
         unsafe { rustix::mm::madvise(start as *mut _, len, Advice::LinuxDontNeed) }
     }
 }
 
-/// `madvise(MADV_DONTNEED)` on memory of the program, whose contents the
-/// caller has saved.
+/// Zaps memory of the program (`MADV_DONTNEED`) whose contents the caller has saved.
 ///
 /// # Errors
-/// The kernel's.
+/// Those of the kernel.
 pub fn zap(start: usize, len: usize) -> Result<(), Errno> {
-    // SAFETY: the contents were copied away and the range is registered, so
-    // that whoever touches it gets them back.
+    // SAFETY: the contents were saved, and the range is registered, so that any thread that
+    // touches it gets them back.
     unsafe { rustix::mm::madvise(start as *mut _, len, Advice::LinuxDontNeed) }
 }
 
-/// Gives the memory of whole pages within `len` bytes from `start` on back to the kernel;
-/// they read as zeros then.
+/// Gives the memory of the whole pages within `len` bytes from `start` on back to the
+/// kernel. They read as zeros afterwards.
 ///
 /// # Safety
-/// They are private memory, and nobody wants what is in them.
+/// The memory is private, and its contents are not needed any more.
 pub unsafe fn give_back(start: usize, len: usize) {
     let first = start.next_multiple_of(PAGE_SIZE);
     let end = (start + len) / PAGE_SIZE * PAGE_SIZE;
     if first < end {
-        // Locked memory stays, which is as well.
-        // SAFETY: by the caller.
+        // Locked memory stays, which does no harm. SAFETY: the caller's promise is the
+        // same.
         let _ = unsafe { rustix::mm::madvise(first as *mut _, end - first, Advice::LinuxDontNeed) };
     }
 }
 
-/// Whether forked processes get a copy of memory of the program.
+/// Says whether forked processes get a copy of memory of the program.
 ///
 /// # Errors
-/// The kernel's: `NOMEM` where some of the range is not mapped; what is was
-/// seen to.
+/// Those of the kernel. `NOMEM` if part of the range is not mapped; the rest was done.
 pub fn copied_by_forks(start: usize, len: usize, copied: bool) -> Result<(), Errno> {
     let advice = match copied {
         true => Advice::LinuxDoFork,
@@ -231,46 +229,46 @@ pub fn copied_by_forks(start: usize, len: usize, copied: bool) -> Result<(), Err
     unsafe { rustix::mm::madvise(start as *mut _, len, advice) }
 }
 
-/// `madvise(MADV_POPULATE_WRITE)` on memory of the program or of the engine: as if
-/// each page was written to, and nothing is changed.
+/// Unshares memory of the program or of the engine (`MADV_POPULATE_WRITE`), as writing to
+/// each page would, without changing it.
 ///
 /// # Errors
-/// The kernel's: `INVAL` before Linux 5.14.
+/// Those of the kernel. `INVAL` before Linux 5.14.
 pub fn unshare(start: usize, len: usize) -> Result<(), Errno> {
     // SAFETY: no contents change.
     unsafe { rustix::mm::madvise(start as *mut _, len, Advice::LinuxPopulateWrite) }
 }
 
-/// A page of the engine's own memory as bytes.
+/// Returns a page of the engine's own memory as bytes.
 ///
 /// # Safety
 /// `at` is a page of the frame pool that the kernel does not write to now.
 pub unsafe fn page<'a>(at: usize) -> &'a [u8; PAGE_SIZE] {
-    // SAFETY: by the caller; any bytes are valid.
+    // SAFETY: the caller's promise; any bytes are valid.
     unsafe { &*(at as *const [u8; PAGE_SIZE]) }
 }
 
-/// The same, to be changed.
+/// Returns a page of the engine's own memory as bytes, to be changed.
 ///
 /// # Safety
-/// As [`page`], and nobody else reads or writes it now.
+/// As for [`page`], and nobody else reads or writes it now.
 pub unsafe fn page_mut<'a>(at: usize) -> &'a mut [u8; PAGE_SIZE] {
-    // SAFETY: by the caller; any bytes are valid.
+    // SAFETY: the caller's promise; any bytes are valid.
     unsafe { &mut *(at as *mut [u8; PAGE_SIZE]) }
 }
 
-/// Bytes that a cache holds together.
+/// Bytes of a cache line.
 pub const LINE: usize = 64;
 
-/// Has the processor bring the line at an address into its cache, without waiting for
-/// it. Nothing comes of an address where nothing is mapped.
+/// Prefetches the cache line at an address, without waiting for it. An address that is not
+/// mapped does no harm.
 pub fn prefetch_line(at: usize) {
     use core::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-    // SAFETY: no access, which could fail.
+    // SAFETY: a prefetch is not an access that could fail.
     unsafe { _mm_prefetch::<_MM_HINT_T1>(at as *const i8) };
 }
 
-/// The same for a page.
+/// Prefetches a page.
 pub fn prefetch(at: usize) {
     (at..at + PAGE_SIZE).step_by(LINE).for_each(prefetch_line);
 }
@@ -280,36 +278,36 @@ pub fn prefetch(at: usize) {
 /// # Safety
 /// `at` is a page of the frame pool that nobody else reads or writes now.
 pub unsafe fn zero_page(at: usize) {
-    // SAFETY: by the caller.
+    // SAFETY: the caller's promise is the same.
     unsafe { ptr::write_bytes(at as *mut u8, 0, PAGE_SIZE) };
 }
 
 /// Copies `len` bytes, whole pages, from `src` to `dst`.
 ///
 /// # Safety
-/// Both are memory of the engine's own that does not overlap, and nobody else reads or
-/// writes it now.
+/// Both are the engine's own memory, do not overlap, and nobody else reads or writes them
+/// now.
 pub unsafe fn copy_pages(dst: usize, src: usize, len: usize) {
-    // SAFETY: by the caller.
+    // SAFETY: the caller's promise is the same.
     unsafe { ptr::copy_nonoverlapping(src as *const u8, dst as *mut u8, len) };
 }
 
-/// Whether a page is all zeros.
+/// Tells whether a page is all zeros.
 pub fn is_zero(page: &[u8; PAGE_SIZE]) -> bool {
-    // By 128-byte blocks, so that the usual page is told by its first.
+    // Checked in blocks of 128 bytes, so that the first block decides for most pages.
     page.as_chunks::<128>()
         .0
         .iter()
         .all(|block| block.iter().fold(0, |acc, b| acc | b) == 0)
 }
 
-/// A system call of three arguments that has no wrapper in rustix.
+/// Makes a system call with three arguments that rustix does not have.
 ///
 /// # Safety
 /// As the system call demands.
 pub(super) unsafe fn syscall3(nr: usize, a: usize, b: usize, c: usize) -> isize {
     let r: isize;
-    // SAFETY: the x86-64 convention of Linux; the kernel clobbers rcx and r11.
+    // SAFETY: the calling convention of Linux on x86-64. The kernel clobbers rcx and r11.
     unsafe {
         core::arch::asm!("syscall", inlateout("rax") nr as isize => r, in("rdi") a, in("rsi") b,
             in("rdx") c, lateout("rcx") _, lateout("r11") _, options(nostack));

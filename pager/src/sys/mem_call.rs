@@ -3,12 +3,12 @@
 
 use core::sync::atomic::AtomicUsize;
 
-/// `pread64(2)`, or `pwrite64(2)` where it `writes`, of `len` bytes at `at`, after which
-/// `place` is 0. Nothing of the thread's stack is touched between the two. The kernel's
+/// Makes a `pread64(2)` (or `pwrite64(2)`, if `writes`) of `len` bytes at `at`, and then
+/// sets `place` to 0, without touching the thread's stack in between. Returns the kernel's
 /// answer.
 ///
 /// # Safety
-/// The buffer has room for `len` bytes, and the call may write what is in it.
+/// The buffer has room for `len` bytes, and the call may write its contents.
 pub(crate) unsafe fn transfer(
     fd: i32,
     writes: bool,
@@ -20,8 +20,8 @@ pub(crate) unsafe fn transfer(
     const PREAD64: isize = 17;
     const PWRITE64: isize = 18;
     let mut result = if writes { PWRITE64 } else { PREAD64 };
-    // SAFETY: the kernel's convention; the rest is the caller's to answer for. An aligned
-    // store is atomic, and not reordered before the call, which is a barrier.
+    // SAFETY: the kernel's calling convention is kept; the caller promises the rest. An
+    // aligned store is atomic, and not reordered before the call, which is a barrier.
     unsafe {
         core::arch::asm!(
             "syscall",

@@ -1,5 +1,5 @@
-//! The kernel, in thin modules: every `unsafe` system call of the engine is
-//! here, and nothing here decides anything.
+//! Thin modules over the kernel. Nearly every `unsafe` system call of the engine is here,
+//! and nothing here decides anything.
 
 pub mod area;
 pub mod channel;
@@ -23,7 +23,7 @@ pub mod wait;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Nanoseconds of the monotonic clock.
+/// Returns the monotonic clock in nanoseconds.
 pub fn now_ns() -> u64 {
     #[cfg(test)]
     if let Some(ns) = clock::now_ns() {
@@ -32,7 +32,7 @@ pub fn now_ns() -> u64 {
     clock_ns(ClockId::Monotonic)
 }
 
-/// Nanoseconds of processor time that the process has used, by all of its threads.
+/// Returns the CPU time of the process, all threads together, in nanoseconds.
 pub fn process_cpu_ns() -> u64 {
     #[cfg(test)]
     if let Some(ns) = clock::now_ns() {
@@ -41,7 +41,7 @@ pub fn process_cpu_ns() -> u64 {
     clock_ns(ClockId::ProcessCPUTime)
 }
 
-/// Nanoseconds of processor time that the calling thread has used.
+/// Returns the CPU time of the calling thread in nanoseconds.
 pub fn thread_cpu_ns() -> u64 {
     #[cfg(test)]
     if let Some(ns) = clock::now_ns() {
@@ -50,7 +50,7 @@ pub fn thread_cpu_ns() -> u64 {
     clock_ns(ClockId::ThreadCPUTime)
 }
 
-/// Of a clock that is never negative.
+/// Reads a clock that is never negative.
 fn clock_ns(clock: ClockId) -> u64 {
     let t = clock_gettime(clock);
     t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64

@@ -1,8 +1,8 @@
-//! What the engine opens other things from: the folder `/proc` and the device
-//! `/dev/userfaultfd`.
+//! The two roots from which the engine opens everything else: the folder `/proc` and the
+//! device `/dev/userfaultfd`.
 //!
-//! Both are opened while the program may still do so, stay open, and are handed to
-//! forked children: a program may change its root, its mounts, its user.
+//! Both are opened while the program may still do so, stay open, and are handed to forked
+//! children, because a program may change its root directory, its mounts, or its user.
 
 use super::fd::Fd;
 use super::thread;
@@ -13,17 +13,18 @@ use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
-/// Their numbers in the tables of the engine's tasks, or [`NONE`].
+/// Their numbers in the file tables of the engine's tasks, or [`NONE`].
 static PROC: AtomicI32 = AtomicI32::new(NONE);
 static DEVICE: AtomicI32 = AtomicI32::new(NONE);
 const NONE: i32 = -1;
 
-/// One of them.
+/// A root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Root {
     /// The folder `/proc`.
     Proc,
-    /// The device that makes a userfaultfd, also for a user who may not open it.
+    /// The device that creates userfaultfds, also for users who may not open the device
+    /// itself.
     Device,
 }
 
@@ -43,14 +44,14 @@ impl Root {
         rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).map(Fd::from)
     }
 
-    /// Keeps a descriptor for good. Called once by each engine's thread.
+    /// Keeps a file descriptor for good. Called once by each engine's thread.
     pub fn keep(self, fd: Fd) {
         let fd = fd.moved_up();
         self.place().store(fd.raw(), Release);
         core::mem::forget(fd);
     }
 
-    /// The descriptor, in a task of the engine's.
+    /// Returns the file descriptor, in a task of the engine.
     pub fn get<'a>(self) -> Option<BorrowedFd<'a>> {
         let raw = self.place().load(Acquire);
         // SAFETY: it is never closed.
@@ -58,7 +59,7 @@ impl Root {
     }
 }
 
-/// Opens those that were not handed over. What cannot be opened now is tried again by
+/// Opens the roots that were not handed over. One that cannot be opened now is opened by
 /// its path when it is needed.
 pub fn open_missing() {
     for root in [Root::Proc, Root::Device] {
@@ -70,7 +71,7 @@ pub fn open_missing() {
     }
 }
 
-/// In a process that was just forked: its engine's table is another.
+/// Forgets both in a process that was just forked, whose engine has another file table.
 pub fn reset_after_fork() {
     PROC.store(NONE, Relaxed);
     DEVICE.store(NONE, Relaxed);
@@ -79,7 +80,7 @@ pub fn reset_after_fork() {
 /// Opens a file for reading, by its path below `/proc`.
 ///
 /// # Errors
-/// The kernel's; `PERM` where the engine is to open nothing.
+/// Those of the kernel. `PERM` if the engine must open nothing.
 pub fn open_in_proc(path: &CStr) -> Result<Fd, Errno> {
     if thread::opens_nothing() {
         return Err(Errno::PERM);

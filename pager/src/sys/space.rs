@@ -1,8 +1,8 @@
-//! Address space that is set aside for the engine when the program starts.
+//! Address space that is reserved for the engine when the program starts.
 //!
-//! A program may map memory where it had some before, and rely on nobody else having
-//! mapped anything there since. To the kernel such a place is as good as any other; so
-//! whatever the engine maps while the program runs, it maps in here.
+//! A program may map memory where it had some before, and rely on nobody else having mapped
+//! anything there meanwhile. The kernel may choose such a place for any new mapping. So
+//! whatever the engine maps while the program runs goes into the reserved space.
 
 use super::thread;
 use core::ops::Range;
@@ -12,26 +12,26 @@ use core::sync::atomic::{AtomicU64, AtomicUsize};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use tmem_wire::PAGE_SIZE;
 
-/// Address space that is set aside, and handed out from its beginning on.
+/// Reserved address space, which is handed out from its beginning.
 #[derive(Debug)]
 pub struct Space {
     start: AtomicUsize,
     /// The first address that was not handed out.
     next: AtomicUsize,
     end: AtomicUsize,
-    /// What was given back last: its address, and in the bits below the number of its
-    /// pages.
+    /// The piece that was given back last: its address, and in the low bits the number of
+    /// its pages.
     spare: AtomicUsize,
 }
 
-/// That of the engine.
+/// The engine's space.
 pub static SPACE: Space = Space::new();
 
-/// The limit when it was looked at last.
+/// The limit when it was last read.
 static LIMIT: AtomicU64 = AtomicU64::new(u64::MAX);
 
-/// How much address space the process may have, where that is limited
-/// (`RLIMIT_AS`). Under a filter of system calls, what it was before.
+/// Returns the limit of the process's address space, if there is one. Under a seccomp
+/// filter, returns the value from before.
 pub fn limit() -> Option<u64> {
     if !thread::is_confined() {
         let limit = rustix::process::getrlimit(rustix::process::Resource::As).current;
@@ -41,7 +41,7 @@ pub fn limit() -> Option<u64> {
 }
 
 impl Space {
-    /// Nothing is set aside yet.
+    /// Starts with nothing reserved.
     pub(crate) const fn new() -> Space {
         Space {
             start: AtomicUsize::new(0),
@@ -51,13 +51,13 @@ impl Space {
         }
     }
 
-    /// Sets up to `len` bytes aside, as many as can be had; less than a sixteenth of it is
-    /// not worth it. Called by one thread at a time.
+    /// Reserves up to `len` bytes, as many as possible, but not less than a sixteenth.
+    /// Called by one thread at a time.
     pub fn set_aside(&self, len: usize) {
         let mut wanted = len.next_multiple_of(PAGE_SIZE);
         while wanted >= (len / 16).max(PAGE_SIZE) {
             let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
-            // SAFETY: a new mapping at an address of the kernel's choice.
+            // SAFETY: a new mapping at an address that the kernel chooses.
             let mapped = unsafe {
                 rustix::mm::mmap_anonymous(ptr::null_mut(), wanted, ProtFlags::empty(), flags)
             };
@@ -72,18 +72,18 @@ impl Space {
         }
     }
 
-    /// What was set aside last.
+    /// Returns the range that was reserved last.
     pub fn range(&self) -> Range<usize> {
         let end = self.end.load(Acquire);
         self.start.load(Relaxed)..end
     }
 
-    /// How much of it was not handed out.
+    /// Returns how many bytes were not handed out.
     pub fn left(&self) -> usize {
         self.end.load(Acquire) - self.next.load(Acquire)
     }
 
-    /// Hands out `len` bytes, a number of pages; none where they are used up.
+    /// Hands out `len` bytes, which are whole pages. Returns `None` if they are not left.
     pub(super) fn take(&self, len: usize) -> Option<usize> {
         let spare = self.spare.load(Acquire);
         let fits = spare != 0 && spare % PAGE_SIZE == len / PAGE_SIZE;
@@ -100,13 +100,14 @@ impl Space {
         self.next.fetch_update(AcqRel, Acquire, after).ok()
     }
 
-    /// Takes back what was handed out; whether it was. Nobody uses it any more.
+    /// Takes a piece back that nobody uses any more. Returns false if it was not handed out
+    /// here.
     pub(super) fn give_back(&self, start: usize, len: usize) -> bool {
         if !self.range().contains(&start) {
             return false;
         }
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
-        // SAFETY: what is there is not used any more, by the caller.
+        // SAFETY: the caller promises that nothing there is in use.
         let mapped =
             unsafe { rustix::mm::mmap_anonymous(start as *mut _, len, ProtFlags::empty(), flags) };
         if mapped.is_ok() {
@@ -119,11 +120,10 @@ impl Space {
     }
 }
 
-/// Has what is mapped there left out of core files, also of those that a debugger makes,
-/// which would be as large as what is reserved.
+/// Leaves a mapping out of core files, also of those that a debugger writes. They would be
+/// as large as the reserved space.
 pub(super) fn leave_out_of_cores(start: usize, len: usize) {
-    // Where the kernel refuses, it is in them.
-    // SAFETY: no contents change.
+    // If the kernel refuses, core files contain it. SAFETY: no contents change.
     let _ = unsafe { rustix::mm::madvise(start as *mut _, len, Advice::LinuxDontDump) };
 }
 
@@ -142,10 +142,10 @@ mod tests {
         let second = range.start + 3 * PAGE_SIZE;
         assert_eq!(space.take(PAGE_SIZE), Some(second));
         assert!(space.give_back(range.start, 3 * PAGE_SIZE));
-        // What was given back goes to who wants as much.
+        // A piece that was given back is handed out for the same size.
         assert_eq!(space.take(2 * PAGE_SIZE), Some(second + PAGE_SIZE));
         assert_eq!(space.take(3 * PAGE_SIZE), Some(range.start));
-        // What there is no space for is not handed out, nor is anything else taken back.
+        // Requests that do not fit fail, and so does giving back anything else.
         assert_eq!(space.take(1 << 20), None);
         assert!(!space.give_back(range.end, PAGE_SIZE));
     }

@@ -5,17 +5,16 @@ use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 use rustix::net::{SocketAddrAny, getpeername, getsockname, sockopt};
 
-/// There is no network to share between two ends of the same machine, and no rate to
-/// find out: what does least serves best. `reno` is part of every kernel, and any user
-/// may have it.
+/// Within one machine there is no network to share and no rate to discover, so the simplest
+/// algorithm is best. `reno` is part of every kernel, and available to every user.
 const CONGESTION: &str = "reno";
 
-/// Spares a connection whose ends are on one machine what some kinds of congestion
-/// control do for a network (BBR paces what it sends, by timers). Others stay as the
-/// system has them.
+/// Switches congestion control off as far as possible on a connection within this machine.
+/// Some algorithms slow it down (BBR paces with timers). Other connections keep the
+/// system's setting.
 pub fn spare_loopback(fd: impl AsFd) {
     if is_loopback(fd.as_fd()) == Ok(true) {
-        // It works without.
+        // Without it the connection works, too.
         let _ = sockopt::set_tcp_congestion(fd, CONGESTION);
     }
 }

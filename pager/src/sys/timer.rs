@@ -1,8 +1,7 @@
-//! A timer to wait for beside other descriptors.
+//! A timer that is waited for together with other file descriptors.
 //!
-//! A timeout of `poll` is set and taken back with each call, and on a virtual
-//! machine each of both may leave to the hypervisor. This one is left alone as
-//! long as it is set to something soon enough.
+//! A timeout of `poll` is set and cancelled with each call. On a virtual machine, each may
+//! cause an exit to the hypervisor. This timer is not touched while it fires early enough.
 
 use super::fd::Fd;
 use rustix::fd::AsFd;
@@ -16,15 +15,15 @@ use rustix::time::{
 #[derive(Debug)]
 pub struct Timer {
     fd: Fd,
-    /// When it fires; 0 when it does not.
+    /// When it fires, or 0 if it is not set.
     at: u64,
 }
 
 impl Timer {
-    /// A timer that is not set.
+    /// Creates a timer that is not set.
     ///
     /// # Errors
-    /// The kernel's.
+    /// Those of the kernel.
     pub fn new() -> Result<Timer, Errno> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         Ok(Timer {
@@ -33,7 +32,7 @@ impl Timer {
         })
     }
 
-    /// Fires at `until`, or before.
+    /// Sets the timer to fire at `until` or earlier.
     pub fn set(&mut self, until: u64, now: u64) {
         if self.at > now && self.at <= until {
             return;
@@ -49,19 +48,19 @@ impl Timer {
                 tv_nsec: (until % 1_000_000_000) as i64,
             },
         };
-        // It fails for times that are none.
+        // It fails only for invalid times.
         if timerfd_settime(self.fd.as_fd(), TimerfdTimerFlags::ABSTIME, &time).is_ok() {
             self.at = until;
         }
     }
 
-    /// It has fired. It is to be set before it is waited for again; nobody reads how
-    /// often it did, as to set it forgets that.
+    /// Notes that the timer has fired. It has to be set before the next wait. Nobody reads
+    /// the number of expirations, since setting the timer clears it.
     pub fn fired(&mut self) {
         self.at = 0;
     }
 
-    /// The descriptor's number.
+    /// Returns the file descriptor's number.
     pub fn raw(&self) -> i32 {
         self.fd.raw()
     }

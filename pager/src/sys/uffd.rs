@@ -1,4 +1,4 @@
-//! `userfaultfd(2)`: the descriptor, its ioctls and its messages.
+//! `userfaultfd(2)`: the file descriptor, its ioctls and its messages.
 
 mod abi;
 mod sure;
@@ -13,11 +13,11 @@ use rustix::io::Errno;
 use rustix::ioctl::{self, Opcode, Updater};
 use rustix::mm::UserfaultfdFlags;
 
-/// Optional behaviour of the kernel, as UFFDIO_API reports it.
+/// Optional features of the kernel, as UFFDIO_API reports them.
 pub mod feature {
     /// Write-protect faults are reported.
     pub const WP: u64 = 1 << 0;
-    /// Forks are reported, which takes CAP_SYS_PTRACE.
+    /// Forks are reported. This requires CAP_SYS_PTRACE.
     pub const EVENT_FORK: u64 = 1 << 1;
     /// `mremap` is reported.
     pub const EVENT_REMAP: u64 = 1 << 2;
@@ -25,9 +25,9 @@ pub mod feature {
     pub const EVENT_REMOVE: u64 = 1 << 3;
     /// `munmap` is reported.
     pub const EVENT_UNMAP: u64 = 1 << 6;
-    /// Faults carry the thread that waits.
+    /// Faults tell which thread waits.
     pub const THREAD_ID: u64 = 1 << 8;
-    /// Faults carry the address that was touched, and not only its page's.
+    /// Faults tell the exact address that was touched, not only its page.
     pub const EXACT_ADDRESS: u64 = 1 << 11;
     /// UFFDIO_POISON exists.
     pub const POISON: u64 = 1 << 14;
@@ -40,23 +40,23 @@ pub const REGISTER_MISSING: u64 = 1 << 0;
 /// Faults on write-protected pages are reported.
 pub const REGISTER_WP: u64 = 1 << 1;
 
-/// Why no userfaultfd could be had.
+/// Why no userfaultfd could be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenError {
     /// Neither the device nor the system call is permitted.
     NoPermission,
-    /// The kernel has no userfaultfd, or one that is too old.
+    /// The kernel has no userfaultfd, or too old a one.
     Unsupported,
     /// Something else failed.
     Other(Errno),
 }
 
-/// How a MOVE or COPY ended.
+/// The result of a MOVE or COPY.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transfer {
     /// Bytes done, from the start.
     pub done: usize,
-    /// What stopped it before the end.
+    /// The error that stopped it before the end.
     pub stopped: Option<Errno>,
 }
 
@@ -67,7 +67,7 @@ impl Transfer {
                 done: len,
                 stopped: None,
             },
-            // Where it failed at once the field holds the negative error code.
+            // After an error at the very start the field holds the negative error code.
             Err(e) => Transfer {
                 done: usize::try_from(done).unwrap_or(0),
                 stopped: Some(e),
@@ -80,7 +80,7 @@ impl Transfer {
 #[derive(Debug)]
 pub struct Uffd {
     fd: Fd,
-    /// Features that the kernel granted.
+    /// Features that the kernel has granted.
     pub features: u64,
 }
 
@@ -89,13 +89,13 @@ pub struct Uffd {
 pub enum Msg {
     /// A thread waits for a page.
     Fault {
-        /// Address of the access; that of its page where the kernel tells no more.
+        /// The address of the access, or of its page if the kernel tells no more.
         addr: usize,
         /// The access is a write.
         write: bool,
-        /// The page is there, but write-protected.
+        /// The page is present, but write-protected.
         protected: bool,
-        /// The thread, 0 when the kernel does not say.
+        /// The thread, or 0 if the kernel does not tell.
         tid: u32,
     },
     /// `mremap` moved `len` bytes.
@@ -107,28 +107,28 @@ pub enum Msg {
         /// Bytes.
         len: usize,
     },
-    /// The contents of the range are given up; the kernel zaps it once this
-    /// message has been read.
+    /// The program gives up the contents of the range. The kernel zaps it after this
+    /// message was read.
     Remove {
         /// First address.
         start: usize,
-        /// End.
+        /// The end.
         end: usize,
     },
-    /// The range has been unmapped.
+    /// The range was unmapped.
     Unmap {
         /// First address.
         start: usize,
-        /// End.
+        /// The end.
         end: usize,
     },
-    /// The process was forked. This descriptor, which came to be with the
-    /// message, is to be closed.
+    /// The process was forked. The file descriptor came with the message, and has to be
+    /// closed.
     Fork {
         /// A userfaultfd of the child's memory.
         fd: i32,
     },
-    /// Something that was not asked for.
+    /// A message of another kind.
     Unknown(u8),
 }
 
@@ -142,7 +142,7 @@ pub struct RawMsg {
 }
 
 impl RawMsg {
-    /// A message for a test, as the kernel would write it.
+    /// Encodes a message for a test, as the kernel would.
     #[cfg(test)]
     pub(crate) fn encode(msg: &Msg) -> RawMsg {
         let (event, arg) = match *msg {
@@ -168,7 +168,7 @@ impl RawMsg {
         }
     }
 
-    /// What it says.
+    /// Decodes the message.
     pub fn decode(&self) -> Msg {
         let [a, b, c] = self.arg;
         match self.event {
@@ -198,18 +198,17 @@ impl RawMsg {
 }
 
 impl Uffd {
-    /// Opens a userfaultfd that also serves faults inside system calls: by the
-    /// device, then by the system call. Never settles for one that serves
-    /// faults of user mode only.
+    /// Opens a userfaultfd that also serves faults inside system calls, by the device or
+    /// else by the system call. Never accepts one that serves only faults in user mode.
     ///
-    /// Asks for those of `features` that the kernel has; the caller looks at
+    /// Requests those of `features` that the kernel has. The caller checks
     /// [`Uffd::features`].
     ///
     /// # Errors
     /// An [`OpenError`].
     pub fn open(features: u64) -> Result<Uffd, OpenError> {
         let have = Uffd::handshake(&Uffd::descriptor()?, 0)?;
-        // UFFDIO_API can be called only once per descriptor.
+        // UFFDIO_API can be called only once per file descriptor.
         let fd = Uffd::descriptor()?;
         Uffd::handshake(&fd, features & have)?;
         Ok(Uffd {
@@ -223,7 +222,7 @@ impl Uffd {
             Ok(fd) => return Ok(fd),
             Err(_) => { /* no device or no access: the system call may do */ }
         }
-        // SAFETY: creating the descriptor touches no memory.
+        // SAFETY: creating a file descriptor touches no memory.
         let made = unsafe {
             rustix::mm::userfaultfd(UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK)
         };
@@ -246,7 +245,7 @@ impl Uffd {
             }
         };
         let flags = (OFlags::CLOEXEC | OFlags::NONBLOCK).bits() as usize;
-        // SAFETY: USERFAULTFD_IOC_NEW takes open flags by value and returns a descriptor.
+        // SAFETY: USERFAULTFD_IOC_NEW takes flags by value and returns a file descriptor.
         unsafe { ioctl::ioctl(device, NewFd(flags)) }
     }
 
@@ -264,11 +263,11 @@ impl Uffd {
         }
     }
 
-    /// Reports faults in the range from now on.
+    /// Registers the range: faults in it are reported from now on.
     ///
     /// # Errors
-    /// The kernel's: `BUSY` when another userfaultfd owns part of it, `INVAL`
-    /// when it is not wholly mapped or not of a kind that can be registered.
+    /// Those of the kernel. `BUSY` when another userfaultfd has part of it, `INVAL` when it
+    /// is not completely mapped, or of a kind that cannot be registered.
     pub fn register(&self, start: usize, len: usize, mode: u64) -> Result<(), Errno> {
         let mut arg = RegisterArg {
             range: Range {
@@ -282,11 +281,10 @@ impl Uffd {
         unsafe { ioctl::ioctl(&self.fd, Updater::<{ IOC_REGISTER }, _>::new(&mut arg)) }
     }
 
-    /// Does not report faults in the range any more; who waits there looks
-    /// again.
+    /// Unregisters the range. Threads that wait there retry their access.
     ///
     /// # Errors
-    /// The kernel's.
+    /// Those of the kernel.
     pub fn unregister(&self, start: usize, len: usize) -> Result<(), Errno> {
         let mut arg = Range {
             start: start as u64,
@@ -296,7 +294,7 @@ impl Uffd {
         unsafe { ioctl::ioctl(&self.fd, Updater::<{ IOC_UNREGISTER }, _>::new(&mut arg)) }
     }
 
-    /// Wakes the threads that wait in the range; they look again.
+    /// Wakes the threads that wait in the range. They retry their access.
     pub fn wake(&self, start: usize, len: usize) {
         let mut arg = Range {
             start: start as u64,
@@ -304,14 +302,14 @@ impl Uffd {
         };
         // SAFETY: the argument has the layout of `struct uffdio_range`.
         let woken = unsafe { ioctl::ioctl(&self.fd, Updater::<{ IOC_WAKE }, _>::new(&mut arg)) };
-        // It fails only for ranges that are no ranges.
+        // It fails only for invalid ranges.
         debug_assert!(woken.is_ok());
     }
 
-    /// Moves pages from `src` to `dst`, which must be registered here; see `sure`
-    /// for how far the answer can be trusted, which alone calls this. With
-    /// `holes`, absent source pages are passed over; else they are an error.
-    /// With `wake`, threads that wait for the destination go on.
+    /// Moves pages from `src` to `dst`, which must be registered here. Called by `sure`
+    /// only, which knows how far the answer can be trusted. With `holes`, absent source
+    /// pages are skipped, otherwise they are an error. With `wake`, threads that wait for
+    /// the destination are woken.
     fn move_pages(&self, dst: usize, src: usize, len: usize, holes: bool, wake: bool) -> Transfer {
         let holes = if holes { MOVE_ALLOW_SRC_HOLES } else { 0 };
         let mode = holes | if wake { 0 } else { MOVE_DONTWAKE };
@@ -323,21 +321,21 @@ impl Uffd {
         self.transfer::<{ IOC_COPY }>(dst, src, len, if wake { 0 } else { COPY_DONTWAKE })
     }
 
-    /// Whether a range is one registered mapping, or lies in one. `nowhere` is an
-    /// address where nothing can be read.
+    /// Tells whether a range lies in one registered mapping. `nowhere` is an address that
+    /// cannot be read.
     ///
     /// # Errors
-    /// `EAGAIN` when a report has to be read first.
+    /// `EAGAIN` when an event has to be read first.
     pub fn holds(&self, start: usize, len: usize, nowhere: usize) -> Result<bool, Errno> {
-        // What is asked of one address is asked of the other, and from there, too, it
-        // is to stay below the end of the address space.
+        // The kernel checks source and destination alike, so the source, too, must end
+        // within the address space.
         const END: usize = 0x7fff_ffff_f000;
         let most = END.saturating_sub(nowhere).max(tmem_wire::PAGE_SIZE);
         let mut at = start;
         while at < start + len {
             let part = most.min(start + len - at);
-            // It looks at the mapping before it reads what is to be copied; and
-            // where a huge page is, it does not come to that.
+            // The kernel checks the mapping before it reads the source. If there is a huge
+            // page, it does not get that far.
             match self.copy_pages(at, nowhere, part, false).stopped {
                 Some(Errno::FAULT | Errno::EXIST) => at += part,
                 Some(Errno::AGAIN) => return Err(Errno::AGAIN),
@@ -361,16 +359,15 @@ impl Uffd {
             mode,
             done: 0,
         };
-        // SAFETY: the argument has the layout of `struct uffdio_copy` and
-        // `struct uffdio_move`; both only fill absent pages of registered
-        // ranges, or take pages out of ranges whose owner faults when it
-        // comes back.
+        // SAFETY: the argument has the layout of `struct uffdio_copy` and `struct
+        // uffdio_move`. Both only fill absent pages of registered ranges, or take pages out
+        // of ranges whose owner faults when it touches them.
         let r = unsafe { ioctl::ioctl(&self.fd, Updater::<CODE, _>::new(&mut arg)) };
         Transfer::of(r, len, arg.done)
     }
 
-    /// Maps the shared page of zeros at the absent pages of the range, which
-    /// costs no memory until they are written.
+    /// Maps the kernel's page of zeros at the absent pages of the range. This costs no
+    /// memory until they are written.
     pub fn zero_pages(&self, start: usize, len: usize, wake: bool) -> Transfer {
         let mut arg = ZeropageArg {
             range: Range {
@@ -380,8 +377,8 @@ impl Uffd {
             mode: if wake { 0 } else { ZEROPAGE_DONTWAKE },
             done: 0,
         };
-        // SAFETY: the argument has the layout of `struct uffdio_zeropage`; only
-        // absent pages of registered ranges are filled.
+        // SAFETY: the argument has the layout of `struct uffdio_zeropage`. Only absent
+        // pages of registered ranges are filled.
         let r = unsafe { ioctl::ioctl(&self.fd, Updater::<{ IOC_ZEROPAGE }, _>::new(&mut arg)) };
         Transfer::of(r, len, arg.done)
     }
@@ -389,15 +386,15 @@ impl Uffd {
     /// Write-protects the present pages of the range.
     ///
     /// # Errors
-    /// The kernel's; `AGAIN` while an event waits to be read.
+    /// Those of the kernel. `AGAIN` while an event is outstanding.
     pub fn protect(&self, start: usize, len: usize) -> Result<(), Errno> {
         self.write_protect(start, len, WP_PROTECT)
     }
 
-    /// Undoes [`Uffd::protect`] and wakes who waits.
+    /// Removes the write protection, and wakes the threads that wait.
     ///
     /// # Errors
-    /// The kernel's; `AGAIN` while an event waits to be read.
+    /// Those of the kernel. `AGAIN` while an event is outstanding.
     pub fn unprotect(&self, start: usize, len: usize) -> Result<(), Errno> {
         self.write_protect(start, len, 0)
     }
@@ -415,10 +412,10 @@ impl Uffd {
         unsafe { ioctl::ioctl(&self.fd, Updater::<{ IOC_WRITEPROTECT }, _>::new(&mut arg)) }
     }
 
-    /// Makes the absent page raise SIGBUS when it is touched.
+    /// Poisons the absent page: touching it raises SIGBUS.
     ///
     /// # Errors
-    /// The kernel's; `AGAIN` while an event waits to be read.
+    /// Those of the kernel. `AGAIN` while an event is outstanding.
     pub fn poison(&self, start: usize, len: usize) -> Result<(), Errno> {
         let mut arg = PoisonArg {
             range: Range {
@@ -432,12 +429,12 @@ impl Uffd {
         unsafe { ioctl::ioctl(&self.fd, Updater::<{ IOC_POISON }, _>::new(&mut arg)) }
     }
 
-    /// Reads as many messages as are there and fit. Faults may overtake events.
+    /// Reads as many messages as there are and fit. Faults may overtake events.
     ///
     /// # Errors
-    /// The kernel's; `AGAIN` when there is none.
+    /// Those of the kernel. `AGAIN` when there is none.
     pub fn read(&self, msgs: &mut [RawMsg]) -> Result<usize, Errno> {
-        // SAFETY: RawMsg is plain integers without padding, so any bytes are one.
+        // SAFETY: RawMsg consists of integers without padding, so any bytes are valid.
         let bytes = unsafe {
             core::slice::from_raw_parts_mut(msgs.as_mut_ptr().cast::<u8>(), size_of_val(msgs))
         };
@@ -446,7 +443,7 @@ impl Uffd {
 }
 
 impl Uffd {
-    /// The descriptor's number.
+    /// Returns the file descriptor's number.
     pub fn raw(&self) -> i32 {
         self.fd.raw()
     }
@@ -461,7 +458,7 @@ impl AsFd for Uffd {
 /// `ioctl(/dev/userfaultfd, USERFAULTFD_IOC_NEW, flags)`.
 struct NewFd(usize);
 
-// SAFETY: the request takes its argument by value and returns a new descriptor.
+// SAFETY: the request takes its argument by value and returns a new file descriptor.
 unsafe impl ioctl::Ioctl for NewFd {
     type Output = Fd;
     const IS_MUTATING: bool = false;
@@ -478,7 +475,7 @@ unsafe impl ioctl::Ioctl for NewFd {
         out: ioctl::IoctlOutput,
         _: *mut rustix::ffi::c_void,
     ) -> rustix::io::Result<Fd> {
-        // SAFETY: the kernel just returned this descriptor.
+        // SAFETY: the kernel just returned this file descriptor.
         Ok(unsafe { Fd::from_raw_fd(out) })
     }
 }

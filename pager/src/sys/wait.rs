@@ -1,5 +1,5 @@
-//! Waiting for many descriptors at once: the kernel keeps the list of them, so
-//! that a wait costs the same however many there are.
+//! Waits for many file descriptors at once. The kernel keeps their list, so that the cost
+//! of a wait does not depend on their number.
 
 use super::fd::Fd;
 use alloc::vec::Vec;
@@ -8,18 +8,18 @@ use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 
-/// Something to wait for.
+/// A file descriptor to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interest {
-    /// The descriptor's number.
+    /// Its number.
     pub fd: i32,
-    /// Tells descriptors apart that have the same number one after the other.
+    /// Distinguishes files that have the same number one after the other.
     pub serial: u64,
-    /// Whether also until it can be written.
+    /// Whether to wait until it is writable, too.
     pub write: bool,
 }
 
-/// The list of descriptors, and the answers.
+/// The list of file descriptors, and the answers.
 #[derive(Debug)]
 pub struct Waiter {
     epoll: Fd,
@@ -27,10 +27,10 @@ pub struct Waiter {
 }
 
 impl Waiter {
-    /// Waits for nothing yet.
+    /// Creates an empty list.
     ///
     /// # Errors
-    /// The kernel's.
+    /// Those of the kernel.
     pub fn new() -> Result<Waiter, Errno> {
         Ok(Waiter {
             epoll: Fd::from(epoll::create(epoll::CreateFlags::CLOEXEC)?).moved_up(),
@@ -38,17 +38,17 @@ impl Waiter {
         })
     }
 
-    /// From now on waits for these, all of which are open.
+    /// Waits for these file descriptors from now on. All of them are open.
     ///
     /// # Errors
-    /// The kernel's.
+    /// Those of the kernel.
     pub fn watch(&mut self, interests: &[Interest]) -> Result<(), Errno> {
         if self.known == interests {
             return Ok(());
         }
         for old in &self.known {
             if !interests.contains(old) {
-                // What was closed is off the list by itself.
+                // A closed file is not in the kernel's list any more.
                 let _ = epoll::delete(&self.epoll, borrow(old.fd));
             }
         }
@@ -68,19 +68,18 @@ impl Waiter {
         Ok(())
     }
 
-    /// Waits until one of them has something to say; those that have, into
-    /// `ready`.
+    /// Waits until one is ready. Puts those that are ready into `ready`.
     ///
     /// # Errors
-    /// The kernel's; `EINTR` among them.
+    /// Those of the kernel, `EINTR` among them.
     pub fn wait(&mut self, ready: &mut Vec<i32>) -> Result<(), Errno> {
         self.ask(None, ready)
     }
 
-    /// Those that have something to say now, into `ready`.
+    /// Puts those that are ready now into `ready`.
     ///
     /// # Errors
-    /// The kernel's.
+    /// Those of the kernel.
     pub fn look(&mut self, ready: &mut Vec<i32>) -> Result<(), Errno> {
         let now = Timespec {
             tv_sec: 0,
@@ -101,10 +100,9 @@ impl Waiter {
     }
 }
 
-/// A descriptor that is open, as [`Waiter::watch`] asks for.
+/// Borrows a file descriptor that is open, as [`Waiter::watch`] requires.
 fn borrow<'a>(fd: i32) -> BorrowedFd<'a> {
-    // SAFETY: it is used for one call, by which it is open; one that was closed
-    // is an error of that call.
+    // SAFETY: used for one call. The call fails if it is closed.
     unsafe { BorrowedFd::borrow_raw(fd) }
 }
 
@@ -132,8 +130,7 @@ mod tests {
 
         let number = a.raw();
         drop((a, a_in));
-        // The kernel gives the lowest number that is free, unless another test
-        // takes it first.
+        // The kernel gives the lowest free number, unless another test takes it first.
         let (c, c_in) = pipe().unwrap();
         let c: Fd = c.into();
         if c.raw() == number {

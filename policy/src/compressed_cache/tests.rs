@@ -7,12 +7,12 @@ const TARGET: usize = 65_536;
 /// A program that uses its pages in no order.
 struct Program {
     all: usize,
-    /// Pages that it needs all the time.
+    /// Pages that it uses all the time.
     hot: usize,
-    /// Bytes of a compressed page, and nanoseconds of a request.
+    /// Bytes of a compressed page, and the time of a request in nanoseconds.
     packed: u64,
     asked_ns: u64,
-    /// It waits for one in this many of the pages that it gets.
+    /// The program waits for one in this many of the pages that it gets.
     one_in: u64,
     has: usize,
     may_have: usize,
@@ -29,7 +29,7 @@ impl Program {
         may_have: 0,
     };
 
-    /// What happens in a period.
+    /// Simulates a period.
     fn seen(&self) -> CacheSample {
         let left = TARGET as u64 / 8;
         let room = TARGET - self.has;
@@ -38,7 +38,7 @@ impl Program {
         let copied = self.has as u64 * PAGE_SIZE as u64 / self.packed;
         let hits = share(copied, self.all as u64);
         let asked = left / self.one_in - hits;
-        // Where the hot pages do not fit, they are the ones that have just left.
+        // If the hot pages do not fit, they are the ones that have just left.
         let young = match room < self.hot {
             true => hits * 9 / 10,
             false => share((self.has as u64).min(cold), cold * 4).min(hits / 4),
@@ -57,7 +57,7 @@ impl Program {
         }
     }
 
-    /// Runs for some periods and returns in how many of them there were copies.
+    /// Runs for some periods. Returns in how many of them there were copies.
     fn run(&mut self, sizer: &mut CacheSizer, periods: usize) -> usize {
         let mut with = 0;
         for _ in 0..periods {
@@ -108,7 +108,7 @@ fn quick_networks_incompressible_pages_and_streams_get_no_copies() {
 
 #[test]
 fn where_the_room_is_needed_less_is_tried_and_then_hardly_ever() {
-    // It needs all memory that it has.
+    // The program needs all the memory that it has.
     let mut program = Program {
         hot: TARGET,
         ..Program::RANDOM
@@ -172,7 +172,8 @@ fn copies_go_where_more_is_saved_without_them() {
         may_have: TARGET / 2,
         ..now
     };
-    // A page from a copy takes 29 us in all; two in five of these pages would have stayed.
+    // A page from a copy takes 29 µs in all, and two in five of these pages would not have
+    // left.
     let seen = |asked: u64, each: u64, hits: u64| CacheSample {
         left: 8192,
         asked: Times {
@@ -229,7 +230,7 @@ proptest! {
             now.may_have = sizer.update(&sample, &now);
             now.has = now.may_have.min(now.has + 1 + target / 16);
             prop_assert!(now.may_have <= largest(target) && largest(target) <= target * 3 / 4);
-            // While a pause lasts, nothing is tried that was too much.
+            // During a pause no size is tried that was too large before.
             prop_assert!(pause == 0 || now.may_have <= cap);
             prop_assert!(sizer.pause <= LONGEST_PAUSE && sizer.wait <= LONGEST_PAUSE);
         }

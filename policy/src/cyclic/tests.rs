@@ -7,7 +7,7 @@ use std::vec::Vec;
 /// A program that touches blocks of 64 pages.
 struct Program {
     queue: EvictionQueue,
-    /// Blocks in memory, and the most of them.
+    /// Blocks in memory, and the most that fit.
     there: BTreeSet<u64>,
     room: usize,
     missed: usize,
@@ -45,7 +45,7 @@ impl Program {
         }
     }
 
-    /// Touches blocks in order and returns how many were missed.
+    /// Touches blocks in order. Returns how many were missed.
     fn all(&mut self, blocks: impl IntoIterator<Item = u64>) -> usize {
         self.missed = 0;
         blocks.into_iter().for_each(|block| self.touch(block));
@@ -59,7 +59,7 @@ fn most_of_what_fits_is_kept_while_a_program_is_cyclic() {
     let rounds: Vec<usize> = (0..6).map(|_| p.all(0..800)).collect();
     assert_eq!(rounds[..2], [800, 800]);
     assert!(rounds[3..].iter().all(|n| *n <= 460), "{rounds:?}");
-    // The same downwards, and where little more than fits is read.
+    // The same downwards, with little more memory than fits.
     let mut p = Program::new(400);
     let rounds: Vec<usize> = (0..6).map(|_| p.all((0..450).rev())).collect();
     assert!(rounds[3..].iter().all(|n| *n <= 110), "{rounds:?}");
@@ -70,7 +70,7 @@ fn a_round_through_memory_twice_is_one() {
     let mut p = Program::new(400);
     let round = || (0..800).chain((0..800).rev());
     let rounds: Vec<usize> = (0..8).map(|_| p.all(round())).collect();
-    // What was read last before the turn is there anyway.
+    // What was read last before the turn is still in memory.
     assert!(rounds[5..].iter().all(|n| *n <= 1200), "{rounds:?}");
 }
 
@@ -81,7 +81,7 @@ fn what_was_kept_goes_when_the_program_is_cyclic_elsewhere() {
     // The new loop fits, and was a part of the old one.
     let rounds: Vec<usize> = (0..12).map(|_| p.all(700..800)).collect();
     assert_eq!(rounds[8..], [0; 4], "{rounds:?}");
-    // Other memory, read once.
+    // Other memory, which is read once.
     let mut p = Program::new(400);
     (0..6).for_each(|_| _ = p.all(0..800));
     p.all(10_000..11_000);
@@ -128,7 +128,7 @@ fn recursions_are_no_loops() {
             let mut blocks: Vec<u64> = (0..1024).collect();
             sort(0, 1024, &mut blocks);
             let missed = Program::new(room).all(blocks.iter().copied());
-            // First in, first out.
+            // Eviction in the order of arrival.
             let (mut there, mut order) = (BTreeSet::new(), std::collections::VecDeque::new());
             let mut without = 0;
             for block in blocks {
@@ -163,7 +163,7 @@ fn hot_pages_come_before_what_is_kept() {
     assert!(hot.iter().all(|block| p.there.contains(block)));
 }
 
-/// What may happen to the detector.
+/// An event for the detector.
 #[derive(Clone, Debug)]
 enum Event {
     Arrived {
@@ -190,8 +190,8 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// Carries out events. Returns the blocks that came, of which each later visit may be one of
-/// a loop.
+/// Applies events. Returns the blocks that came, since each later visit of these may be
+/// part of a loop.
 fn happen(scan: &mut CyclicScan, total: u64, events: Vec<Event>) -> BTreeSet<u64> {
     let mut seen = BTreeSet::new();
     for event in events {
@@ -253,7 +253,7 @@ proptest! {
             scan.begin_probe(0);
         }
         prop_assert!(!scan.wants_probe());
-        // No period is longer than all that came.
+        // No period is longer than the number of pages that came.
         let came = u64::from(scan.now);
         for i in 0..came * 3 / SCAN_BLOCK {
             scan.arrived((1 + i % 16) * SCAN_BLOCK, 64, 64, total);

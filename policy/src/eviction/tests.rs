@@ -2,7 +2,7 @@ use super::*;
 use proptest::prelude::*;
 use std::collections::VecDeque as Plain;
 
-/// The first page and length of a popped run.
+/// Returns the first page and the length of a popped run.
 fn range(popped: Option<(Run, Segment)>) -> Option<(u64, u32)> {
     popped.map(|(r, _)| (r.first, r.n))
 }
@@ -73,9 +73,9 @@ enum Step {
     Push(u64, u32, Segment),
     /// Pages come that the queue decides about, as part of a run.
     Choose(u64, u32, usize),
-    /// A run leaves, of which this many pages are put back.
+    /// A run is popped, and this many of its pages are put back.
     Pop(u32),
-    /// All is taken out and queued again.
+    /// Everything is drained and queued again.
     Drain,
 }
 
@@ -87,7 +87,7 @@ fn step() -> impl Strategy<Value = Step> {
             Just(Segment::Protected),
         ]
     };
-    // Pages from 8 on lie in blocks of which each may come again.
+    // Pages from 8 on lie in blocks that may come repeatedly.
     let first = || prop_oneof![0..300u64, (0..20u64).prop_map(|block| block * 64)];
     prop_oneof![
         6 => (first(), 1..300u32, segment()).prop_map(|(p, n, s)| Step::Push(p, n, s)),
@@ -110,8 +110,8 @@ proptest! {
         let mut q = EvictionQueue::new(shape);
         q.set_resident(2000, 8);
         let at = |s: Segment| s as usize;
-        // What is in each segment. Neighbours merge downwards, so that within one run
-        // the order is that of addresses: pages are kept by their position in the queue.
+        // The contents of each segment. Neighbours merge downwards too, so within a run the
+        // order is that of addresses.
         let mut plain: [Plain<u64>; 3] = Default::default();
         for step in steps {
             match step {
@@ -152,8 +152,8 @@ proptest! {
         }
     }
 
-    /// The small segment is never starved: with nothing protected, it gives pages until it
-    /// has its part.
+    /// The small segment is never starved: while nothing is protected, it gives pages until
+    /// it has only its part.
     #[test]
     fn hot_pages_stay_while_the_small_segment_has_more_than_its_part(
         hot in 1..2000u32, cold in 1..2000u32, small_part in 1..20u64,

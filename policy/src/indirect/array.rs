@@ -1,39 +1,39 @@
-//! An array of pointers that a thread goes through: where its next pointer is, how far apart
-//! pointers are, and which pages they led to last.
+//! An array of pointers that a thread walks: the place of its next pointer, the distance
+//! between pointers, and the pages of the last batch.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
-/// A pointer leads to what is touched if it points at most this many bytes before it.
+/// A pointer leads to an address if it points at most this many bytes before it.
 const NEAR: u64 = 64;
 /// The most words from one pointer to the next.
 const WIDEST: usize = 16;
-/// The fewest pointers, at equal steps, that make an array, and the fewest pages that they
-/// lead to.
+/// The fewest pointers at equal distances that make an array, and the fewest pages that
+/// they lead to.
 const POINTERS: usize = 4;
 pub(super) const PAGES: usize = 3;
-/// Pages of the first batch, and the fewest and the most of any.
+/// Pages of the first batch, and the fewest and the most of any batch.
 const FIRST: usize = 8;
 const SMALLEST: usize = 2;
 const LARGEST: usize = 64;
 /// Pointers that are remembered.
 const RECENT: usize = 2 * LARGEST;
-/// An array is given up after this many batches in a row without pages.
+/// Batches in a row without pages after which an array is given up.
 const PATIENCE: usize = 256;
 
 const PAGE: u64 = tmem_wire::PAGE_SIZE as u64;
 /// Bytes of a word.
 pub(super) const WORD: u64 = 8;
 
-/// An array and how far its thread has come.
+/// An array, and how far its thread has come.
 #[derive(Clone, Debug)]
 pub(super) struct PointerArray {
-    /// The thread that goes through it.
+    /// The thread that walks it.
     pub(super) tid: u32,
-    /// Bytes from one pointer to the next; negative for one that goes down.
+    /// Bytes from one pointer to the next; negative if the thread goes down.
     pub(super) step: i64,
-    /// The address of the first pointer that was not looked at yet.
+    /// The address of the first pointer that was not examined yet.
     pub(super) next: u64,
     /// Pages of the last batch, and pages that the thread has missed since.
     size: usize,
@@ -42,17 +42,17 @@ pub(super) struct PointerArray {
     empty: usize,
     /// The last batch.
     pages: Vec<u64>,
-    /// The pointers that were looked at last; the oldest first.
+    /// The pointers that were examined last, the oldest first.
     recent: VecDeque<u64>,
-    /// Bytes that are used from where a pointer leads, as far as that is known; and a distance
-    /// that was seen once.
+    /// How far an object extends beyond the address of its pointer, in bytes, as far as is
+    /// known; and a distance that was seen only once.
     reach: u64,
     hint: u64,
 }
 
 impl PointerArray {
-    /// Finds the array that thread `tid` follows upwards or downwards, if a word of `words`,
-    /// which lie at address `start`, has led it to `at`.
+    /// Finds the array that thread `tid` walks upwards or downwards, if a word of `words`,
+    /// which begin at address `start`, has led it to `at`.
     pub(super) fn find(
         tid: u32,
         words: &[u64],
@@ -65,7 +65,7 @@ impl PointerArray {
         PointerArray::at(tid, words, start, here, down, is_pointer)
     }
 
-    /// The same where the word is known: it is number `here`.
+    /// The same as [`PointerArray::find`] if the word is known: it is number `here`.
     pub(super) fn at(
         tid: u32,
         words: &[u64],
@@ -91,19 +91,19 @@ impl PointerArray {
         })
     }
 
-    /// Whether a page is one of the last batch.
+    /// Tells whether a page is one of the last batch.
     pub(super) fn has(&self, page: u64) -> bool {
         self.pages.contains(&page)
     }
 
-    /// Whether the last batch is empty: the next pointers could not be read, or led to nothing
-    /// that is elsewhere.
+    /// Tells whether the last batch is empty, because the next pointers could not be read,
+    /// or led to nothing that is elsewhere.
     pub(super) fn rests(&self) -> bool {
         self.pages.is_empty()
     }
 
-    /// Takes in an unexpected miss at `at`. It may be the end, in the next page, of what a
-    /// pointer led to.
+    /// Handles an unexpected miss at `at`. It may be the rest of an object, in the page
+    /// after that of its address.
     pub(super) fn missed(&mut self, at: u64) {
         self.misses += 1;
         let beyond = |word: &u64| word / PAGE + 1 == at / PAGE && at - word < PAGE;
@@ -116,7 +116,7 @@ impl PointerArray {
         }
     }
 
-    /// Takes in the next pointer. Returns the pages of what it leads to.
+    /// Takes the next pointer. Returns the pages of its object.
     pub(super) fn lead(&mut self, word: u64) -> RangeInclusive<u64> {
         if self.recent.len() == RECENT {
             self.recent.pop_front();
@@ -125,8 +125,8 @@ impl PointerArray {
         word / PAGE..=(word + self.reach) / PAGE
     }
 
-    /// The most pages of the next batch: twice as many each time, but half as many where the
-    /// thread misses pages all the same.
+    /// Returns the most pages of the next batch: twice as many each time, but half as many
+    /// if the thread still misses pages.
     pub(super) fn next_size(&mut self) -> usize {
         let spares = self.misses <= self.size / 2;
         self.size = match spares {
@@ -137,7 +137,7 @@ impl PointerArray {
         self.size
     }
 
-    /// Whether to go on with the array after batches without pages.
+    /// Tells whether to continue with the array after batches without pages.
     pub(super) fn is_patient(&self) -> bool {
         self.empty < PATIENCE
     }
@@ -150,13 +150,13 @@ impl PointerArray {
     }
 }
 
-/// The number of the first word that leads to an address.
+/// Returns the number of the first word that leads to an address.
 pub(super) fn leads(words: &[u64], at: u64) -> Option<usize> {
     let leads = |word: &u64| at.checked_sub(*word).is_some_and(|by| by < NEAR);
     words.iter().position(leads)
 }
 
-/// The number of different pages that pointers lead to.
+/// Returns the number of different pages that pointers lead to.
 pub(super) fn spread(pointers: &[u64]) -> usize {
     let mut pages: Vec<u64> = pointers.iter().map(|word| word / PAGE).collect();
     pages.sort_unstable();
@@ -164,13 +164,14 @@ pub(super) fn spread(pointers: &[u64]) -> usize {
     pages.len()
 }
 
-/// The fewest words from one pointer to the next in an array with a pointer at `here`.
+/// Returns the smallest distance, in words, between the pointers of an array that has a
+/// pointer at `here`.
 fn step(words: &[u64], here: usize, is_pointer: impl Fn(u64) -> bool) -> Option<usize> {
     (1..=WIDEST).find(|step| {
         let after = words[here..].iter().step_by(*step).take(POINTERS + 1);
         let before = words[..=here].iter().rev().step_by(*step);
         let all: Vec<u64> = after.chain(before.take(POINTERS + 1)).copied().collect();
-        // The one in the middle is there twice.
+        // The pointer in the middle is in both lists.
         all.len() >= POINTERS + 2
             && spread(&all) >= PAGES
             && all.iter().all(|word| is_pointer(*word))
@@ -188,7 +189,7 @@ mod tests {
         (HEAP..HEAP + (1 << 30)).contains(&word)
     }
 
-    /// Records of `width` words, the first of which is a pointer to page `i * 7 % 1009`.
+    /// Records of `width` words, whose first word is a pointer to page `i * 7 % 1009`.
     fn records(width: usize, n: usize) -> Vec<u64> {
         let mut words = vec![3; width * n];
         for (i, record) in words.chunks_mut(width).enumerate() {
@@ -215,7 +216,7 @@ mod tests {
     fn numbers_and_pointers_to_one_page_are_no_array_of_pointers() {
         let words = records(4, 64);
         assert!(PointerArray::find(7, &words, 0, HEAP + 5, false, in_heap).is_none());
-        // One word is a pointer.
+        // Only one word is a pointer.
         let mut words = vec![3; 64];
         words[9] = HEAP + 100;
         assert!(PointerArray::find(7, &words, 0, HEAP + 100, false, in_heap).is_none());
@@ -249,7 +250,7 @@ mod tests {
         let pages = |first: u64, n: u64| HEAP / PAGE + first..=HEAP / PAGE + first + n;
         assert_eq!(trail.lead(word(1)), pages(1, 0));
         trail.missed(word(1) + 700);
-        // A page that is too far away, and the one that the pointer leads to.
+        // A page that is too far away, and the page of the pointer itself.
         trail.missed(word(2) + 700);
         trail.missed(word(1) + 100);
         assert_eq!(trail.lead(word(5)), pages(5, 0));

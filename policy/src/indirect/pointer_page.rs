@@ -1,9 +1,9 @@
-//! Pointer pages: pages full of pointers that threads had to wait for, and the misses that they
-//! led to.
+//! Pointer pages: pages full of pointers that threads had to wait for, and the misses that
+//! these pointers led to.
 //!
-//! A thread that follows the pointers of an array misses a page of the array itself once in
-//! hundreds of misses, far too rarely to show as one that reads in order. But the contents of a
-//! page tell whether it may belong to such an array.
+//! A thread that follows the pointers of an array misses a page of the array itself only
+//! once in hundreds of misses. That is too rare to be recognized as reading in order. But
+//! the contents of a page tell whether it may belong to such an array.
 
 use super::array::{PAGES, PointerArray, WORD, leads, spread};
 use alloc::boxed::Box;
@@ -11,22 +11,22 @@ use alloc::vec::Vec;
 
 /// Words of a page.
 const WORDS: usize = tmem_wire::PAGE_SIZE / WORD as usize;
-/// Pages that are kept.
+/// The most pages that are kept.
 const KEPT: usize = 8;
-/// Words of a page that are looked at first, how far apart they are, and the fewest pointers
-/// among them.
+/// Words of a page that are examined first, the distance between them, and the fewest
+/// pointers among them.
 const SAMPLES: usize = 32;
 const APART: usize = 15;
 const FEWEST: usize = 2;
 /// A page is forgotten after this many misses that it did not lead to.
 const TRIES: u32 = 64;
-/// The most steps between two pointers that are followed one after the other: what those
-/// between them lead to may be in memory.
+/// The most steps between two pointers that are followed one after the other. The objects
+/// of those in between may be in memory.
 const NEAR: usize = 16;
-/// However many pages led nowhere, one in this many is still looked at.
+/// Even if many pages led nowhere, one in this many is examined.
 const RAREST: u32 = 64;
 
-/// A page that may lead to what is missed next.
+/// A page that may lead to the next misses.
 #[derive(Debug)]
 struct PointerPage {
     /// Its address.
@@ -34,16 +34,16 @@ struct PointerPage {
     words: Box<[u64; WORDS]>,
     /// Misses since it last led to one.
     tries: u32,
-    /// The thread that followed one of its words last, and the number of the word.
+    /// The thread that last followed one of its words, and the number of the word.
     last: Option<(u32, usize)>,
 }
 
-/// The pointer pages that came last.
+/// The most recent pointer pages.
 #[derive(Debug)]
 pub(super) struct PointerPages {
-    /// Most recent first.
+    /// The most recent first.
     pages: Vec<PointerPage>,
-    /// One page in this many is looked at; and pages since one was.
+    /// One page in `rarely` is examined; pages passed over since the last.
     rarely: u32,
     passed: u32,
 }
@@ -59,7 +59,7 @@ impl Default for PointerPages {
 }
 
 impl PointerPages {
-    /// Takes in the page at address `start`, with its bytes, that a thread had to wait for.
+    /// Examines the page at address `start`, which a thread had to wait for.
     pub(super) fn note(&mut self, start: u64, bytes: &[u8], is_pointer: impl Fn(u64) -> bool) {
         self.passed += 1;
         if self.passed < self.rarely {
@@ -79,7 +79,7 @@ impl PointerPages {
         let mut room = match self.pages.len() < KEPT {
             true => Box::new([0; WORDS]),
             false => {
-                // A page that has led somewhere is the last to go.
+                // A page that has led somewhere is dropped last.
                 let vain = self.pages.iter().rposition(|page| page.last.is_none());
                 if vain.is_some() {
                     self.failed();
@@ -100,8 +100,8 @@ impl PointerPages {
         );
     }
 
-    /// Takes in an unexpected miss of thread `tid` at `at`. Returns the array that it goes
-    /// through, if two words of a page led to misses.
+    /// Handles an unexpected miss of thread `tid` at `at`. Returns the array that the
+    /// thread walks, if two words of a page led to misses.
     pub(super) fn missed(
         &mut self,
         tid: u32,
@@ -138,7 +138,7 @@ impl PointerPages {
         trail
     }
 
-    /// Notes that an array that was found here is one.
+    /// Notes that an array that was found here is really one.
     pub(super) fn succeeded(&mut self) {
         self.rarely = 1;
     }
@@ -159,7 +159,7 @@ mod tests {
         (HEAP..HEAP + (1 << 30)).contains(&word)
     }
 
-    /// Where record `i` points to, in a page of records of four words.
+    /// Returns where record `i` points to, in a page of records of four words.
     fn target(i: usize) -> u64 {
         HEAP + (i as u64 * 577 % 1009) * 4096 + 100
     }
@@ -178,7 +178,7 @@ mod tests {
             let mut found = PointerPages::default();
             found.note(START, &records(), in_heap);
             assert!(found.missed(7, target(20) + 5, in_heap).is_none());
-            // Other memory tells nothing, and neither does the same word again.
+            // Other addresses tell nothing, and neither does the same word again.
             assert!(found.missed(7, HEAP + 50, in_heap).is_none());
             assert!(found.missed(7, target(20), in_heap).is_none());
             let trail = found.missed(7, target(second), in_heap).unwrap();

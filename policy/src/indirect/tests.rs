@@ -8,7 +8,7 @@ const HEAP: u64 = 0x7f00_0000_0000;
 const PAGES: u64 = 4096;
 const FIRST: u64 = HEAP / PAGE_SIZE as u64;
 
-/// A heap. Pages of it hold words; the others are zeros.
+/// A heap. Some pages hold words, the others are zeros.
 #[derive(Default)]
 struct Heap {
     words: BTreeMap<u64, Vec<u64>>,
@@ -43,13 +43,13 @@ impl ProgramMemory for Heap {
     }
 }
 
-/// The page to which pointer `i` of the array leads.
+/// Returns the page to which pointer `i` of the array leads.
 fn target(i: u64) -> u64 {
     FIRST + 64 + i * 577 % 2000
 }
 
 impl Heap {
-    /// An array of `n` pointers in the first pages; what they lead to is elsewhere.
+    /// An array of `n` pointers in the first pages, to pages that are elsewhere.
     fn with_array(n: u64) -> Heap {
         let mut heap = Heap::default();
         for i in 0..n {
@@ -80,8 +80,8 @@ fn fault(page: u64, unexpected: bool) -> IndirectFault {
     }
 }
 
-/// A thread follows the first `n` pointers. Pages that are fetched come at once, but for the
-/// marker. Returns how many it missed.
+/// A thread follows the first `n` pointers. Pages that are read ahead arrive at once,
+/// except the marker. Returns how many pages it missed.
 fn follow(indirect: &mut IndirectPrefetcher, heap: &mut Heap, n: u64) -> usize {
     let (mut misses, mut marker) = (0, 0);
     for i in 0..n {
@@ -144,15 +144,15 @@ enum Step {
         offset: u64,
         most: usize,
     },
-    /// The thread of the last batch comes to its marker.
+    /// The thread of the last batch reaches its marker.
     Marker {
         most: usize,
     },
-    /// A thread waits for a page, whose bytes are seen.
+    /// A thread waits for a page, which is then examined.
     Note {
         page: u64,
     },
-    /// Pages are fetched ahead of a thread.
+    /// Pages are read ahead of a thread.
     Window {
         tid: u32,
         page: u64,
@@ -194,7 +194,7 @@ fn beginning() -> [Step; 3] {
     [Step::Note { page: 0 }, miss(0), miss(1)]
 }
 
-/// Checks what came of a fault, and takes in the pages.
+/// Checks the batches after a fault, and brings their pages into memory.
 fn check(
     heap: &mut Heap,
     pointers: &BTreeSet<u64>,
@@ -205,11 +205,11 @@ fn check(
     let followed = (ARRAYS_OF_THREAD + 1) * (WORDS_OF_BATCH + 1);
     prop_assert!(heap.read.get() <= searched + followed);
     for batch in batches {
-        // What a pointer leads to may end in the next page; and the array's own page.
+        // An object may end in the next page, and the array's own page may be in the batch.
         prop_assert!(!batch.pages.is_empty() && batch.pages.len() <= most + 2);
         prop_assert!(batch.marker == 0 || batch.pages[0] == batch.marker);
         for page in &batch.pages {
-            // Elsewhere, and named once.
+            // Each page is elsewhere, and is named once.
             prop_assert!(heap.elsewhere.remove(page));
             let is_led_to = pointers.contains(page) || pointers.contains(&(page - 1));
             prop_assert!(is_led_to || *page < target(0), "{}", page - FIRST);
@@ -226,7 +226,7 @@ proptest! {
         steps in prop::collection::vec(step(), 0..100), array in 600..4000u64,
     ) {
         let mut heap = Heap::with_array(array);
-        // Some pointers lead to one page.
+        // Some pointers lead to the same page.
         for words in heap.words.values_mut() {
             (4..WORDS).step_by(5).for_each(|i| words[i] = words[i - 1]);
         }

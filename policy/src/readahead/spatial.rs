@@ -1,67 +1,69 @@
 //! Spatial prefetcher: finds dense accesses without a stride.
 //!
-//! A thread that goes through objects in the order in which they were made, as an interpreter
-//! does, comes to nearly all pages of a region, some early and some late. Where many pages of a
-//! small block fault, the whole block is fetched, and a *sweep* begins that goes on to the
-//! blocks beside it. (Compare Somogyi et al., "Spatial memory streaming", ISCA 2006.)
+//! A thread that visits objects in the order in which they were created, as an interpreter
+//! does, reaches nearly all pages of a region, some early and some late. When many pages of
+//! a small block fault, the whole block is read, and a *sweep* begins that continues with
+//! the neighbouring blocks. (Compare Somogyi et al., "Spatial memory streaming", ISCA
+//! 2006.)
 
 use super::{PAGE, Window};
 
 /// Pages of a block, the unit of density.
 const DENSITY_BLOCK: i64 = 16;
-/// Blocks that are remembered.
+/// The most blocks that are remembered.
 const REMEMBERED_BLOCKS: usize = 16;
 /// A block is dense if this many of its pages fault while it is remembered.
 const DENSE: u32 = 8;
-/// SpatialPrefetcher that are followed.
+/// The most sweeps of a thread.
 const MOST_SWEEPS: usize = 4;
-/// Pages of the first window ahead of a block, and the most of any.
+/// Pages of the first window ahead of a block, and the most of any window.
 const FIRST: i64 = 16;
 const LARGEST: i64 = 128;
 
-/// The spatial of a thread, and where others may begin.
+/// The sweeps of a thread, and blocks where others may begin.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SpatialPrefetcher {
-    /// Most recent first.
+    /// The most recent first.
     blocks: [Block; REMEMBERED_BLOCKS],
-    /// Most recent first.
+    /// The most recent first.
     spatial: [Sweep; MOST_SWEEPS],
 }
 
 /// A block in which a thread has faulted.
 #[derive(Clone, Copy, Debug, Default)]
 struct Block {
-    /// The number of its first page, divided by [`DENSITY_BLOCK`].
+    /// Its first page, divided by [`DENSITY_BLOCK`].
     number: i64,
-    /// A bit for each page that faulted.
+    /// One bit for each page that faulted.
     faults: u16,
 }
 
-/// Pages that are gone through upwards or downwards.
+/// Memory that a thread goes through, upwards or downwards.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sweep {
-    /// 1 or -1; 0 for an unused entry.
+    /// 1 upwards, -1 downwards, 0 for an unused entry.
     way: i64,
     /// The block in which it began.
     block: i64,
-    /// The first page that is not asked for yet.
+    /// The first page that was not asked for yet.
     frontier: i64,
     /// Pages of the last window.
     size: i64,
 }
 
 impl Sweep {
-    /// Pages from the frontier back to `page`; negative for one beyond.
+    /// Returns the distance from the frontier back to `page`; negative for a page beyond
+    /// it.
     fn behind(&self, page: i64) -> i64 {
         (self.frontier - page) * self.way - 1
     }
 
-    /// Whether a fault on `page` is one of this sweep.
+    /// Tells whether a fault on `page` belongs to this sweep.
     fn has(&self, page: i64) -> bool {
         self.way != 0 && (-DENSITY_BLOCK..self.size + DENSITY_BLOCK).contains(&self.behind(page))
     }
 
-    /// Takes in that the sweep has come to `page`. Returns what to fetch.
+    /// Notes that the sweep has reached `page`. Returns what to read.
     fn advance(&mut self, page: i64) -> Window {
         if self.behind(page) * 2 > self.size {
             return Window::NONE;
@@ -73,7 +75,7 @@ impl Sweep {
     /// Opens a window of the next `count` pages.
     fn open(&mut self, count: i64) -> Window {
         let first = self.frontier;
-        // No further than page 0.
+        // A window ends at page 0.
         let count = if self.way < 0 {
             count.min(first + 1)
         } else {
@@ -92,15 +94,15 @@ impl Sweep {
 }
 
 impl SpatialPrefetcher {
-    /// Returns what to fetch after a fault on `page`, if it is part of a sweep.
+    /// Returns what to read after a fault on `page`, if it belongs to a sweep.
     pub(super) fn advance(&mut self, page: i64) -> Option<Window> {
         let i = self.spatial.iter().position(|s| s.has(page))?;
         self.spatial[..=i].rotate_right(1);
         Some(self.spatial[0].advance(page))
     }
 
-    /// Takes in a fault on `page` that is part of neither a sweep nor a stream. Returns what to
-    /// fetch, if a sweep begins.
+    /// Handles a fault on `page` that belongs to neither a sweep nor a stream. Returns what
+    /// to read, if a sweep begins.
     pub(super) fn fault(&mut self, page: i64) -> Window {
         let number = page.div_euclid(DENSITY_BLOCK);
         let known = self
@@ -121,14 +123,15 @@ impl SpatialPrefetcher {
         self.begin(number)
     }
 
-    /// Begins a sweep: fetches all of a block, and what lies on the side of it where the thread
+    /// Begins a sweep: reads the whole block, and pages on that side of it where the thread
     /// has not been.
     fn begin(&mut self, number: i64) -> Window {
         let faults = |number| {
             let block = self.blocks.iter().find(|b| b.number == number);
             block.map_or(0, |b| b.faults.count_ones())
         };
-        // A sweep that began beside it and did not get here went the wrong way.
+        // A sweep that began in a neighbouring block and did not arrive here went the wrong
+        // way.
         let begun = |number| self.spatial.iter().any(|s| s.way != 0 && s.block == number);
         let above = (begun(number + 1), faults(number + 1));
         let downwards = above > (begun(number - 1), faults(number - 1));
@@ -147,7 +150,7 @@ impl SpatialPrefetcher {
         self.spatial[0].open(DENSITY_BLOCK + FIRST)
     }
 
-    /// Notes that only `count` pages of a window are fetched.
+    /// Notes that only `count` pages of a window are read.
     pub(super) fn cut(&mut self, window: Window, count: u32) {
         let at = |count: u32| window.start as i64 + window.stride * i64::from(count);
         let cut =

@@ -15,7 +15,7 @@ fn fault(p: &mut Prefetcher, tid: u32, page: u64, there: bool) -> Window {
     }
 }
 
-/// Only `count` pages of a window in pages are fetched.
+/// Cuts a window in pages to `count` pages.
 fn cut(p: &mut Prefetcher, tid: u32, w: Window, count: u32) {
     let w = Window {
         start: w.start * PAGE as u64,
@@ -25,9 +25,9 @@ fn cut(p: &mut Prefetcher, tid: u32, w: Window, count: u32) {
     p.cut(tid, w, count);
 }
 
-/// A program that touches these addresses in order. Everything that is fetched stays; the page
-/// at three quarters of each window faults once, as the marker. Returns how many pages were
-/// missed, and the sizes of the windows.
+/// Simulates a program that touches these addresses in order. Everything that is read
+/// stays. The page at three quarters of each window faults once, as the marker. Returns how
+/// many pages were missed, and the sizes of the windows.
 fn touch(p: &mut Prefetcher, tid: u32, all: impl IntoIterator<Item = u64>) -> (usize, Vec<u32>) {
     let (mut held, mut markers) = (BTreeSet::new(), BTreeSet::new());
     let (mut misses, mut windows) = (0, Vec::new());
@@ -50,12 +50,12 @@ fn touch(p: &mut Prefetcher, tid: u32, all: impl IntoIterator<Item = u64>) -> (u
     (misses, windows)
 }
 
-/// The same for pages.
+/// The same as [`touch`] for pages.
 fn walk(p: &mut Prefetcher, tid: u32, pages: impl IntoIterator<Item = u64>) -> (usize, Vec<u32>) {
     touch(p, tid, pages.into_iter().map(|page| page * PAGE as u64))
 }
 
-/// Addresses that are a stride in bytes apart.
+/// Addresses at a stride in bytes.
 fn along(stride: i64, steps: i64) -> impl Iterator<Item = u64> {
     (0..steps).map(move |i| 100_000_123u64.checked_add_signed(stride * i).unwrap())
 }
@@ -116,7 +116,7 @@ fn where_streams_end_at_once_little_is_fetched_and_a_long_one_is_still_found() {
     let (misses, windows) = walk(&mut p, 1, 90_000_000..90_010_000);
     assert_eq!(misses, 3);
     assert!(windows.contains(&LARGEST));
-    // After ten streams that go on the thread is trusted again.
+    // After ten streams that go on, the thread is trusted again.
     for i in 10..20u64 {
         walk(&mut p, 1, i * 10_000_000..i * 10_000_000 + 100);
     }
@@ -184,7 +184,7 @@ fn a_window_that_has_left_again_is_asked_for_anew_from_there() {
     for page in 9..12 {
         fault(&mut p, 1, page, false);
     }
-    // Of pages 12 to 19, 14 is not there.
+    // Of pages 12 to 19, page 14 is missing.
     let window = |start, count| Window {
         start,
         stride: 1,
@@ -221,10 +221,10 @@ fn a_window_that_was_cut_is_followed_by_one_behind_what_was_fetched_of_it() {
         "{w:?} after {last}"
     );
     cut(&mut p, 1, w, 100);
-    // Its marker.
+    // The marker of the window.
     let next = fault(&mut p, 1, at + 1 + 75, true);
     assert_eq!((next.start, next.count), (at + 101, 200));
-    // One of which nothing could be fetched.
+    // A window of which nothing could be read.
     cut(&mut p, 1, next, 0);
     assert_eq!(fault(&mut p, 1, at + 101, false).start, at + 102);
 }
@@ -272,9 +272,8 @@ fn the_number_of_threads_known_is_bounded() {
 }
 
 proptest! {
-    /// Whatever the faults: windows lie beyond the fault in the direction
-    /// of their stride, or close to it where that is one page; within the numbers, and
-    /// no larger than allowed.
+    /// Windows are always within the address space and bounded. They lie beyond the fault
+    /// in the direction of their stride, or close to it if the stride is one page.
     #[test]
     fn windows_are_always_well_formed(
         faults in prop::collection::vec((0..3u32, prop_oneof![
@@ -331,7 +330,7 @@ fn single_pages_at_random_fetch_nothing_and_dense_blocks_little_more() {
         |n: u64, of: u64| (0..n).map(move |i| (i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) % of);
     let (_, windows) = walk(&mut Prefetcher::new(), 1, random(20_000, 1 << 22));
     assert!(windows.is_empty(), "{windows:?}");
-    // All of a block in disorder, then another anywhere.
+    // All pages of a block in disorder, then another block anywhere.
     let blocks = random(200, 1 << 20).flat_map(|b| (0..16).map(move |i| b * 64 + i * 7 % 16));
     let (_, windows) = walk(&mut Prefetcher::new(), 1, blocks);
     assert!(windows.iter().sum::<u32>() <= 200 * 40, "{windows:?}");
@@ -363,7 +362,7 @@ proptest! {
         prop_assert!(pages * WINDOW_PART <= room);
     }
 
-    /// However long a walk at one stride is, only its beginning misses.
+    /// A walk at one stride misses only at its beginning, however long it is.
     #[test]
     fn a_walk_at_any_stride_of_pages_misses_thrice(
         stride in prop_oneof![1..WIDEST, -WIDEST..-1], from in 1u64 << 20..1 << 30, n in 10..400i64,

@@ -42,7 +42,8 @@ proptest! {
         let pages = bytes as usize / PAGE_SIZE;
         prop_assert!(b.adopt < b.evict && b.evict < pages && pages < b.throttle);
         prop_assert!(b.pool * 2 < pages && b.reserve < b.pool);
-        // 5 % and 16 MiB are promised; half of that is for what comes late.
+        // 5 % and 16 MiB above the budget are promised, and half of that is for memory that
+        // is noticed late.
         prop_assert!(b.throttle <= pages + pages / 40 + 1024);
     }
 
@@ -60,7 +61,7 @@ proptest! {
             now.resident = now.resident.saturating_sub(plan.release);
             now.free = now.free - plan.release + plan.reclaim;
             now.populated = now.populated - plan.release + plan.evict;
-            // Writes end at once here.
+            // Writes complete at once here.
             now.standby = now.standby - plan.reclaim + plan.evict;
             now.evictable -= plan.evict;
         }

@@ -1,4 +1,4 @@
-//! Calls of the program that access its memory through `/proc/self/mem`, see `mem_file`.
+//! Accesses of the program to its own memory through `/proc/self/mem` (see `mem_file`).
 
 use crate::engine::threads::THREADS;
 use crate::sys::{mem_call, thread};
@@ -7,30 +7,30 @@ use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use tmem_wire::PAGE_SIZE;
 
-/// Between two looks for a place, in microseconds.
+/// Pause between two attempts to get an entry, in microseconds.
 const NAP_US: u64 = 50;
 
-/// A call that reads or writes one page of the program's memory through a descriptor.
+/// A call that reads or writes one page of the program's memory through a file descriptor.
 #[derive(Clone, Copy, Debug)]
 pub struct Access {
-    /// A descriptor of the program's own memory.
+    /// A file descriptor of the program's own memory.
     pub fd: i32,
-    /// Whether it writes.
+    /// Whether the call writes.
     pub writes: bool,
-    /// Where the bytes come from, or go to: memory that is never paged.
+    /// Source or destination of the bytes: memory that is never paged.
     pub buffer: usize,
-    /// Bytes, all of one page.
+    /// Number of bytes, all in one page.
     pub len: usize,
     /// The address that is read or written.
     pub at: usize,
 }
 
 impl Access {
-    /// Makes the call; gives the kernel's answer. Called by threads of the program, with
-    /// signals blocked.
+    /// Makes the call, and returns the kernel's answer. Called by threads of the program,
+    /// with signals blocked.
     ///
     /// # Safety
-    /// The buffer has room for `len` bytes; what is written is what the program has asked for.
+    /// The buffer has room for `len` bytes. A write is what the program has asked for.
     pub unsafe fn call(&self) -> isize {
         let page = self.at / PAGE_SIZE * PAGE_SIZE;
         let place = loop {
@@ -43,12 +43,13 @@ impl Access {
                 None => thread::rest_us(NAP_US),
             }
         };
-        // SAFETY: by the caller.
+        // SAFETY: the caller's promise is the same.
         unsafe { mem_call::transfer(self.fd, self.writes, self.buffer, self.len, self.at, place) }
     }
 }
 
-/// Waits until no thread accesses a page of `range`, where no access can begin.
+/// Waits until no thread accesses a page of `range`. No access to the range can begin
+/// meanwhile.
 pub(crate) fn wait_for_accesses(range: &Range<usize>) {
     for place in &THREADS.calls.accessed {
         while range.contains(&place.load(SeqCst)) {

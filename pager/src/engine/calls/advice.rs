@@ -1,23 +1,21 @@
-//! What threads of the program ask for of ranges of memory.
+//! The advice log: what threads of the program want of ranges of memory.
 //!
-//! Pages *stay* in memory: when a thread ends, the kernel goes through the
-//! robust mutexes that it holds and marks them. It does so without waiting for a
-//! page: those that are not there are passed over, and who waits for such a
-//! mutex waits for ever. Which these are is kept as a set of pages, which threads
-//! add to and a forked child has a copy of.
+//! Pages that *stay* hold robust mutexes. When a thread ends, the kernel marks the robust
+//! mutexes that it holds. The kernel skips absent pages instead of waiting for them, so a
+//! thread that waits for such a mutex would wait for ever. Threads add these pages to a
+//! set, of which a forked child has a copy.
 //!
-//! Ranges are *wiped* in the child of a fork (`MADV_WIPEONFORK`), or *withheld*
-//! from it (`MADV_DONTFORK`). The kernel does both by itself to what is in
-//! memory; of what is elsewhere the child is told nothing. The kernel knows best
-//! which these are: what was asked for one range may be about another by the time
-//! that it is adopted, as before nobody hears when memory is moved or unmapped. So
-//! it is asked at the fork what is wiped, and at adoption what is withheld (from
-//! then on the engine itself withholds everything until there is a fork); but only
-//! where the program has ever asked for such a thing, or may have done so unheard
-//! ([`crate::engine::reclaim::lending`]), as it is a long list.
+//! Ranges are *wiped* in a forked child (`MADV_WIPEONFORK`), or *withheld* from it
+//! (`MADV_DONTFORK`). The kernel does both for resident pages, and the engine must do the
+//! same for the others. The kernel knows these ranges best: before memory is adopted,
+//! nobody tells the engine when it is moved or unmapped. So the engine asks the kernel at
+//! each fork what is wiped, and at adoption what is withheld. (After that the engine itself
+//! withholds all adopted memory until there is a fork.) The answer is a long list, so it
+//! asks only if the program has given such advice, or may have given it past the shim
+//! ([`crate::engine::reclaim::lending`]).
 //!
-//! Once memory is adopted, the engine is told of each request as well. A thread that
-//! finds no room for another has the engine read those before.
+//! For adopted memory each advice is also logged for the engine. A thread that finds the
+//! log full has the engine read it first.
 
 use crate::engine::threads::{Ever, THREADS};
 
@@ -29,14 +27,14 @@ use core::ops::Range;
 use core::sync::atomic::Ordering::SeqCst;
 use core::sync::atomic::fence;
 
-/// What may be asked.
+/// A kind of advice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {
-    /// These pages are to stay in memory until they are unmapped.
+    /// The pages must stay in memory until they are unmapped.
     Stay,
-    /// A forked child is to find zeros here, or not any more.
+    /// A forked child finds zeros here, or does not any more.
     Wipe(bool),
-    /// A forked child is not to have this, or to have it again.
+    /// A forked child does not get this memory, or gets it again.
     Withhold(bool),
 }
 
@@ -53,40 +51,40 @@ impl Ever {
     }
 }
 
-/// Asks for something. Called by threads of the program, with signals blocked, when the
-/// kernel has taken the advice that it is about.
+/// Logs an advice. Called by threads of the program, with signals blocked, after the kernel
+/// has accepted the advice.
 pub fn ask(what: Ask, range: &Range<usize>) {
-    // It is about what is mapped there now: what this thread changed before has been
-    // followed when it comes through here.
+    // The advice is about what is mapped there now. The engine has followed this thread's
+    // earlier changes once it can begin another.
     drop(exclusion::Change::begin());
     match what {
         Ask::Stay => {
             if !stay(range) {
-                // The engine knows.
+                // The engine knows these pages already.
                 return;
             }
         }
         Ask::Wipe(true) => THREADS.advice.wipes.note(range),
         Ask::Withhold(true) => THREADS.advice.withholds.note(range),
-        // Nothing comes of it but that more is looked at.
+        // Nothing depends on it: the engine asks the kernel more often than necessary.
         Ask::Wipe(false) => return,
         Ask::Withhold(false) => {}
     }
-    // Either this thread sees that memory is about to be adopted, or the engine sees
-    // what was noted, and asks the kernel.
+    // Either this thread sees that memory is about to be adopted, or the engine sees the
+    // advice, and asks the kernel.
     fence(SeqCst);
     if !exclusion::are_reported() {
         return;
     }
     while !THREADS.advice.inbox.add(to_message(what, range)) {
         if !THREADS.advice.question.turn().ask() {
-            // Nothing is elsewhere, or ever will be: there is no engine.
+            // Without an engine no page is or will be elsewhere.
             return;
         }
     }
 }
 
-/// Notes that pages are to stay; whether one is new.
+/// Adds pages that must stay. Returns whether one of them is new.
 fn stay(range: &Range<usize>) -> bool {
     let mut new = false;
     for page in page(range.start)..=page(range.end - 1) {
@@ -123,7 +121,7 @@ fn from_message([what, start, end]: Message) -> (Ask, Range<usize>) {
     (what, start..end)
 }
 
-/// Takes what was asked, the last first.
+/// Takes all logged advice out, the last first.
 pub(crate) fn take(mut each: impl FnMut(Ask, Range<usize>)) {
     THREADS.advice.inbox.take(|message| {
         let (what, range) = from_message(message);
@@ -131,44 +129,45 @@ pub(crate) fn take(mut each: impl FnMut(Ask, Range<usize>)) {
     });
 }
 
-/// What was asked to be wiped is adopted.
+/// Notes that memory to be wiped is adopted.
 pub(crate) fn note_wiped() {
     THREADS.advice.wipes.large.store(true, SeqCst);
 }
 
-/// Whether the program has ever asked for ranges to be wiped that may be adopted; `every`
-/// says that small ones are.
+/// Tells whether the program has ever asked to wipe memory that may be adopted. `every`
+/// says that small mappings are adopted.
 pub(crate) fn is_any_wiped(every: bool) -> bool {
     THREADS.advice.wipes.is_asked(every)
 }
 
-/// The same for ranges to be withheld.
+/// Tells whether the program has ever asked to withhold memory that may be adopted. `every`
+/// says that small mappings are adopted.
 pub(crate) fn is_any_withheld(every: bool) -> bool {
     fence(SeqCst);
     THREADS.advice.withholds.is_asked(every)
 }
 
-/// Whether a page is to stay.
+/// Tells whether a page must stay.
 pub(crate) fn stays(page: u64) -> bool {
     THREADS.advice.staying.contains(page)
 }
 
-/// Calls `each` with all pages that are to stay.
+/// Calls `each` with every page that must stay.
 pub(crate) fn each_that_stays(each: impl FnMut(u64)) {
     THREADS.advice.staying.each(each);
 }
 
-/// Pages are unmapped: what comes to be there may leave.
+/// Removes pages that were unmapped.
 pub(crate) fn none_stays(pages: &Range<u64>) {
     THREADS.advice.staying.remove(pages);
 }
 
-/// Answers a thread that has found no room, by what `follow` does.
+/// Answers a thread that found the log full, by calling `follow`.
 pub(crate) fn answer(follow: impl FnOnce()) {
     THREADS.advice.question.answer(follow);
 }
 
-/// Whether pages are to stay of which it could not be noted which.
+/// Tells whether a page that must stay could not be noted.
 pub(crate) fn others_stay() -> bool {
     THREADS.advice.others_stay.load(SeqCst)
 }

@@ -1,11 +1,11 @@
-//! Follows what the program becomes: its user, its groups and its capabilities.
+//! Follows the program's credentials: user, groups and capabilities.
 //!
-//! To the kernel these are each task's own, and the C library changes them for the
-//! threads that it knows. The engine's would keep what the program has given up, in the
-//! midst of its memory. So a thread that has changed them says so before it goes on, and
-//! every task of the engine's becomes what that thread is. A change by a system call of
-//! the program's own is noticed by looking now and then, once there is no way back from
-//! it: before, it may be of a single thread that comes back.
+//! In the kernel each task has its own credentials, and the C library changes those of the
+//! threads that it knows. The engine's tasks, in the middle of the program's memory, would
+//! keep rights that the program has given up. So a thread that has changed its credentials
+//! tells the engine before it goes on, and every task of the engine takes over the same
+//! credentials. A change by a system call past the C library is noticed by a regular check,
+//! once it cannot be undone: before that, it may be a thread's temporary change.
 
 use crate::engine::threads::THREADS;
 
@@ -15,29 +15,28 @@ use crate::sys::roots::Root;
 use crate::sys::{say, thread};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
-/// Has the engine's tasks be what the calling thread of the program is now. Called with
-/// signals blocked.
+/// Gives the engine's tasks the calling thread's credentials. Called with signals blocked.
 pub fn follow() {
     THREADS.calls.credentials.given_up.store(true, Relaxed);
     let turn = THREADS.calls.credentials.question.turn();
     THREADS.calls.credentials.whom.store(thread::id(), Relaxed);
-    // Without an engine there is nobody to follow.
+    // Without an engine nothing has to be done.
     turn.ask_early();
 }
 
-/// The program has given up something that the engine needs not follow.
+/// Notes that the program has given up rights in a way that the engine need not follow.
 pub fn given_up() {
     THREADS.calls.credentials.given_up.store(true, Relaxed);
 }
 
-/// Whether a child may not be able to do what the engine does when it begins. With a filter
-/// of system calls an engine that watches cannot be woken.
+/// Tells whether a child may lack rights that an engine needs when it begins. Under a
+/// seccomp filter an engine that watches cannot be woken.
 pub(crate) fn is_given_up() -> bool {
     THREADS.calls.credentials.given_up.load(Relaxed) && !thread::is_confined()
 }
 
-/// Answers who asks, as long as the engine watches. Whether it has to begin first, or it
-/// never could.
+/// Answers a thread while the engine only watches the program. Returns true if the engine
+/// must begin first, since it could not later.
 pub(crate) fn answer_early() -> bool {
     if THREADS.calls.credentials.question.is_asked() && Root::Device.get().is_none() {
         return true;
@@ -50,12 +49,12 @@ pub(crate) fn answer_early() -> bool {
     false
 }
 
-/// The thread to follow.
+/// Returns the thread whose credentials count.
 pub(crate) fn whom() -> u32 {
     THREADS.calls.credentials.whom.load(Acquire)
 }
 
-/// Has the calling task be what a thread of the program is.
+/// Gives the calling task the credentials of a thread of the program.
 pub(crate) fn become_as(tid: u32) {
     let Some(wanted) = Credentials::of(tid) else {
         return;
@@ -74,7 +73,8 @@ pub(crate) fn become_as(tid: u32) {
     THREADS.calls.credentials.is_plain.store(plain, Release);
 }
 
-/// Whether the program has become, with no way back, what the engine's tasks are not.
+/// Tells whether the program has given up rights for good that the engine's tasks still
+/// have.
 pub(crate) fn has_to_follow() -> bool {
     if THREADS.calls.credentials.is_plain.load(Relaxed) {
         return false;
@@ -86,12 +86,13 @@ pub(crate) fn has_to_follow() -> bool {
     !plain && leader.is_some_and(|leader| leader.is_plain())
 }
 
-/// Answers a thread that asks, by what `follow` does.
+/// Answers a thread by calling `follow`.
 pub(crate) fn answer(follow: impl FnOnce()) {
     THREADS.calls.credentials.question.answer(follow);
 }
 
-/// Looks whether there is something to follow of which nobody has told, and whom.
+/// Checks whether the program has changed its credentials without telling. Returns whether
+/// the engine has to follow.
 pub(crate) fn look() -> bool {
     let has_to = has_to_follow();
     if has_to {

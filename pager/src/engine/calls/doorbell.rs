@@ -1,13 +1,12 @@
-//! Pages that threads of the program touch to ask the engine for something.
+//! The doorbell: pages that threads of the program touch to call the engine.
 //!
-//! To touch one of the first two asks the engine to hold for a fork, of the next two to
-//! go on, of others to say what there is ([`LOOK`]), to relinquish memory
-//! ([`RELINQUISH`]), to read what was asked of it ([`ASKS`]), to become what the
-//! program is ([`CREDENTIALS`]), to end what would outlive the program ([`LEAVE`]) and to
-//! have a page in memory ([`POPULATE`]).
-//! They are rung by turns: the one that was rung before is taken away when the
-//! other is answered. Were it taken away when it is answered itself, then before
-//! its thread has gone on, which would have the kernel put a page there for good.
+//! There are two pages for each kind of call: to quiesce for a fork, to resume after it, to
+//! report resident pages ([`LOOK`]), to relinquish memory ([`RELINQUISH`]), to read the
+//! advice log ([`ASKS`]), to take over credentials ([`CREDENTIALS`]), to end what would
+//! outlive the program ([`LEAVE`]), and to populate a page ([`POPULATE`]). Threads use the
+//! two pages in turn. When the engine answers one, it removes the other. It cannot remove a
+//! page when it answers it: the thread might touch the page only after that, and the kernel
+//! would then put a page there for good.
 
 use crate::engine::kernel::Kernel;
 use crate::engine::threads::THREADS;
@@ -24,17 +23,17 @@ const BELLS: usize = 16;
 /// Pause before a page is touched again, in microseconds.
 const NAP_US: u64 = 50;
 
-/// Whether there is an engine that can be asked.
+/// Tells whether there is an engine that can be called.
 pub(crate) fn has_engine() -> bool {
     THREADS.doorbell.load(SeqCst) != 0
 }
 
-/// There is no engine any more.
+/// Notes that there is no engine any more.
 pub(crate) fn no_engine() {
     THREADS.doorbell.store(0, SeqCst);
 }
 
-/// Touches a page of the doorbell until it is heard; `turn` counts how often.
+/// Touches a page of the doorbell until the call is heard. `turn` counts the calls.
 pub(crate) fn ring(what: usize, turn: u32, heard: impl Fn() -> bool) {
     let page = what * 2 + turn as usize % 2;
     loop {
@@ -42,12 +41,12 @@ pub(crate) fn ring(what: usize, turn: u32, heard: impl Fn() -> bool) {
         if bell == 0 || heard() {
             return;
         }
-        // SAFETY: memory of the engine's own that is mapped for good.
+        // SAFETY: the engine's own memory, which is never unmapped.
         unsafe { core::ptr::read_volatile((bell + page * PAGE_SIZE) as *const u8) };
         if heard() {
             return;
         }
-        // It was not quite ready to be rung.
+        // The page was not removed yet.
         thread::rest_us(NAP_US);
     }
 }
@@ -56,17 +55,17 @@ pub(crate) fn ring(what: usize, turn: u32, heard: impl Fn() -> bool) {
 #[derive(Debug, Default)]
 pub(crate) struct Doorbell {
     region: Option<Region>,
-    /// A thread waits for these pages.
+    /// Pages that a thread waits for.
     rung: [bool; BELLS],
-    /// The thread that has asked to hold.
+    /// The thread that has asked to quiesce.
     forks: u32,
 }
 
 impl Doorbell {
-    /// Lets threads ring from now on.
+    /// Maps the doorbell, so that threads can ring from now on.
     ///
     /// # Errors
-    /// The kernel's.
+    /// Those of the kernel.
     pub(crate) fn hang(&mut self, kernel: &dyn Kernel) -> Result<(), Errno> {
         let region = Region::new(BELLS * PAGE_SIZE)?;
         kernel.register(region.start, region.len, REGISTER_MISSING)?;
@@ -75,17 +74,17 @@ impl Doorbell {
         Ok(())
     }
 
-    /// Its memory, which is never paged.
+    /// Returns its memory, which is never paged.
     pub(crate) fn region(&self) -> Option<Region> {
         self.region
     }
 
-    /// The thread that has asked to hold.
+    /// Returns the thread that has asked to quiesce.
     pub(crate) fn forks(&self) -> u32 {
         self.forks
     }
 
-    /// Notes a fault at `addr` of thread `tid` that rings; whether it does.
+    /// Takes a fault at `addr` of thread `tid` if it is a ring. Returns whether it is.
     pub(crate) fn is_ring(&mut self, addr: usize, tid: u32) -> bool {
         let Some(region) = self.region.filter(|r| r.contains(addr)) else {
             return false;
@@ -98,9 +97,9 @@ impl Doorbell {
         true
     }
 
-    /// Lets those go on that have rung and been heard: while the engine holds for a fork
-    /// those that asked for that, and otherwise those that asked to go on. Whether an
-    /// event has to be read before some can.
+    /// Lets threads go on whose calls were heard. While the engine is quiescent that
+    /// includes calls to quiesce, otherwise calls to resume. Returns whether an event has
+    /// to be read before some thread can go on.
     pub(crate) fn answer(&mut self, kernel: &dyn Kernel, holding: bool) -> bool {
         let Some(region) = self.region else {
             return false;
@@ -121,7 +120,8 @@ impl Doorbell {
             kernel.wake(at, PAGE_SIZE);
             self.rung[which] = false;
             let other = region.start + (which ^ 1) * PAGE_SIZE;
-            // Else it would be reported to this thread, which would wait for itself.
+            // The removal of a registered page would be reported to this thread, which
+            // would wait for itself.
             let _ = kernel.unregister(other, PAGE_SIZE);
             let _ = kernel.discard(&region, other, PAGE_SIZE);
             let _ = kernel.register(other, PAGE_SIZE, REGISTER_MISSING);

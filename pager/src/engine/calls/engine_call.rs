@@ -1,21 +1,21 @@
-//! A question that a thread of the program asks the engine: one thread at a time
-//! writes down what it wants to know, touches a page of the doorbell, and sleeps until
-//! the engine has answered.
+//! An engine call: a thread of the program asks the engine for something. One thread at a
+//! time writes its request down, touches a page of the doorbell, and sleeps until the
+//! engine has answered.
 
 use crate::engine::calls::doorbell::ring;
 use crate::engine::threads::Question;
 use crate::sys::thread;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-/// Between two looks, in microseconds.
+/// Pause between two attempts, in microseconds.
 const NAP_US: u64 = 20;
 
-/// The right to ask, until this is dropped. Signals are to be blocked meanwhile: a
-/// handler that asks, too, would wait for its own thread.
+/// The right to call, until this is dropped. Signals must be blocked meanwhile: a handler
+/// that calls the engine, too, would wait for its own thread.
 pub(crate) struct Turn<'a>(&'a Question);
 
 impl Question {
-    /// Waits until nobody else asks.
+    /// Waits until no other thread is calling.
     pub(crate) fn turn(&self) -> Turn<'_> {
         while self.taken.swap(1, AcqRel) != 0 {
             thread::sleep_unless(&self.taken, 1);
@@ -23,17 +23,17 @@ impl Question {
         Turn(self)
     }
 
-    /// Whether a thread has the right to ask.
+    /// Tells whether a thread has the right to call.
     pub(crate) fn is_taken(&self) -> bool {
         self.taken.load(Acquire) != 0
     }
 
-    /// Whether somebody waits for an answer.
+    /// Tells whether a thread waits for an answer.
     pub(crate) fn is_asked(&self) -> bool {
         self.answered.load(Relaxed) != self.asked.load(Acquire)
     }
 
-    /// The engine's part: answers by what `answer` does, if somebody asks.
+    /// Answers, in the engine, by calling `answer` if a thread waits.
     pub(crate) fn answer(&self, answer: impl FnOnce()) {
         let asked = self.asked.load(Acquire);
         if self.answered.load(Relaxed) != asked {
@@ -44,8 +44,7 @@ impl Question {
 }
 
 impl Turn<'_> {
-    /// Asks what was written down; whether it was answered, which it is not where
-    /// there is no engine.
+    /// Calls the engine. Returns whether it answered. Without an engine it does not.
     pub(crate) fn ask(&self) -> bool {
         let number = self.0.asked.fetch_add(1, AcqRel).wrapping_add(1);
         let answered = || self.0.answered.load(Acquire) == number;
@@ -53,7 +52,8 @@ impl Turn<'_> {
         answered()
     }
 
-    /// The same of an engine that may only watch the program yet, and answers then, too.
+    /// Calls an engine that may not page yet, but only watch the program. Returns whether
+    /// it answered.
     pub(crate) fn ask_early(&self) -> bool {
         let number = self.0.asked.fetch_add(1, AcqRel).wrapping_add(1);
         let answered = || self.0.answered.load(Acquire) == number;

@@ -1,17 +1,16 @@
-//! Pages that the program has lent to a pipe, which stay in its memory.
+//! Pages that the program has lent to a pipe, and that have to stay in its memory.
 //!
-//! After `vmsplice` a pipe shows what the program writes to the page, as long as that stays
-//! where it is: a page that leaves and comes back is another one for the pipe. Nobody is told
-//! when a pipe has been read. So the last pages that were lent stay, and those before may
-//! leave.
+//! After `vmsplice` a pipe shows what the program writes to a page, as long as the page is
+//! not moved: a page that leaves and returns is another one for the pipe. Nothing tells
+//! when a pipe was read. So the most recently lent pages stay, and earlier ones may leave.
 
 use crate::engine::memory::address::page;
 use crate::engine::threads::{LENT_PAGES, THREADS};
 use core::ops::Range;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
-/// The program is about to lend this memory to a pipe: its last pages are to stay. Called by
-/// threads of the program, with signals blocked.
+/// Notes that the program is about to lend this memory to a pipe, so that its last pages
+/// stay. Called by threads of the program, with signals blocked.
 pub fn keep_in_place(range: &Range<usize>) {
     if range.is_empty() {
         return;
@@ -19,7 +18,7 @@ pub fn keep_in_place(range: &Range<usize>) {
     let end = page(range.end - 1) + 1;
     let start = page(range.start).max(end.saturating_sub(LENT_PAGES as u64));
     for number in start..end {
-        // What cannot be noted may leave.
+        // A page that cannot be noted may leave.
         if THREADS.lending.pages.insert(number) != Ok(true) {
             continue;
         }
@@ -31,12 +30,12 @@ pub fn keep_in_place(range: &Range<usize>) {
     }
 }
 
-/// Whether a page is one of these.
+/// Tells whether a page has to stay.
 pub(crate) fn contain(page: u64) -> bool {
     THREADS.lending.pages.contains(page)
 }
 
-/// Pages are unmapped.
+/// Removes pages that were unmapped.
 pub(crate) fn unmapped(pages: &Range<u64>) {
     THREADS.lending.pages.remove(pages);
 }
@@ -51,7 +50,7 @@ mod tests {
         let _alone = for_this_test();
         const PAGE: usize = tmem_wire::PAGE_SIZE;
         let lend = |first: usize, n: usize| {
-            // Some bytes of the first and of the last page will do.
+            // A part of the first and of the last page is enough.
             keep_in_place(&(first * PAGE + 100..(first + n - 1) * PAGE + 200));
         };
         lend(1000, 2);
@@ -62,7 +61,7 @@ mod tests {
         assert!(!contain(1000) && contain(1001) && contain(9000));
         unmapped(&(5000..5010));
         assert!(!contain(5009) && contain(5010));
-        // Of more pages than may stay, the last.
+        // Of more pages than may stay, the last ones do.
         lend(20_000, 3 * LENT_PAGES);
         assert!(!contain(1001) && !contain(20_000 + 2 * LENT_PAGES as u64 - 1));
         assert!(

@@ -1,17 +1,17 @@
-//! The program reads and writes its own memory through `/proc/self/mem`.
+//! Lets the program read and write its own memory through `/proc/self/mem`.
 //!
-//! The kernel waits for nobody there: what is elsewhere, was never touched or is
-//! write-protected is refused (`EIO`). So the thread has the engine *populate* such a page,
-//! and calls again.
+//! The kernel does not wait for pages there: it refuses (`EIO`) a page that is absent or
+//! write-protected. So the thread asks the engine to *populate* the page, and calls the
+//! kernel again.
 //!
-//! For the time of the call the kernel has a reference to the page, which does not keep the
-//! page from leaving: what the call reads would be what the frame shows next, and what it
-//! writes would be lost. So the thread says in `calls::accesses` which page it is about to
-//! access. The engine looks there after it has taken pages out of reach and before it uses
-//! what is in them, and waits for such a call to end. The order makes this safe: a call that
-//! began before the page was out of reach was told of by then, and one that begins later is
-//! refused. The wait is short, because nothing that such a call touches beside the page is
-//! ever paged, and it is over before the thread touches its stack again.
+//! During the call the kernel has a reference to the page, which does not keep the page
+//! from leaving. The call would then read what the frame holds next, or its write would be
+//! lost. So the thread announces in `calls::accesses` which page it is about to access. The
+//! engine looks there after it has taken pages out of reach and before it uses their
+//! contents, and waits for such a call to end. The order makes this safe: a call that began
+//! before the page was out of reach was announced by then, and a later call is refused. The
+//! wait is short: the call touches only this page and memory that is never paged, and the
+//! announcement ends before the thread touches its stack again.
 
 use crate::engine::threads::THREADS;
 
@@ -24,17 +24,17 @@ use core::sync::atomic::Ordering::Relaxed;
 use rustix::io::Errno;
 use tmem_wire::PAGE_SIZE;
 
-/// Between two looks for a place, or for a page that is on its way, in microseconds.
+/// Pause between two attempts, in microseconds.
 const NAP_US: u64 = 50;
 
-/// What became of a page that was asked for.
+/// Answers to a thread: the page is present; it is on its way; it cannot be populated.
 const PRESENT: u32 = 0;
 const ON_ITS_WAY: u32 = 1;
 const REFUSED: u32 = 2;
 
-/// Has the page at `at` in memory, not write-protected, for a moment: it may leave again at
-/// any time. Whether it was there; it is not where it is none of the engine's, or lost.
-/// Called by threads of the program, with signals blocked.
+/// Populates the page at `at`: makes it present and writable for a moment. It may leave
+/// again at any time. Returns false if the page is not the engine's, or is lost. Called by
+/// threads of the program, with signals blocked.
 pub fn populate(at: usize) -> bool {
     let turn = THREADS.calls.populate.question.turn();
     THREADS.calls.populate.wanted.store(at, Relaxed);
@@ -48,7 +48,7 @@ pub fn populate(at: usize) -> bool {
     false
 }
 
-/// Answers a thread that asks for a page; whether an event has to be read before.
+/// Answers a thread. Returns whether an event has to be read first.
 pub(crate) fn answer(m: &mut Memory) -> bool {
     let mut for_event = false;
     THREADS.calls.populate.question.answer(|| {
@@ -74,7 +74,7 @@ fn serve(m: &mut Memory, at: usize, for_event: &mut bool) -> u32 {
                 *for_event = true;
                 ON_ITS_WAY
             }
-            // Not mapped any more.
+            // The page is not mapped any more.
             Err(_) => REFUSED,
         },
         State::ReadIn(_) => ON_ITS_WAY,
@@ -88,7 +88,7 @@ fn serve(m: &mut Memory, at: usize, for_event: &mut bool) -> u32 {
     }
 }
 
-/// Has a page there that is not elsewhere, and not write-protected.
+/// Makes a page present and writable that is not elsewhere.
 fn make_accessible(m: &mut Memory, number: u64) -> Result<(), Errno> {
     let at = addr(number);
     match m.mover.kernel().zero_pages(at, PAGE_SIZE, true).stopped {

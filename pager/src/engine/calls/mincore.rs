@@ -1,8 +1,9 @@
-//! Tells threads of the program which of their pages there are (`mincore`): those
-//! that are elsewhere, which the kernel takes for absent, are as good as there.
+//! Corrects `mincore`: evicted pages count as resident, although the kernel takes them for
+//! absent.
 //!
-//! What the engine says is of one moment: between two looks at the kernel's answer
-//! and at the engine's a page might be in neither. It counts what is present as well.
+//! The engine's answer is about a single moment. If the kernel and the engine were asked
+//! one after the other, a page that is moved in between could seem to be in neither place.
+//! So the engine's answer includes the pages that are present.
 
 use crate::engine::threads::{MINCORE_PAGES, THREADS};
 
@@ -14,9 +15,8 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 use tmem_wire::PAGE_SIZE;
 
-/// Calls `there` with the index of each of `pages` pages from `start` on that is
-/// in the program, or was taken out of it. Called by threads of the program, with
-/// signals blocked.
+/// Calls `there` with the index of each of `pages` pages from `start` on that is present or
+/// evicted. Called by threads of the program, with signals blocked.
 pub fn pages_there(start: usize, pages: usize, mut there: impl FnMut(usize)) {
     for from in (0..pages).step_by(MINCORE_PAGES) {
         let count = MINCORE_PAGES.min(pages - from);
@@ -27,7 +27,7 @@ pub fn pages_there(start: usize, pages: usize, mut there: impl FnMut(usize)) {
             .first
             .store(page(start) + from as u64, Relaxed);
         THREADS.calls.mincore.count.store(count as u32, Relaxed);
-        // Without an engine there is nothing to add.
+        // Without an engine nothing is evicted.
         let answered = turn.ask();
         let found: [u64; MINCORE_PAGES / 64] = core::array::from_fn(|w| match answered {
             true => THREADS.calls.mincore.answer[w].load(Relaxed),
@@ -59,7 +59,7 @@ fn look(m: &Memory) {
     }
     let start = addr(first);
     let mut present = Vec::new();
-    // Without the kernel's answer that of `mincore` has to do.
+    // Without the kernel's answer, the thread has that of `mincore`.
     let _ = m
         .mover
         .kernel()

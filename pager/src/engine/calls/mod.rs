@@ -1,4 +1,4 @@
-//! What threads of the program ask of the engine.
+//! Calls of threads of the program to the engine.
 
 pub(crate) mod accesses;
 pub(crate) mod advice;

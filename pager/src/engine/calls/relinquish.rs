@@ -1,14 +1,13 @@
-//! Memory that the program registers with a userfaultfd of its own.
+//! Relinquishes memory that the program registers with a userfaultfd of its own.
 //!
-//! The kernel lets a range have one userfaultfd only, and refuses the program what
-//! tmem has. So the thread that was refused asks the engine to *relinquish* the range: all
-//! of it comes back into the program, is registered no more, and is the program's to
-//! register. It stays local from then on, for tmem is refused it now.
+//! A range can have only one userfaultfd, so the kernel refuses the program what tmem has
+//! registered. The thread that was refused asks the engine to *relinquish* the range: all
+//! of it returns into the program and is unregistered, and the program registers it. The
+//! range stays local from then on, since the kernel now refuses it to tmem.
 //!
-//! What the program has never touched has to look so: it waits for the faults there.
-//! The engine has put zeros where it expected the program next, and cannot tell them
-//! from what the program has put there. So pages of zeros are taken away again, and
-//! count as never touched.
+//! Pages that the program has never touched must be absent, because it waits for faults
+//! there. But the engine may have filled them ahead with zeros, and cannot tell these zeros
+//! from the program's. So pages of zeros are removed again, and count as never touched.
 
 use crate::engine::threads::THREADS;
 
@@ -28,23 +27,22 @@ use core::sync::atomic::Ordering::Relaxed;
 use rustix::io::Errno;
 use tmem_wire::PAGE_SIZE;
 
-/// Between two questions whether all is there, in microseconds.
+/// Pause between two calls to the engine, in microseconds.
 const NAP_US: u64 = 200;
 
-/// So often pages of zeros are looked for: some cannot be taken out at once, and other
-/// threads may put more there.
+/// How often to look for pages of zeros: some cannot be removed at once, and other threads
+/// may fill more.
 const LOOKS: u32 = 16;
 
 const DONE: u32 = 0;
 const WAIT: u32 = 1;
 const REFUSED: u32 = 2;
 
-/// As long as this lives, memory that was relinquished is not taken again.
+/// A guard: relinquished memory is not adopted again while it lives.
 pub struct Relinquished(#[expect(dead_code, reason = "is dropped")] Turn<'static>);
 
-/// Has memory of the program's be tmem's no more, and all of it local; nothing where
-/// that cannot be, because pages are lost or there is no engine. Called by threads of
-/// the program.
+/// Relinquishes a range, so that all of it is local. Returns `None` if that is impossible,
+/// because pages are lost or there is no engine. Called by threads of the program.
 pub fn relinquish(range: &Range<usize>) -> Option<Relinquished> {
     let turn = THREADS.calls.relinquish.question.turn();
     THREADS.calls.relinquish.start.store(range.start, Relaxed);
@@ -60,8 +58,8 @@ pub fn relinquish(range: &Range<usize>) -> Option<Relinquished> {
     None
 }
 
-/// What was relinquished, and is not registered by the program yet, as far as the engine
-/// knows.
+/// Returns the range that is being relinquished, as long as the program may not have
+/// registered it yet.
 pub(crate) fn under_way() -> Option<Range<usize>> {
     THREADS.calls.relinquish.question.is_taken().then(asked_for)
 }
@@ -102,13 +100,13 @@ fn serve(m: &mut Memory, reclaim: &mut Reclaim, range: &Range<usize>) -> u32 {
     if lost {
         return REFUSED;
     }
-    // What was brought back once does not leave again.
+    // Pinned pages do not leave again.
     let waits = !absent.is_empty();
     absent.into_iter().for_each(|page| m.pin(page));
     if waits || take_zeros_away(m, reclaim, &parts) {
         return WAIT;
     }
-    // Threads that change the address space wait.
+    // Threads that change the address space wait meanwhile.
     let _still = ChangesBlocked::begin();
     for part in parts {
         match m.mover.kernel().unregister(part.start, part.len()) {
@@ -120,8 +118,8 @@ fn serve(m: &mut Memory, reclaim: &mut Reclaim, range: &Range<usize>) -> u32 {
     DONE
 }
 
-/// Takes out pages of zeros; whether there were any. One that somebody writes to at
-/// this moment comes back like any other that has left.
+/// Removes pages of zeros. Returns whether there were any. If a thread writes to one at
+/// this moment, it returns like any evicted page.
 fn take_zeros_away(m: &mut Memory, reclaim: &mut Reclaim, parts: &[Range<usize>]) -> bool {
     if THREADS.calls.relinquish.zeros.fetch_add(1, Relaxed) >= LOOKS {
         return false;
@@ -132,16 +130,16 @@ fn take_zeros_away(m: &mut Memory, reclaim: &mut Reclaim, parts: &[Range<usize>]
         let _ = m.mover.kernel().present(part.start, part.end, &mut present);
     }
     let mut any = false;
-    // As whenever pages leave: one that is written to now is elsewhere for a moment.
+    // As at any eviction: a page that is written now is elsewhere for a moment.
     set_evicted(true);
     for run in present {
         let zeros = zeros(m, run.start, run.end);
         any |= !zeros.is_empty();
         for run in zeros.iter() {
             let mut left = 0;
-            // What cannot be taken out now stays.
+            // Pages that cannot be evicted now stay.
             let _ = reclaim.evict_run(m, page(run.start), run.len() / PAGE_SIZE, &mut left);
-            // Others are to have room to leave.
+            // Frees the frames for the pages that follow.
             reclaim.release(m, left);
         }
     }
@@ -149,13 +147,13 @@ fn take_zeros_away(m: &mut Memory, reclaim: &mut Reclaim, parts: &[Range<usize>]
     any
 }
 
-/// Pages of zeros among those that are there.
+/// Finds the pages of zeros of a range.
 fn zeros(m: &Memory, start: usize, end: usize) -> Ranges {
     let mut zeros = Ranges::default();
     let mut bytes = alloc::boxed::Box::new([0u8; PAGE_SIZE]);
     let to = bytes.as_mut_ptr() as usize;
     for at in (start..end).step_by(PAGE_SIZE) {
-        // SAFETY: a page of the engine's own.
+        // SAFETY: the destination is the engine's own.
         let read = unsafe { m.mover.kernel().copy_out(at, to, PAGE_SIZE) };
         if read.is_ok() && mem::is_zero(&bytes) {
             zeros.insert(at..at + PAGE_SIZE);
@@ -164,22 +162,23 @@ fn zeros(m: &Memory, start: usize, end: usize) -> Ranges {
     zeros
 }
 
-/// A range is not registered any more.
+/// Forgets a range that was unregistered.
 fn relinquished(m: &mut Memory, range: Range<usize>) {
     let pages = page(range.start)..page(range.end);
     m.forget(pages.start, pages.end);
     m.pinned.forget(&pages);
-    // Threads that waited here have been woken; pages can be put here no more.
+    // Threads that waited here have been woken, and nothing can be installed here any more.
     m.faults.forget(&pages);
     let mut shown = alloc::vec![range.clone()];
     maps::subtract(&mut shown, &m.space.dontfork().iter().collect::<Vec<_>>());
     for part in shown {
-        // What is not mapped any more cannot be copied either.
+        // An error means that the range is not mapped any more, so it cannot be copied
+        // either.
         let _ = m
             .mover
             .kernel()
             .copied_by_forks(part.start, part.len(), true);
     }
-    // What becomes of it is not reported.
+    // Later changes of the range are not reported.
     m.space.remove(&range);
 }

@@ -1,5 +1,5 @@
-//! How the engine of a forked child begins: with what its parent's engine has
-//! left it, see `fork`. The program goes on only when this is done.
+//! The start of the engine in a forked child, from what its parent's engine has left it
+//! (see `fork`). The program goes on only after this.
 
 use crate::ServerId;
 use crate::engine::fork::handover::Handed;
@@ -22,11 +22,12 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use tmem_wire::PAGE_SIZE;
 
-/// So long a process counts as just forked.
+/// How long a process counts as just forked.
 const YOUTH_NS: u64 = 100_000_000;
 
-/// Takes over what the parent knew; the connection to its engine, to be told when the
-/// child goes on. An error is a reason why the child cannot go on.
+/// Takes over the parent's knowledge. Returns the connection to the parent's engine, which
+/// has to be told when the child goes on. An error is the reason why the child cannot go
+/// on.
 pub(crate) fn inherit(
     m: &mut Memory,
     manifest: &ForkManifest,
@@ -61,8 +62,7 @@ pub(crate) fn inherit(
         .cloned()
         .chain(moved)
         .for_each(|range| ranges.insert(range));
-    // What this engine has mapped for itself may be where something was
-    // unmapped.
+    // This engine may have mapped its own memory where something was unmapped.
     kept.into_iter().for_each(|range| ranges.remove(range));
     let ranges: Vec<_> = ranges.iter().collect();
     let refused = adopt_inherited(m, &ranges)?;
@@ -77,7 +77,8 @@ pub(crate) fn inherit(
     Ok(channel)
 }
 
-/// Registers what was adopted and is still mapped; what cannot be, and why.
+/// Registers the memory that was adopted and is still mapped. Returns the ranges that
+/// cannot be registered, and why.
 fn adopt_inherited(
     m: &mut Memory,
     ranges: &[Range<usize>],
@@ -92,7 +93,7 @@ fn adopt_inherited(
         .collect();
     let mut from = 0;
     for range in ranges {
-        // Both are in order.
+        // Both lists are in order.
         from += mapped[from..].partition_point(|m| m.end <= range.start);
         for there in mapped[from..].iter().take_while(|m| m.start < range.end) {
             let part = range.start.max(there.start)..range.end.min(there.end);
@@ -100,7 +101,7 @@ fn adopt_inherited(
                 continue;
             }
             let mode = REGISTER_MISSING | REGISTER_WP;
-            // What is there now may be of another kind.
+            // Another kind of mapping may be there now.
             match m.mover.kernel().register(part.start, part.len(), mode) {
                 Ok(()) => m.space.adopt(part),
                 Err(e) => refused.push((part, e)),
@@ -116,8 +117,8 @@ fn adopt_inherited(
     Ok(refused)
 }
 
-/// Notes where pages are: what is in memory counts, the manifest does for the
-/// rest.
+/// Builds the page table. What is in memory counts, and the manifest is for the other
+/// pages.
 fn take_over(m: &mut Memory, entries: &[Entry]) -> Result<(), String> {
     let cannot = |e: rustix::io::Errno| format!("the page map cannot be read: {}", Words(e));
     let (mut remote, mut lost) = (0, 0);
@@ -165,8 +166,8 @@ fn take_over(m: &mut Memory, entries: &[Entry]) -> Result<(), String> {
     }
     if lost > 0 {
         crate::engine::evicted::set_lost();
-        // Of those that a server has lost the parent has said so. Others are
-        // those that the program gave up in the very moment of the fork.
+        // The parent has reported the pages that it lost with a server. The others are
+        // those that the program gave up at the very moment of the fork.
         m.report
             .say(INFO, &format!("{lost} pages are lost to a forked child"));
     }
@@ -176,7 +177,7 @@ fn take_over(m: &mut Memory, entries: &[Entry]) -> Result<(), String> {
     Ok(())
 }
 
-/// Entries as they were at the fork, in order, each page once.
+/// Returns the entries as they were at the fork, in order, each page once.
 fn settled(entries: &[Entry], before: &[Change], unknown: &[Change]) -> Vec<Entry> {
     let mut entries = entries.to_vec();
     before.iter().for_each(|change| change.apply(&mut entries));
@@ -188,7 +189,8 @@ fn settled(entries: &[Entry], before: &[Change], unknown: &[Change]) -> Vec<Entr
             if entry.kind() == EntryKind::Struck {
                 continue;
             }
-            // What is not in memory here is one or the other.
+            // A page that is not in memory here has one of two states, and nothing tells
+            // which.
             entry.become_kind(EntryKind::Lost);
             if let Change::Moved(_, to) = change {
                 let mut there = *entry;
@@ -272,7 +274,7 @@ mod tests {
         ForkManifest::new(told, adopted, sessions, slots, digester, None).unwrap()
     }
 
-    /// What a child that is forked now has: a copy of the manifest, and its log.
+    /// What a child that is forked now has: a copy of the entries, and the batch number.
     fn inherited(manifest: &ForkManifest) -> (Vec<Entry>, u32) {
         (manifest.entries.clone(), manifest.batch())
     }
@@ -287,7 +289,7 @@ mod tests {
         let (told, batch) = inherited(&parent);
         parent.strike(&Change::Discarded(pages(2..3)));
         parent.batch_ends();
-        // Of what came after the fork, the child has to hear as well.
+        // The child has to learn of changes after the fork as well.
         parent.batch_begins();
         parent.strike(&Change::Unmapped(pages(3..4)));
         parent.strike(&Change::Discarded(pages(1..4)));

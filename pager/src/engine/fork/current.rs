@@ -1,4 +1,4 @@
-//! The manifest of the fork under way, which the engine keeps true until it is done.
+//! The manifest of the fork under way. The engine keeps it true until the fork is done.
 
 use crate::engine::fork::manifest::{Change, ForkManifest};
 use crate::engine::threads::THREADS;
@@ -12,36 +12,36 @@ pub(crate) fn publish(manifest: Box<ForkManifest>) {
     THREADS.fork.manifest.store(Box::into_raw(manifest), SeqCst);
 }
 
-/// Takes it back once the fork is done.
+/// Withdraws the manifest after the fork.
 pub(crate) fn withdraw() -> Option<Box<ForkManifest>> {
     let manifest = THREADS.fork.manifest.swap(null_mut(), SeqCst);
-    // SAFETY: null, or what `publish` was given; nobody else in this process uses it.
+    // SAFETY: null, or what `publish` was given. Nothing else in this process uses it.
     (!manifest.is_null()).then(|| unsafe { Box::from_raw(manifest) })
 }
 
-/// What the process that was just forked inherits.
+/// Returns the manifest in a process that was just forked.
 pub(crate) fn inherited() -> Option<&'static ForkManifest> {
     let manifest = THREADS.fork.manifest.swap(null_mut(), SeqCst);
-    // SAFETY: null, or what the parent's engine made and leaves alone until its
-    // fork has returned. This process has a copy of its own, which stays.
+    // SAFETY: null, or what the parent's engine made and does not touch until its fork has
+    // returned. This process has a copy of its own, which is never freed.
     unsafe { manifest.as_ref() }
 }
 
-/// Reports are about to be read.
+/// Notes that events are about to be read.
 pub(crate) fn batch_begins() {
     if let Some(manifest) = current() {
         manifest.batch_begins();
     }
 }
 
-/// They have been followed.
+/// Notes that these events have been followed.
 pub(crate) fn batch_ends() {
     if let Some(manifest) = current() {
         manifest.batch_ends();
     }
 }
 
-/// Strikes what the program gives up from the manifest.
+/// Strikes pages that the program gives up from the manifest.
 pub(crate) fn strike_given_up(event: Msg) {
     match event {
         Msg::Remove { start, end } => strike(&Change::Discarded(start..end)),
@@ -50,18 +50,18 @@ pub(crate) fn strike_given_up(event: Msg) {
     }
 }
 
-/// Notes a change of the program's memory in the manifest.
+/// Applies a change of the program's memory to the manifest.
 pub(crate) fn strike(change: &Change) {
     let manifest = THREADS.fork.manifest.load(SeqCst);
-    // SAFETY: as `current`; the entries are this thread's to change.
+    // SAFETY: as in `current`. Only this thread changes the entries.
     if let Some(manifest) = unsafe { manifest.as_mut() } {
         manifest.strike(change);
     }
 }
 
-/// The manifest of a fork that is under way.
+/// Returns the manifest of the fork under way.
 pub(crate) fn current<'a>() -> Option<&'a ForkManifest> {
-    // SAFETY: null, or what `publish` was given; the engine, whose thread this is, is
-    // the one to free it.
+    // SAFETY: null, or what `publish` was given. Only the engine frees it, and this is the
+    // engine's thread.
     unsafe { THREADS.fork.manifest.load(SeqCst).as_ref() }
 }

@@ -1,15 +1,15 @@
-//! Hears of forks that nobody has told of: by a system call instruction of the
-//! program's own, past the C library.
+//! The fork detector: notices forks that bypass the C library, by a system call instruction
+//! of the program's own.
 //!
-//! Such a child has none of the memory that is adopted (see `fork`), and ends by
-//! SIGSEGV when it touches some. So that its user learns why, a page that *is*
-//! copied by such forks is registered with a userfaultfd that reports them, where
-//! the user has CAP_SYS_PTRACE, which the kernel wants for that. While a fork is
-//! made as it should be, the page is not copied either, and nothing is reported.
+//! The child of such a fork has none of the adopted memory (see `fork`), and ends by
+//! SIGSEGV when it touches some. To explain this to the user, the engine registers one page
+//! that such a fork *does* copy with a userfaultfd that reports forks. The kernel requires
+//! CAP_SYS_PTRACE for that. During a regular fork the page is not copied, so nothing is
+//! reported.
 //!
-//! The thread that forks goes on when the report has been read. It holds nothing
-//! that the engine could wait for. The child has no number yet at that time, so
-//! that the message names its parent.
+//! The thread that forks goes on when the event was read, and holds nothing that the engine
+//! could wait for. At that time the child has no process number, so the message names its
+//! parent.
 
 use crate::engine::kernel::Kernel;
 use crate::sys::fd::Fd;
@@ -21,8 +21,7 @@ use rustix::fd::FromRawFd;
 use rustix::io::Errno;
 use tmem_wire::PAGE_SIZE;
 
-/// The page, and who reports that it is copied; nothing where that is not
-/// permitted.
+/// The page, and the userfaultfd that reports its copies. `None` without the permission.
 #[derive(Debug, Default)]
 pub(crate) struct ForkDetector {
     hung: Option<(Uffd, Region)>,
@@ -31,32 +30,32 @@ pub(crate) struct ForkDetector {
 }
 
 impl ForkDetector {
-    /// Reports forks, if it may.
+    /// Registers the page, if that is permitted.
     fn hang(&mut self, kernel: &dyn Kernel) {
         if !core::mem::replace(&mut self.tried, true) {
             self.hung = made(kernel).ok();
         }
     }
 
-    /// Has forks reported, or not.
+    /// Switches the detector on or off.
     pub(crate) fn set(&self, on: bool) {
         if let Some((_, page)) = &self.hung {
-            // At the worst a fork is reported that is as it should be.
+            // In the worst case a regular fork is reported.
             let _ = mem::copied_by_forks(page.start, page.len, on);
         }
     }
 
-    /// Readable when there is a report.
+    /// Returns a file descriptor that is readable when a fork is reported.
     pub(crate) fn raw(&self) -> Option<i32> {
         self.hung.as_ref().map(|(uffd, _)| uffd.raw())
     }
 
-    /// The page's memory.
+    /// Returns the page's memory, which is never paged.
     pub(crate) fn region(&self) -> Option<Region> {
         self.hung.as_ref().map(|(_, page)| *page)
     }
 
-    /// Reads all reports; whether there was one.
+    /// Reads all events. Returns whether there was a fork.
     fn read(&self) -> bool {
         let Some((uffd, _)) = &self.hung else {
             return false;
@@ -69,8 +68,8 @@ impl ForkDetector {
                 _ => return forks,
             }
             if let Msg::Fork { fd } = msgs[0].decode() {
-                // SAFETY: the kernel has made this descriptor for the message,
-                // in this thread's file table, and nobody else knows of it.
+                // SAFETY: the kernel has created this file descriptor for the event, in
+                // this thread's file table. Nothing else knows of it.
                 drop(unsafe { Fd::from_raw_fd(fd) });
                 forks = true;
             }
@@ -92,14 +91,14 @@ fn made(kernel: &dyn Kernel) -> Result<(Uffd, Region), crate::sys::uffd::OpenErr
 }
 
 impl ForkDetector {
-    /// Has forks reported from now on, if that is permitted, but none that is
-    /// being made as it should be, as one `is_prepared`.
+    /// Watches for forks from now on, if that is permitted. `is_prepared` says that a
+    /// regular fork is under way.
     pub(crate) fn watch(&mut self, kernel: &dyn Kernel, is_prepared: bool) {
         self.hang(kernel);
         self.set(!is_prepared);
     }
 
-    /// Lets threads go on that have forked, and says so the first time.
+    /// Lets threads go on that have forked, and reports the first fork.
     pub(crate) fn hear(&mut self) {
         if self.read() && !core::mem::replace(&mut self.heard, true) {
             let parent = thread::leader();

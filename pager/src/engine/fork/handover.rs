@@ -1,22 +1,20 @@
-//! What a forked child's engine gets from its parent's, beside what is in memory:
-//! descriptors.
+//! Handover of file descriptors from a parent's engine to the engine of its forked child.
 //!
-//! A program may give up rights before it forks: its user, its root, its mounts, its
-//! network, files and system calls. The child's engine could open nothing any more that
-//! the parent's has open. So the thread that forks makes a pair of sockets, and:
+//! A program may give up rights before it forks: its user, root directory, mounts, network,
+//! files and system calls. The child's engine could then not open what the parent's engine
+//! has open. So the thread that forks creates a pair of sockets, and:
 //!
-//! - the parent's engine takes one end into its own file table, and sends what the child
-//!   is to have: `/proc`, the device of userfaultfds, and connections to the servers that
-//!   it has begun;
-//! - the child's engine keeps the other end as the only one of the descriptors that it
-//!   inherits, and receives what was sent before the fork;
-//! - where the child may not open its own files below `/proc`, it asks, and the parent's
-//!   engine opens them. Where the program has set a filter of system calls, which may end the
-//!   child for opening anything, it asks at once and opens nothing;
-//! - a child that goes on says so. Of one that ends before, under such a filter, the parent's
-//!   engine says why.
+//! - The parent's engine takes one end into its own file table. It sends the child `/proc`,
+//!   the userfaultfd device, and new connections to servers.
+//! - The child's engine keeps the other end, as the only inherited descriptor, and receives
+//!   what was sent before the fork.
+//! - If the child may not open its own files below `/proc`, it asks the parent's engine to
+//!   open them. Under a seccomp filter, which may end the child for opening anything, it
+//!   asks at once.
+//! - The child tells when it goes on. If a child ends before, under such a filter, the
+//!   parent's engine reports why.
 //!
-//! Each step that fails leaves the child to what it may do by itself.
+//! If a step fails, the child has to manage by itself.
 
 use crate::ServerId;
 use crate::engine::calls::doorbell::has_engine;
@@ -36,18 +34,18 @@ use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, dumpable_behavior, set_dumpable_behavior};
 use tmem_wire::HelloReply;
 
-/// How long a child waits for files that it has asked for.
+/// How long a child waits for files that it has asked for, and the time between two checks.
 const PATIENCE_NS: u64 = 10_000_000_000;
 const NAP_MS: u32 = 100;
 
-/// The first byte of a message: what comes with it.
+/// The first byte of a message, which says what it carries.
 const PROC: u8 = 1;
 const DEVICE: u8 = 2;
-/// A connection; then its number, the server and the address.
+/// A connection. The following bytes are its number, the server and the address.
 const CONNECTION: u8 = 3;
-/// One of [`FILES`]; then which.
+/// One of [`FILES`]. The next byte says which.
 const FILE: u8 = 4;
-/// What a child asks with, and the end of the answer.
+/// A child's request for files, and the end of the answer.
 const ASK: u8 = 5;
 const END: u8 = 6;
 /// A child goes on.
@@ -72,20 +70,22 @@ impl Offered {
     }
 }
 
-/// So often, and so long, a fork waits for that.
+/// How many naps a thread that forks takes until the engine has taken its end, and their
+/// length.
 const EARLY: u32 = 20_000;
 const NAP_US: u64 = 20;
 
-/// Makes the pair. Called by the thread that is about to fork, which shares its file
-/// table with no child.
+/// Creates the pair. Called by the thread that is about to fork, unless the child will use
+/// the same file table.
 pub(crate) fn offer() {
-    // A child of a program that is not paged yet begins like any program, if it may.
+    // The child of a program that is not paged yet begins like any program, if it may.
     if !has_engine() && !crate::engine::calls::credentials::is_given_up() {
         return;
     }
     let pair = match thread::is_confined() {
         false => channel::pair(),
-        // A call that the program does not make itself may end it.
+        // Under a seccomp filter, a system call that the program itself does not make may
+        // end it.
         true => helper::apart(channel::pair).flatten(),
     };
     if let Some([childs, parents]) = pair {
@@ -104,8 +104,8 @@ pub(crate) fn offer() {
     }
 }
 
-/// Gives the child of a fork what there is, as long as the engine watches, and answers
-/// those that ask.
+/// Serves children while the engine only watches the program: sends a new child what there
+/// is, and answers requests.
 pub(crate) fn answer_early(children: &mut Vec<Child>) {
     children.retain_mut(Child::answer);
     let Some(end) = THREADS
@@ -125,7 +125,7 @@ pub(crate) fn answer_early(children: &mut Vec<Child>) {
 }
 
 fn give_roots(channel: &Channel) {
-    // What cannot be sent the child does without.
+    // The child does without what cannot be sent.
     for (what, root) in [(PROC, Root::Proc), (DEVICE, Root::Device)] {
         if let Some(fd) = root.get() {
             let _ = channel.send(&note(what, 0), Some(fd));
@@ -133,7 +133,7 @@ fn give_roots(channel: &Channel) {
     }
 }
 
-/// Closes the pair. Called by the thread that has forked, in the parent.
+/// Closes the pair. Called in the parent, by the thread that has forked.
 pub(crate) fn withdraw() {
     for end in [&THREADS.handover.childs, &THREADS.handover.parents]
         .into_iter()
@@ -151,7 +151,7 @@ fn close(end: End) {
     }
 }
 
-/// The end of a process that was just forked, for its engine.
+/// Returns the end for the engine of a process that was just forked.
 pub(crate) fn inherited() -> Option<End> {
     if let Some(end) = THREADS.handover.parents.take() {
         close(end);
@@ -159,7 +159,7 @@ pub(crate) fn inherited() -> Option<End> {
     THREADS.handover.childs.take()
 }
 
-/// The child's engine has its own copy of the end.
+/// Closes the program's copy of an end that the child's engine has taken.
 pub fn taken_over(end: Option<End>) {
     if let Some(end) = end {
         close(end);
@@ -170,9 +170,9 @@ pub fn taken_over(end: Option<End>) {
 #[derive(Debug)]
 pub(crate) struct Child {
     channel: Channel,
-    /// Tells it from one before with a descriptor of the same number.
+    /// Distinguishes this child from an earlier one with the same descriptor number.
     pub(crate) serial: u64,
-    /// It does nothing before its engine has begun, and has not said that it goes on.
+    /// The child waits for its engine, and has not told that it goes on.
     waits: bool,
 }
 
@@ -189,13 +189,13 @@ impl Child {
         self.channel.raw()
     }
 
-    /// Answers what it asks; whether it is still there.
+    /// Answers requests of the child. Returns whether the child still has its end.
     fn answer(&mut self) -> bool {
         loop {
             match self.channel.receive() {
                 Ok(message) if message.note[0] == ASK => {
                     message.pid.into_iter().for_each(|pid| self.open_files(pid));
-                    // It sees that there is an end where this is not the case.
+                    // If this fails, the child notices that the parent's end is closed.
                     let _ = self.channel.send(&note(END, 0), None);
                 }
                 Ok(message) if message.note[0] == BEGUN => self.waits = false,
@@ -206,7 +206,7 @@ impl Child {
         }
     }
 
-    /// Sends what can be opened of [`FILES`].
+    /// Sends those of [`FILES`] that can be opened.
     fn open_files(&self, pid: u32) {
         for (which, file) in (0..).zip(FILES) {
             let path = format!("{pid}/{}", file.to_str().unwrap_or_default());
@@ -233,13 +233,13 @@ fn connection_note(dialled: &Dialled) -> [u8; NOTE] {
 #[derive(Debug, Default)]
 pub(crate) struct Children {
     children: Vec<Child>,
-    /// How many there were in all.
+    /// Number of all children so far.
     serial: u64,
 }
 
 impl Children {
-    /// Takes the parent's end of the pair, and sends what a child is to have of
-    /// servers with these sessions. Called while `tid`, which forks, waits.
+    /// Takes the parent's end of the pair, and sends the child a connection to each server
+    /// that has a session for it. Called while `tid`, which forks, waits.
     pub(crate) fn hand_over(
         &mut self,
         net: &mut Servers,
@@ -260,19 +260,19 @@ impl Children {
             for link in 0..LINKS {
                 if let Some(dialled) = net.dial(server, link) {
                     let note = connection_note(&dialled);
-                    // What cannot be sent the child makes itself.
+                    // The child itself makes connections that cannot be sent.
                     let _ = channel.send(&note, Some(dialled.fd.as_fd()));
                 }
             }
         }
         self.serial += 1;
         let serial = self.serial;
-        // Without memory on servers it may end before its engine has begun.
+        // A child without memory on servers may end before its engine has begun.
         let waits = sessions.iter().any(Option::is_some);
         self.children.push(Child::new(channel, serial, waits));
     }
 
-    /// Answers children that ask, and forgets those that have begun or ended.
+    /// Answers children, and forgets those that have begun or ended.
     pub(crate) fn answer(&mut self, report: &Report) {
         let mut children = core::mem::take(&mut self.children);
         children.retain_mut(|child| {
@@ -289,7 +289,7 @@ impl Children {
         self.children = children;
     }
 
-    /// Those that have not begun yet.
+    /// Iterates over the children that have not begun yet.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Child> {
         self.children.iter()
     }
@@ -306,7 +306,7 @@ impl Handed {
     /// Tells the parent's engine that the child goes on.
     pub(crate) fn begun(channel: Option<&Channel>) {
         if let Some(channel) = channel {
-            // Where the parent has ended nobody is to be told.
+            // A parent that has ended need not be told.
             let _ = channel.send(&note(BEGUN, 0), None);
         }
     }
@@ -336,9 +336,9 @@ impl Handed {
         handed
     }
 
-    /// The child's files below `/proc`: as it opens them itself, or its parent's
-    /// engine does, which comes first under a filter of system calls. A process that nobody may inspect may not do so either, so that it is
-    /// open to inspection for that moment.
+    /// Returns the child's open files below `/proc`. Under a seccomp filter the parent's
+    /// engine opens them, otherwise the child tries first. A process that others may not
+    /// inspect may not open these files either, so it allows inspection for a moment.
     pub(crate) fn proc(&self) -> Result<Proc, Errno> {
         thread::open_nothing(false);
         if thread::is_confined()
@@ -362,7 +362,7 @@ impl Handed {
         }
         set_dumpable_behavior(DumpableBehavior::Dumpable)?;
         let proc = Proc::open().ok().or_else(|| self.ask());
-        // It has just been allowed, and this was asked for before.
+        // This restores what the program had set.
         set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
         proc.ok_or(error)
     }

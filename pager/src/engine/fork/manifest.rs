@@ -1,5 +1,5 @@
-//! What the child of a fork is told of pages that are not in its memory, and
-//! what the program changed while it was written; see `fork`.
+//! The fork manifest: what a child is told of pages that are not in its memory, and the log
+//! of what the program changed during the fork (see `fork`).
 
 use crate::digest::Digester;
 use crate::slots::{Slot, Slots};
@@ -13,17 +13,17 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
 use rustix::io::Errno;
 use tmem_wire::{HelloReply, PAGE_SIZE};
 
-/// How long the child waits for its parent's engine to close the log.
+/// How long the child waits until its parent's engine closes the log.
 const LOG_PATIENCE_NS: u64 = 10_000_000_000;
-/// Between two looks, in microseconds.
+/// Time between two checks, in microseconds.
 const NAP_US: u64 = 50;
 
-/// What is known of a page, in 24 bytes.
+/// An entry for one page, in 24 bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
     pub(crate) page: u64,
     pub(crate) hash: u64,
-    /// The slot in the low 40 bits, whether there is one, and the kind.
+    /// The slot in the low 40 bits, then whether there is one, then the kind.
     bits: u64,
 }
 
@@ -38,7 +38,7 @@ impl Entry {
         Entry { page, hash, bits }
     }
 
-    /// Where a server has it.
+    /// Returns the slot, if there is one.
     pub(crate) fn slot(&self) -> Option<Slot> {
         (self.bits & HAS_SLOT != 0).then(|| Slot::from_bits(self.bits))
     }
@@ -52,7 +52,7 @@ impl Entry {
         }
     }
 
-    /// The same of another kind. What is lost has no slot.
+    /// Changes the kind. A lost page has no slot.
     pub(crate) fn become_kind(&mut self, kind: EntryKind) {
         let slot = self.slot().filter(|_| kind != EntryKind::Lost);
         *self = Entry::new(self.page, slot, self.hash, kind);
@@ -61,42 +61,43 @@ impl Entry {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EntryKind {
-    /// In the program's memory; the slot has a copy.
+    /// In the program's memory, with a copy in the slot.
     Local,
     /// On a server only.
     Remote,
-    /// On a server that is gone.
+    /// Lost.
     Lost,
     /// Given up by the program.
     Struck,
 }
 
-/// What a child is to know.
+/// The fork manifest.
 #[derive(Debug)]
 pub struct ForkManifest {
     pub(crate) entries: Vec<Entry>,
     pub(crate) adopted: Vec<Range<usize>>,
-    /// Of each server, the child's session.
+    /// The child's session with each server.
     pub(crate) sessions: Vec<Option<HelloReply>>,
     pub(crate) slots: Slots,
-    /// Made the digests of the entries.
+    /// Has computed the digests of the entries.
     pub(crate) digester: &'static Digester,
-    /// Why the child cannot live.
+    /// Why the child cannot go on.
     pub(crate) refused: Option<String>,
-    /// Reports read while this holds, times two; odd while some are looked at.
+    /// Twice the number of batches of events read so far, plus one while a batch is being
+    /// read and followed.
     batch: AtomicU32,
-    /// Entries are not in the order of their pages any more.
+    /// The entries may not be in the order of their pages any more.
     moved: AtomicBool,
     log: Region,
 }
 
-/// What the program did to its memory while the engine held, as child and
-/// parent see it both.
+/// The log of what the program changed while the engine was quiescent. Parent and child
+/// share it.
 #[repr(C)]
 struct Log {
-    /// No more will come.
+    /// Set when nothing more will be added.
     closed: AtomicU32,
-    /// More came than there is room for.
+    /// Set when there were too many changes.
     overflown: AtomicU32,
     len: AtomicU32,
     records: [Record; RECORDS],
@@ -105,33 +106,33 @@ struct Log {
 #[repr(C)]
 struct Record {
     batch: AtomicU32,
-    /// Which [`Change`].
+    /// The kind of [`Change`].
     kind: AtomicU32,
     start: AtomicUsize,
     end: AtomicUsize,
     to: AtomicUsize,
 }
 
-/// What the program did to a range.
+/// A change of a range by the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// Its contents were given up.
+    /// The contents were given up.
     Discarded(Range<usize>),
-    /// It was given up.
+    /// The range was unmapped.
     Unmapped(Range<usize>),
-    /// It was moved to this address.
+    /// The range was moved to this address.
     Moved(Range<usize>, usize),
 }
 
 impl Change {
-    /// The range that it happened to.
+    /// Returns the range that was changed.
     pub(crate) fn range(&self) -> &Range<usize> {
         match self {
             Change::Discarded(range) | Change::Unmapped(range) | Change::Moved(range, _) => range,
         }
     }
 
-    /// What becomes of entries.
+    /// Applies the change to entries.
     pub(crate) fn apply(&self, entries: &mut [Entry]) {
         let range = self.range();
         let pages = (range.start / PAGE_SIZE) as u64..(range.end / PAGE_SIZE) as u64;
@@ -151,10 +152,10 @@ impl Change {
 const RECORDS: usize = 1024;
 
 impl ForkManifest {
-    /// A manifest that nobody has read.
+    /// Creates a manifest.
     ///
     /// # Errors
-    /// The kernel's, when it has no memory for the log.
+    /// Those of the kernel, when there is no memory for the log.
     pub(crate) fn new(
         entries: Vec<Entry>,
         adopted: Vec<Range<usize>>,
@@ -176,40 +177,41 @@ impl ForkManifest {
         })
     }
 
-    /// Reports are about to be read.
+    /// Notes that events are about to be read.
     pub(crate) fn batch_begins(&self) {
         self.batch.fetch_add(1, SeqCst);
     }
 
-    /// They have been followed.
+    /// Notes that these events have been followed.
     pub(crate) fn batch_ends(&self) {
         self.batch.fetch_add(1, SeqCst);
     }
 
-    /// Notes a change of the program's memory.
+    /// Applies a change of the program's memory, and logs it.
     pub(crate) fn strike(&mut self, change: &Change) {
         self.log().add(self.batch.load(SeqCst) + 1, change);
         if matches!(change, Change::Moved(..)) {
             self.moved.store(true, SeqCst);
         }
-        // One word of an entry at a time: the address space may be copied now.
+        // Each store is one word of an entry, so a child that is copied at this moment has
+        // consistent words.
         change.apply(&mut self.entries);
     }
 
-    /// The fork is done: the log says all that it is to say.
+    /// Closes the log after the fork.
     pub(crate) fn close(&self) {
         self.log().closed.store(1, SeqCst);
         self.log.unmap();
     }
 
     fn log(&self) -> &Log {
-        // SAFETY: a shared mapping of that size, zeros at first, which is a
-        // value of it; all fields are atomics.
+        // SAFETY: a shared mapping of that size. Its initial zeros are valid, since all
+        // fields are atomics.
         unsafe { &*(self.log.start as *const Log) }
     }
 
-    /// Waits until it is known what the program changed at the moment of the
-    /// fork: what was before it, and what may have been before or after it.
+    /// Waits until all changes at the time of the fork are known. Returns those that came
+    /// before the fork, and those that may have come before or after it.
     pub(crate) fn changes(&self) -> Result<(Vec<Change>, Vec<Change>), String> {
         let log = self.log();
         let start = now_ns();
@@ -229,22 +231,23 @@ impl ForkManifest {
         Ok(self.changes_since(self.batch()))
     }
 
-    /// Reports read, times two; odd while some are looked at.
+    /// Returns the batch number, which is odd while a batch is being followed.
     pub(crate) fn batch(&self) -> u32 {
         self.batch.load(SeqCst)
     }
 
-    /// [`ForkManifest::changes`] for a child that was forked at `batch`.
+    /// Returns [`ForkManifest::changes`] for a child that was forked at `batch`.
     pub(crate) fn changes_since(&self, batch: u32) -> (Vec<Change>, Vec<Change>) {
-        // What was being looked at when the address space was copied.
+        // The number of the batch that was being followed when the address space was
+        // copied.
         let at_fork = batch.next_multiple_of(2);
         let (mut before, mut unknown) = (Vec::new(), Vec::new());
         let log = self.log();
         for record in &log.records[..log.len.load(SeqCst) as usize] {
             let change = record.change();
             let of = record.batch.load(SeqCst);
-            // A page whose contents were given up at that moment may be as it
-            // was or zeros, whichever.
+            // A page whose contents were given up at that moment may hold either the old
+            // contents or zeros. The program cannot expect one of them.
             let matters = !matches!(change, Change::Discarded(_));
             if of == at_fork && batch != at_fork {
                 before.push(change);
@@ -255,12 +258,12 @@ impl ForkManifest {
         (before, unknown)
     }
 
-    /// Whether the entries are in the order of their pages.
+    /// Tells whether the entries are in the order of their pages.
     pub(crate) fn is_sorted(&self) -> bool {
         !self.moved.load(SeqCst)
     }
 
-    /// The child has read it all.
+    /// Frees the log in the child, which has read everything.
     pub(crate) fn read(&self) {
         self.log.unmap();
     }

@@ -1,38 +1,35 @@
-//! Forks: what a child is told of the pages that are not in its memory.
+//! Forks: how a child learns where the pages are that are not in its memory.
 //!
-//! The kernel gives a child the parent's memory as it is, without the
-//! userfaultfd, the engine and the connections: evicted pages would read as
-//! zeros. So a thread that forks first asks the engine to *hold*: nothing
-//! leaves the program any more, all that has left is written to servers, each
-//! server makes a child of the session that shares all slabs ([`Op::Share`]),
-//! and the engine writes a [`ForkManifest`] into memory that the child inherits. The
-//! child's engine begins with it (`inherit`) before the program goes on.
+//! The kernel gives a child a copy of the parent's memory, without the userfaultfd, the
+//! engine and the connections. Evicted pages would read as zeros. So a thread that forks
+//! first asks the engine to *quiesce*. Nothing leaves the program any more, all evicted
+//! pages are written to servers, each server makes a child of the session that shares all
+//! slabs ([`Op::Share`]), and the engine writes a [`ForkManifest`] into memory that the
+//! child inherits. The child's engine starts from it (`inherit`) before the program goes
+//! on.
 //!
-//! The engine goes on serving faults until the kernel has copied the address
-//! space: the C library takes its locks between the two, which may be in
-//! evicted memory, or held by threads that wait for pages. What it does
-//! meanwhile leaves the manifest true:
+//! The engine serves faults until the kernel has copied the address space: the C library
+//! takes its locks before that, and they may be in evicted memory, or held by threads that
+//! wait for pages. The manifest stays true meanwhile:
 //!
-//! - A page that it puts into the program is in the child, or was copied before:
-//!   the kernel lets nothing into memory that it is copying. What is in
-//!   the child's memory counts; the manifest does for the rest.
-//! - What the program gives up is struck from the manifest. Its thread goes on as
-//!   soon as the report is read, and may be what the fork waits for: so the
-//!   child sees from [`ForkManifest::batch`] whether a report was read and not yet
-//!   struck, and gets it from the manifest's log, which parent and
-//!   child share.
-//! - An `munmap` that nobody had read of when the address space was copied may
-//!   have made room for another mapping there, or have come after. Which of it
-//!   cannot be told: the pages concerned are lost to the child, and touching
-//!   one is no zero but SIGBUS.
+//! - A page that the engine installs either is in the child's memory, or was installed
+//!   after the copy: the kernel lets nothing into memory while it copies it. What is in the
+//!   child's memory counts, and the manifest is for the rest.
+//! - Pages that the program gives up are struck from the manifest. The thread goes on as
+//!   soon as its event is read, and the fork may wait for it. So the child sees from
+//!   [`ForkManifest::batch`] whether an event was read and not yet struck, and finds the
+//!   change in the log, which parent and child share.
+//! - An `munmap` whose event was not read when the address space was copied may have come
+//!   before the copy (and another mapping may be there), or after it. Nothing tells which.
+//!   The pages are lost to the child: touching one raises SIGBUS instead of reading zeros.
 //!
-//! A process that is forked without the engine's knowledge, by a system call of
-//! the program's own, is to read no zeros either: what is adopted is not copied
-//! but while the engine holds. Such a process ends by SIGSEGV when it touches
-//! memory that it does not have.
+//! A process that is forked without the engine's knowledge, by a system call of the
+//! program's own, must not read zeros either. So adopted memory is copied only while the
+//! engine is quiescent. Such a process ends by SIGSEGV when it touches memory that it does
+//! not have.
 //!
-//! From the fork on nobody writes to the shared slabs: what changes goes to
-//! others, and slabs in which nothing is left are given back.
+//! After the fork neither process writes to the shared slabs. Changed pages go to other
+//! slabs, and a shared slab without used pages is given back.
 //!
 //! [`Op::Share`]: tmem_wire::Op::Share
 
@@ -52,9 +49,9 @@ use crate::sys::mem;
 pub use handover::taken_over;
 pub use manifest::ForkManifest;
 
-/// Asks the engine to hold, and returns when it does. Called by the thread that
-/// forks, with signals blocked; only one thread may do so at a time. `shares_files` says
-/// that the child is to have its very file table, and not a copy.
+/// Asks the engine to quiesce, and returns when it has. Called by the thread that forks,
+/// with signals blocked. Only one thread may do so at a time. `shares_files` says that the
+/// child will use the same file table, not a copy.
 pub fn prepare(shares_files: bool) {
     if !shares_files {
         handover::offer();
@@ -63,26 +60,26 @@ pub fn prepare(shares_files: bool) {
     ring(HOLD, number / 2, || state::held() == number);
 }
 
-/// Has the engine go on, after a fork, in the parent.
+/// Has the engine resume in the parent after a fork.
 pub fn parent() {
     let number = state::next();
     ring(GO_ON, number / 2, || state::held() != number);
     handover::withdraw();
 }
 
-/// What a process that was just forked finds.
+/// What a process finds that was just forked.
 #[derive(Clone, Copy, Debug)]
 pub enum Found {
-    /// Some of its memory is on servers.
+    /// Part of its memory is on servers.
     Manifest(&'static ForkManifest),
-    /// All of its memory.
+    /// All of its memory is present.
     Everything,
-    /// Not all of it, and nobody has told where the rest is.
+    /// Part of its memory is missing, and nothing tells where it is.
     Something,
 }
 
-/// What the process that was just forked finds, and the end of the connection to its
-/// parent's engine that its own is to have. Called once, by its only thread, before
+/// Returns what the process that was just forked finds, and the end of the connection to
+/// its parent's engine that its own is to use. Called once, by its only thread, before
 /// anything else of this crate.
 pub fn child() -> (Found, Option<End>) {
     let number = state::number();
@@ -98,7 +95,7 @@ pub fn child() -> (Found, Option<End>) {
     if !was_held && has_evicted() {
         return (Found::Something, end);
     }
-    // What the parent has elsewhere is not for the child.
+    // The parent's flag does not concern the child.
     set_evicted(false);
     (Found::Everything, end)
 }

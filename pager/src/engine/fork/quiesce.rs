@@ -1,4 +1,4 @@
-//! Readies the program for a fork, and lets it go on afterwards.
+//! Quiesces the engine for a fork, and resumes it afterwards.
 
 use crate::ServerId;
 use crate::engine::adopt;
@@ -26,49 +26,52 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use tmem_wire::{HelloReply, PAGE_SIZE, SessionId, Status};
 
-/// How long a fork waits where a server has no room for one more child, and between two
-/// attempts. Those forked before make room as they join their sessions.
+/// How long a fork waits for a server that has no room for one more child, and the pause
+/// between two attempts. Children that were forked before make room when they join their
+/// sessions.
 const LIMIT_PATIENCE_NS: u64 = 60_000_000_000;
 const LIMIT_PAUSE_NS: u64 = 2_000_000;
 
-/// What the engine knows of a fork.
+/// The state of the current fork.
 #[derive(Debug, Default)]
 pub(crate) struct Fork {
     number: u32,
-    /// The stack of helpers of threads that fork.
+    /// The stack for helpers of threads that fork.
     pub(crate) helpers: Option<Region>,
     pub(crate) detector: detector::ForkDetector,
     pub(crate) children: Children,
     asked: usize,
-    /// Servers that are asked again, and when.
+    /// Servers to ask again, and when.
     limited: Vec<ServerId>,
     again_ns: u64,
-    /// When it was asked to hold, when all was written, and when shared.
+    /// When the engine was asked to quiesce, when everything was written, and when servers
+    /// had made children.
     times: [u64; 3],
     sessions: Vec<Option<HelloReply>>,
     refused: Option<String>,
 }
 
 impl Fork {
-    /// Lets threads ring from now on.
+    /// Maps the doorbell, so that threads can call the engine from now on.
     pub(crate) fn hang_doorbell(&mut self, m: &mut Memory) -> Result<(), rustix::io::Errno> {
         let kernel = m.mover.kernel();
         m.doorbell.hang(kernel)?;
         if kernel.features() & feature::MOVE != 0 {
-            // Before Linux 6 a filter that ended a helper would end the program, too.
+            // Before Linux 6 a seccomp filter that ends a helper would end the program,
+            // too.
             self.helpers = helper::prepare().ok();
         }
         Ok(())
     }
 
-    /// Whether the fork that the engine holds for is done.
+    /// Tells whether the fork is done for which the engine is quiescent.
     pub(crate) fn is_done(&self, m: &Memory) -> bool {
         m.fork_stage == Stage::Holding && state::number() != self.number
     }
 
-    /// Goes on with a fork as far as that can be done now: first all that has left is
-    /// written, then servers are asked for children. Whether all is ready to hold.
-    /// `is_cached` says that pages have no other place than the compressed cache.
+    /// Advances a fork as far as possible now: first all evicted pages are written, then
+    /// servers are asked for children. Returns whether the engine can quiesce. `is_cached`
+    /// says that some pages are only in the compressed cache.
     pub(crate) fn prepare(&mut self, m: &mut Memory, is_cached: bool) -> bool {
         if m.fork_stage == Stage::Idle {
             let number = state::number();
@@ -92,7 +95,7 @@ impl Fork {
         self.sessions = servers.map(|_| None).collect();
         self.refused = None;
         self.limited.clear();
-        // With everything in its memory a child needs nothing of servers.
+        // A child that has everything in its memory needs nothing of servers.
         for server in m.backing.rediscovery.servers().filter(|_| has_evicted()) {
             if m.backing.slots.has_slabs(server) && m.backing.net.session(server).is_some() {
                 self.ask_for_child(m, server);
@@ -105,8 +108,8 @@ impl Fork {
         m.backing.net.share(server);
     }
 
-    /// Asks servers again that had no room for a child, once earlier ones may have
-    /// joined theirs; whether that is still to be done.
+    /// Asks servers again that had no room for a child, after a pause. Returns whether some
+    /// still have to be asked or answered.
     fn ask_again(&mut self, m: &mut Memory) -> bool {
         if self.limited.is_empty() {
             return false;
@@ -119,7 +122,7 @@ impl Fork {
         true
     }
 
-    /// A server has made a child, or not.
+    /// Handles a server's answer to [`Servers::share`](crate::net::Servers::share).
     pub(crate) fn shared(
         &mut self,
         m: &Memory,
@@ -151,12 +154,13 @@ impl Fork {
         }
     }
 
-    /// What is adopted is copied by the fork to come.
+    /// Lets the coming fork copy adopted memory.
     fn show_to_fork(&self, m: &Memory) {
         let mut shown: Vec<_> = m.space.adopted().iter().collect();
         maps::subtract(&mut shown, &m.space.dontfork().iter().collect::<Vec<_>>());
         for range in shown {
-            // What is not mapped any more cannot be copied either.
+            // An error means that the range is not mapped any more, so it cannot be copied
+            // either.
             let _ = m
                 .mover
                 .kernel()
@@ -165,7 +169,7 @@ impl Fork {
         self.detector.set(false);
     }
 
-    /// Makes the manifest; from here on the address space may be copied.
+    /// Writes the manifest. From here on the address space may be copied.
     pub(crate) fn hold(&mut self, m: &mut Memory, kept: &[Range<usize>], unseen: bool) {
         self.times[2] = now_ns();
         if self.sessions.iter().any(Option::is_some) {
@@ -189,11 +193,12 @@ impl Fork {
             let at = addr(page);
             wiped.around(at).or(m.space.dontfork().around(at)).is_some()
         };
-        // Those that are here and on servers as well are counted nowhere.
+        // An estimate: how many pages of the program have a slot is not counted, so all
+        // queued pages are.
         let most = m.residency.remote() as usize + m.queue.pages() as usize;
         let mut entries: Vec<Entry> = Vec::with_capacity(most);
-        // One call, and not a fault for each page of what a child before shares. Where
-        // it is refused there are faults.
+        // One call instead of a fault for each page that is shared with an earlier child.
+        // If it is refused, there are faults.
         let start = entries.as_ptr().addr() / PAGE_SIZE * PAGE_SIZE;
         let len = (most * size_of::<Entry>()).next_multiple_of(PAGE_SIZE);
         let _ = mem::unshare(start, len);
@@ -209,8 +214,8 @@ impl Fork {
             };
             entries.push(Entry::new(page, entry.slot, entry.hash, kind));
         });
-        // A page without a slot is in the pool only: servers are full, and it
-        // could not be put back.
+        // Such a page is only in the pool: servers are full, and it could not return to the
+        // program.
         let homeless = |e: &Entry| e.kind() == EntryKind::Remote && e.slot().is_none();
         if entries.iter().any(homeless) {
             self.refused = Some(String::from("the memory servers are full"));
@@ -250,9 +255,9 @@ impl Fork {
         state::set_held(self.number);
     }
 
-    /// The fork is done.
+    /// Resumes after the fork.
     pub(crate) fn go_on(&mut self, m: &mut Memory) {
-        // Whatever is still to be read is to be in the log.
+        // All events of the time before have to be in the log.
         m.read_messages();
         if let Some(manifest) = current::withdraw() {
             manifest.close();
@@ -267,7 +272,7 @@ impl Fork {
     }
 }
 
-/// Whether servers have, and have been told, everything.
+/// Tells whether servers have all evicted pages.
 fn is_drained(m: &Memory) -> bool {
     m.pool.pending_writeback() == 0 && m.backing.net.outstanding(Lane::Bulk) == 0
 }

@@ -1,62 +1,62 @@
-//! What threads that fork and the engine tell each other.
+//! State of a fork, which threads that fork and the engine tell each other.
 
 use crate::engine::threads::THREADS;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
-/// Memory that is on its way to another address has its own beyond this one in
-/// a manifest: higher than any of a program's.
+/// In a manifest, memory that is being moved has its address plus this: higher than any
+/// address of a program.
 pub(crate) const LIMBO: usize = 1 << 60;
 
-/// Where the engine is with a fork.
+/// The stage of a fork.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Stage {
     #[default]
     Idle,
-    /// What has left is being written.
+    /// Evicted pages are being written.
     Draining,
-    /// Servers are asked for children.
+    /// Servers are being asked for children.
     Sharing,
-    /// The manifest is made.
+    /// The manifest was written, and nothing changes until the fork is done.
     Holding,
 }
 
-/// A fork begins, or is done; the number by which the engine's answer is known.
+/// Begins or ends a fork. Returns its previous number.
 pub(crate) fn next() -> u32 {
     THREADS.fork.forking.fetch_add(1, SeqCst)
 }
 
-/// The number of the fork under way, which is odd, or an even one without any.
+/// Returns the number of forks begun and ended: odd while a fork is under way.
 pub(crate) fn number() -> u32 {
     THREADS.fork.forking.load(SeqCst)
 }
 
-/// The number of the fork that the engine holds for; 0 for none.
+/// Returns the number of the fork for which the engine is quiescent, or 0.
 pub(crate) fn held() -> u32 {
     THREADS.fork.held.load(SeqCst)
 }
 
-/// The engine holds for this fork, or (0) for none any more.
+/// Sets the number of the fork for which the engine is quiescent. 0 means none.
 pub(crate) fn set_held(number: u32) {
     THREADS.fork.held.store(number, SeqCst);
 }
 
-/// Whether this process was forked from another that has an engine.
+/// Tells whether this process was forked from another that has an engine.
 pub(crate) fn is_child() -> bool {
     THREADS.fork.is_child.load(Relaxed)
 }
 
-/// This process was forked from another that has an engine.
+/// Notes that this process was forked from another that has an engine.
 pub(crate) fn set_child() {
     THREADS.fork.is_child.store(true, Relaxed);
 }
 
-/// Whether pages may be shared with another process, from which the kernel
-/// does not move them.
+/// Tells whether pages may be shared with another process. The kernel does not move shared
+/// pages.
 pub(crate) fn has_been() -> bool {
     THREADS.fork.forking.load(Relaxed) > 0 || THREADS.fork.is_child.load(Relaxed)
 }
 
-/// Whether some thread is forking.
+/// Tells whether a thread is forking.
 pub(crate) fn is_under_way() -> bool {
     THREADS.fork.forking.load(SeqCst) % 2 == 1
 }

@@ -1,4 +1,4 @@
-//! The kernel that programs run on, over the thin modules of `sys`.
+//! The Linux kernel, through the thin modules of `sys`.
 
 use super::{Kernel, Process};
 use crate::engine::reclaim::zap_worker::{Task, ZapTask};
@@ -12,18 +12,18 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use rustix::io::Errno;
 
-/// The program's userfaultfd, and what `/proc` tells.
+/// The program's userfaultfd, and the open files of `/proc`.
 #[derive(Debug)]
 pub(crate) struct Linux {
     uffd: Uffd,
-    /// A userfaultfd without events. Giving memory back through the first would be
-    /// reported to the engine, which would wait for itself.
+    /// A userfaultfd without events. Memory that is given back through the first one would
+    /// be reported to the engine, which would wait for itself.
     bin: Option<Uffd>,
     proc: Proc,
 }
 
 impl Linux {
-    /// The kernel by a userfaultfd and open files of `/proc`.
+    /// Uses a userfaultfd and open files of `/proc`.
     pub(crate) fn new(uffd: Uffd, proc: Proc) -> Linux {
         Linux {
             uffd,
@@ -132,7 +132,7 @@ impl Kernel for Linux {
         entry: unsafe extern "C" fn(*mut u8) -> !,
         arg: *mut u8,
     ) -> Result<i32, Errno> {
-        // SAFETY: by the caller.
+        // SAFETY: the caller's promise is the same.
         unsafe { thread::spawn(stack, entry, arg) }
     }
 
@@ -187,7 +187,7 @@ impl Process for Linux {
     }
 
     unsafe fn copy_out(&self, src: usize, dst: usize, len: usize) -> Result<(), Errno> {
-        // SAFETY: by the caller.
+        // SAFETY: the caller's promise is the same.
         unsafe { self.proc.copy_out(src, dst, len) }
     }
 

@@ -1,4 +1,4 @@
-//! Follows what threads of the program have advised of ranges of memory.
+//! Applies advice on ranges of memory that threads of the program have logged.
 
 use crate::engine::calls::advice::{self, Ask};
 use crate::engine::calls::lent_pages;
@@ -12,9 +12,9 @@ use core::ops::Range;
 use rustix::io::Errno;
 
 impl Memory {
-    /// Follows what was asked for since this was done last. That is before
-    /// each report of the kernel: what was asked for memory that is then
-    /// unmapped is not about what comes to be there.
+    /// Applies the advice that was logged since the last call. This comes before each
+    /// event: advice on memory that is then unmapped does not concern what is mapped there
+    /// later.
     pub(crate) fn follow_advice(&mut self) {
         let mut asked = Vec::new();
         advice::take(|what, range| asked.push((what, range)));
@@ -35,7 +35,7 @@ impl Memory {
                 }),
             }
         }
-        // Not to those that nobody prepares.
+        // Adopted memory is withheld again from children that nobody prepares.
         given_back
             .iter()
             .for_each(|part| self.withhold_from_forks(&part));
@@ -43,28 +43,28 @@ impl Memory {
 
     fn bring_what_stays(&mut self, range: &Range<usize>) {
         for page in page(range.start)..=page(range.end - 1) {
-            // Unless it was unmapped since.
+            // The page may have been unmapped since.
             if advice::stays(page) && self.pages.get(page).state != State::Local {
                 self.faults.recall(page);
             }
         }
     }
 
-    /// Whether a page must stay in the program.
+    /// Tells whether a page must stay in the program.
     pub(crate) fn must_stay(&self, page: u64) -> bool {
         self.pinned.contains(&page) || advice::stays(page) || lent_pages::contain(page)
     }
 
-    /// Pages are unmapped, and what comes to be there may leave.
+    /// Lets pages be evicted again that were unmapped.
     pub(crate) fn no_longer_stays(&mut self, pages: &Range<u64>) {
         self.pinned.forget(pages);
         advice::none_stays(pages);
         lent_pages::unmapped(pages);
     }
 
-    /// Finds what was adopted just now that the program withholds from its
-    /// children; `every` says that small mappings are adopted, and `unseen` that it
-    /// may have been asked unheard.
+    /// Finds memory, among what was just adopted, that the program withholds from its
+    /// children. `every` says that small mappings are adopted, and `unseen` that advice may
+    /// have been given without the engine's knowledge.
     pub(crate) fn find_withheld(
         &mut self,
         found: &[Range<usize>],
@@ -87,7 +87,8 @@ impl Memory {
         Ok(())
     }
 
-    /// What a child that is forked now finds empty; `every` as above.
+    /// Returns the ranges that a child forked now finds wiped. `every` and `unseen` are as
+    /// in [`Memory::find_withheld`].
     pub(crate) fn find_wiped(&self, every: bool, unseen: bool) -> Result<Ranges, Errno> {
         let mut wiped = Ranges::default();
         if advice::is_any_wiped(every) || unseen {
@@ -98,7 +99,8 @@ impl Memory {
         Ok(wiped)
     }
 
-    /// Whether nothing may leave, as it is not known what has to stay. Says so once.
+    /// Warns once if the engine could not note which pages have to stay, so that nothing
+    /// may leave.
     pub(crate) fn tell_of_others_that_stay(&mut self) {
         if advice::others_stay() && self.pinned.warns() {
             self.report.say(
@@ -109,8 +111,8 @@ impl Memory {
         }
     }
 
-    /// In a forked child: pages that the parent's threads had stay do so here. What
-    /// was withheld from it is not there, or was not meant any more.
+    /// Keeps the pages in a forked child that threads of the parent wanted to stay. Pages
+    /// that were withheld from the child are absent, or no longer concerned.
     pub(crate) fn inherit_advice(&mut self) {
         let mut elsewhere = Vec::new();
         advice::each_that_stays(|page| {

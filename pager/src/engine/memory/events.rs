@@ -1,13 +1,13 @@
-//! Follows what the program does to its address space; `mremap`: see `remap`.
+//! Follows what the program does to its address space. The details of `mremap` are in
+//! `remap`.
 //!
-//! The kernel reports changes, and holds the thread that makes one until the
-//! report has been read. `munmap` and `mremap` have been done by then, so that
-//! reading the report is all it takes to be in step. `madvise(MADV_DONTNEED)`
-//! is done only after, by a thread that nobody can watch: pages that were
-//! resident may still be there, with what the program gave up. To evict such a
-//! page would save it from its zap, and the program would find old data where
-//! it expects zeros. These pages are *given up*: not evicted before the kernel's
-//! page map has shown that they are gone.
+//! The kernel reports a change, and holds the thread that makes it until the event was
+//! read. `munmap` and `mremap` are complete by then, so the engine is in step once it has
+//! read the event. `madvise(MADV_DONTNEED)` acts only after the event was read, in a thread
+//! that the engine cannot watch. Pages that were resident may still hold what the program
+//! gave up. If such a page were evicted, it would escape the zap, and the program would
+//! later find old data where it expects zeros. These pages are *pending discards*: they are
+//! not evicted before the kernel's page map shows that they are gone.
 
 use crate::engine::exclusion::ChangesBlocked;
 use crate::engine::fork::current as manifest_log;
@@ -37,7 +37,7 @@ impl Memory {
                 self.forget(page(start), page(end));
                 self.no_longer_stays(&(page(start)..page(end)));
                 self.space.remove(&(start..end));
-                // Who waits there finds out what is there now.
+                // Threads that wait there retry, and find what is mapped there now.
                 self.mover.kernel().wake(start, end - start);
             }
             Msg::Remove { start, end } => {
@@ -48,9 +48,10 @@ impl Memory {
         }
     }
 
-    /// Reads until no report is outstanding.
+    /// Reads messages until no event is outstanding.
     pub(crate) fn catch_up(&mut self) {
-        // Else several threads at it could go on like that for ever.
+        // Several threads that change mappings could otherwise keep this loop busy for
+        // ever.
         let _still = ChangesBlocked::begin();
         loop {
             self.read_messages();
@@ -61,16 +62,16 @@ impl Memory {
         }
     }
 
-    /// Reads all that the kernel has to say.
+    /// Reads all messages that the kernel has.
     pub(crate) fn read_messages(&mut self) {
         while self.read_some(64) == 64 {}
     }
 
-    /// Reads up to `most` messages: events are followed at once, in their
-    /// order; faults are queued behind them. How many there were.
+    /// Reads up to `most` messages. Follows events at once, in order, and queues faults
+    /// behind them. Returns the number of messages.
     pub(crate) fn read_some(&mut self, most: usize) -> usize {
-        // A thread whose reports are read here goes on at once, but is not to
-        // change anything more before they are followed.
+        // A thread goes on as soon as its event is read, but must not begin another change
+        // before this one was followed.
         let _still = ChangesBlocked::begin();
         manifest_log::batch_begins();
         let n = self.read_batch(most);
@@ -113,14 +114,14 @@ impl Memory {
         }
     }
 
-    /// Lets arrive what was moved, once no report is outstanding.
+    /// Follows pending remaps, once no event is outstanding.
     fn follow_remaps(&mut self) {
         if !self.space.has_remaps() {
             return;
         }
-        // Who moves memory has gone on by the time its arrival is certain. It
-        // is not to move the same memory once more before: no thread begins a
-        // change while reports are read, see `read_some`.
+        // The thread that moved memory goes on before its remap is followed. It cannot move
+        // the same memory again meanwhile, since changes are blocked while messages are
+        // read (see `read_some`).
         while self.mover.is_changing() {
             if self.read_batch(64) == 0 {
                 self.mover.kernel().pause();
@@ -131,9 +132,8 @@ impl Memory {
         }
     }
 
-    /// Whether a range is, or lies in, one registered mapping by now. All reports
-    /// of changes before have been followed then, and of later ones there will be
-    /// some.
+    /// Tells whether a range now lies in one registered mapping. All changes before this
+    /// have then been followed, and later ones will be reported.
     pub(crate) fn is_registered(&mut self, range: &Range<usize>) -> bool {
         loop {
             match self.mover.is_registered(range) {

@@ -6,27 +6,27 @@ use core::ops::Range;
 use tmem_policy::readahead::Window;
 use tmem_wire::PAGE_SIZE;
 
-/// A thread waits for a page.
+/// A page fault: a thread waits for a page.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fault {
     pub(crate) page: u64,
-    /// The address that was touched, where the kernel tells it, or else its page's.
+    /// The address that was touched, if the kernel reports it, else the page's address.
     pub(crate) at: u64,
     pub(crate) write: bool,
-    /// The page is there, but write-protected.
+    /// The page is present, but write-protected.
     pub(crate) protected: bool,
     pub(crate) tid: u32,
-    /// When it was read from the kernel.
+    /// When the fault was read from the kernel.
     pub(crate) read_ns: u64,
-    /// What the thread is expected to touch next, once that was asked: a fault
-    /// that has to wait must not be taken for two.
+    /// The readahead window for this fault, once the policy was asked. A fault that has to
+    /// wait must not be counted twice.
     pub(crate) ahead: Option<Window>,
-    /// How many pages to fill, once that was asked.
+    /// How many pages to fill, once the policy was asked.
     pub(crate) fill: usize,
 }
 
 impl Fault {
-    /// What the thread is expected to touch next.
+    /// Returns the readahead window, which may be empty.
     pub(crate) fn window(&self) -> Window {
         self.ahead.unwrap_or(Window::NONE)
     }
@@ -36,7 +36,7 @@ impl Fault {
 #[derive(Debug, Default)]
 pub(crate) struct FaultQueue {
     waiting: VecDeque<Fault>,
-    /// A thread that waited for a server goes on since this turn.
+    /// In this turn a page was installed for a thread that had waited for a server.
     served_one: bool,
 }
 
@@ -51,37 +51,37 @@ impl FaultQueue {
         self.waiting.pop_front()
     }
 
-    /// How many there are.
+    /// Returns the number of faults.
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Whether there is none.
+    /// Tells whether there is no fault.
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// All of them.
+    /// Iterates over all faults.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Fault> {
         self.waiting.iter()
     }
 
-    /// Forgets the faults on pages of a range.
+    /// Forgets the faults on a range of pages.
     pub(crate) fn forget(&mut self, pages: &Range<u64>) {
         self.waiting.retain(|fault| !pages.contains(&fault.page));
     }
 
-    /// Whether a thread that waited for a server goes on since this turn.
+    /// Tells whether a thread that waited for a server was served in this turn.
     pub(crate) fn has_served_one(&self) -> bool {
         self.served_one
     }
 
-    /// Takes note whether one does.
+    /// Notes whether a thread that waited for a server was served in this turn.
     pub(crate) fn set_served_one(&mut self, has: bool) {
         self.served_one = has;
     }
 
-    /// Has a page brought back, as if a thread waited for it.
+    /// Brings a page back into the program, as if a thread waited for it.
     pub(crate) fn recall(&mut self, page: u64) {
         self.waiting.push_back(Fault {
             page,

@@ -13,15 +13,14 @@ use core::sync::atomic::Ordering::Relaxed;
 use tmem_wire::PAGE_SIZE;
 
 impl Memory {
-    /// The program does not want the contents of a range any more.
+    /// Follows a discard: the program gives up the contents of a range.
     pub(crate) fn discard(&mut self, range: Range<usize>) {
         self.forget(page(range.start), page(range.end));
         self.space.discard(range.clone());
         self.mover.kernel().wake(range.start, range.len());
     }
 
-    /// Forgets what is known of pages `start..end`, and gives their frames and
-    /// slots back.
+    /// Forgets everything about the pages `start..end`, and frees their frames and slots.
     pub(crate) fn forget(&mut self, start: u64, end: u64) {
         let mut gone = Vec::new();
         self.pages.take_range(start, end, &mut gone);
@@ -49,16 +48,16 @@ impl Memory {
         }
     }
 
-    /// A frame's page is not wanted any more.
+    /// Detaches a frame from a page that is not wanted any more.
     fn abandon(&mut self, frame: u32) {
         match self.pool.kind(frame) {
-            // A request still uses them.
+            // A request still uses the frame.
             Kind::ReadIn | Kind::Writeback | Kind::Isolated => self.pool.set_page(frame, None),
             _ => self.pool.put(frame, Kind::Free, None),
         }
     }
 
-    /// Pages whose only copy is remote are more, or fewer.
+    /// Changes the count of pages whose only copy is remote.
     pub(crate) fn count_remote(&mut self, more: i64) {
         let own = self.residency.count_remote(more);
         if more < 0 {
@@ -68,7 +67,7 @@ impl Memory {
         Figures::peak(&self.report.stats.remote_bytes, own * PAGE_SIZE as u64);
     }
 
-    /// So many pages cannot be had back.
+    /// Counts `n` pages as lost.
     pub(crate) fn lost_some(&self, n: i64) {
         if n > 0 {
             set_lost();

@@ -1,4 +1,4 @@
-//! Puts pages into the program.
+//! Installs pages: puts them into the program.
 
 use crate::engine::memory::Memory;
 use crate::engine::memory::address::addr;
@@ -16,17 +16,17 @@ use tmem_policy::eviction::Segment;
 use tmem_wire::PAGE_SIZE;
 
 impl Memory {
-    /// Puts `n` pages, which lie in neighbouring frames, into the program and
-    /// wakes who waits for them. How many were put, and what stopped it.
+    /// Installs `n` pages from neighbouring frames, and wakes the threads that wait for
+    /// them. Returns how many were installed, and what stopped the rest.
     pub(crate) fn install(&mut self, page: u64, frame: u32, n: usize) -> (usize, Option<Stop>) {
         let mut done = 0;
-        // The kernel moves and copies into one mapping at a time.
+        // The kernel moves and copies into one mapping per call.
         let mut most = n;
         while done < n {
             let (to, from) = (addr(page) + done * PAGE_SIZE, frame + done as u32);
             let left = most.min(n - done) * PAGE_SIZE;
             let src = self.pool.addr(from);
-            // What is being sent must stay where it is.
+            // A frame that is being written to a server must keep its contents.
             let sending = self.pool.kind(from) == Kind::Writeback;
             let single = n == 1 && self.mover.is_contended();
             let mut copied =
@@ -45,7 +45,8 @@ impl Memory {
                 continue;
             }
             if !copied && t.done == 0 && t.stopped == Some(Errno::INVAL) {
-                // The page may only be read there: such can be copied to.
+                // The page may be read-only in the program: the kernel refuses to move
+                // there, but not to copy.
                 t = self.mover.kernel().copy_pages(to, src, PAGE_SIZE, true);
                 copied = true;
                 self.report.stats.copied_pages.fetch_add(1, Relaxed);
@@ -70,14 +71,14 @@ impl Memory {
         (done, None)
     }
 
-    /// How many of `n` frames from `frame` on are not being sent.
+    /// Counts up to `n` frames from `frame` on that are not being written to a server.
     fn unsent(&self, frame: u32, n: usize) -> usize {
         let sending = |i: &u32| self.pool.kind(frame + i) == Kind::Writeback;
         (0..n as u32).find(sending).map_or(n, |i| i as usize)
     }
 
-    /// A page that is in nobody's memory is lost, and that must not pass for
-    /// one that was never touched.
+    /// Ends the program if the page in a frame has vanished: it must not be taken for a
+    /// page that was never touched.
     fn check_frame(&self, frame: u32, error: Errno) {
         if !self.holds(frame) {
             sys::say::die(&format!(
@@ -88,7 +89,7 @@ impl Memory {
         }
     }
 
-    /// Whether a frame holds something, be it in the kernel's swap.
+    /// Tells whether a frame holds memory, be it in the kernel's swap.
     pub(crate) fn holds(&self, frame: u32) -> bool {
         let start = self.pool.addr(frame);
         let mut held = Vec::new();
@@ -96,11 +97,11 @@ impl Memory {
             .mover
             .kernel()
             .occupied(start, start + PAGE_SIZE, &mut held);
-        // Without an answer it counts as held.
+        // Without an answer the frame counts as occupied.
         asked.is_err() || !held.is_empty()
     }
 
-    /// Pages are in the program.
+    /// Updates page table, queue and pool after pages were installed.
     fn installed(&mut self, page: u64, frame: u32, n: usize, copied: bool) {
         let mut place = Segment::Small;
         for i in 0..n {
@@ -135,17 +136,17 @@ impl Memory {
         self.count_remote(-(n as i64));
     }
 
-    /// A page could not be put into the program and never will be.
+    /// Handles a page that can never be installed.
     pub(crate) fn not_installed(&mut self, page: u64, stop: Stop) {
         if stop == Stop::Present {
-            // Pages appear in registered memory by this engine alone: one of
-            // both is old, and which of them cannot be told.
+            // Only the engine makes pages present in registered memory. So one of the two
+            // copies is outdated, and nothing tells which.
             sys::say::die(&format!(
                 "a defect of tmem: page {page:x} is in the program and outside of it; the \
                  program is ended before it reads wrong data"
             ));
         }
-        // What is gone is forgotten when its event is read.
+        // A page that is unmapped is forgotten when its event is read.
         self.mover.kernel().wake(addr(page), PAGE_SIZE);
     }
 }

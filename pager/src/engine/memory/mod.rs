@@ -34,7 +34,7 @@ use tmem_policy::readahead;
 
 /// The state of the program's pages, and the means to move them.
 ///
-/// Each part keeps its own data. What concerns several of them at once (a page that is
+/// Each part keeps its own data. Work that concerns several parts at once (a page that is
 /// forgotten has a frame and a slot) is done here, below everything that decides.
 pub(crate) struct Memory {
     pub(crate) report: Report,
@@ -52,48 +52,49 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// Resident pages now, as far as this thread can know.
+    /// Returns the number of resident pages, as far as this thread can know.
     pub(crate) fn resident(&self) -> usize {
         self.residency.resident(self.pool.populated())
     }
 
-    /// Pages that the engine has put into the program and into memory of its own, less
-    /// those that it took out.
+    /// Returns the pages that the engine has put into the program and into its own memory,
+    /// less those that it took out.
     pub(crate) fn held(&self) -> i64 {
         self.residency.held(self.pool.populated())
     }
 
-    /// Whether more is resident than there may be.
+    /// Tells whether resident memory exceeds the throttle watermark.
     pub(crate) fn is_over(&self) -> bool {
         self.resident() > self.residency.marks().throttle
     }
 
-    /// The most pages that are fetched ahead of a thread at a time.
+    /// Returns the most pages that may be read ahead of a thread at a time.
     pub(crate) fn most_ahead(&self) -> usize {
         let evictable = self.queue.pages() as usize;
         readahead::longest_window(self.residency.marks().evict, self.resident(), evictable)
     }
 
-    /// Whether a page is not in the program, and can be fetched.
+    /// Tells whether a page is not in the program, and can be restored.
     pub(crate) fn is_elsewhere(&self, page: u64) -> bool {
         self.pages.is_elsewhere(page)
     }
 
-    /// Whether nothing may leave the program, and nothing is asked of servers
-    /// but what the fork needs.
+    /// Tells whether a fork is under way. Then nothing may leave the program, and servers
+    /// are asked only for what the fork needs.
     pub(crate) fn is_forking(&self) -> bool {
         self.fork_stage != Stage::Idle || is_under_way()
     }
 
-    /// Whether servers share, or are about to, what they hold now.
+    /// Tells whether servers have been asked to share what they hold with a child.
     pub(crate) fn has_asked_for_children(&self) -> bool {
         matches!(self.fork_stage, Stage::Sharing | Stage::Holding)
     }
 
-    /// A process that is forked without asking does not get what is adopted.
+    /// Withholds adopted memory from processes that are forked without the engine's help.
     pub(crate) fn withhold_from_forks(&self, range: &Range<usize>) {
         if self.fork_stage != Stage::Holding {
-            // What is not mapped any more cannot be copied either.
+            // An error means that the range is not mapped any more, so it cannot be copied
+            // either.
             let _ = self
                 .mover
                 .kernel()

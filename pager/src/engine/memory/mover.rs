@@ -14,36 +14,36 @@ use core::ops::Range;
 use rustix::io::Errno;
 use tmem_wire::PAGE_SIZE;
 
-/// Pages given back to the kernel at a time.
+/// The most pages that are given back to the kernel at a time.
 const BIN: usize = 512;
 
 /// The kernel, and the regions that moves need.
 pub(crate) struct Mover {
     kernel: Box<dyn Kernel>,
-    /// Memory goes back to the kernel through here: a region that another
-    /// userfaultfd owns, one without events. Giving memory of the pool back
-    /// would be reported to this thread, which would wait for itself. None where pages
-    /// cannot be moved, and are copied.
+    /// A region of a second userfaultfd, without events: memory goes back to the kernel
+    /// through it. Memory of the pool that is given back directly would be reported to this
+    /// thread, which would wait for itself. `None` if pages cannot be moved, and are
+    /// copied.
     bin: Option<Region>,
-    /// A page to ask through whether an event waits.
+    /// A page that shows whether an event is outstanding.
     probe: Region,
-    /// A page where nothing can be read.
+    /// A page that cannot be read.
     nowhere: Region,
-    /// Several threads ask for pages, which then run on several CPUs: to copy a single
-    /// page into the program is cheaper than to move it.
+    /// Several threads ask for pages, on several CPUs. Copying a single page into the
+    /// program is cheaper then than moving it.
     is_contended: bool,
-    /// What of the program's memory is executable, as far as is known.
+    /// Executable memory of the program, as far as is known.
     executable: Ranges,
-    /// Made when it is needed.
+    /// The way for executable pages, once it is needed.
     transit: Option<Transit>,
 }
 
 impl Mover {
-    /// Prepares to move pages between the program and the frames of `pool`, or to copy
-    /// them where the kernel cannot move or `may_move` says not to.
+    /// Prepares to move pages between the program and the frames of `pool`, or to copy them
+    /// if the kernel cannot move or `may_move` is false.
     ///
     /// # Errors
-    /// The kernel's.
+    /// Those of the kernel.
     pub(crate) fn new(
         mut kernel: Box<dyn Kernel>,
         pool: &Pool,
@@ -68,32 +68,32 @@ impl Mover {
         })
     }
 
-    /// What the kernel does for the engine.
+    /// Returns the kernel.
     pub(crate) fn kernel(&self) -> &dyn Kernel {
         &*self.kernel
     }
 
-    /// The same, where an answer is kept to be given again.
+    /// Returns the kernel, for calls that update its cached answers.
     pub(crate) fn kernel_mut(&mut self) -> &mut dyn Kernel {
         &mut *self.kernel
     }
 
-    /// Whether pages cannot be moved here, and are copied.
+    /// Tells whether pages are copied, because they cannot be moved.
     pub(crate) fn copies(&self) -> bool {
         self.bin.is_none()
     }
 
-    /// Whether several threads ask for pages.
+    /// Tells whether several threads ask for pages.
     pub(crate) fn is_contended(&self) -> bool {
         self.is_contended
     }
 
-    /// Takes note whether several threads ask for pages.
+    /// Notes whether several threads ask for pages.
     pub(crate) fn set_contended(&mut self, is: bool) {
         self.is_contended = is;
     }
 
-    /// Memory of its own, which is never paged.
+    /// Returns the memory that moves need, which is never paged.
     pub(crate) fn regions(&self) -> impl Iterator<Item = Region> {
         let transit = self.transit.as_ref().map(Transit::regions);
         let fixed = [Some(self.probe), Some(self.nowhere), self.bin];
@@ -103,17 +103,16 @@ impl Mover {
             .chain(transit.into_iter().flatten())
     }
 
-    /// Whether a range is one registered mapping, or lies in one.
+    /// Tells whether a range lies in one registered mapping.
     ///
     /// # Errors
-    /// The kernel's; `AGAIN` when an event has to be read first.
+    /// Those of the kernel. `AGAIN` when an event has to be read first.
     pub(crate) fn is_registered(&self, range: &Range<usize>) -> Result<bool, Errno> {
         let nowhere = self.nowhere.start;
         self.kernel.holds(range.start, range.len(), nowhere)
     }
 
-    /// Moves pages of executable memory out of the program and copies them to frames
-    /// that are holes.
+    /// Moves executable pages out of the program, and copies them to unbacked frames.
     pub(crate) fn move_by_transit(&mut self, to: usize, from: usize, len: usize) -> Transfer {
         if self.transit.is_none() && self.bin.is_some() {
             self.transit = Transit::new(&*self.kernel).ok();
@@ -127,13 +126,15 @@ impl Mover {
         }
     }
 
-    /// Gives `n` pages of the pool from `start` on back to the kernel; of how many.
+    /// Gives `n` pages of the pool from `start` on back to the kernel. Returns how many
+    /// were given back.
     pub(crate) fn give_back(&self, pool: &Region, start: usize, n: usize) -> usize {
         let len = n * PAGE_SIZE;
         match &self.bin {
             Some(bin) => {
                 let t = sure(self.kernel.move_to_bin(bin.start, start, len));
-                // Its pages are nobody's; what stays is given up later.
+                // The pages in the bin belong to nobody. Those that stay are given up
+                // later.
                 let _ = self.kernel.discard(bin, bin.start, bin.len);
                 t.done / PAGE_SIZE
             }
@@ -144,18 +145,18 @@ impl Mover {
         }
     }
 
-    /// Whether a report has not been read, or its thread has not gone on yet: the
-    /// kernel carries out no request then.
+    /// Tells whether an event is outstanding: it was not read, or its thread has not gone
+    /// on yet. The kernel refuses operations meanwhile.
     pub(crate) fn is_changing(&self) -> bool {
         self.kernel.unprotect(self.probe.start, PAGE_SIZE) == Err(Errno::AGAIN)
     }
 
-    /// Whether memory is executable, as far as is known.
+    /// Tells whether memory is executable, as far as is known.
     pub(crate) fn is_executable(&self, at: usize) -> bool {
         !self.executable.is_empty() && self.executable.around(at).is_some()
     }
 
-    /// Takes note that a range is executable, or is not.
+    /// Notes whether a range is executable.
     pub(crate) fn note_executable(&mut self, range: Range<usize>, is: bool) {
         match is {
             true => self.executable.insert(range),
@@ -163,13 +164,12 @@ impl Mover {
         }
     }
 
-    /// How many of `n` pages that are there lie in one mapping, at the least.
-    /// A zap goes from one mapping to the next by itself: the next may be
-    /// another by then, which is not seen.
+    /// Returns how many of `n` present pages certainly lie in one mapping. A zap crosses
+    /// from one mapping into the next, which may have been replaced unseen.
     pub(crate) fn within_one_mapping(&self, page: u64, mut n: usize) -> Result<usize, Again> {
         while n > 1 {
-            // Zeros for pages that are there are refused, in which order the
-            // kernel looks: first whether all of them are in one mapping.
+            // The kernel refuses to put zeros over present pages, but first checks whether
+            // all of them are in one mapping.
             let t = self.kernel.zero_pages(addr(page), n * PAGE_SIZE, false);
             match t.stopped {
                 Some(Errno::AGAIN) => return Err(Again::Event),
@@ -183,13 +183,13 @@ impl Mover {
     pub(crate) fn is_present(&self, page: u64) -> bool {
         let mut present = Vec::new();
         let (start, end) = (addr(page), addr(page + 1));
-        // Without an answer the program's page is the one that counts.
+        // Without an answer the program's page counts.
         self.kernel.present(start, end, &mut present).is_err() || !present.is_empty()
     }
 }
 
-/// Prepares to move pages, and sees whether the kernel really can; `None` when
-/// it cannot.
+/// Prepares to move pages, and tests whether the kernel really can. Returns `None` if it
+/// cannot.
 fn movable(kernel: &mut dyn Kernel, pool: &Pool) -> Result<Option<Region>, Errno> {
     let region = pool.region();
     kernel.register(region.start, region.len, REGISTER_WP)?;
@@ -198,7 +198,7 @@ fn movable(kernel: &mut dyn Kernel, pool: &Pool) -> Result<Option<Region>, Errno
     }
     let bin = Region::new(BIN * PAGE_SIZE)?;
     kernel.register_bin(bin.start, bin.len)?;
-    // A page goes into the pool and from there into the bin.
+    // The test moves a page into the pool, and from there into the bin.
     let source = Region::new(PAGE_SIZE)?;
     // SAFETY: a fresh mapping of one page.
     unsafe { core::ptr::write_volatile(source.start as *mut u8, 1) };

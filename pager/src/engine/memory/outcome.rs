@@ -1,4 +1,4 @@
-//! Why something about pages was not done.
+//! Reasons why an operation on pages was not done.
 
 use crate::sys::errno::Words;
 use crate::sys::say;
@@ -9,25 +9,25 @@ use rustix::io::Errno;
 /// Why something cannot be done yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Again {
-    /// Something must be read from the userfaultfd before.
+    /// A message must be read from the userfaultfd first.
     Event,
-    /// There is no memory for it before some has been written to servers.
+    /// Memory is short until pages were written to servers.
     Memory,
 }
 
-/// Why pages could not be put into the program.
+/// Why pages could not be installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
     /// An event has to be read first.
     Again,
-    /// A page is there already.
+    /// A page is present already.
     Present,
-    /// Nothing is mapped there any more, or nothing of this engine's.
+    /// The memory is not mapped any more, or not registered.
     Gone,
 }
 
-/// Which pages a move has moved. To go on without knowing could be to lose
-/// them.
+/// Returns which pages a move has moved. Ends the program if that is unknown, since going
+/// on could lose pages.
 pub(crate) fn sure(moved: Result<Transfer, Errno>) -> Transfer {
     moved.unwrap_or_else(|error| {
         say::die(&format!(

@@ -1,26 +1,26 @@
-//! Tells the reports of the engine's own zap from those of the program's.
+//! Tells the events of the engine's own zap from those of the program.
 
 use alloc::vec::Vec;
 use core::ops::Range;
 
-/// The zap under way.
+/// The engine's zap that is under way.
 #[derive(Debug, Default)]
 pub(crate) struct OwnZap {
-    /// The range, while a zap is under way.
+    /// The range being zapped, empty if there is none.
     now: Range<usize>,
-    /// Reports within the range since the zap began.
+    /// Events within the range since the zap began.
     seen: Vec<Range<usize>>,
 }
 
 impl OwnZap {
-    /// The engine has a range zapped.
+    /// Begins a zap of a range.
     pub(crate) fn begin(&mut self, range: Range<usize>) {
         self.now = range;
         self.seen.clear();
     }
 
-    /// Whether a report may be about the zap under way. Which of them were is seen
-    /// when it is done.
+    /// Tells whether an event may be the engine's own, and records it. [`OwnZap::foreign`]
+    /// decides when the zap is over.
     pub(crate) fn is_own(&mut self, range: &Range<usize>) -> bool {
         let own = self.now.start <= range.start && range.end <= self.now.end;
         if own {
@@ -29,23 +29,24 @@ impl OwnZap {
         own
     }
 
-    /// The zap is over: what of its reports was the program's.
+    /// Ends the zap. Returns the events that were the program's.
     pub(crate) fn foreign(&mut self) -> Vec<Range<usize>> {
         let range = core::mem::replace(&mut self.now, 0..0);
         foreign(core::mem::take(&mut self.seen), range)
     }
 }
 
-/// Of the reports `seen`, those that are not about the zap of `range`. That one
-/// is reported piece by piece, each mapping for itself; where a mapping was split
-/// between its report and its zap, what was split off is reported once more. So
-/// its reports begin with the range, each of the others begins within the one
-/// before or at its end, and the last ends where it ends. Of several such rows
-/// the longest is taken: to take the zap for the program's would lose what is
-/// zapped.
+/// Returns the events of `seen` that do not belong to the zap of `range`.
+///
+/// The kernel reports the zap once for each mapping. If a mapping is split between its
+/// event and its zap, the part that was split off is reported again. So the zap's own
+/// events form a row: the first begins where the range begins, each other begins within the
+/// one before or at its end, and the last ends where the range ends. If several rows are
+/// possible, the longest is taken: to take an own event for the program's would lose the
+/// zapped pages.
 fn foreign(mut seen: Vec<Range<usize>>, range: Range<usize>) -> Vec<Range<usize>> {
-    // For each report the longest row that ends with it, and what comes before
-    // it there.
+    // For each event, the longest row that ends with it, and the event before it in that
+    // row.
     let mut rows: Vec<(usize, Option<usize>)> = Vec::new();
     for (i, report) in seen.iter().enumerate() {
         let first = (usize::from(report.start == range.start), None);
@@ -68,7 +69,7 @@ fn foreign(mut seen: Vec<Range<usize>>, range: Range<usize>) -> Vec<Range<usize>
         own.push(i);
         last = rows[i].1;
     }
-    // The last comes first here.
+    // The row was collected backwards, so removal keeps the other indices valid.
     for i in own {
         seen.remove(i);
     }

@@ -10,8 +10,8 @@ use tmem_policy::cyclic::{SCAN_BLOCK, within_block};
 use tmem_policy::eviction::{Run, Segment};
 
 impl Memory {
-    /// Notes pages that are there in the order of their addresses, as the next
-    /// to be evicted.
+    /// Adds the present pages of a range to the eviction queue, in the order of their
+    /// addresses.
     pub(crate) fn enqueue_present(&mut self, range: Range<usize>) {
         let mut present = Vec::new();
         // Without the kernel's answer nothing there is evicted.
@@ -34,13 +34,14 @@ impl Memory {
         }
     }
 
-    /// Puts a page at the end of a queue. The entry is to be set by the caller.
+    /// Adds a page to the end of a segment. The caller stores the entry.
     pub(crate) fn enqueue(&mut self, first: u64, entry: &mut Page, place: Segment) {
         entry.queued = true;
         entry.generation = self.queue.push(first, 1, place);
     }
 
-    /// Pages that were taken from a queue, and did not leave, go to its end.
+    /// Puts pages that were taken from the queue, but did not leave, at the end of a
+    /// segment.
     pub(crate) fn enqueue_again(&mut self, first: u64, n: usize, place: Segment) {
         let generation = self.queue.push(first, n as u32, place);
         for number in first..first + n as u64 {
@@ -50,20 +51,19 @@ impl Memory {
         }
     }
 
-    /// The queue names pages that left by other ways; too many of those, and it
-    /// is made anew.
+    /// Rebuilds the queue if too many of its pages have left by other ways.
     pub(crate) fn tidy_queue(&mut self) {
         if self.queue.pages() < 2 * self.resident() as u64 + (1 << 16) {
             return;
         }
         let mut kept = Vec::new();
-        // Where a page came twice in a short time, the later counts.
+        // Of two places of the same page, the later counts.
         for (run, place) in self.queue.drain().into_iter().rev() {
             for first in (run.first..run.end()).rev() {
                 let mut entry = self.pages.get(first);
                 let is_its = entry.queued && entry.generation == run.generation;
                 if is_its && entry.state == State::Local && !entry.has_waiters {
-                    // Marked for the moment, so that a page is kept once.
+                    // The flag marks pages that were kept already. It is cleared below.
                     entry.has_waiters = true;
                     self.pages.set(first, &entry);
                     kept.push((Run { first, n: 1, ..run }, place));
@@ -80,10 +80,10 @@ impl Memory {
         });
     }
 
-    /// Zeros are in the program.
+    /// Updates queue and page table after zeros were put into the program.
     pub(crate) fn note_zeros(&mut self, page: u64, n: usize) {
         self.report.stats.zero_fills.fetch_add(n as u64, Relaxed);
-        // Nothing was there, so nothing old is there still.
+        // These pages were absent, so no old contents are left there.
         self.space.is_empty_now(addr(page)..addr(page + n as u64));
         for number in page..page + n as u64 {
             if number == page || number % SCAN_BLOCK == 0 {

@@ -1,16 +1,15 @@
 //! Follows `mremap`.
 //!
-//! The kernel reports a change when it is done, and no lock is held any more:
-//! the reports of two threads may come in the other order than their changes.
-//! A thread may have moved memory to where another has just given memory up,
-//! with the other's report still to come; to follow that one then would be to
-//! forget what was moved there. The thread that moves memory reports twice, that
-//! it was moved and then that the old place is unmapped, so that this is nothing
-//! rare where several threads move memory.
+//! The kernel reports a change after it is done and its locks are released. So the events
+//! of two threads may arrive in another order than the changes. For instance, one thread
+//! gives memory up, and another moves memory to that place. If the second event arrives
+//! first and is followed at once, the first event would then discard the memory that was
+//! moved. This is common: a thread that moves memory causes two events, the move and then
+//! the unmapping of the old place.
 //!
-//! So memory that was moved arrives only when no report is outstanding, which the
-//! kernel says. Until then nothing else is done than to read further reports,
-//! and no thread begins another change, for which see `exclusion`.
+//! So moved memory is a *pending remap* until the kernel says that no event is outstanding.
+//! Until then the engine only reads events, and no thread begins another change (see
+//! `exclusion`).
 
 use crate::engine::fork::current as manifest_log;
 use crate::engine::fork::manifest::Change;
@@ -24,9 +23,8 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 impl Memory {
-    /// `mremap` moved memory: what is known of it goes along. The old place
-    /// stays the engine's until it is unmapped, which it is not when the program
-    /// said `MREMAP_DONTUNMAP`.
+    /// Begins to follow an `mremap`: takes what is known of the old place along. The old
+    /// place stays registered until it is unmapped. With `MREMAP_DONTUNMAP` it never is.
     pub(crate) fn depart(&mut self, from: Range<usize>, to: usize) {
         self.space.doubt_remaps(&from);
         let mut pages = Vec::new();
@@ -48,8 +46,9 @@ impl Memory {
     pub(crate) fn arrive(&mut self, arrival: PendingRemap) {
         let PendingRemap { from, to, .. } = arrival;
         if arrival.doubtful && !self.is_mapped(&to) {
-            // It was this memory, and not what was there before. A thread that did
-            // so by instructions of its own did not wait.
+            // The event was about the moved memory, not about what was there before. That
+            // happens only if a thread makes system calls past the shim, and so was not
+            // held back.
             say::die(
                 "two threads moved memory at once, and it cannot be told whose is where; \
                  the program is ended before it reads wrong data",

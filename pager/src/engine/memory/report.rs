@@ -1,20 +1,20 @@
-//! What the engine tells: figures, and lines for the user.
+//! Statistics, and messages for the user.
 
 use crate::stats::Slot;
 use crate::sys::{now_ns, proc, say};
 use alloc::format;
 use alloc::string::String;
 
-/// Messages that matter to everybody.
+/// Level of messages about failures.
 pub(crate) const ERROR: u8 = 0;
-/// Messages about what will surprise.
+/// Level of messages about surprises.
 pub(crate) const WARN: u8 = 1;
-/// Messages about what happens.
+/// Level of messages about what happens.
 pub(crate) const INFO: u8 = 2;
-/// Messages for those who look for a defect.
+/// Level of messages for debugging.
 pub(crate) const DEBUG: u8 = 3;
 
-/// Where figures go, and which messages are wanted.
+/// The statistics, and the highest level of messages to print.
 #[derive(Clone, Copy)]
 pub(crate) struct Report {
     pub(crate) stats: &'static Slot,
@@ -22,7 +22,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Keeps figures in `stats`, and says what is not above `level`.
+    /// Keeps statistics in `stats`, and prints messages up to `level`.
     pub(crate) fn new(stats: &'static Slot, level: u8) -> Report {
         Report { stats, level }
     }
@@ -34,15 +34,15 @@ impl Report {
         }
     }
 
-    /// A thread goes on whose fault was read at `read_ns`.
+    /// Records that a fault was served that was read at `read_ns`.
     pub(crate) fn served(&self, read_ns: u64) {
         let took = now_ns().saturating_sub(read_ns);
         self.stats.fault_ns.record(took);
     }
 }
 
-/// The program and its process, for messages: those of several processes may come
-/// together.
+/// Returns the program's name and process number for messages, since messages of several
+/// processes may be mixed.
 pub(crate) fn program() -> String {
     let pid = rustix::process::getpid().as_raw_nonzero();
     match proc::command() {

@@ -1,4 +1,4 @@
-//! The program's address space as far as the engine follows it.
+//! The program's address space, as far as the engine follows it.
 
 use crate::engine::kernel::Kernel;
 use crate::engine::memory::own_zap::OwnZap;
@@ -8,142 +8,144 @@ use crate::sys::now_ns;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-/// Between two looks whether discarded pages are gone.
+/// Time between two checks of pending discards.
 const DISCARDS_NS: u64 = 500_000;
 
-/// What is adopted, and what the program is changing.
+/// Adopted memory, and changes of it that are under way.
 #[derive(Debug, Default)]
 pub(crate) struct Space {
     /// Memory that is registered and paged.
     adopted: Ranges,
-    /// What is adopted and withheld from forked children (`MADV_DONTFORK`).
+    /// Adopted memory that is withheld from forked children (`MADV_DONTFORK`).
     dontfork: Ranges,
-    /// Given up by the program, but perhaps still to be zapped: see `memory::events`.
+    /// Pending discards: memory that the program gave up, but that may still have to be
+    /// zapped. See `memory::events`.
     pending_discards: Ranges,
-    /// When the page map was last asked about these.
+    /// When the page map was last read for pending discards.
     discards_ns: u64,
-    /// Moved by the program, and not there yet.
+    /// Pending remaps: memory that the program moved, and whose pages are not at their new
+    /// place yet.
     pending_remaps: Vec<PendingRemap>,
-    /// A fault came from memory that is not known: the list of mappings is to be read.
+    /// A fault came from unknown memory, so the list of mappings has to be read.
     is_stale: bool,
-    /// Counts changes of the address space.
+    /// Number of changes of the address space.
     changes: u64,
-    /// Reports within the range that the engine itself has zapped now.
+    /// Events within the range that the engine itself is zapping.
     pub(crate) own_zap: OwnZap,
 }
 
-/// Memory on its way.
+/// A pending remap.
 #[derive(Debug)]
 pub(crate) struct PendingRemap {
     pub(crate) from: usize,
     pub(crate) to: Range<usize>,
-    /// What is known of it, by the pages that they were.
+    /// Page table entries, by old page number.
     pub(crate) pages: Vec<(u64, Page)>,
-    /// Where its contents are still to be given up, by the addresses that it had.
+    /// Pending discards, by old address.
     pub(crate) discards: Vec<Range<usize>>,
-    /// What a forked child is not to have, likewise.
+    /// Memory to be withheld from children, by old address.
     pub(crate) withheld: Vec<Range<usize>>,
-    /// While it was on its way, memory was moved or unmapped where it arrives.
+    /// Another thread moved or unmapped memory at the new place meanwhile.
     pub(crate) doubtful: bool,
 }
 
 impl Space {
-    /// Memory that is registered and paged.
+    /// Returns the memory that is registered and paged.
     pub(crate) fn adopted(&self) -> &Ranges {
         &self.adopted
     }
 
-    /// What is adopted and withheld from forked children.
+    /// Returns the adopted memory that is withheld from forked children.
     pub(crate) fn dontfork(&self) -> &Ranges {
         &self.dontfork
     }
 
-    /// Whether the contents of a page are given up, and may still be there.
+    /// Tells whether a page is a pending discard.
     pub(crate) fn is_discarded(&self, at: usize) -> bool {
         self.pending_discards.around(at).is_some()
     }
 
-    /// A range is registered, and paged from now on.
+    /// Adopts a registered range.
     pub(crate) fn adopt(&mut self, range: Range<usize>) {
         self.adopted.insert(range);
     }
 
-    /// A range turned out not to be paged.
+    /// Undoes [`Space::adopt`].
     pub(crate) fn disown(&mut self, range: Range<usize>) {
         self.adopted.remove(range);
     }
 
-    /// A range is withheld from forked children.
+    /// Notes that a range is withheld from forked children.
     pub(crate) fn withhold(&mut self, range: Range<usize>) {
         self.dontfork.insert(range);
     }
 
-    /// Forked children are to have a range.
+    /// Notes that forked children get a range again.
     pub(crate) fn hand_down(&mut self, range: Range<usize>) {
         self.dontfork.remove(range);
     }
 
-    /// The contents of a range are given up, and may still be there.
+    /// Adds a pending discard.
     pub(crate) fn discard(&mut self, range: Range<usize>) {
         self.pending_discards.insert(range);
     }
 
-    /// Nothing old is in a range any more.
+    /// Removes pending discards from a range that is empty now.
     pub(crate) fn is_empty_now(&mut self, range: Range<usize>) {
         self.pending_discards.remove(range);
     }
 
-    /// Takes out what of a range is given up, and may still be there.
+    /// Takes the pending discards of a range out.
     pub(crate) fn take_discards(&mut self, range: &Range<usize>) -> Vec<Range<usize>> {
         let within = self.pending_discards.within(range);
         self.pending_discards.remove(range.clone());
         within
     }
 
-    /// A range is not the engine's any more.
+    /// Forgets a range that is not registered any more.
     pub(crate) fn remove(&mut self, range: &Range<usize>) {
         self.adopted.remove(range.clone());
         self.pending_discards.remove(range.clone());
         self.dontfork.remove(range.clone());
     }
 
-    /// How many changes of the address space were followed.
+    /// Returns how many changes of the address space were followed.
     pub(crate) fn changes(&self) -> u64 {
         self.changes
     }
 
-    /// The program has changed the address space.
+    /// Counts a change of the address space.
     pub(crate) fn note_change(&mut self) {
         self.changes += 1;
     }
 
-    /// Whether a fault came from memory that is not known.
+    /// Tells whether the list of mappings has to be read.
     pub(crate) fn is_stale(&self) -> bool {
         self.is_stale
     }
 
-    /// Takes note that the list of mappings is to be read, or was.
+    /// Notes whether the list of mappings has to be read.
     pub(crate) fn set_stale(&mut self, is: bool) {
         self.is_stale = is;
     }
 
-    /// Whether memory that was moved is not there yet.
+    /// Tells whether there are pending remaps.
     pub(crate) fn has_remaps(&self) -> bool {
         !self.pending_remaps.is_empty()
     }
 
-    /// Takes what was moved and is not there yet.
+    /// Takes all pending remaps out.
     pub(crate) fn take_remaps(&mut self) -> Vec<PendingRemap> {
         core::mem::take(&mut self.pending_remaps)
     }
 
-    /// Memory was moved, and is not there yet.
+    /// Adds a pending remap.
     pub(crate) fn depart(&mut self, arrival: PendingRemap) {
         self.pending_remaps.push(arrival);
     }
 
-    /// Memory that lay at `from` is at `to` now, with what it has still to give up and
-    /// withhold.
+    /// Follows a remap from `from` to `to`, with its pending discards and what is withheld
+    /// from children.
     pub(crate) fn arrive(
         &mut self,
         from: usize,
@@ -163,15 +165,15 @@ impl Space {
         self.adopted.insert(to);
     }
 
-    /// Memory was given up. Where some is about to arrive it was what lay there
-    /// before.
+    /// Marks pending remaps as doubtful whose new place overlaps memory that is given up.
+    /// The memory given up may be what was there before the remap.
     pub(crate) fn doubt_remaps(&mut self, range: &Range<usize>) {
         for other in &mut self.pending_remaps {
             other.doubtful |= other.to.start < range.end && range.start < other.to.end;
         }
     }
 
-    /// Sees which discarded pages are gone by now.
+    /// Removes pending discards that are gone by now.
     pub(crate) fn check_discards(&mut self, kernel: &dyn Kernel) {
         let now = now_ns();
         if self.pending_discards.is_empty() || now < self.discards_ns + DISCARDS_NS {

@@ -1,11 +1,10 @@
-//! Thread control blocks stay in the program's memory.
+//! Keeps thread control blocks in the program's memory.
 //!
-//! In a forked child the C library goes through the control blocks of all the
-//! parent's threads (`reclaim_stacks` of glibc) before anything can be paged
-//! there. They are at the top of the threads' stacks, which are not adopted
-//! where they can be told; often the kernel has joined them with another
-//! mapping. A control block begins with its own address, and has it again two
-//! words on (`tcbhead_t` of the System V ABI for x86-64).
+//! In a forked child the C library visits the control blocks of all the parent's threads
+//! (glibc's `reclaim_stacks`) before anything can be paged there. They are at the top of
+//! the threads' stacks. Stacks are not adopted if they can be recognized, but often the
+//! kernel has merged them with another mapping. A control block begins with its own
+//! address, and has it again two words on (`tcbhead_t` of the System V ABI for x86-64).
 
 use crate::engine::memory::Memory;
 use crate::engine::memory::address::addr;
@@ -16,42 +15,42 @@ use alloc::collections::BTreeSet;
 use core::ops::Range;
 use tmem_wire::PAGE_SIZE;
 
-/// Bytes of a control block, more than glibc's `struct pthread` has.
+/// Bytes of a control block: at least as many as glibc's `struct pthread` has.
 const SIZE: usize = 4096 - 256;
-/// What its address is a multiple of.
+/// Alignment of a control block.
 const ALIGN: usize = 64;
 
-/// Pages that hold control blocks, and must stay.
+/// Pages that hold control blocks, and must stay in the program.
 #[derive(Debug, Default)]
 pub(crate) struct Pinned {
     blocks: BTreeSet<u64>,
-    /// It was said that nothing leaves, see `calls::advice`.
+    /// The user was told that nothing leaves any more: see `calls::advice`.
     warned: bool,
 }
 
 impl Pinned {
-    /// Whether a page must stay.
+    /// Tells whether a page must stay.
     pub(crate) fn contains(&self, page: &u64) -> bool {
         self.blocks.contains(page)
     }
 
-    /// A page must stay; whether that is new.
+    /// Adds a page that must stay. Returns whether it is new.
     pub(crate) fn insert(&mut self, page: u64) -> bool {
         self.blocks.insert(page)
     }
 
-    /// Pages need not stay any more.
+    /// Removes pages that need not stay any more.
     pub(crate) fn forget(&mut self, pages: &Range<u64>) {
         self.blocks.retain(|page| !pages.contains(page));
     }
 
-    /// Whether to say now that nothing leaves any more.
+    /// Tells, once, that the user has to be warned that nothing leaves any more.
     pub(crate) fn warns(&mut self) -> bool {
         !core::mem::replace(&mut self.warned, true)
     }
 }
 
-/// Where in a page that was at `addr` a control block begins.
+/// Finds a control block in a page that was at `addr`. Returns its offset.
 fn control_block(bytes: &[u8; PAGE_SIZE], addr: usize) -> Option<usize> {
     let word = |at: usize| {
         let word = bytes.get(at..at + 8).and_then(|w| w.try_into().ok());
@@ -63,17 +62,18 @@ fn control_block(bytes: &[u8; PAGE_SIZE], addr: usize) -> Option<usize> {
 }
 
 impl Memory {
-    /// A page is to be in memory from now on.
+    /// Pins a page: it must stay in the program from now on, and is brought back if
+    /// necessary.
     pub(crate) fn pin(&mut self, page: u64) {
         if self.pinned.insert(page) && self.pages.get(page).state != State::Local {
             self.faults.recall(page);
         }
     }
 
-    /// Puts a page that was just evicted into `frame` back if it holds a control
-    /// block; whether it does.
+    /// Pins a page that was just evicted into `frame` if it holds a control block. Returns
+    /// whether it does.
     pub(crate) fn keeps(&mut self, page: u64, frame: u32) -> bool {
-        // SAFETY: the frame was taken, and no request uses it.
+        // SAFETY: the frame was just taken, and no request uses it.
         let bytes = unsafe { mem::page(self.pool.addr(frame)) };
         let Some(at) = control_block(bytes, addr(page)) else {
             return false;

@@ -1,15 +1,15 @@
-//! Takes out pages that are executable as well as writable, as the heaps of some
-//! language runtimes are.
+//! Evicts pages that are executable as well as writable, as in the heaps of some language
+//! runtimes.
 //!
-//! The kernel moves pages only between mappings of the same protection, and the frame
-//! pool is not executable. To zap such pages would not do: devices may write to them.
-//! So they are moved into a small region of the same protection, the *transit*, are
-//! copied into frames from there, and their memory goes back to the kernel. They come
-//! back by copying.
+//! The kernel moves pages only between mappings of the same protection, and the frame pool
+//! is not executable. Such pages cannot be zapped, since devices may write to them. So they
+//! are moved into a small executable region, the *transit*, and copied from there into
+//! frames. Then the memory of the transit goes back to the kernel. These pages return by
+//! copying.
 //!
-//! Which memory is executable is known from the list of mappings; what the program
-//! changes by `mprotect` is not reported. So what is known is a hint: a move that is
-//! refused one way is tried the other way.
+//! The list of mappings says which memory is executable, but changes by `mprotect` are not
+//! reported. So this knowledge is a hint: a move that is refused one way is tried the other
+//! way.
 
 use crate::engine::calls::accesses::wait_for_accesses;
 use crate::engine::kernel::Kernel;
@@ -19,26 +19,26 @@ use crate::sys::uffd::{REGISTER_WP, Transfer};
 use rustix::io::Errno;
 use tmem_wire::PAGE_SIZE;
 
-/// Pages that are moved at a time.
+/// The most pages that are moved at a time.
 pub(crate) const MOST: usize = 64;
 
-/// Writable and executable memory of the engine's own, which is empty most of the time.
+/// Writable and executable memory of the engine, which is empty most of the time.
 #[derive(Debug)]
 pub(crate) struct Transit {
-    /// Belongs to the program's userfaultfd: the kernel refuses a move to it while a
-    /// change of the address space has not been read.
+    /// Registered with the program's userfaultfd: the kernel refuses a move to it while an
+    /// event is outstanding.
     region: Region,
-    /// Belongs to the other userfaultfd, as the engine's `bin` does.
+    /// Registered with the second userfaultfd, as the `bin` of `Mover` is.
     bin: Region,
-    /// Pages of the region that could not be given back yet, from its start.
+    /// Pages at the start of the region that could not be given back yet.
     left: usize,
 }
 
 impl Transit {
-    /// An empty transit.
+    /// Creates an empty transit.
     ///
     /// # Errors
-    /// The kernel's.
+    /// Those of the kernel.
     pub(crate) fn new(kernel: &dyn Kernel) -> Result<Transit, Errno> {
         let region = Region::executable(MOST * PAGE_SIZE)?;
         let bin = Region::executable(MOST * PAGE_SIZE)?;
@@ -51,13 +51,12 @@ impl Transit {
         })
     }
 
-    /// Its memory, which is never paged.
+    /// Returns its memory, which is never paged.
     pub(crate) fn regions(&self) -> [Region; 2] {
         [self.region, self.bin]
     }
 
-    /// Moves pages of executable memory out of the program and copies them to frames
-    /// that are holes.
+    /// Moves executable pages out of the program, and copies them to unbacked frames.
     pub(crate) fn take_out(
         &mut self,
         kernel: &dyn Kernel,
@@ -76,15 +75,15 @@ impl Transit {
         let start = self.region.start;
         let moved = sure(kernel.move_to_holes(start, from, len));
         wait_for_accesses(&(from..from + moved.done));
-        // SAFETY: pages of the engine's own that are there, and frames that were just
-        // taken and are nobody else's.
+        // SAFETY: the source pages are the engine's own and present; the frames were just
+        // taken and belong to nobody else.
         unsafe { mem::copy_pages(to, start, moved.done) };
         self.left = moved.done / PAGE_SIZE;
         self.give_back(kernel);
         moved
     }
 
-    /// Gives the memory of what went through the transit back to the kernel.
+    /// Gives the transit's memory back to the kernel.
     fn give_back(&mut self, kernel: &dyn Kernel) {
         if self.left == 0 {
             return;
@@ -92,7 +91,7 @@ impl Transit {
         let len = self.left * PAGE_SIZE;
         let (from, to) = (self.region.start, self.bin.start);
         let t = sure(kernel.move_to_bin(to, from, len));
-        // Where it is refused, the bin is not empty; it is tried again before the next.
+        // If the bin cannot be emptied, the next call tries again.
         let emptied = kernel.discard(&self.bin, to, self.bin.len).is_ok();
         if t.done == len && emptied {
             self.left = 0;

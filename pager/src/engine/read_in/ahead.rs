@@ -1,4 +1,4 @@
-//! Fetches pages ahead of their use.
+//! Reads pages ahead of their use.
 
 use crate::engine::memory::Memory;
 use crate::engine::read_in::read;
@@ -9,12 +9,12 @@ use crate::pool::Kind;
 use crate::slots::Slot;
 use alloc::vec::Vec;
 
-/// The most pages of one read ahead: the first can be used while the others
-/// are still on their way, and those of one are put into the program by one move.
+/// The most pages of one read ahead. The first page of a run can be used while later runs
+/// are still on their way, and the pages of one run are installed by one move.
 pub(crate) const READ_AHEAD: usize = crate::pool::RUN_FRAMES;
 
-/// Fetches pages ahead, each once, and leaves the one that is the marker out of the
-/// program.
+/// Reads pages ahead. The page that is the readahead marker is brought to local memory but
+/// not installed, so that touching it is noticed.
 pub(crate) fn fetch_pages(
     m: &mut Memory,
     reclaim: &mut Reclaim,
@@ -24,7 +24,7 @@ pub(crate) fn fetch_pages(
     let mut run: Vec<(u64, Slot)> = Vec::new();
     let mut resting = Run::default();
     for &page in pages {
-        // Frames may have been reclaimed on the way here.
+        // Taking frames may have reclaimed pages of this list.
         let entry = m.pages.get(page);
         match (entry.state, entry.slot) {
             (State::Pooled(_), _) if Some(page) == marker => {
@@ -36,7 +36,7 @@ pub(crate) fn fetch_pages(
                 }
                 if !resting.add(page, frame) {
                     install_resting(m, &mut resting);
-                    // What is named twice was among these.
+                    // A page that is listed twice was installed just now.
                     if m.pages.get(page).state == entry.state {
                         resting.add(page, frame);
                     }
@@ -49,8 +49,8 @@ pub(crate) fn fetch_pages(
                 if sends && !read_ahead(m, reclaim, &mut run, marker) {
                     break;
                 }
-                // What is named twice was among these, and is not to be read into two
-                // frames.
+                // A page that is listed twice was asked for just now, and must not be read
+                // into two frames.
                 if !sends || m.pages.get(page).state == State::Remote {
                     run.push((page, slot));
                 }
@@ -62,8 +62,8 @@ pub(crate) fn fetch_pages(
     read_ahead(m, reclaim, &mut run, marker);
 }
 
-/// Asks for a run of slots, for as many of them as there are frames; whether
-/// there were for all.
+/// Asks for a run of consecutive slots, as far as there are frames. Returns whether there
+/// were enough.
 fn read_ahead(
     m: &mut Memory,
     reclaim: &mut Reclaim,
@@ -89,11 +89,11 @@ fn read_ahead(
     all
 }
 
-/// Puts pages that rest in the pool into the program, ahead of their use.
+/// Installs pages that are in frames already, ahead of their use.
 fn install_resting(m: &mut Memory, run: &mut Run) {
     let Run { page, frame, n } = core::mem::take(run);
     if n > 0 {
-        // What stops it shows when the page is touched.
+        // If something stops it, a fault will show.
         let _ = m.install(page, frame, n);
     }
 }

@@ -1,4 +1,4 @@
-//! Takes in pages that servers have sent.
+//! Handles pages that servers have sent.
 
 use crate::engine::memory::Memory;
 use crate::engine::memory::outcome::Stop;
@@ -14,7 +14,7 @@ use crate::sys::now_ns;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 
-/// A read has ended; how long a thread waited for it, in nanoseconds, if one did.
+/// Finishes a read. Returns how long a thread waited for it, in nanoseconds, if one did.
 pub(crate) fn fetched(
     m: &mut Memory,
     reclaim: &mut Reclaim,
@@ -34,12 +34,12 @@ pub(crate) fn fetched(
     for &frame in &read.frames {
         m.pool.must_be(frame, Kind::ReadIn);
         let Some(page) = m.pool.page(frame) else {
-            // Given up by the program in the meantime.
+            // The program has given the page up meanwhile.
             m.pool.put(frame, Kind::Free, None);
             continue;
         };
         let entry = m.pages.get(page);
-        // SAFETY: the read has ended, and nobody else knows the frame.
+        // SAFETY: the read has ended, and nobody else uses the frame.
         let bytes = unsafe { mem::page(m.pool.addr(frame)) };
         if m.backing.digester.digest(bytes, None) != entry.hash {
             wrong.push(frame);
@@ -55,7 +55,7 @@ pub(crate) fn fetched(
         } else if entry.slot.is_some() {
             m.pool.put(frame, Kind::Standby, page);
         } else {
-            // Its server was given up while the answer was on its way.
+            // The page's server was lost while the answer was on its way.
             m.pool.queue_writeback(frame, page);
         }
         if Some(page) == read.marker && !entry.has_waiters {
@@ -89,7 +89,7 @@ pub(crate) fn fetched(
     took
 }
 
-/// Puts fetched pages into the program.
+/// Installs pages that were read in.
 fn install_fetched(m: &mut Memory, run: Run) {
     let Run { page, frame, n } = run;
     let mut done = 0;
@@ -99,7 +99,7 @@ fn install_fetched(m: &mut Memory, run: Run) {
         let Some(stop) = stop else { continue };
         let at = page + done as u64;
         if stop == Stop::Again {
-            // They rest in the pool. Who waits is served from there.
+            // The pages stay on standby. Threads that wait are served from there.
             for number in at..page + n as u64 {
                 if m.pages.get(number).has_waiters {
                     m.faults.recall(number);

@@ -1,5 +1,5 @@
-//! Fetches what the pointers of an array lead to, for a thread that goes through it:
-//! carries out what [`tmem_policy::indirect`] decides.
+//! Reads the pages that the pointers of an array lead to, for a thread that walks the
+//! array. The policy is [`tmem_policy::indirect`].
 
 use crate::engine::kernel::Kernel;
 use crate::engine::memory::Memory;
@@ -14,11 +14,11 @@ use core::ops::Range;
 use tmem_policy::indirect::{IndirectFault, ProgramMemory};
 use tmem_policy::readahead::BYTES;
 
-/// No address of a program lies below this: most numbers and texts are told from pointers by
-/// it at once.
+/// The lowest possible address of a program. Most numbers and texts are too small or too
+/// large to be pointers.
 const LOWEST_ADDRESS: u64 = 1 << 16;
 
-/// The program's memory as the indirect prefetcher sees it.
+/// The program's memory, as the indirect prefetcher reads it.
 struct Seen<'a> {
     adopted: &'a Ranges,
     pages: &'a Pages,
@@ -55,8 +55,9 @@ impl ProgramMemory for Seen<'_> {
 }
 
 impl Readahead {
-    /// Sees whether a pointer has led a thread to a page that it waits for, or that was fetched
-    /// ahead, and fetches what the next pointers lead to.
+    /// Tells the policy that a thread waits for a page, or touches one that was read ahead,
+    /// and reads the pages that it predicts. `missed` says that the page was not in local
+    /// memory.
     pub(crate) fn follow_pointers(
         &mut self,
         m: &mut Memory,
@@ -76,7 +77,7 @@ impl Readahead {
         }
     }
 
-    /// A thread waits for a page that has come, with these bytes.
+    /// Shows the policy a page that a thread waited for, and its bytes.
     pub(crate) fn note_pointer_page(&mut self, m: &Memory, page: u64, bytes: &[u8]) {
         self.indirect.note_page(page, bytes, &Seen::of(m));
     }

@@ -12,7 +12,7 @@ use tmem_policy::indirect::IndirectPrefetcher;
 use tmem_policy::readahead::Prefetcher;
 use tmem_policy::straddle::StraddlePredictor;
 
-/// Tells what to read ahead.
+/// The policies of what to read ahead.
 pub(crate) struct Readahead {
     pub(crate) prefetcher: Prefetcher,
     pub(crate) straddle: StraddlePredictor,

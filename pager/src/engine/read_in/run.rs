@@ -1,6 +1,6 @@
-//! Pages that can be put into the program by one move.
+//! Runs of pages that can be installed by one move.
 
-/// Pages that are neighbours, in frames that are.
+/// Neighbouring pages in neighbouring frames.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Run {
     pub(crate) page: u64,
@@ -9,7 +9,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Adds a page at either end, if it belongs there.
+    /// Adds a page at either end, if it fits there. Returns whether it does.
     pub(crate) fn add(&mut self, page: u64, frame: u32) -> bool {
         let first = self.n == 0;
         let after = page == self.page + self.n as u64 && frame == self.frame + self.n as u32;

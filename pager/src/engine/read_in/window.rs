@@ -1,4 +1,4 @@
-//! Fetches what a thread will want next.
+//! Reads ahead what a thread will touch next.
 
 use crate::engine::memory::Memory;
 use crate::engine::memory::faults::Fault;
@@ -8,13 +8,13 @@ use crate::engine::reclaim::Reclaim;
 use alloc::vec::Vec;
 
 impl Readahead {
-    /// Fetches what a thread will want next, and leaves one page of it out of
-    /// the program, so that touching it asks for more.
+    /// Reads ahead what a thread will touch next, up to the marker page, which asks for
+    /// more when it is touched.
     pub(crate) fn fetch_ahead(&mut self, m: &mut Memory, reclaim: &mut Reclaim, fault: &Fault) {
         let window = fault.window();
-        // Never at the price of what is on its way out.
+        // Readahead must not reclaim frames whose pages still wait for their writeback.
         let room = (m.pool.free() + m.pool.standby()) / 2;
-        // Nor are pages to leave again before they are used.
+        // Pages must not be evicted again before they are used.
         let most = room.min(m.most_ahead());
         let count = i64::from(window.count).min(most as i64);
         if count < i64::from(window.count) {
@@ -27,7 +27,7 @@ impl Readahead {
             .collect();
         let late = |p: &&(i64, u64)| p.0 >= count * 3 / 4;
         let marker = pages.iter().find(late).or(pages.last()).map(|p| p.1);
-        // What lies together left together, in ascending order.
+        // Neighbouring pages were evicted in ascending order, so their slots are ascending.
         if window.stride < 0 {
             pages.chunks_mut(READ_AHEAD).for_each(<[_]>::reverse);
         }
@@ -35,8 +35,8 @@ impl Readahead {
         fetch_pages(m, reclaim, &pages, marker);
     }
 
-    /// Fetches the page behind one that was missed in no order, if what was missed is
-    /// likely to end there.
+    /// Reads the next page as well, after a miss in no particular order, if the policy
+    /// expects that the access continues there.
     pub(crate) fn fetch_behind(&mut self, m: &mut Memory, reclaim: &mut Reclaim, fault: &Fault) {
         let next = fault.page + 1;
         if fault.window().count == 0

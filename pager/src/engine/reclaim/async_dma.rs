@@ -1,44 +1,44 @@
-//! Sees whether devices may write to the program's memory behind its back.
+//! Detects asynchronous DMA: devices that may write to the program's memory at any time.
 //!
-//! Asynchronous input (`io_submit`, `io_uring`) goes on while the program does
-//! something else: a device writes to pages that the kernel holds for it. Such
-//! a page is not moved by the kernel, but it is zapped, and what the device wrote
-//! is lost. Where pages cannot be moved, nothing is evicted from a program that
-//! has set up such input: its memory stays local.
+//! Asynchronous I/O (`io_submit`, `io_uring`) goes on while the program does something
+//! else: a device writes to pages that the kernel holds for it. The kernel refuses to move
+//! such a page, but not to zap it, and a zap would lose what the device writes. So where
+//! pages cannot be moved, nothing is evicted from a program that has set up such I/O.
 //!
-//! What was set up is seen in the list of mappings. That is read once a page is
-//! write-protected, and before it is copied: what the kernel is given from then on
-//! waits for the page to be there again, and what it was given before is seen. Since
-//! the list is long, it is read when it may have changed: when the size of the address
-//! space has, when the program has unmapped something (which could make up for what was
-//! mapped), or when the kernel's count of all that is set up for `io_submit` has.
+//! The list of mappings shows what was set up. It is read after a page was write-protected
+//! and before it is copied. I/O that was given to the kernel earlier shows in the list, and
+//! I/O that is given to it later faults on the page. The list is long, so it is read only
+//! when it may have changed: when the size of the address space has, when the program has
+//! unmapped something (which could make up for what was mapped), or when the kernel's count
+//! of requests for `io_submit` has.
 
 use crate::engine::memory::Memory;
 use crate::engine::memory::report::WARN;
 use alloc::format;
 use alloc::vec::Vec;
 
-/// What the mappings are called.
+/// Names of the mappings that such I/O sets up.
 const NAMES: [&[u8]; 2] = [b"/[aio]", b"[io_uring]"];
 
-/// What is known.
+/// What is known of asynchronous I/O.
 #[derive(Debug, Default)]
 pub(crate) struct AsyncDma {
-    /// Such input is set up.
+    /// Such I/O is set up.
     pub(crate) write: bool,
-    /// What would have changed with the list since it was read last.
+    /// The state of the process when the list was last read.
     seen: Option<Seen>,
     warned: bool,
-    /// Pages are copied because the user asks for it.
+    /// Pages are copied because the user asked for it.
     by_choice: bool,
 }
 
-/// Pages of the address space, changes by the program, and requests of `io_submit` that
-/// the system has room for.
+/// Pages of address space, changes by the program, and the system's count of requests for
+/// `io_submit`.
 type Seen = (u64, u32, Option<u64>);
 
 impl AsyncDma {
-    /// Nothing is known yet. `by_choice` says that pages are copied as the user asks.
+    /// Starts without knowledge. `by_choice` says that pages are copied because the user
+    /// asked for it.
     pub(crate) fn new(by_choice: bool) -> AsyncDma {
         AsyncDma {
             by_choice,
@@ -46,14 +46,14 @@ impl AsyncDma {
         }
     }
 
-    /// Whether a page that is zapped, and was write-protected before this, might lose
-    /// what a device writes.
+    /// Tells whether zapping a page, which is write-protected already, might lose what a
+    /// device writes.
     pub(crate) fn writes(&mut self, m: &Memory) -> bool {
         let seen = m.mover.kernel().size_pages().ok().map(|size| {
             let changes = crate::engine::exclusion::changes();
             (size, changes, m.mover.kernel().asynchronous_requests())
         });
-        // What changes while the list is read is looked for again.
+        // A change while the list is read is noticed next time.
         if seen.is_none() || seen != self.seen {
             self.look(m);
             self.seen = seen;
@@ -61,13 +61,13 @@ impl AsyncDma {
         self.write
     }
 
-    /// Looks whether such input is set up.
+    /// Looks whether such I/O is set up.
     pub(crate) fn look(&mut self, m: &Memory) {
         if !m.mover.copies() {
             return;
         }
         let mut text = Vec::new();
-        // Without an answer it may be.
+        // Without an answer it counts as set up.
         let listed = m.mover.kernel().maps(&mut text).is_ok();
         self.write = !listed || NAMES.iter().any(|name| has(&text, name));
         if self.write && !self.warned {

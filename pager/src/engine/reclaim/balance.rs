@@ -1,4 +1,4 @@
-//! Says how many pages are to leave, and whether they may.
+//! Decides how many pages to evict, and whether any may leave.
 
 use crate::engine::calls::advice;
 use crate::engine::exclusion;
@@ -9,13 +9,13 @@ use crate::pool::RUN_FRAMES;
 use crate::sys::now_ns;
 use tmem_policy::watermarks::{MemoryUse, Plan};
 
-/// Fewer evictions than this can wait for a better moment.
+/// Fewer evictions than this may wait for a better moment.
 const LATER: usize = 64;
 
 impl Reclaim {
-    /// What there is to do, by the budget.
+    /// Returns what to do to keep within the budget.
     pub(crate) fn plan(&self, m: &Memory) -> Plan {
-        // Most programs have none, and need no look at the clock.
+        // Most programs have no such pages, and need no look at the clock.
         let due = match self.retry.is_empty() {
             true => 0,
             false => self.retry.due(now_ns()),
@@ -38,26 +38,27 @@ impl Reclaim {
         })
     }
 
-    /// Whether pages are to leave now. A thread that has just gone on is likely
-    /// to ask for another page soon: what leaves while that is on its way costs
-    /// the program no time.
+    /// Tells whether to evict pages now. A thread that has just gone on will probably ask
+    /// for another page soon. An eviction while that page is on its way costs the program
+    /// no time.
     pub(crate) fn is_to_evict(&self, m: &Memory, plan: &Plan) -> bool {
         let later = m.faults.has_served_one() && plan.evict < LATER && m.faults.is_empty();
         plan.evict > 0 && (!later || m.is_over()) && self.may_evict(m)
     }
 
-    /// How many frames with memory there are to be in the pool.
+    /// Returns how many frames with memory the pool should have.
     pub(crate) fn standby_frames(&self, m: &Memory) -> usize {
         self.standby.frames(m.residency.marks().pool)
     }
 
-    /// Whether pages may leave: there is, or will soon be, room for them.
+    /// Tells whether pages may leave: there is room for them, or will be soon.
     pub(crate) fn may_evict(&self, m: &Memory) -> bool {
         self.may_evict_but_for_reads(m) && !(m.mover.copies() && exclusion::is_read())
     }
 
-    /// The same, were nobody reading directly. Those who are about to are kept from it
-    /// for that only: where nothing leaves anyway they would wait for nothing.
+    /// The same as [`Reclaim::may_evict`], but ignores threads that read directly. New
+    /// direct reads are delayed only if this holds: if nothing leaves anyway, they would
+    /// wait for nothing.
     pub(crate) fn may_evict_but_for_reads(&self, m: &Memory) -> bool {
         !m.backing.grants.full
             && !m.is_forking()
@@ -68,15 +69,15 @@ impl Reclaim {
             && m.pool.holes() >= RUN_FRAMES
     }
 
-    /// Whether nothing can be zapped for the moment.
+    /// Tells whether nothing can be zapped at present.
     fn is_held_up(&self, m: &Memory) -> bool {
         let crowded = self.vma_change_stalled && exclusion::is_changed();
         crowded || m.mover.copies() && self.async_dma.write
     }
 
-    /// Whether less memory will be resident by itself: some rests, is being
-    /// written, or is about to leave. A thread waits for that; were it to wait
-    /// for anything else, it could wait for ever.
+    /// Tells whether resident memory will fall without help: some is on standby, being
+    /// written, or about to leave. Only then may a thread wait for memory, or it might wait
+    /// for ever.
     pub(crate) fn can_shrink(&self, m: &Memory) -> bool {
         let resting = m.pool.free() + m.pool.spent() + m.pool.standby() > 0;
         let leaving = m.backing.net.queued_bytes(Lane::Bulk) > 0
@@ -87,8 +88,8 @@ impl Reclaim {
             || self.may_evict(m) && (self.plan(m).evict > 0 || self.retry.come_free(now_ns()))
     }
 
-    /// Whether a thread that asks for more memory has to wait for others to
-    /// leave.
+    /// Tells whether a thread that asks for more memory has to wait until other pages have
+    /// left.
     pub(crate) fn must_wait(&self, m: &Memory) -> bool {
         m.is_over() && self.can_shrink(m)
     }

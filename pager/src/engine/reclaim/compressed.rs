@@ -1,5 +1,5 @@
-//! Keeps packed copies of pages that are on servers, in a part of the local budget, and
-//! serves faults from there.
+//! The compressed cache: compressed copies of pages that are on servers, in a part of the
+//! local budget.
 
 use crate::When;
 use crate::cache::{Cache, Place};
@@ -20,25 +20,25 @@ use tmem_policy::compressed_cache::{self, CacheSample, CacheSizer, CacheState};
 use tmem_policy::watermarks::copies_bytes;
 use tmem_wire::{PAGE_SIZE, packed};
 
-/// While there are no copies, one page in so many that leave is packed, to see what
-/// copies would take.
+/// While the cache is empty, one of `TRIED` evicted pages is compressed as a trial, to
+/// measure what a cache would take.
 const TRIED: u32 = 32;
 
-/// The copies, and what is known of their use.
+/// The compressed copies, and measurements of their use.
 pub(crate) struct CompressedPages {
     cache: Cache,
     sizer: CacheSizer,
     when: When,
-    /// What was seen in this period.
+    /// Measurements of this period.
     pub(crate) seen: CacheSample,
-    /// Pages that left in all.
+    /// Pages evicted so far.
     left: u32,
-    /// Where pages are packed on trial.
+    /// Buffer for compression on trial.
     trial: Box<[u8; packed::ROOM]>,
     trials: u32,
-    /// What was used of processor time and of time asleep when it was looked last.
+    /// CPU time plus time asleep at the last measurement.
     busy_ns: u64,
-    /// Pages whose server was lost: their copies are all that there is of them.
+    /// Pages whose server was lost, so that the compressed copy is the only one.
     only: Vec<u64>,
 }
 
@@ -62,48 +62,49 @@ impl CompressedPages {
         }
     }
 
-    /// Where they lie.
+    /// Returns the memory of the cache.
     pub(crate) fn region(&self) -> Option<Region> {
         self.cache.region()
     }
 
-    /// Pages of memory that they take.
+    /// Returns the pages of memory that the cache takes.
     pub(crate) fn pages(&self) -> usize {
         self.cache.pages()
     }
 
-    /// Whether there is a copy of a page.
+    /// Tells whether there is a copy of a page.
     pub(crate) fn has(&self, page: u64, entry: &Page) -> bool {
         self.cache.has(entry.copy, page, entry.hash)
     }
 
-    /// These pages, of which there is a copy, have no other place any more.
+    /// Notes pages whose copy in the cache is the only one.
     pub(crate) fn rescue(&mut self, pages: Vec<u64>) {
         self.only.extend(pages);
     }
 
-    /// A page that has no other place, if there is one.
+    /// Returns a page whose copy is the only one, if there is any.
     pub(crate) fn rescued(&self) -> Option<u64> {
         self.only.last().copied()
     }
 
-    /// That page has found another place, or is lost.
+    /// Removes the page that [`CompressedPages::rescued`] returned: it was restored, or is
+    /// lost.
     pub(crate) fn has_been_rescued(&mut self) {
         self.only.pop();
     }
 
-    /// Whether copies must stay, because some page has no other place.
+    /// Tells whether copies must stay, because they are the only ones.
     pub(crate) fn are_needed(&self) -> bool {
         !self.only.is_empty()
     }
 
-    /// A page has left the program.
+    /// Counts a page that was evicted.
     pub(crate) fn tick(&mut self) {
         self.left = self.left.wrapping_add(1);
         self.seen.left += 1;
     }
 
-    /// Packs a page, and forgets what comes of it.
+    /// Compresses a page as a trial, now and then, and drops the result.
     fn try_one(&mut self, bytes: &packed::PageBytes) {
         self.trials = (self.trials + 1) % TRIED;
         if self.trials == 0 && self.when == When::Auto && self.cache.largest() > 0 {
@@ -120,7 +121,7 @@ impl CompressedPages {
 }
 
 impl Settings {
-    /// Where address space is limited it is the program's.
+    /// Turns the cache off where address space is limited, since the program needs it.
     fn when_copies(&self) -> When {
         match space::limit().is_some() {
             true => When::Never,
@@ -130,7 +131,9 @@ impl Settings {
 }
 
 impl Reclaim {
-    /// The page in a frame is about to be on a server only: where there is a copy of it.
+    /// Compresses the page in a frame that is about to be freed. Returns where the copy is.
+    ///
+    /// Pages that stream are read ahead of their use, and need no copy.
     ///
     /// What comes in a stream is fetched ahead of its use, and needs none.
     pub(crate) fn keep_compressed(
@@ -145,7 +148,7 @@ impl Reclaim {
             return entry.copy;
         }
         let copies = &mut self.cache;
-        // SAFETY: a frame on standby, which nobody writes to.
+        // SAFETY: no request writes to a frame on standby.
         let bytes = unsafe { mem::page(m.pool.addr(frame)) };
         if copies.cache.may_have() == 0 {
             copies.try_one(bytes);
@@ -165,7 +168,8 @@ impl Reclaim {
         put.map(|(copy, _)| copy)
     }
 
-    /// If there is a copy of the page that was asked for, the frame has it then.
+    /// Restores the page that a thread waits for into `frame`. Returns false if there is no
+    /// copy.
     pub(crate) fn restore_wanted(
         &mut self,
         m: &mut Memory,
@@ -186,8 +190,8 @@ impl Reclaim {
         true
     }
 
-    /// If there is a copy of a page that is in no frame, the frame has it then; when it
-    /// was made.
+    /// Restores a page that is in no frame into `frame`. Returns when the copy was made, or
+    /// `None` if there is no copy.
     pub(crate) fn restore(
         &mut self,
         m: &mut Memory,
@@ -195,21 +199,21 @@ impl Reclaim {
         entry: &Page,
         frame: u32,
     ) -> Option<u32> {
-        // SAFETY: the frame was just taken, or what was received there is of no use; it is
-        // nobody else's.
+        // SAFETY: the frame was just taken, or holds an answer that is of no use. It
+        // belongs to nobody else.
         let to = unsafe { mem::page_mut(m.pool.addr(frame)) };
         let (cache, digester) = (&self.cache.cache, m.backing.digester);
         let when = cache.unpack(entry.copy, page, entry.hash, digester, to)?;
         m.pages.update(page, |p| p.state = State::Pooled(frame));
         match entry.slot {
             Some(_) => m.pool.put(frame, Kind::Standby, page),
-            // Its server was lost.
+            // The server was lost, so the page has to be written to another.
             None => m.pool.queue_writeback(frame, page),
         }
         Some(when)
     }
 
-    /// Has as many copies as were found to be good for the program.
+    /// Sets the size of the cache to what the policy found best for the program.
     pub(crate) fn size_cache(&mut self, m: &mut Memory) {
         if self.cache.are_needed() {
             return;
@@ -239,7 +243,7 @@ impl Reclaim {
         m.residency.set_compressed(cache.pages());
     }
 
-    /// Not more than there may be of what this process may have.
+    /// Shrinks the cache to what the current budget allows.
     pub(crate) fn trim_cache(&mut self, m: &mut Memory) {
         let most = compressed_cache::largest(m.residency.marks().evict);
         if self.cache.cache.may_have() > most && !self.cache.are_needed() {

@@ -1,4 +1,4 @@
-//! Takes pages out of the program.
+//! Evicts pages from the program.
 
 use crate::engine::calls::accesses::wait_for_accesses;
 use crate::engine::memory::Memory;
@@ -13,15 +13,14 @@ use rustix::io::Errno;
 use tmem_policy::eviction::{Run, Segment};
 use tmem_wire::PAGE_SIZE;
 
-/// After so long it is looked at faults, and at how much is resident, before more
-/// is evicted: what has to be zapped, or copied first, may take long; and while a
-/// thread waits.
+/// The longest time for one round of evictions: copying and zapping may take long, and
+/// faults have to be served. The second is for when a thread waits.
 const TURN_NS: u64 = 1_000_000;
 const WAITED_FOR_NS: u64 = 100_000;
 
 impl Reclaim {
-    /// Takes about `want` pages out of the program; whether an event has to be read
-    /// before more can leave.
+    /// Evicts about `want` pages. Returns whether an event has to be read before more can
+    /// leave.
     pub(crate) fn evict(&mut self, m: &mut Memory, want: usize) -> bool {
         m.space.check_discards(m.mover.kernel());
         m.follow_advice();
@@ -41,8 +40,8 @@ impl Reclaim {
                 return why == Again::Event;
             }
         };
-        // What cannot be evicted now goes to the queue's end; it is not to be
-        // looked at over and over.
+        // Pages that cannot be evicted now go to the end of the queue. The limit keeps them
+        // from being tried over and over.
         let mut looks = want * 4 + RUN_FRAMES;
         while got < want && looks > 0 && now_ns() < until {
             let Some((run, place)) = m.queue.pop() else {
@@ -63,8 +62,8 @@ impl Reclaim {
         false
     }
 
-    /// Takes up to `want` pages out of the program that could not be taken out
-    /// before, if it is time to try, and stops `until` then; how many left.
+    /// Evicts up to `want` pages of the retry list, if a try is due, until the time
+    /// `until`. Returns how many left.
     fn evict_retried(&mut self, m: &mut Memory, want: usize, until: u64) -> Result<usize, Again> {
         let now = now_ns();
         let most = self.retry.due(now).min(want);
@@ -87,8 +86,8 @@ impl Reclaim {
         result.map(|()| left)
     }
 
-    /// Evicts what can be tried of the pages from `at` on, before `end`, and adds to `got`
-    /// how many left. Where it has to stop, `at` is the first that is to be tried again.
+    /// Evicts the pages from `at` up to `end`, as far as they may leave, and adds the
+    /// number that left to `got`. On an error `at` is the first page to be tried again.
     fn evict_all_of(
         &mut self,
         m: &mut Memory,
@@ -107,10 +106,10 @@ impl Reclaim {
         Ok(())
     }
 
-    /// How many pages from `at` on, before `end`, that were queued at `generation`, if that
-    /// is known, can be tried together.
+    /// Counts the pages from `at` up to `end` that can be tried together. With a
+    /// `generation`, only pages that were queued in it count.
     fn evictable(&mut self, m: &mut Memory, at: u64, end: u64, generation: Option<u8>) -> usize {
-        // What is registered and not adopted would be missed by a fork.
+        // A fork would miss pages of memory that is registered but not adopted.
         let Some(adopted) = m.space.adopted().around(addr(at)) else {
             m.pages.update(at, |p| p.queued = false);
             return 0;
@@ -135,8 +134,8 @@ impl Reclaim {
         n
     }
 
-    /// Evicts pages that lie together, and adds to `left` how many left, also where it has
-    /// to stop before the end.
+    /// Evicts `n` neighbouring pages, and adds the number that left to `left`, also on an
+    /// error.
     pub(crate) fn evict_run(
         &mut self,
         m: &mut Memory,
@@ -149,9 +148,9 @@ impl Reclaim {
             return Ok(());
         }
         let mut done = 0;
-        // The kernel moves what lies in one mapping.
+        // The kernel moves pages of one mapping per call.
         let mut most = n;
-        // It has refused the next page as one that is executable, and as any other.
+        // Whether the kernel has refused the next page by way of the transit, and directly.
         let mut refused = (false, false);
         let mut unshared = !crate::engine::fork::state::has_been();
         while done < n {
@@ -166,9 +165,9 @@ impl Reclaim {
                 return Err(Again::Memory);
             };
             let to = m.pool.addr(frame);
-            // The pool belongs to the same userfaultfd as the program's
-            // memory: the kernel refuses while a change of the address space
-            // has not been read, so what moves is what this engine thinks.
+            // The pool belongs to the same userfaultfd as the program's memory. So the
+            // kernel refuses the move while an event is outstanding, and what it moves is
+            // what the engine believes to be there.
             let len = got * PAGE_SIZE;
             mem::prefetch(from);
             let t = if by_transit {
@@ -178,7 +177,8 @@ impl Reclaim {
             };
             let moved = t.done / PAGE_SIZE;
             wait_for_accesses(&(from..from + t.done));
-            // Only after the move: what was lent before it has been told of by now.
+            // The check must come after the move: whatever was lent before the move was
+            // announced by now.
             if self.lending.has_lent() {
                 (0..moved as u32).for_each(|i| m.pool.set_lent(frame + i));
             }
@@ -197,15 +197,15 @@ impl Reclaim {
             match t.stopped {
                 Some(Errno::AGAIN) => return Err(Again::Event),
                 Some(Errno::NOENT | Errno::SRCH) => {
-                    // Given up by the program, or never touched; or not mapped
-                    // any more, and the event is on its way.
+                    // The program has given the page up, or never touched it. Or it is not
+                    // mapped any more, and the event is on its way.
                     m.pages.update(page + done as u64, |p| p.queued = false);
                 }
                 Some(Errno::INVAL) if got > 1 => {
                     most = got / 2;
                     continue;
                 }
-                // Not writable, or locked, or executable.
+                // The page is not writable, or locked, or executable.
                 Some(Errno::INVAL) => {
                     let first = page + done as u64;
                     let alike = m.mover.within_one_mapping(first, n - done)?;
@@ -220,14 +220,14 @@ impl Reclaim {
                     *left += self.evict_by_zap(m, first, alike)?;
                     done += alike;
                     if m.space.changes() != events {
-                        // What is mapped there now may be something else.
+                        // Another mapping may be there now.
                         m.enqueue_again(page + done as u64, n - done, Segment::Small);
                         return Ok(());
                     }
                     most = n;
                     continue;
                 }
-                // Pinned, or shared with a child or parent.
+                // The page is pinned, or shared with a child or the parent.
                 Some(Errno::BUSY) if !unshared => {
                     unshared = true;
                     let events = m.space.changes();
@@ -235,7 +235,7 @@ impl Reclaim {
                     if m.space.changes() == events {
                         continue;
                     }
-                    // What is mapped there now may be something else.
+                    // Another mapping may be there now.
                     m.enqueue_again(page + done as u64, n - done, Segment::Small);
                     return Ok(());
                 }
@@ -246,7 +246,7 @@ impl Reclaim {
         Ok(())
     }
 
-    /// Those that were never tried again for want of need leave like any other.
+    /// Puts the pages of the retry list back into the queue, from time to time.
     pub(crate) fn requeue_retried(&mut self, m: &mut Memory, now: u64) {
         if !self.retry.are_all_due(now) {
             return;

@@ -1,4 +1,4 @@
-//! Supplies frames, and gives the memory of those that are not needed back to the kernel.
+//! Supplies frames, and gives the memory of unneeded frames back to the kernel.
 
 use crate::engine::memory::Memory;
 use crate::engine::reclaim::Reclaim;
@@ -7,9 +7,9 @@ use crate::pool::{Kind, RUN_FRAMES};
 use alloc::vec::Vec;
 
 impl Reclaim {
-    /// Neighbouring frames, up to `want`, with memory where there is some;
-    /// holes get theirs when they are written. None when memory is short,
-    /// unless `needed` and nothing can be done about it.
+    /// Takes up to `want` neighbouring frames, with memory if possible. Unbacked frames get
+    /// memory when they are written. Returns `None` when memory is short. With `needed`,
+    /// that is only if waiting will help.
     pub(crate) fn take_frames(
         &mut self,
         m: &mut Memory,
@@ -36,12 +36,12 @@ impl Reclaim {
         None
     }
 
-    /// Gives up `n` pages on standby: their frames are free, and touching them
-    /// asks a server.
+    /// Frees the frames of `n` pages on standby. Touching such a page then needs a server.
     ///
-    /// While pages stream, what has just left is as unlikely to be asked for soon as
-    /// any other, and its frame is still in the processor's cache. What was left out of
-    /// the program to be noticed when the stream comes there is wanted.
+    /// While pages stream, the newest go first: they are as unlikely to be used soon as any
+    /// other, and their frames are still in the CPU's cache. Pages that were left out of
+    /// the program as readahead markers stay.
+    ///
     pub(crate) fn reclaim_standby(&mut self, m: &mut Memory, n: usize) {
         let mut left = n;
         if self.pacing.streams {
@@ -62,7 +62,7 @@ impl Reclaim {
         }
     }
 
-    /// A page on standby is on a server only from here on.
+    /// Frees the frame of a page on standby.
     fn give_up(&mut self, m: &mut Memory, frame: u32, page: u64) {
         let copy = self.keep_compressed(m, frame, page);
         m.residency.set_compressed(self.cache.pages());
@@ -89,8 +89,8 @@ impl Reclaim {
         }
     }
 
-    /// Gives the memory of all spent frames back to the kernel, which keeps what it still
-    /// shows to others.
+    /// Gives the memory of all spent frames back to the kernel. It keeps those pages that
+    /// it still shows to others.
     pub(crate) fn release_spent(&mut self, m: &mut Memory) {
         while let Some((frame, got)) = m.pool.take_spent(RUN_FRAMES) {
             if self.give_back(m, frame, got) == 0 {
@@ -99,7 +99,7 @@ impl Reclaim {
         }
     }
 
-    /// Gives the memory of frames that were taken back to the kernel; of how many.
+    /// Gives the memory of frames that were taken back to the kernel. Returns of how many.
     fn give_back(&mut self, m: &mut Memory, frame: u32, n: usize) -> usize {
         let start = m.pool.addr(frame);
         let gone = m.mover.give_back(&m.pool.region(), start, n);

@@ -1,29 +1,31 @@
-//! Sees whether the kernel may show pages to others after they have left the program.
+//! Detects lent pages: pages that the kernel may still show to others after they have left
+//! the program.
 //!
-//! `vmsplice`, `MSG_ZEROCOPY` and the zero-copy sends of io_uring hand pages of the
-//! program to a pipe or a socket: the kernel takes a reference and does not pin the page.
-//! `UFFDIO_MOVE` refuses a pinned page only. So such a page becomes a frame of the pool
-//! while the pipe or socket still shows its memory, and whatever is written to the frame
-//! next comes out of there instead of the program's bytes.
+//! `vmsplice`, `MSG_ZEROCOPY` and the zero-copy sends of io_uring lend pages of the program
+//! to a pipe or a socket: the kernel takes a reference, but does not pin the page.
+//! `UFFDIO_MOVE` refuses only pinned pages. So a lent page becomes a frame of the pool
+//! while the pipe or socket still shows its memory. Whatever is written to the frame next
+//! would come out there instead of the program's bytes.
 //!
-//! Nothing tells user space of such references. So from the first call on that can lend
-//! pages, a frame that a page was moved into is never written: its memory goes back to the
-//! kernel, which keeps it for as long as it is shown, and the next page comes into fresh
-//! memory. That costs about 1 us a page; to do it for programs that lend nothing would
-//! make reading in order take nearly twice as long.
+//! User space cannot see such references. So from the first call on that can lend pages, a
+//! frame that a page was moved into is never written. Its memory goes back to the kernel,
+//! which keeps it for as long as it is shown, and the next page gets fresh memory. That
+//! costs about 1 µs a page. For programs that lend nothing it would make reading in order
+//! nearly twice as slow.
 //!
-//! The order makes this safe. A thread that is about to lend says so before its call; the
-//! engine looks after a move and before the frame can be written. A page that was lent
-//! before the move was told of by then, and one that has been moved cannot be lent.
+//! The order makes this safe. A thread announces that it is about to lend, before its call.
+//! The engine checks after a move and before the frame can be written. A page that was lent
+//! before the move was announced by then, and a page that was moved cannot be lent.
 //!
-//! The shim sees calls that go through the C library. For those that do not, the engine
-//! searches the code of the program and of its shared objects ([`crate::raw_calls`]).
-//! Until all of it was searched, and for good where a call may lend, all pages count as
-//! lent; and so they do for a second after the program was about to load code. Code that
-//! the program writes itself (by a just-in-time compiler) is not searched.
+//! The shim sees calls that go through the C library. To find other calls, the engine
+//! searches the code of the program and of its shared objects ([`crate::raw_calls`]). All
+//! pages count as lent until all code was searched, and for good once a call was found that
+//! may lend. They also do for a second after the program was about to load code. Code that
+//! the program writes itself (with a just-in-time compiler) is not searched.
 //!
-//! The same search tells whether advice on memory may be given that nobody hears of: then the
-//! kernel is asked at each fork what the child is to find empty (`calls::advice`).
+//! The same search tells whether the program may give advice on memory past the shim. If
+//! so, the engine asks the kernel at each fork which memory the child finds wiped
+//! (`calls::advice`).
 
 pub use crate::engine::calls::lent_pages::keep_in_place;
 use crate::engine::kernel::Process;
@@ -40,30 +42,30 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
-/// So long after it was about to, code may still come to be mapped.
+/// How long after the announcement newly loaded code may be mapped.
 const LOADING_NS: u64 = 1_000_000_000;
-/// The list of mappings, which may be tens of thousands, is read again this many times as
-/// long after a reading as that took.
+/// Pause after reading the list of mappings, in multiples of the time that it took. The
+/// list may have tens of thousands of lines.
 const PAUSE_PER_LISTING: u64 = 64;
-/// Bytes of code that are searched between two looks at the faults.
+/// Bytes of code to search before faults are looked at again.
 const PIECE: u64 = 64 << 10;
-/// The C library, whose functions the shim sees.
+/// File names of the C library, whose functions the shim sees.
 const C_LIBRARY: [&[u8]; 4] = [b"libc.so.6", b"ld-linux-x86-64.so.2", b"libc-2.", b"ld-2."];
 
-/// The program is about to make a call that can lend pages of its memory to the kernel.
-/// Called by its threads, also within signal handlers.
+/// Announces that the program is about to make a call that can lend pages to the kernel.
+/// Called by threads of the program, also in signal handlers.
 pub fn begin() {
     THREADS.lending.lent.store(true, SeqCst);
 }
 
-/// Advice on memory may be given that the shim does not see. Called by threads of the
-/// program.
+/// Announces that the program may give advice on memory past the shim. Called by threads of
+/// the program.
 pub fn advises() {
     THREADS.lending.advised.store(true, SeqCst);
 }
 
-/// The program is about to load code, which may lend pages as soon as it is there. Called by
-/// its threads.
+/// Announces that the program is about to load code, which may lend pages at once. Called
+/// by threads of the program.
 pub fn loads() {
     THREADS.lending.loaded_ns.fetch_max(now_ns(), SeqCst);
 }
@@ -71,26 +73,28 @@ pub fn loads() {
 /// What is known of the program's code.
 #[derive(Debug, Default)]
 pub(crate) struct LendingWatch {
-    /// Pages of the address space when mappings were listed last.
+    /// Pages of address space when mappings were last listed.
     size: Option<u64>,
-    /// Mappings of code that were listed.
+    /// Mappings of code in the last list.
     listed: Vec<Range<u64>>,
-    /// What of them is still to be searched.
+    /// Code that is still to be searched.
     left: Vec<Code>,
-    /// Stands for `listed`, with the files that are mapped.
+    /// A digest of `listed` and of the files that are mapped.
     digest: u64,
-    /// When they were listed, and when that may be done again for what shows by itself.
+    /// When mappings were last listed, and the earliest time of the next list unless code
+    /// is being loaded.
     listed_ns: u64,
     next_ns: u64,
 }
 
 impl LendingWatch {
-    /// Nothing was looked for yet.
+    /// Tells whether mappings were never listed.
     pub(crate) fn are_unknown(&self) -> bool {
         self.size.is_none()
     }
 
-    /// When all is mapped that the program was about to load, unless it was listed since.
+    /// Returns by when the code is mapped that the program was about to load, unless
+    /// mappings were listed since.
     fn loads_until(&self) -> Option<u64> {
         match THREADS.lending.loaded_ns.load(SeqCst) {
             0 => None,
@@ -103,20 +107,20 @@ impl LendingWatch {
 #[derive(Debug)]
 struct Code {
     range: Range<u64>,
-    /// Where the ELF header of its file is mapped.
+    /// Address of the ELF header of its file.
     base: u64,
     name: String,
-    /// What is before this was searched.
+    /// Where the search goes on.
     at: u64,
 }
 
 impl LendingWatch {
-    /// Whether a page that was just moved out may have been lent before.
+    /// Tells whether a page that was just moved may have been lent before.
     pub(crate) fn has_lent(&self) -> bool {
         THREADS.lending.lent.load(SeqCst) || self.has_code_to_search()
     }
 
-    /// Whether advice on memory may have been given that the shim has not seen.
+    /// Tells whether the program may have given advice on memory past the shim.
     pub(crate) fn may_be_advised_unseen(&self) -> bool {
         THREADS.lending.advised.load(SeqCst) || self.has_code_to_search()
     }
@@ -125,13 +129,14 @@ impl LendingWatch {
         self.are_unknown() || !self.left.is_empty() || self.loads_until().is_some()
     }
 
-    /// Whether a search can tell nothing more. What leaves by copying may be lent.
+    /// Tells whether a search can find nothing new. Pages that leave by copying may be
+    /// lent.
     fn has_found_all(&self, m: &Memory) -> bool {
         (m.mover.copies() || THREADS.lending.lent.load(Relaxed))
             && THREADS.lending.advised.load(Relaxed)
     }
 
-    /// Looks for code that was not searched yet.
+    /// Lists the mappings, if due, to find code that was not searched yet.
     pub(crate) fn look_for_code(&mut self, m: &mut Memory) {
         if self.has_found_all(m) {
             return;
@@ -160,19 +165,20 @@ impl LendingWatch {
             let new = found.into_iter().filter(|c| !listed.contains(&c.range));
             lenders.left.extend(new);
         }
-        // The time before the list was read: what came meanwhile may not be in it.
+        // This is the time before the list was read: code that is mapped meanwhile may not
+        // be in it.
         lenders.listed_ns = now;
         lenders.next_ns = now + (now_ns() - now) * PAUSE_PER_LISTING;
     }
 
-    /// Searches some of the code that is left.
+    /// Searches a piece of the code that is left.
     pub(crate) fn search_code(&mut self, m: &mut Memory) {
         let Some(mut code) = self.left.pop() else {
             return;
         };
         let program = Program(m.mover.kernel());
         let end = code.range.end.min(code.at + PIECE);
-        // With the first byte of what follows, since what is looked for has two.
+        // One byte more than the piece, since the instructions to be found have two bytes.
         let mut bytes = vec![0; (code.range.end.min(end + 1) - code.at) as usize];
         let made = match program.read(code.at, &mut bytes) {
             false => Calls::ANY,
@@ -195,7 +201,7 @@ impl LendingWatch {
         }
     }
 
-    /// Code has been found that may make such calls.
+    /// Notes that code was found that may make such calls.
     fn makes(&mut self, m: &mut Memory, calls: Calls, name: &str) {
         if calls.lend && !m.mover.copies() && !THREADS.lending.lent.load(Relaxed) {
             Self::lends(m, name);
@@ -213,7 +219,7 @@ impl LendingWatch {
         }
     }
 
-    /// From here on all pages count as lent.
+    /// Makes all pages count as lent from here on.
     fn lends(m: &mut Memory, name: &str) {
         begin();
         m.pool.set_all_lent();
@@ -228,15 +234,16 @@ impl LendingWatch {
     }
 }
 
-/// The code among these mappings that may lend, and a number that stands for all of it.
+/// Returns the mappings of code that may make such calls, and a digest of all of them.
 fn code_in(text: &[u8]) -> (Vec<Code>, u64) {
     let own = begin as *const () as u64;
     let mut found = Vec::new();
     let mut digest = 0xcbf2_9ce4_8422_2325;
-    // The file whose mappings are being listed, and where its header is.
+    // Inode and device of the file whose mappings are being listed, and the address of its
+    // header.
     let mut file = (0, (0, 0), 0);
-    // The first of each is the one whose functions the shim sees; a program may load another
-    // beside it (`dlmopen`).
+    // The first mapping of each library is the one whose functions the shim sees. A program
+    // may load a second one beside it (`dlmopen`).
     let mut libraries = [0; C_LIBRARY.len()];
     for mapping in maps::parse(text).filter_map(Result::ok) {
         let (start, end) = (mapping.start as u64, mapping.end as u64);
@@ -253,7 +260,7 @@ fn code_in(text: &[u8]) -> (Vec<Code>, u64) {
             }
         }
         for number in [start, end, mapping.inode, mapping.offset] {
-            // FNV-1a, a word at a time.
+            // FNV-1a, one word at a time.
             digest = (digest ^ number).wrapping_mul(0x0100_0000_01b3);
         }
         found.push(Code {
@@ -266,14 +273,14 @@ fn code_in(text: &[u8]) -> (Vec<Code>, u64) {
     (found, digest)
 }
 
-/// Whether a mapping has code of a file.
+/// Tells whether a mapping holds code of a file.
 fn is_code(mapping: &Mapping<'_>) -> bool {
-    // Memory files are where just-in-time compilers put code.
+    // Just-in-time compilers put code into memory files.
     let is_file = mapping.inode != 0 && !mapping.path.starts_with(b"/memfd:");
     mapping.perms.x && is_file
 }
 
-/// Which part of the C library a mapping is of, if it is.
+/// Returns which part of the C library a mapping belongs to, if any.
 fn c_library(mapping: &Mapping<'_>) -> Option<usize> {
     let name = mapping.path.rsplit(|b| *b == b'/').next()?;
     C_LIBRARY.iter().position(|part| name.starts_with(part))
@@ -284,7 +291,7 @@ struct Program<'a>(&'a dyn Process);
 
 impl ReadMemory for Program<'_> {
     fn read(&self, at: u64, out: &mut [u8]) -> bool {
-        // SAFETY: `out` is this thread's own.
+        // SAFETY: `out` belongs to this thread.
         unsafe {
             self.0
                 .copy_out(at as usize, out.as_mut_ptr() as usize, out.len())

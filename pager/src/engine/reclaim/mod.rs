@@ -1,4 +1,4 @@
-//! Pages that leave the program.
+//! Takes pages out of the program, and supplies frames.
 
 pub(crate) mod async_dma;
 pub(crate) mod balance;
@@ -15,15 +15,15 @@ pub(crate) mod zap_worker;
 use tmem_policy::refault::RefaultClock;
 use tmem_policy::standby::StandbySizer;
 
-/// What is known of pages that leave, or could not.
+/// The owner of everything about pages that leave, or could not.
 pub(crate) struct Reclaim {
-    /// Runs of pages that could not be evicted: pinned, shared with a child,
-    /// locked. They are tried again now and then.
+    /// Runs of pages that could not be evicted, because they are pinned, shared with a
+    /// child, or locked. They are tried again from time to time.
     pub(crate) retry: retry_list::RetryList,
-    /// Started when it is needed.
+    /// The zap worker, once it is needed.
     pub(crate) zap_worker: Option<zap_worker::ZapWorker>,
-    /// A thread that changes the address space was waited for in vain. It may
-    /// itself wait, for a page and for memory to put it in.
+    /// A thread that changes the address space did not finish in time. It may itself be
+    /// waiting for a page, and for memory to put it in.
     pub(crate) vma_change_stalled: bool,
     pub(crate) async_dma: async_dma::AsyncDma,
     pub(crate) lending: lending::LendingWatch,
@@ -31,7 +31,7 @@ pub(crate) struct Reclaim {
     pub(crate) cache: compressed::CompressedPages,
     /// The clock of [`crate::pages::Page::epoch`].
     pub(crate) refault: RefaultClock,
-    /// When everything is evicted next, where all leaves over and over.
+    /// When everything is evicted next, with stress eviction.
     pub(crate) stress_ns: Option<u64>,
     /// How the engine's thread runs now.
     pub(crate) pacing: Pacing,
@@ -40,10 +40,10 @@ pub(crate) struct Reclaim {
 /// How the engine's thread runs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Pacing {
-    /// Pages stream.
+    /// Pages stream through memory.
     pub(crate) streams: bool,
-    /// The CPU that the thread keeps to.
+    /// The CPU that the thread is bound to.
     pub(crate) cpu: Option<u32>,
-    /// Nanoseconds that answers were waited for asleep, in all.
+    /// Total time in nanoseconds that answers were waited for asleep.
     pub(crate) asleep_ns: u64,
 }

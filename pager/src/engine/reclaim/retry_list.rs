@@ -1,22 +1,20 @@
-//! Pages that could not be taken out of the program and may be later.
+//! The retry list: pages that could not be evicted, and may be later.
 //!
-//! What a device reads or writes has to stay where it is until that is done. A
-//! program that gives much memory to a file of direct input and output at once has
-//! many such pages: tens of megabytes over its budget, if nobody looked again soon.
-//! So while more is resident than is to be, the oldest are tried again as soon as
-//! they may have come free, and less and less often while they have not.
+//! A page that a device reads or writes has to stay until the I/O is done. A program that
+//! uses direct I/O on much memory at once has many such pages: tens of megabytes above its
+//! budget if they were not tried again soon. So while too much is resident, the oldest are
+//! tried again as soon as they may be free, and ever more rarely while they are not.
 
 use alloc::collections::VecDeque;
 
-/// The least and the most between two tries, where nothing could be taken out.
+/// The shortest and the longest pause between two tries that evict nothing.
 const LEAST_NS: u64 = 2_000_000;
 const MOST_NS: u64 = 1_000_000_000;
-/// Pages that are tried at once.
+/// The most pages of one try.
 const BATCH: usize = 512;
-/// So long after the last one could be taken out it is likely that more can be soon,
-/// and threads that want memory wait for that.
+/// For this long after a successful try, threads that want memory wait for the next one.
 const LIKELY_NS: u64 = 20_000_000;
-/// Without need all are looked at this often.
+/// How often all pages return to the eviction queue.
 const ALL_NS: u64 = 1_000_000_000;
 
 /// The pages, oldest first, and when to try them again.
@@ -26,7 +24,7 @@ pub(crate) struct RetryList {
     pages: usize,
     next_ns: u64,
     pause_ns: u64,
-    /// When one could be taken out.
+    /// Time of the last successful try.
     left_ns: u64,
     all_ns: u64,
 }
@@ -51,12 +49,12 @@ impl RetryList {
         Some((first, taken))
     }
 
-    /// Whether there are none.
+    /// Tells whether the list is empty.
     pub(crate) fn is_empty(&self) -> bool {
         self.pages == 0
     }
 
-    /// Pages that can be tried now.
+    /// Returns how many pages can be tried now.
     pub(crate) fn due(&self, now: u64) -> usize {
         match now >= self.next_ns {
             true => self.pages.min(BATCH),
@@ -64,7 +62,7 @@ impl RetryList {
         }
     }
 
-    /// Of `tried` pages `left` could be taken out.
+    /// Notes that of `tried` pages `left` could be evicted.
     pub(crate) fn tried(&mut self, now: u64, tried: usize, left: usize) {
         if left > 0 {
             self.left_ns = now;
@@ -76,7 +74,7 @@ impl RetryList {
         self.next_ns = now + self.pause_ns;
     }
 
-    /// Whether it is time to queue all of them like any other page.
+    /// Tells whether all pages are to return to the eviction queue now.
     pub(crate) fn are_all_due(&mut self, now: u64) -> bool {
         let are = now >= self.all_ns + ALL_NS;
         if are {
@@ -85,7 +83,7 @@ impl RetryList {
         are
     }
 
-    /// Whether some are likely to leave soon.
+    /// Tells whether some pages are likely to leave soon.
     pub(crate) fn come_free(&self, now: u64) -> bool {
         self.pages > 0 && self.left_ns > 0 && now < self.left_ns + LIKELY_NS
     }

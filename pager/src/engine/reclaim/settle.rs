@@ -1,4 +1,4 @@
-//! Decides what becomes of a page that has just left the program.
+//! Decides what becomes of a page that was just evicted.
 
 use crate::engine::memory::Memory;
 use crate::engine::reclaim::Reclaim;
@@ -9,8 +9,8 @@ use core::sync::atomic::Ordering::Relaxed;
 use tmem_policy::standby::StandbySample;
 
 impl Reclaim {
-    /// An evicted page is in a frame: what is to become of it? `next` is the address of
-    /// that which is settled next, if it is known.
+    /// Classifies the evicted page in `frame`: zeros, clean or dirty. `next` is the address
+    /// of the frame to be classified next, if known, so that it can be prefetched.
     pub(crate) fn classify_evicted(
         &mut self,
         m: &mut Memory,
@@ -25,7 +25,7 @@ impl Reclaim {
         entry.queued = false;
         entry.referenced = false;
         entry.epoch = self.refault.epoch();
-        // SAFETY: the frame was taken, and no request uses it.
+        // SAFETY: the frame was just taken, and no request uses it.
         let bytes = unsafe { mem::page(m.pool.addr(frame)) };
         if mem::is_zero(bytes) {
             m.report.stats.zero_evictions.fetch_add(1, Relaxed);
@@ -38,8 +38,8 @@ impl Reclaim {
         let hash = m.backing.digester.digest(bytes, next);
         let keep = m.keeps(page, frame);
         let clean = entry.slot.is_some() && !entry.dirty && hash == entry.hash;
-        // From here on only what is in the frame passes for the page: should a
-        // server give back an older state of it, the hash tells.
+        // From here on the page must have the digest of the frame's contents. If a server
+        // returns an older state of it, the digest will not match.
         entry.hash = hash;
         entry.dirty = !clean;
         entry.state = State::Pooled(frame);

@@ -1,22 +1,24 @@
-//! Eviction on kernels that cannot move pages (before 6.8), and of pages that
-//! no kernel moves: those that the program may only read.
+//! Eviction by copy and zap: on kernels that cannot move pages (before 6.8), and of pages
+//! that no kernel moves because the program may only read them.
 //!
 //! A page is write-protected, copied into a frame, and zapped with
-//! `madvise(MADV_DONTNEED)`. The kernel reports that as it reports the
-//! program's own, and holds who does it until the report has been read: so it
-//! is another process that zaps, while the engine reads: see `zap_worker`.
+//! `madvise(MADV_DONTNEED)`. The kernel reports the engine's zap like one of the program,
+//! and holds the caller until the event was read. So another task makes the zap, while the
+//! engine reads events (see `zap_worker`).
 //!
-//! Were the range unmapped and something new mapped and written there before
-//! the zap, the zap would be its. So threads that unmap memory, or map other
-//! memory over it, wait meanwhile: see `exclusion`. That does not reach those that
-//! do so by instructions of their own, nor the C library within itself, as when
-//! it gives up an arena (`free` and `realloc` of a large block wait). Their
-//! report is read only after the zap, or they came too late for it, so that the
-//! thread that unmaps comes after the zap; and a zap stays within one mapping,
-//! since it would go on to what the next is by then.
-//! What is left is another thread that maps and writes within the moment from
-//! its beginning to its end. Writable pages on kernels that move pages have no
-//! such moment.
+//! If the range were unmapped before the zap, and something new mapped and written there,
+//! the zap would destroy that. So threads that unmap memory, or map over it, wait meanwhile
+//! (see `exclusion`).
+//!
+//! That does not stop threads that make system calls past the shim, nor the C library's own
+//! calls, as when it gives up an arena (`free` and `realloc` of a large block do wait). The
+//! event of such an unmapping is either read after the zap, or comes too late for the zap
+//! to be affected: in both cases the zap comes first. A zap also stays within one mapping,
+//! since the next one may have been replaced.
+//!
+//! The remaining danger is that another thread maps and writes memory between the beginning
+//! and the end of the zap. Writable pages on kernels that can move pages are not exposed to
+//! it.
 
 use crate::engine::calls::accesses::wait_for_accesses;
 use crate::engine::exclusion::Zapping;
@@ -36,13 +38,13 @@ use rustix::io::Errno;
 use tmem_policy::eviction::Segment;
 use tmem_wire::PAGE_SIZE;
 
-/// How long a thread that changes the address space is waited for.
+/// How long to wait for threads that are changing the address space.
 const ALONE_NS: u64 = 2_000_000;
-/// So often it is looked for what is asked before it is asked whether somebody does it.
+/// Polls of the zap worker's state before checking that the worker still exists.
 const TURNS: u32 = 1 << 10;
 
 impl Reclaim {
-    /// Evicts pages that lie together; how many left.
+    /// Evicts neighbouring pages by copy and zap. Returns how many left.
     pub(crate) fn evict_by_zap(
         &mut self,
         m: &mut Memory,
@@ -61,7 +63,7 @@ impl Reclaim {
             return Err(Again::Memory);
         }
         if m.space.changes() != events {
-            // What is mapped there now may be something else.
+            // Another mapping may be there now.
             m.enqueue_again(page, n, Segment::Small);
             return Ok(0);
         }
@@ -75,7 +77,7 @@ impl Reclaim {
             present.clear();
         }
         let mut left = 0;
-        // Those that are not there are not the queue's any more.
+        // Absent pages leave the queue.
         for number in page..page + n as u64 {
             if !present
                 .iter()
@@ -89,8 +91,8 @@ impl Reclaim {
             while at < run.end {
                 let from = crate::engine::memory::address::page(at);
                 if m.space.changes() != events {
-                    // Reports were read during the zap before. What is mapped
-                    // there now may be something else.
+                    // Events were read during the last zap. Another mapping may be there
+                    // now.
                     m.enqueue_again(from, (page + n as u64 - from) as usize, Segment::Small);
                     return Ok(left);
                 }
@@ -103,7 +105,7 @@ impl Reclaim {
         Ok(left)
     }
 
-    /// Who zaps; none where there is no memory for it.
+    /// Returns the zap worker, or `None` if there is no memory for it.
     fn zap_worker(&mut self, m: &Memory) -> Option<&mut ZapWorker> {
         if self.zap_worker.is_none() {
             self.zap_worker = ZapWorker::new(m.mover.kernel()).ok();
@@ -111,8 +113,8 @@ impl Reclaim {
         self.zap_worker.as_mut()
     }
 
-    /// Has threads wait that are about to change the address space, and waits
-    /// for those that do so now; none when that takes long.
+    /// Delays threads that are about to change the address space, and waits for those that
+    /// are doing so. Returns `None` if that takes too long.
     fn alone(&mut self, m: &mut Memory) -> Option<Zapping> {
         let zapping = Zapping::begin();
         let until = now_ns() + ALONE_NS;
@@ -121,7 +123,7 @@ impl Reclaim {
                 self.vma_change_stalled = true;
                 return None;
             }
-            // They may wait for their reports to be read.
+            // They may wait for their events to be read.
             m.read_messages();
             m.mover.kernel().pause();
         }
@@ -129,9 +131,8 @@ impl Reclaim {
         Some(zapping)
     }
 
-    /// Makes pages the program's own that it shares with a forked process, as
-    /// writing to them would. It is another thread that does so: what is not
-    /// there any more is faulted for.
+    /// Unshares pages from forked processes, as writing to them would. The zap worker does
+    /// it, since absent pages cause faults that the engine has to serve.
     pub(crate) fn unshare(&mut self, m: &mut Memory, range: Range<usize>) {
         let Some(zap_worker) = self.zap_worker(m) else {
             return;
@@ -153,8 +154,8 @@ impl Reclaim {
             for fault in m.faults.iter() {
                 let at = addr(fault.page);
                 if range.contains(&at) && m.pages.get(fault.page).state == State::Local {
-                    // Given up by the program in the meantime. Whoever waits,
-                    // this thread or another, finds zeros.
+                    // The program has given the page up meanwhile. Any thread that waits
+                    // for it finds zeros.
                     if fault.protected {
                         let _ = m.mover.kernel().unprotect(at, PAGE_SIZE);
                     } else {
@@ -183,7 +184,7 @@ impl Reclaim {
             return Err(Again::Memory);
         }
         let Some(frames) = self.copy_out(m, start, len) else {
-            // It cannot be read, or there is no room for it.
+            // The memory cannot be read, or there are no frames for it.
             let _ = m.mover.kernel().unprotect(start, len);
             self.retry.push(first, (len / PAGE_SIZE) as u32);
             return Ok(0);
@@ -194,7 +195,7 @@ impl Reclaim {
         }
         let foreign = self.zap_and_wait(m, start..start + len);
         foreign.into_iter().for_each(|range| m.discard(range));
-        // Only what the page map says is true: the zap may have been refused.
+        // The zap may have been refused, so only the page map counts.
         let mut left = 0;
         for frame in frames {
             let Some(number) = m.pool.page(frame) else {
@@ -205,7 +206,8 @@ impl Reclaim {
                 m.pool.put(frame, Kind::Free, None);
                 m.pages.update(number, |p| p.state = State::Local);
                 self.retry.push(number, 1);
-                // Who writes to it before this comes by a fault.
+                // A thread that writes to the page before this faults, and the engine
+                // serves it.
                 let _ = m.mover.kernel().unprotect(addr(number), PAGE_SIZE);
             } else {
                 self.classify_evicted(m, number, frame, None);
@@ -217,15 +219,14 @@ impl Reclaim {
         Ok(left)
     }
 
-    /// Copies memory into frames.
+    /// Copies memory into frames. Returns `None` if that is impossible.
     fn copy_out(&mut self, m: &mut Memory, start: usize, len: usize) -> Option<Vec<u32>> {
         let mut frames = Vec::with_capacity(len / PAGE_SIZE);
         let mut ok = true;
         while ok && frames.len() * PAGE_SIZE < len {
             let done = frames.len() * PAGE_SIZE;
             let want = (len - done) / PAGE_SIZE;
-            // Free frames serve as well as holes once the pool is as large as
-            // it is to be.
+            // Once the pool is large enough, free frames are as good as unbacked ones.
             let run = if m.pool.populated() < self.standby_frames(m) {
                 m.pool.take_holes(want)
             } else {
@@ -240,7 +241,7 @@ impl Reclaim {
             };
             frames.extend(frame..frame + n as u32);
             let dst = m.pool.addr(frame);
-            // SAFETY: frames that were just taken are nobody else's.
+            // SAFETY: frames that were just taken belong to nobody else.
             ok = unsafe { m.mover.kernel().copy_out(start + done, dst, n * PAGE_SIZE) }.is_ok();
         }
         if !ok {
@@ -250,13 +251,13 @@ impl Reclaim {
         Some(frames)
     }
 
-    /// Has a range zapped; what the program zapped of it at the same time.
+    /// Has a range zapped. Returns what the program itself zapped of it meanwhile.
     fn zap_and_wait(&mut self, m: &mut Memory, range: Range<usize>) -> Vec<Range<usize>> {
         let cpu = self.pacing.cpu;
         let Some(zap_worker) = &mut self.zap_worker else {
             return Vec::new();
         };
-        // Where nobody can do it the pages are found where they are.
+        // If nobody can zap, the pages are found present afterwards.
         if zap_worker.ask(What::Zap, &range).is_err() {
             return Vec::new();
         }
@@ -267,15 +268,15 @@ impl Reclaim {
             .as_mut()
             .is_some_and(ZapWorker::is_to_be_read)
         {
-            // One by one: what comes behind the zap's report is not read
-            // before the zap is done.
+            // One event at a time: events behind the zap's own must not be read before the
+            // zap is done.
             m.read_some(1);
         }
         self.zap_worker
             .as_mut()
             .into_iter()
             .for_each(ZapWorker::rest);
-        // Whatever moved these pages is to be known before they are settled.
+        // All moves of these pages have to be known before the pages are classified.
         m.catch_up();
         m.space.own_zap.foreign()
     }

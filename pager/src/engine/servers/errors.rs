@@ -1,50 +1,52 @@
-//! Counts how servers fail, and says what follows.
+//! Counts errors of servers, and decides what follows.
 
 use crate::ServerId;
 use crate::slots::MAX_SERVERS;
 use alloc::vec::Vec;
 
-/// So many writes to a server that fail one after the other have it rest.
+/// Consecutive failed writes after which nothing more is written to a server for a while.
 const SERVER_TRIES: u32 = 8;
-/// How long it rests at first, and at most. It is twice as long each time.
+/// The first and the longest such pause. Each is twice as long as the one before.
 const REST_NS: core::ops::RangeInclusive<u64> = 50_000_000..=30_000_000_000;
-/// While a server rests for no longer, pages wait for it that no other can take.
+/// During pauses up to this length, pages that no other server can take wait for the
+/// server.
 const WAITED_FOR_NS: u64 = 1_000_000_000;
 
-/// How a server fails.
+/// Errors of one server.
 #[derive(Clone, Copy, Debug, Default)]
 struct Trouble {
-    /// Writes that failed, one after the other.
+    /// Consecutive failed writes.
     failed: u32,
-    /// How long it rests, and until when.
+    /// Length of the current or last pause, and when the current one ends.
     rest_ns: u64,
     until_ns: Option<u64>,
-    /// The user was told that writes fail, that reads do, and that it rests.
+    /// Whether the user was told that writes fail, that reads fail, and that the server is
+    /// paused.
     told: [bool; 3],
 }
 
-/// How servers fail, and the reads to be made again.
+/// Errors of all servers, and the reads to be repeated.
 #[derive(Debug)]
 pub(crate) struct ServerErrors {
     of: [Trouble; MAX_SERVERS],
     again: Vec<ReadAgain>,
 }
 
-/// What follows from a write that has failed.
+/// What follows from a failed write.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WriteFailed {
-    /// The server rests from now on.
+    /// The server is paused from now on.
     pub(crate) rests: bool,
-    /// The user was not told yet that writes fail.
+    /// The user was not told before that writes fail.
     pub(crate) is_news: bool,
-    /// Nor that the server rests, which it does from now on.
+    /// The user has to be told that the server is paused.
     pub(crate) tells_of_rest: bool,
 }
 
-/// A page to be asked for again.
+/// A page to be read again.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReadAgain {
-    /// Of kind `ReadIn`; its page says whether it is wanted still.
+    /// The frame, of kind `ReadIn`. Its page is `None` if nobody wants it any more.
     pub(crate) frame: u32,
     pub(crate) tries: u8,
     pub(crate) due_ns: u64,
@@ -58,12 +60,12 @@ impl ServerErrors {
         }
     }
 
-    /// The server begins anew.
+    /// Forgets the errors of a server that starts anew.
     pub(crate) fn forget(&mut self, server: ServerId) {
         self.of[server.index()] = Trouble::default();
     }
 
-    /// A write to a server has failed: what follows.
+    /// Counts a failed write. Returns what follows.
     pub(crate) fn write_failed(&mut self, server: ServerId, now: u64) -> WriteFailed {
         let trouble = &mut self.of[server.index()];
         let rests = trouble.fails(now);
@@ -74,22 +76,23 @@ impl ServerErrors {
         }
     }
 
-    /// A server has taken pages; whether the user was told that it took none.
+    /// Notes a successful write. Returns whether the user was told that the server takes no
+    /// pages.
     pub(crate) fn wrote(&mut self, server: ServerId) -> bool {
         self.of[server.index()].works()
     }
 
-    /// A read from a server has failed; whether that is news to the user.
+    /// Notes a failed read. Returns whether the user has to be told.
     pub(crate) fn read_failed(&mut self, server: ServerId) -> bool {
         self.of[server.index()].tells(READS)
     }
 
-    /// A page is to be asked for again.
+    /// Schedules a page to be read again.
     pub(crate) fn read_again(&mut self, again: ReadAgain) {
         self.again.push(again);
     }
 
-    /// Servers that have rested by now.
+    /// Takes the servers whose pause is over by now.
     pub(crate) fn rested(&mut self, now: u64) -> Vec<ServerId> {
         let of = ServerId::all().zip(&mut self.of);
         let rested = of.filter_map(|(server, trouble)| {
@@ -99,7 +102,7 @@ impl ServerErrors {
         rested.collect()
     }
 
-    /// Pages to be asked for again by now.
+    /// Takes the pages that are due to be read again.
     pub(crate) fn reads_due(&mut self, now: u64) -> Vec<ReadAgain> {
         let (due, later) = core::mem::take(&mut self.again)
             .into_iter()
@@ -108,26 +111,26 @@ impl ServerErrors {
         due
     }
 
-    /// When something is to be done about it.
+    /// Returns when the next pause ends or the next read is due.
     pub(crate) fn due(&self) -> Option<u64> {
         let rests = self.of.iter().filter_map(|t| t.until_ns);
         rests.chain(self.again.iter().map(|a| a.due_ns)).min()
     }
 
-    /// Whether a server is about to be tried again.
+    /// Tells whether a server is in a short pause, which is worth waiting for.
     pub(crate) fn is_passing(&self) -> bool {
         let soon = |t: &Trouble| t.until_ns.is_some() && t.rest_ns <= WAITED_FOR_NS;
         self.of.iter().any(soon)
     }
 
-    /// Whether a server rests.
+    /// Tells whether a server is paused.
     pub(crate) fn any_rests(&self) -> bool {
         self.of.iter().any(|t| t.until_ns.is_some())
     }
 }
 
 impl Trouble {
-    /// A write has failed; whether the server rests from now on.
+    /// Counts a failed write. Returns whether the server is paused from now on.
     fn fails(&mut self, now: u64) -> bool {
         self.failed = self.failed.saturating_add(1);
         if self.failed < SERVER_TRIES || self.until_ns.is_some() {
@@ -138,13 +141,13 @@ impl Trouble {
         true
     }
 
-    /// A write was taken; whether the user was told that none were.
+    /// Notes a successful write. Returns whether the user was told that none succeed.
     fn works(&mut self) -> bool {
         (self.failed, self.rest_ns) = (0, 0);
         core::mem::take(&mut self.told[RESTS])
     }
 
-    /// Whether the user is to be told of it, once.
+    /// Returns whether the user has to be told of `what`, which is true only once.
     fn tells(&mut self, what: usize) -> bool {
         !core::mem::replace(&mut self.told[what], true)
     }

@@ -1,4 +1,4 @@
-//! Looks again for servers that could not be had, or were lost.
+//! Connects again to servers that could not be used, or were lost.
 
 use crate::ServerId;
 use crate::engine::memory::report::{DEBUG, Report};
@@ -7,25 +7,25 @@ use crate::names::Names;
 use crate::sys::fd::Fd;
 use crate::sys::{proc, thread};
 
-/// After how long they are looked for, at first and at most. The pause is twice as long
-/// each time.
+/// The first and the longest pause between two attempts. Each is twice as long as the one
+/// before.
 const PAUSE_NS: core::ops::RangeInclusive<u64> = 10_000_000_000..=300_000_000_000;
 
-/// What is known of the search.
+/// State of the attempts.
 pub(crate) struct Rediscovery {
     due_ns: u64,
     pause_ns: u64,
-    /// Servers of which the user knows that they cannot be had, a bit for each.
+    /// Servers that the user knows to be down, one bit each.
     known: u64,
-    /// Where it says which system calls are filtered.
+    /// The file that says whether the program filters system calls.
     status: Option<Fd>,
-    /// Where addresses of servers are found once they are known.
+    /// Where addresses appear that were not known at the start.
     names: Option<&'static Names>,
     servers: u16,
 }
 
 impl Rediscovery {
-    /// A search for `servers` servers.
+    /// Starts with `servers` servers.
     pub(crate) fn new(names: Option<&'static Names>, servers: u16) -> Rediscovery {
         Rediscovery {
             due_ns: 0,
@@ -37,12 +37,12 @@ impl Rediscovery {
         }
     }
 
-    /// All servers.
+    /// Returns all servers.
     pub(crate) fn servers(&self) -> impl Iterator<Item = ServerId> + use<> {
         ServerId::first(self.servers)
     }
 
-    /// The server cannot be had; whether that is news to the user.
+    /// Notes that a server is down. Returns whether the user does not know yet.
     pub(crate) fn is_away(&mut self, server: ServerId) -> bool {
         let bit = 1 << server.index();
         let is_news = self.known & bit == 0;
@@ -50,12 +50,12 @@ impl Rediscovery {
         is_news
     }
 
-    /// The server can be used.
+    /// Notes that a server can be used.
     pub(crate) fn is_there(&mut self, server: ServerId) {
         self.known &= !(1 << server.index());
     }
 
-    /// Whether to look now.
+    /// Tells whether an attempt is due.
     fn is_due(&mut self, now: u64) -> bool {
         let first = self.due_ns == 0;
         if now < self.due_ns {
@@ -68,7 +68,8 @@ impl Rediscovery {
         !first
     }
 
-    /// Whether the program may have forbidden to make connections, on pain of death.
+    /// Tells whether a connection might be a forbidden system call, which would end the
+    /// program.
     fn is_forbidden(&self) -> bool {
         let is_filtered = self.status.as_ref().is_none_or(proc::is_filtered);
         crate::engine::alive::is_confined() || thread::is_confined() || is_filtered
@@ -89,7 +90,7 @@ impl Backing {
         self.net.connect(now);
     }
 
-    /// Learns addresses that were found since the program started.
+    /// Takes over addresses that were resolved since the program started.
     pub(crate) fn learn_addresses(&mut self) {
         let Some(names) = self.rediscovery.names else {
             return;

@@ -1,36 +1,36 @@
-//! Follows the search for slots of pages that are in the program.
+//! Progress of the search for slots of pages that are in the program.
 
-/// After so many pages have come home there are slots to take back again.
+/// After this many pages have returned to the program, a new search is worthwhile.
 const WORTH_A_LOOK: u64 = 64;
 
-/// Where the search for such slots stands.
+/// State of the search.
 #[derive(Debug, Default)]
 pub(crate) struct Reuse {
-    /// The page to go on with.
+    /// The page at which the search goes on.
     cursor: u64,
-    /// The present round through the page table began at its first page.
+    /// The current round has begun at the first page of the page table.
     is_whole_round: bool,
-    /// A slot was found in the present round.
+    /// The current round has found a slot.
     found: bool,
-    /// A whole round has found none.
+    /// A whole round has found nothing.
     exhausted: bool,
-    /// Pages that have come home since then.
+    /// Pages that have returned to the program since then.
     came_home: u64,
 }
 
 impl Reuse {
-    /// The page to go on with.
+    /// Returns the page at which the search goes on.
     pub(crate) fn cursor(&self) -> u64 {
         self.cursor
     }
 
-    /// Whether no page in the program has a slot that could be taken back.
+    /// Tells whether no page in the program has a slot that could be taken back.
     pub(crate) fn is_exhausted(&self) -> bool {
         self.exhausted
     }
 
-    /// Notes that `n` pages have come home, most with a slot; whether it is worth looking
-    /// again where it was not.
+    /// Counts `n` pages that have returned to the program, most of them with a slot.
+    /// Returns whether a search is worthwhile again.
     pub(crate) fn came_home(&mut self, n: u64) -> bool {
         self.came_home += n;
         let again = self.exhausted && self.came_home >= WORTH_A_LOOK;
@@ -43,13 +43,14 @@ impl Reuse {
         again
     }
 
-    /// Nothing can be taken back until pages come home.
+    /// Ends the search until pages return to the program.
     pub(crate) fn give_up(&mut self) {
         self.exhausted = true;
         self.came_home = 0;
     }
 
-    /// Notes what a look has found, and where it ended: at a page, or the table's end.
+    /// Notes what a step of the search has found, and the page at which the next begins.
+    /// `None` is the end of the table.
     pub(crate) fn looked(&mut self, found: bool, next: Option<u64>) {
         self.found |= found;
         if next.is_none() {

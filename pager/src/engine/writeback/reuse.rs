@@ -1,25 +1,24 @@
-//! Takes slots back from pages that are in the program, once servers have no more to give.
+//! Takes slots back from pages that are in the program, when servers are full.
 //!
-//! A page that was fetched keeps its slot: as long as it is not changed it can leave again
-//! without being written. That is a saving while servers have room. Where they have none,
-//! such a slot is worth more to a page that has none and has to leave: without it that page
-//! would stay in the program beyond the budget.
+//! A page that was read in keeps its slot. While it is unchanged it can leave again without
+//! a write, which saves time. When servers are full, the slot is worth more to a page that
+//! has none: that page would otherwise stay in the program, above the budget.
 //!
-//! Nothing is lost by it. The page is in the program, and what is there counts: no read of
-//! the slot is under way, and without a slot the page is written when it leaves. A write to
-//! the slot may be under way still; it takes effect before what is written there later, see
-//! [`crate::net::Servers::discard`]. Slots that a child may read are left alone.
+//! This loses nothing. The contents in the program are what counts: no read of the slot is
+//! under way, and without a slot the page is written when it leaves. A write to the slot
+//! may still be under way, but takes effect before any later write there (see
+//! [`crate::net::Servers::discard`]). Slots that a child may read are left alone.
 
 use crate::engine::memory::Memory;
 use crate::slots::Slot;
 use alloc::vec::Vec;
 
-/// Entries of the page table looked at in one go, about a millisecond's worth.
+/// Entries of the page table to look at in one step, which takes about a millisecond.
 const ENTRIES: usize = 1 << 16;
 
-/// Takes up to `want` slots back from pages that are in the program; how many.
+/// Takes up to `want` slots back. Returns how many.
 pub(crate) fn take_slots_back(m: &mut Memory, want: usize) -> usize {
-    // A child is told of them.
+    // These slots are in the child's fork manifest.
     if m.has_asked_for_children() || m.backing.grants.reuse.is_exhausted() {
         return 0;
     }

@@ -1,9 +1,9 @@
-//! The structures and codes of the ioctls.
+//! Structures and codes of the ioctls.
 //!
-//! They are written out here because the features that the engine lives on (MOVE,
-//! POISON) are newer than the headers and crates of the distributions it runs on.
-//! Layouts are those of `linux/userfaultfd.h`; const assertions below pin their
-//! sizes, which the request codes contain.
+//! They are defined here, because the features that the engine depends on (MOVE, POISON)
+//! are newer than the headers and crates of the distributions that it runs on. The layouts
+//! are those of `linux/userfaultfd.h`. The assertions below check their sizes, which the
+//! request codes contain.
 
 use rustix::ioctl::{self, Opcode};
 
@@ -36,7 +36,7 @@ pub(super) struct RegisterArg {
     pub(super) ioctls: u64,
 }
 
-/// Argument of COPY and MOVE, which have the same shape.
+/// Argument of COPY and MOVE, which have the same form.
 #[repr(C)]
 pub(super) struct TransferArg {
     pub(super) dst: u64,

@@ -1,13 +1,12 @@
-//! Moves of which it is sure which pages they have moved.
+//! Moves that are certain of which pages they have moved.
 //!
-//! `UFFDIO_MOVE` says how many pages it has moved, and Linux 6.18 may say too
-//! few. Where an entry of the page table changes under its hands, because a
-//! page was accessed for the first time since its age was looked at, it tries
-//! once more; when that succeeds it still knows of the error, tries a third
-//! time, and finds the page at its destination. It then says `EEXIST` of pages
-//! that it has moved itself, or, where it had moved others before, `EAGAIN` and
-//! the number of these. To believe it is to lose the pages. So where it says
-//! that, it is looked where they are.
+//! `UFFDIO_MOVE` reports how many pages it has moved, and Linux 6.18 may report too few. If
+//! a page table entry changes during the move, because the page was accessed for the first
+//! time since the kernel last checked its age, the kernel tries again. When that succeeds
+//! it still remembers the error, tries a third time, and finds the page at its destination.
+//! Then it reports `EEXIST` for a page that it has moved itself, or, if it had moved others
+//! before, `EAGAIN` and their number. To believe this would lose pages. So after such a
+//! report the page map shows where the pages are.
 
 use super::{Transfer, Uffd};
 use crate::sys::proc::Proc;
@@ -15,17 +14,17 @@ use alloc::vec::Vec;
 use rustix::io::Errno;
 
 impl Transfer {
-    /// Whether more pages may have moved than it says.
+    /// Tells whether more pages may have moved than reported.
     fn is_doubtful(&self) -> bool {
         match self.stopped {
             None => false,
-            // With pages counted before, every error is `EAGAIN`.
+            // If pages were moved before, every error is reported as `EAGAIN`.
             Some(error) => self.done > 0 || error == Errno::EXIST,
         }
     }
 
-    /// What really was done of `len` bytes. `end` says, of the first byte that is
-    /// not counted, up to where they have moved.
+    /// Corrects the result for a move of `len` bytes. `end` returns, for the first byte
+    /// that was not reported, how far the pages have really moved.
     fn corrected(
         self,
         len: usize,
@@ -37,7 +36,7 @@ impl Transfer {
         let done = end(self.done)?;
         let stopped = match self.stopped {
             _ if done == len => None,
-            // What stopped it is not known; who tries again is told.
+            // The error is unknown, and the caller will get it when it tries again.
             _ if done > self.done => Some(Errno::AGAIN),
             stopped => stopped,
         };
@@ -46,10 +45,10 @@ impl Transfer {
 }
 
 impl Uffd {
-    /// Moves pages to where, as the caller knows, there are none.
+    /// Moves pages to unbacked frames. The caller knows that nothing is there.
     ///
     /// # Errors
-    /// Only when it cannot be told which pages have moved.
+    /// Only when it is unknown which pages have moved.
     pub fn move_to_holes(
         &self,
         proc: &Proc,
@@ -71,12 +70,11 @@ impl Uffd {
         })
     }
 
-    /// Moves pages that, as the caller knows, are all there; with `holes`,
-    /// absent ones count as moved. With `wake`, threads that wait for them go
-    /// on.
+    /// Moves pages that, as the caller knows, are all present. With `holes`, absent pages
+    /// count as moved. With `wake`, threads that wait for them are woken.
     ///
     /// # Errors
-    /// Only when it cannot be told which pages have moved.
+    /// Only when it is unknown which pages have moved.
     pub fn move_present(
         &self,
         proc: &Proc,
