@@ -7,6 +7,7 @@ use tmem_pager::ServerId;
 use tmem_pager::bench::{Digests, PageTable};
 use tmem_pager::slots::Slots;
 use tmem_pager::sys::mem::is_zero;
+use tmem_policy::PageNumber;
 use tmem_policy::compressed_cache::{CacheSample, CacheSizer, CacheState, Times};
 use tmem_policy::contention::Contention;
 use tmem_policy::demand::FrameDemand;
@@ -82,13 +83,13 @@ fn tables(c: &mut Criterion) {
     let mut group = c.benchmark_group("tables");
     const PAGES: u64 = 1 << 18;
     let mut table = PageTable::default();
-    (0..PAGES).for_each(|page| table.set_hot(page, page % 3 == 0));
+    (0..PAGES).for_each(|page| table.set_hot(PageNumber::new(page), page % 3 == 0));
     let mut state = 88_172_645_463_325_252;
     group.bench_function("page table get", |b| {
-        b.iter(|| table.is_hot(random(&mut state) % PAGES));
+        b.iter(|| table.is_hot(PageNumber::new(random(&mut state) % PAGES)));
     });
     group.bench_function("page table set", |b| {
-        b.iter(|| table.set_hot(random(&mut state) % PAGES, true));
+        b.iter(|| table.set_hot(PageNumber::new(random(&mut state) % PAGES), true));
     });
     let slabs: Vec<u32> = (0..16).collect();
     let slots = || {
@@ -117,15 +118,15 @@ fn reclaim(c: &mut Criterion) {
         let mut queue = EvictionQueue::default();
         queue.set_resident(RESIDENT as usize, 512);
         for i in 0..RESIDENT / u64::from(run) {
-            queue.push(i * 1000, run, Segment::Small);
+            queue.push(PageNumber::new(i * 1000), run, Segment::Small);
         }
         queue
     };
     for run in [1, 64] {
-        let (mut queue, mut next) = (filled(run), 1 << 40);
+        let (mut queue, mut next) = (filled(run), PageNumber::new(1 << 40));
         group.bench_function(format!("eviction queue, run of {run} in and out"), |b| {
             b.iter(|| {
-                next += 1000;
+                next = next + 1000;
                 let segment = queue.choose_segment(next, run as usize, run as usize);
                 queue.push(next, run, segment);
                 queue.pop()
@@ -209,7 +210,7 @@ fn faults(c: &mut Criterion) {
     });
     let mut fills = ZeroFillAhead::default();
     group.bench_function("zero-fill-ahead", |b| {
-        b.iter(|| fills.size(random(&mut state) % (1 << 28)));
+        b.iter(|| fills.size(PageNumber::new(random(&mut state) % (1 << 28))));
     });
     let mut spin = SpinOrSleep::default();
     group.bench_function("spin or sleep", |b| {

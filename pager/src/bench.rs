@@ -2,6 +2,7 @@
 
 use crate::digest::Digester;
 use crate::pages::Pages;
+use tmem_policy::PageNumber;
 use tmem_wire::PageBytes;
 
 /// Digests of pages, with a random key.
@@ -25,12 +26,12 @@ pub struct PageTable(Pages);
 
 impl PageTable {
     /// Sets the referenced flag of a page.
-    pub fn set_hot(&mut self, page: u64, hot: bool) {
+    pub fn set_hot(&mut self, page: PageNumber, hot: bool) {
         self.0.update(page, |entry| entry.referenced = hot);
     }
 
-    /// The referenced flag of a page.
-    pub fn is_hot(&self, page: u64) -> bool {
+    /// Returns the referenced flag of a page.
+    pub fn is_hot(&self, page: PageNumber) -> bool {
         self.0.get(page).referenced
     }
 }

@@ -19,6 +19,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::num::NonZeroU32;
 use record::{HEADER, Record};
+use tmem_policy::PageNumber;
 use tmem_wire::{PAGE_SIZE, PageBytes, packed};
 
 /// Pages of a segment.
@@ -161,7 +162,7 @@ impl Cache {
     /// the caller's clock. Returns `None` if the copy is too large or there is no room.
     pub(crate) fn put(
         &mut self,
-        page: u64,
+        page: PageNumber,
         digest: u64,
         when: u32,
         bytes: &PageBytes,
@@ -181,7 +182,7 @@ impl Cache {
     }
 
     /// Finds the copy of a page at the place where it was put, if it is still there.
-    fn find(&self, at: Option<Place>, page: u64, digest: u64) -> Option<(usize, Record)> {
+    fn find(&self, at: Option<Place>, page: PageNumber, digest: u64) -> Option<(usize, Record)> {
         let start = (at?.get() as usize - 1) * UNIT;
         let end = (start / BYTES + 1) * BYTES;
         let area = self.area.as_ref()?;
@@ -194,7 +195,7 @@ impl Cache {
     }
 
     /// Tells whether the copy of a page is still at the place where it was put.
-    pub(crate) fn has(&self, at: Option<Place>, page: u64, digest: u64) -> bool {
+    pub(crate) fn has(&self, at: Option<Place>, page: PageNumber, digest: u64) -> bool {
         self.find(at, page, digest).is_some()
     }
 
@@ -202,7 +203,7 @@ impl Cache {
     pub(crate) fn renew(
         &mut self,
         at: Option<Place>,
-        page: u64,
+        page: PageNumber,
         digest: u64,
         when: u32,
     ) -> Option<Place> {
@@ -231,7 +232,7 @@ impl Cache {
     pub(crate) fn unpack(
         &self,
         at: Option<Place>,
-        page: u64,
+        page: PageNumber,
         digest: u64,
         digester: &Digester,
         to: &mut PageBytes,

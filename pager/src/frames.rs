@@ -1,6 +1,7 @@
 //! Sets of frames that keep runs of neighbours together: a run is moved by one call, single
 //! frames need one call each.
 
+use crate::frame_number::FrameNumber;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -45,9 +46,9 @@ impl FrameSet {
     }
 
     /// Adds a frame that is not in the set.
-    pub(crate) fn put(&mut self, frame: u32) {
-        let (block, bit) = (frame as usize / RUN_FRAMES, frame as usize % RUN_FRAMES);
-        debug_assert!(self.words[block] & (1 << bit) == 0, "frame {frame} twice");
+    pub(crate) fn put(&mut self, frame: FrameNumber) {
+        let (block, bit) = (frame.index() / RUN_FRAMES, frame.index() % RUN_FRAMES);
+        debug_assert!(self.words[block] & (1 << bit) == 0, "{frame:?} twice");
         self.words[block] |= 1 << bit;
         self.len += 1;
         self.list(block);
@@ -66,7 +67,7 @@ impl FrameSet {
 
     /// Takes up to `want` (at most [`RUN_FRAMES`]) neighbouring frames. Returns the first
     /// and their number, or `None` if the set is empty.
-    pub(crate) fn take(&mut self, want: usize) -> Option<(u32, usize)> {
+    pub(crate) fn take(&mut self, want: usize) -> Option<(FrameNumber, usize)> {
         let want = want.clamp(1, RUN_FRAMES);
         // Single frames come from a broken block, runs from a whole one.
         let block = if want < 8 {
@@ -88,7 +89,7 @@ impl FrameSet {
         self.words[block] &= !mask;
         self.len -= n;
         self.list(block);
-        Some(((block * RUN_FRAMES + first) as u32, n))
+        Some((FrameNumber::new(block * RUN_FRAMES + first), n))
     }
 
     fn whole(&mut self) -> Option<usize> {
@@ -128,17 +129,18 @@ mod tests {
         #[test]
         fn gives_out_each_frame_once_and_never_loses_one(ops in proptest::collection::vec(0usize..4 * RUN_FRAMES, 1..400)) {
             let mut set = FrameSet::new(4);
-            let all = 0..4 * RUN_FRAMES as u32;
-            let mut inside: BTreeSet<u32> = all.clone().collect();
-            let mut outside: Vec<u32> = Vec::new();
+            let all = FrameNumber::new(0).run(4 * RUN_FRAMES);
+            let mut inside: BTreeSet<FrameNumber> = all.clone().collect();
+            let mut outside: Vec<FrameNumber> = Vec::new();
             all.for_each(|f| set.put(f));
             for op in ops {
                 if op < 2 * RUN_FRAMES {
                     match set.take(op) {
                         Some((first, n)) => {
                             prop_assert!(n >= 1 && n <= op.max(1));
-                            prop_assert_eq!(first as usize / RUN_FRAMES, (first as usize + n - 1) / RUN_FRAMES);
-                            for f in first..first + n as u32 {
+                            let last = first + (n - 1);
+                            prop_assert_eq!(first.index() / RUN_FRAMES, last.index() / RUN_FRAMES);
+                            for f in first.run(n) {
                                 prop_assert!(inside.remove(&f));
                                 outside.push(f);
                             }
@@ -158,8 +160,9 @@ mod tests {
     #[test]
     fn a_run_comes_from_a_whole_block_and_single_frames_from_broken_ones() {
         let mut set = FrameSet::new(2);
-        (0..RUN_FRAMES as u32 + 6).for_each(|f| set.put(f));
-        assert_eq!(set.take(1), Some((RUN_FRAMES as u32, 1)));
-        assert_eq!(set.take(RUN_FRAMES), Some((0, RUN_FRAMES)));
+        let first = FrameNumber::new(0);
+        first.run(RUN_FRAMES + 6).for_each(|f| set.put(f));
+        assert_eq!(set.take(1), Some((first + RUN_FRAMES, 1)));
+        assert_eq!(set.take(RUN_FRAMES), Some((first, RUN_FRAMES)));
     }
 }

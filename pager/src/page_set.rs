@@ -10,6 +10,7 @@ use core::ops::Range;
 use core::ptr::null_mut;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, SeqCst};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64};
+use tmem_policy::PageNumber;
 
 /// Bits of a page number that index each level: with 12 bits of offset, 47 bits of address
 /// in all.
@@ -50,7 +51,8 @@ impl PageSet {
     ///
     /// # Errors
     /// [`NotNoted`].
-    pub(crate) fn insert(&self, page: u64) -> Result<bool, NotNoted> {
+    pub(crate) fn insert(&self, page: PageNumber) -> Result<bool, NotNoted> {
+        let page = page.get();
         if page >= END {
             return Err(NotNoted);
         }
@@ -63,7 +65,8 @@ impl PageSet {
     }
 
     /// Tells whether a page is in the set.
-    pub(crate) fn contains(&self, page: u64) -> bool {
+    pub(crate) fn contains(&self, page: PageNumber) -> bool {
+        let page = page.get();
         if !self.any.load(SeqCst) {
             return false;
         }
@@ -73,18 +76,23 @@ impl PageSet {
     }
 
     /// Removes a range of pages.
-    pub(crate) fn remove(&self, pages: &Range<u64>) {
-        self.visit(pages, |word, bits, _| {
+    pub(crate) fn remove(&self, pages: &Range<PageNumber>) {
+        self.visit(pages.start.get()..pages.end.get(), |word, bits, _| {
             word.fetch_and(!bits, SeqCst);
         });
     }
 
+    /// Removes all pages.
+    pub(crate) fn clear(&self) {
+        self.visit(0..END, |word, _, _| word.store(0, SeqCst));
+    }
+
     /// Calls `each` with every page of the set.
-    pub(crate) fn each(&self, mut each: impl FnMut(u64)) {
-        self.visit(&(0..END), |word, bits, first| {
+    pub(crate) fn each(&self, mut each: impl FnMut(PageNumber)) {
+        self.visit(0..END, |word, bits, first| {
             let mut there = word.load(SeqCst) & bits;
             while there != 0 {
-                each(first + u64::from(there.trailing_zeros()));
+                each(PageNumber::new(first + u64::from(there.trailing_zeros())));
                 there &= there - 1;
             }
         });
@@ -92,7 +100,7 @@ impl PageSet {
 
     /// Calls `visit` with each word that may hold pages of a range, with the mask of the
     /// range's bits, and with the page of the lowest bit.
-    fn visit(&self, pages: &Range<u64>, mut visit: impl FnMut(&AtomicU64, u64, u64)) {
+    fn visit(&self, pages: Range<u64>, mut visit: impl FnMut(&AtomicU64, u64, u64)) {
         if !self.any.load(SeqCst) {
             return;
         }
@@ -170,9 +178,13 @@ mod tests {
     use std::collections::BTreeSet;
     use std::vec::Vec;
 
+    fn p(number: u64) -> PageNumber {
+        PageNumber::new(number)
+    }
+
     fn all(set: &PageSet) -> Vec<u64> {
         let mut all = Vec::new();
-        set.each(|page| all.push(page));
+        set.each(|page| all.push(page.get()));
         all
     }
 
@@ -187,12 +199,12 @@ mod tests {
                 // Pages near the boundaries of words, leaves and middle blocks.
                 let first = [0, LEAF - 100, MIDDLE - 100, END - 400][block as usize] + at;
                 if add {
-                    prop_assert_eq!(set.insert(first), Ok(model.insert(first)));
+                    prop_assert_eq!(set.insert(p(first)), Ok(model.insert(first)));
                 } else {
-                    set.remove(&(first..first + len));
+                    set.remove(&(p(first)..p(first + len)));
                     model.retain(|page| !(first..first + len).contains(page));
                 }
-                prop_assert_eq!(set.contains(first), model.contains(&first));
+                prop_assert_eq!(set.contains(p(first)), model.contains(&first));
             }
             prop_assert_eq!(all(&set), model.into_iter().collect::<Vec<_>>());
         }
@@ -201,10 +213,10 @@ mod tests {
     #[test]
     fn what_is_too_high_is_not_noted_and_not_there() {
         let set = Box::new(PageSet::new());
-        assert_eq!(set.insert(END), Err(NotNoted));
-        assert_eq!(set.insert(END - 1), Ok(true));
-        assert!(!set.contains(END) && !set.contains(u64::MAX) && set.contains(END - 1));
-        set.remove(&(0..u64::MAX));
+        assert_eq!(set.insert(p(END)), Err(NotNoted));
+        assert_eq!(set.insert(p(END - 1)), Ok(true));
+        assert!(!set.contains(p(END)) && !set.contains(p(u64::MAX)) && set.contains(p(END - 1)));
+        set.remove(&(p(0)..p(u64::MAX)));
         assert_eq!(all(&set), []);
     }
 
@@ -213,7 +225,7 @@ mod tests {
         let set = Box::new(PageSet::new());
         let new: usize = std::thread::scope(|scope| {
             let add = || {
-                let new = (0..3000).filter(|i| set.insert(i * 1000) == Ok(true));
+                let new = (0..3000).filter(|i| set.insert(p(i * 1000)) == Ok(true));
                 new.count()
             };
             let adders: Vec<_> = (0..4).map(|_| scope.spawn(add)).collect();

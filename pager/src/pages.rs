@@ -6,10 +6,13 @@
 //! once its region is found.
 
 use crate::cache::Place;
+use crate::frame_number::FrameNumber;
 use crate::slots::Slot;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::ops::Range;
+use tmem_policy::PageNumber;
 use tmem_policy::eviction::GENERATION_MASK;
 
 /// Pages of a chunk.
@@ -22,11 +25,11 @@ pub(crate) enum State {
     #[default]
     Local,
     /// In a frame of the pool.
-    Pooled(u32),
+    Pooled(FrameNumber),
     /// On a server only.
     Remote,
     /// Being read from a server into a frame.
-    ReadIn(u32),
+    ReadIn(FrameNumber),
     /// Lost: its server is gone, and no other copy exists.
     Lost,
 }
@@ -86,9 +89,9 @@ impl Packed {
     fn pack(page: &Page) -> Packed {
         let (state, frame) = match page.state {
             State::Local => (0, 0),
-            State::Pooled(frame) => (1, frame),
+            State::Pooled(frame) => (1, frame.bits()),
             State::Remote => (2, 0),
-            State::ReadIn(frame) => (3, frame),
+            State::ReadIn(frame) => (3, frame.bits()),
             State::Lost => (4, 0),
         };
         let flag = |on: bool, bit: u64| if on { bit } else { 0 };
@@ -115,9 +118,9 @@ impl Packed {
         Page {
             state: match bits >> STATE & 7 {
                 0 => State::Local,
-                1 => State::Pooled(frame),
+                1 => State::Pooled(FrameNumber::from_bits(frame)),
                 2 => State::Remote,
-                3 => State::ReadIn(frame),
+                3 => State::ReadIn(FrameNumber::from_bits(frame)),
                 _ => State::Lost,
             },
             slot: (bits & HAS_SLOT != 0).then(|| Slot::from_bits(bits & SLOT)),
@@ -150,14 +153,21 @@ pub(crate) struct Pages {
     regions: BTreeMap<u64, Box<Region>>,
 }
 
+/// Returns the place of a page in its block.
+fn place(page: PageNumber) -> usize {
+    (page.get() % BLOCK_PAGES) as usize
+}
+
 impl Pages {
-    fn block(&self, page: u64) -> Option<&Block> {
+    fn block(&self, page: PageNumber) -> Option<&Block> {
+        let page = page.get();
         let region = self.regions.get(&(page / CHUNK / REGION_CHUNKS))?;
         let chunk = region[(page / CHUNK % REGION_CHUNKS) as usize].as_deref()?;
         chunk[(page % CHUNK / BLOCK_PAGES) as usize].as_deref()
     }
 
-    fn block_mut(&mut self, page: u64) -> &mut Block {
+    fn block_mut(&mut self, page: PageNumber) -> &mut Block {
+        let page = page.get();
         let empty = || (0..REGION_CHUNKS).map(|_| None).collect();
         let region = self.regions.entry(page / CHUNK / REGION_CHUNKS);
         let region = region.or_insert_with(empty);
@@ -170,24 +180,24 @@ impl Pages {
     ///
     /// Inlined, so that only the fields that the caller uses are decoded.
     #[inline(always)]
-    pub(crate) fn get(&self, page: u64) -> Page {
+    pub(crate) fn get(&self, page: PageNumber) -> Page {
         let block = self.block(page);
-        block.map_or_else(Page::default, |b| b[(page % BLOCK_PAGES) as usize].unpack())
+        block.map_or_else(Page::default, |b| b[place(page)].unpack())
     }
 
     /// Tells whether a page is not in the program, and can be restored.
-    pub(crate) fn is_elsewhere(&self, page: u64) -> bool {
+    pub(crate) fn is_elsewhere(&self, page: PageNumber) -> bool {
         matches!(self.get(page).state, State::Remote | State::Pooled(_))
     }
 
     /// Replaces the entry of a page.
-    pub(crate) fn set(&mut self, page: u64, entry: &Page) {
-        self.block_mut(page)[(page % BLOCK_PAGES) as usize] = Packed::pack(entry);
+    pub(crate) fn set(&mut self, page: PageNumber, entry: &Page) {
+        self.block_mut(page)[place(page)] = Packed::pack(entry);
     }
 
     /// Changes the entry of a page.
-    pub(crate) fn update(&mut self, page: u64, change: impl FnOnce(&mut Page)) {
-        let packed = &mut self.block_mut(page)[(page % BLOCK_PAGES) as usize];
+    pub(crate) fn update(&mut self, page: PageNumber, change: impl FnOnce(&mut Page)) {
+        let packed = &mut self.block_mut(page)[place(page)];
         let mut entry = packed.unpack();
         change(&mut entry);
         *packed = Packed::pack(&entry);
@@ -195,7 +205,7 @@ impl Pages {
 
     /// Visits, in order, every entry of a page that is elsewhere or has a slot. Writes
     /// nothing, so that memory shared with a forked process stays shared.
-    pub(crate) fn each(&self, mut visit: impl FnMut(u64, &Page)) {
+    pub(crate) fn each(&self, mut visit: impl FnMut(PageNumber, &Page)) {
         for (&number, region) in &self.regions {
             for (number, chunk) in (number * REGION_CHUNKS..).zip(region.iter()) {
                 let blocks = chunk.iter().flat_map(|chunk| chunk.iter());
@@ -203,7 +213,7 @@ impl Pages {
                     for (page, packed) in (at..).zip(block.iter().flat_map(|b| b.iter())) {
                         let entry = packed.unpack();
                         if entry.state != State::Local || entry.slot.is_some() {
-                            visit(page, &entry);
+                            visit(PageNumber::new(page), &entry);
                         }
                     }
                 }
@@ -216,12 +226,13 @@ impl Pages {
     /// on, or `None` at the end of the table.
     pub(crate) fn find_copied(
         &self,
-        from: u64,
+        from: PageNumber,
         entries: usize,
         most: usize,
         wanted: impl Fn(Slot) -> bool,
-        out: &mut Vec<(u64, Slot)>,
-    ) -> Option<u64> {
+        out: &mut Vec<(PageNumber, Slot)>,
+    ) -> Option<PageNumber> {
+        let from = from.get();
         let mut left = entries.div_ceil(BLOCK_PAGES as usize);
         let chunks = self
             .regions
@@ -234,17 +245,20 @@ impl Pages {
                 .zip(chunk.iter());
             for (at, block) in blocks.filter(|(at, _)| at + BLOCK_PAGES > from) {
                 if left == 0 || out.len() >= most {
-                    return Some(at.max(from));
+                    return Some(PageNumber::new(at.max(from)));
                 }
                 left -= 1;
                 let packed = (at..).zip(block.iter().flat_map(|b| b.iter()));
                 for (page, packed) in packed.filter(|(page, _)| *page >= from) {
                     if out.len() >= most {
-                        return Some(page);
+                        return Some(PageNumber::new(page));
                     }
                     let entry = packed.unpack();
                     let slot = entry.slot.filter(|_| entry.state == State::Local);
-                    out.extend(slot.filter(|slot| wanted(*slot)).map(|slot| (page, slot)));
+                    out.extend(
+                        slot.filter(|slot| wanted(*slot))
+                            .map(|slot| (PageNumber::new(page), slot)),
+                    );
                 }
             }
         }
@@ -252,56 +266,62 @@ impl Pages {
     }
 
     /// Visits every entry that is not the default one, and stores the result.
-    pub(crate) fn for_all(&mut self, mut visit: impl FnMut(u64, &mut Page)) {
-        self.blocks(0, u64::MAX, |at, block| {
+    pub(crate) fn for_all(&mut self, mut visit: impl FnMut(PageNumber, &mut Page)) {
+        self.blocks(0..u64::MAX, |at, block| {
             for (page, packed) in (at..).zip(block.iter_mut().flat_map(|b| &mut **b)) {
                 let mut entry = packed.unpack();
                 if entry != Page::default() {
-                    visit(page, &mut entry);
+                    visit(PageNumber::new(page), &mut entry);
                     *packed = Packed::pack(&entry);
                 }
             }
         });
     }
 
-    /// Visits the entries from `start` to `end`, in order.
-    pub(crate) fn each_of(&mut self, start: u64, end: u64, mut visit: impl FnMut(u64, &Page)) {
-        self.blocks(start, end, |at, block| {
+    /// Visits the entries of a range, in order.
+    pub(crate) fn each_of(
+        &mut self,
+        pages: &Range<PageNumber>,
+        mut visit: impl FnMut(PageNumber, &Page),
+    ) {
+        let range = pages.start.get()..pages.end.get();
+        self.blocks(range.clone(), |at, block| {
             let entries = (at..).zip(block.iter().flat_map(|b| b.iter()));
-            for (page, packed) in entries.filter(|(page, _)| (start..end).contains(page)) {
-                visit(page, &packed.unpack());
+            for (page, packed) in entries.filter(|(page, _)| range.contains(page)) {
+                visit(PageNumber::new(page), &packed.unpack());
             }
         });
     }
 
-    /// Removes the entries from `start` to `end`, and appends those that are not the
+    /// Removes the entries of a range, and appends those that are not the
     /// default one to `out`.
-    pub(crate) fn take_range(&mut self, start: u64, end: u64, out: &mut Vec<(u64, Page)>) {
-        self.blocks(start, end, |at, block| {
+    pub(crate) fn take_range(
+        &mut self,
+        pages: &Range<PageNumber>,
+        out: &mut Vec<(PageNumber, Page)>,
+    ) {
+        let range = pages.start.get()..pages.end.get();
+        self.blocks(range.clone(), |at, block| {
             for (page, packed) in (at..).zip(block.iter_mut().flat_map(|b| &mut **b)) {
-                if !(start..end).contains(&page) {
+                if !range.contains(&page) {
                     continue;
                 }
                 let entry = core::mem::take(packed).unpack();
                 if entry != Page::default() {
-                    out.push((page, entry));
+                    out.push((PageNumber::new(page), entry));
                 }
             }
             // A block that lies wholly within the range is empty now.
-            if start <= at && at + BLOCK_PAGES <= end {
+            if range.start <= at && at + BLOCK_PAGES <= range.end {
                 *block = None;
             }
         });
     }
 
-    /// Visits the blocks with pages of `start..end` in order, each with its first page.
+    /// Visits the blocks with pages of a range in order, each with its first page.
     /// Frees chunks that have no blocks left.
-    fn blocks(
-        &mut self,
-        start: u64,
-        end: u64,
-        mut visit: impl FnMut(u64, &mut Option<Box<Block>>),
-    ) {
+    fn blocks(&mut self, pages: Range<u64>, mut visit: impl FnMut(u64, &mut Option<Box<Block>>)) {
+        let Range { start, end } = pages;
         if start >= end {
             return;
         }
@@ -338,12 +358,16 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn frame() -> impl Strategy<Value = FrameNumber> {
+        (1..u32::MAX).prop_map(FrameNumber::from_bits)
+    }
+
     fn page() -> impl Strategy<Value = Page> {
         let state = prop_oneof![
             Just(State::Local),
-            any::<u32>().prop_map(State::Pooled),
+            frame().prop_map(State::Pooled),
             Just(State::Remote),
-            any::<u32>().prop_map(State::ReadIn),
+            frame().prop_map(State::ReadIn),
             Just(State::Lost),
         ];
         let slot = prop::option::of(any::<u64>().prop_map(Slot::from_bits));
@@ -372,12 +396,12 @@ mod tests {
         for &n in &numbers {
             let state = match n % 4 {
                 0 => State::Remote,
-                1 => State::Pooled(7),
+                1 => State::Pooled(FrameNumber::new(7)),
                 _ => State::Local,
             };
             let slot = slot(n).filter(|_| !n.is_multiple_of(5));
             pages.set(
-                n,
+                PageNumber::new(n),
                 &Page {
                     state,
                     slot,
@@ -390,13 +414,13 @@ mod tests {
         let mut expected: Vec<_> = numbers.iter().copied().filter(is_due).collect();
         expected.sort_unstable();
         for (entries, most) in [(1, 1), (100, 3), (1 << 20, 1 << 20)] {
-            let (mut found, mut from, mut looks) = (Vec::new(), Some(0), 0);
+            let (mut found, mut from, mut looks) = (Vec::new(), Some(PageNumber::new(0)), 0);
             while let Some(at) = from {
                 let mut some = Vec::new();
                 from = pages.find_copied(at, entries, most, wanted, &mut some);
                 assert!(some.len() <= most);
-                assert!(some.iter().all(|(page, at)| slot(*page) == Some(*at)));
-                found.extend(some.into_iter().map(|(page, _)| page));
+                assert!(some.iter().all(|(page, at)| slot(page.get()) == Some(*at)));
+                found.extend(some.into_iter().map(|(page, _)| page.get()));
                 looks += 1;
             }
             assert_eq!(found, expected);
@@ -408,6 +432,7 @@ mod tests {
         #[test]
         fn an_entry_reads_back_as_it_was_stored(page in page(), at in 0u64..1 << 36) {
             let mut pages = Pages::default();
+            let at = PageNumber::new(at);
             pages.set(at, &page);
             prop_assert_eq!(pages.get(at), page);
             prop_assert_eq!(pages.get(at + 1), Page::default());
@@ -420,20 +445,20 @@ mod tests {
             let (a, b) = (a.min(b), a.max(b));
             let mut pages = Pages::default();
             for &p in &set {
-                pages.update(p, |e| e.state = State::Remote);
+                pages.update(PageNumber::new(p), |e| e.state = State::Remote);
             }
             let mut out = Vec::new();
-            pages.take_range(a, b, &mut out);
-            let taken: Vec<u64> = out.iter().map(|(p, _)| *p).collect();
+            pages.take_range(&(PageNumber::new(a)..PageNumber::new(b)), &mut out);
+            let taken: Vec<u64> = out.iter().map(|(p, _)| p.get()).collect();
             let expected: Vec<u64> = set.range(a..b).copied().collect();
             prop_assert_eq!(&taken, &expected);
             let mut left = Vec::new();
-            pages.each(|p, e| left.push((p, e.state)));
+            pages.each(|p, e| left.push((p.get(), e.state)));
             let expected: Vec<_> = set.iter().filter(|p| !(a..b).contains(*p)).map(|p| (*p, State::Remote)).collect();
             prop_assert_eq!(left, expected);
             for p in 0..3000 {
                 let there = set.contains(&p) && !(a..b).contains(&p);
-                prop_assert_eq!(pages.get(p).state == State::Remote, there);
+                prop_assert_eq!(pages.get(PageNumber::new(p)).state == State::Remote, there);
             }
         }
     }

@@ -21,6 +21,7 @@
 //! move does not notice (`engine/reclaim/lending.rs`). Such a frame is `Spent` where
 //! another would be `Free`.
 
+use crate::frame_number::FrameNumber;
 use crate::frames::FrameSet;
 pub(crate) use crate::frames::RUN_FRAMES;
 use crate::sys::mem::Region;
@@ -28,6 +29,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::num::NonZeroU64;
 use rustix::io::Errno;
+use tmem_policy::PageNumber;
 use tmem_wire::PAGE_SIZE;
 
 /// What a frame holds.
@@ -44,9 +46,6 @@ pub(crate) enum Kind {
     Spent,
 }
 
-/// No frame.
-const NONE: u32 = u32::MAX;
-
 #[derive(Clone, Copy, Debug)]
 struct Frame {
     /// The page that the frame is for, or `None` if that is not wanted any more.
@@ -55,8 +54,8 @@ struct Frame {
     /// The kernel may still show its memory to others.
     lent: bool,
     /// Neighbours in the standby list.
-    older: u32,
-    newer: u32,
+    older: Option<FrameNumber>,
+    newer: Option<FrameNumber>,
 }
 
 /// The frame pool.
@@ -66,13 +65,13 @@ pub(crate) struct Pool {
     holes: FrameSet,
     free: FrameSet,
     spent: FrameSet,
-    oldest: u32,
-    newest: u32,
+    oldest: Option<FrameNumber>,
+    newest: Option<FrameNumber>,
     standby: usize,
     taken: u64,
     /// Frames that wait for writeback, oldest first. Frames that have changed their kind
     /// since are skipped.
-    pending: VecDeque<u32>,
+    pending: VecDeque<FrameNumber>,
 }
 
 impl Pool {
@@ -83,13 +82,14 @@ impl Pool {
     pub(crate) fn new(frames: usize) -> Result<Pool, Errno> {
         let blocks = frames.div_ceil(RUN_FRAMES);
         let mut holes = FrameSet::new(blocks);
-        (0..(blocks * RUN_FRAMES) as u32).for_each(|f| holes.put(f));
+        let all = FrameNumber::new(0).run(blocks * RUN_FRAMES);
+        all.for_each(|frame| holes.put(frame));
         let empty = Frame {
             page: None,
             kind: Kind::Unbacked,
             lent: false,
-            older: NONE,
-            newer: NONE,
+            older: None,
+            newer: None,
         };
         Ok(Pool {
             region: Region::new(blocks * RUN_FRAMES * PAGE_SIZE)?,
@@ -97,8 +97,8 @@ impl Pool {
             holes,
             free: FrameSet::new(blocks),
             spent: FrameSet::new(blocks),
-            oldest: NONE,
-            newest: NONE,
+            oldest: None,
+            newest: None,
             standby: 0,
             taken: 0,
             pending: VecDeque::new(),
@@ -111,8 +111,8 @@ impl Pool {
     }
 
     /// Returns the address of a frame.
-    pub(crate) fn addr(&self, frame: u32) -> usize {
-        self.region.start + frame as usize * PAGE_SIZE
+    pub(crate) fn addr(&self, frame: FrameNumber) -> usize {
+        self.region.start + frame.index() * PAGE_SIZE
     }
 
     /// Returns the number of frames that have memory.
@@ -146,48 +146,50 @@ impl Pool {
     }
 
     /// Returns the page that a frame is for.
-    pub(crate) fn page(&self, frame: u32) -> Option<u64> {
-        self.frames[frame as usize].page.map(NonZeroU64::get)
+    pub(crate) fn page(&self, frame: FrameNumber) -> Option<PageNumber> {
+        self.frames[frame.index()]
+            .page
+            .map(|page| PageNumber::new(page.get()))
     }
 
     /// Returns what a frame holds.
-    pub(crate) fn kind(&self, frame: u32) -> Kind {
-        self.frames[frame as usize].kind
+    pub(crate) fn kind(&self, frame: FrameNumber) -> Kind {
+        self.frames[frame.index()].kind
     }
 
     /// Changes the page that a frame is for.
-    pub(crate) fn set_page(&mut self, frame: u32, page: Option<u64>) {
-        self.frames[frame as usize].page = page.and_then(NonZeroU64::new);
+    pub(crate) fn set_page(&mut self, frame: FrameNumber, page: Option<PageNumber>) {
+        self.frames[frame.index()].page = page.and_then(|page| NonZeroU64::new(page.get()));
     }
 
     /// Takes up to `want` neighbouring unbacked frames. The caller gives each a kind.
-    pub(crate) fn take_holes(&mut self, want: usize) -> Option<(u32, usize)> {
+    pub(crate) fn take_holes(&mut self, want: usize) -> Option<(FrameNumber, usize)> {
         self.holes.take(want)
     }
 
     /// Takes up to `want` neighbouring free frames. The caller gives each a kind.
-    pub(crate) fn take_free(&mut self, want: usize) -> Option<(u32, usize)> {
+    pub(crate) fn take_free(&mut self, want: usize) -> Option<(FrameNumber, usize)> {
         let run = self.free.take(want)?;
         self.taken += run.1 as u64;
         Some(run)
     }
 
     /// Takes up to `want` neighbouring spent frames, for [`Pool::put_moved`].
-    pub(crate) fn take_spent(&mut self, want: usize) -> Option<(u32, usize)> {
+    pub(crate) fn take_spent(&mut self, want: usize) -> Option<(FrameNumber, usize)> {
         self.spent.take(want)
     }
 
     /// Notes that the kernel may show the memory of a frame to others, until the frame is
     /// unbacked.
-    pub(crate) fn set_lent(&mut self, frame: u32) {
-        self.frames[frame as usize].lent = true;
+    pub(crate) fn set_lent(&mut self, frame: FrameNumber) {
+        self.frames[frame.index()].lent = true;
     }
 
     /// Notes that the kernel may show all memory of the pool to others, except frames that
     /// a request reads into: they are being overwritten already.
     pub(crate) fn set_all_lent(&mut self) {
         while let Some((frame, n)) = self.free.take(RUN_FRAMES) {
-            for frame in frame..frame + n as u32 {
+            for frame in frame.run(n) {
                 self.set_lent(frame);
                 self.put(frame, Kind::Free, None);
             }
@@ -198,21 +200,26 @@ impl Pool {
     }
 
     /// Gives a frame a kind and a page. A lent frame becomes spent instead of free.
-    pub(crate) fn put(&mut self, frame: u32, kind: Kind, page: impl Into<Option<u64>>) {
-        if self.frames[frame as usize].kind == Kind::Standby {
+    pub(crate) fn put(
+        &mut self,
+        frame: FrameNumber,
+        kind: Kind,
+        page: impl Into<Option<PageNumber>>,
+    ) {
+        if self.frames[frame.index()].kind == Kind::Standby {
             self.unlink(frame);
         }
-        let lent = self.frames[frame as usize].lent;
+        let lent = self.frames[frame.index()].lent;
         let kind = if kind == Kind::Free && lent {
             Kind::Spent
         } else {
             kind
         };
-        self.frames[frame as usize].kind = kind;
-        self.frames[frame as usize].page = page.into().and_then(NonZeroU64::new);
+        self.frames[frame.index()].kind = kind;
+        self.set_page(frame, page.into());
         match kind {
             Kind::Unbacked => {
-                self.frames[frame as usize].lent = false;
+                self.frames[frame.index()].lent = false;
                 self.holes.put(frame);
             }
             Kind::Free => self.free.put(frame),
@@ -224,19 +231,19 @@ impl Pool {
 
     /// Returns `n` frames that were taken. The memory of the first `moved` was moved away;
     /// the others are free, or spent, again.
-    pub(crate) fn put_moved(&mut self, frame: u32, n: usize, moved: usize) {
-        for i in 0..n as u32 {
-            let kind = if (i as usize) < moved {
+    pub(crate) fn put_moved(&mut self, frame: FrameNumber, n: usize, moved: usize) {
+        for (i, frame) in frame.run(n).enumerate() {
+            let kind = if i < moved {
                 Kind::Unbacked
             } else {
                 Kind::Free
             };
-            self.put(frame + i, kind, None);
+            self.put(frame, kind, None);
         }
     }
 
     /// Queues the page in a frame for writeback, behind those that wait already.
-    pub(crate) fn queue_writeback(&mut self, frame: u32, page: u64) {
+    pub(crate) fn queue_writeback(&mut self, frame: FrameNumber, page: PageNumber) {
         self.put(frame, Kind::PendingWriteback, page);
         self.pending.push_back(frame);
     }
@@ -248,7 +255,7 @@ impl Pool {
 
     /// Takes the frame that has waited longest for writeback. It keeps the kind
     /// `PendingWriteback` until it is given another.
-    pub(crate) fn take_pending(&mut self) -> Option<u32> {
+    pub(crate) fn take_pending(&mut self) -> Option<FrameNumber> {
         // A frame may have left the queue and come back, so that it is in the queue twice.
         // Once it has another kind, the second place is skipped.
         loop {
@@ -260,14 +267,14 @@ impl Pool {
     }
 
     /// Puts a frame that was taken back to the front of the writeback queue.
-    pub(crate) fn put_back_pending(&mut self, frame: u32) {
+    pub(crate) fn put_back_pending(&mut self, frame: FrameNumber) {
         self.put(frame, Kind::PendingWriteback, self.page(frame));
         self.pending.push_front(frame);
     }
 
     /// Ends the program unless a frame has the kind that the request which used it expects.
     /// Otherwise one page could be taken for another.
-    pub(crate) fn must_be(&self, frame: u32, kind: Kind) {
+    pub(crate) fn must_be(&self, frame: FrameNumber, kind: Kind) {
         if self.kind(frame) != kind {
             crate::sys::say::die(
                 "a defect of tmem: a frame is not what it was taken for; the program is ended \
@@ -277,40 +284,39 @@ impl Pool {
     }
 
     /// Returns the page that is on standby for longest, with its frame.
-    pub(crate) fn oldest(&self) -> Option<(u32, u64)> {
-        let frame = (self.oldest != NONE).then_some(self.oldest)?;
+    pub(crate) fn oldest(&self) -> Option<(FrameNumber, PageNumber)> {
+        let frame = self.oldest?;
         Some((frame, self.page(frame)?))
     }
 
     /// Iterates over the standby list, newest first.
-    pub(crate) fn newest_first(&self) -> impl Iterator<Item = (u32, u64)> {
-        let some = |frame: u32| (frame != NONE).then_some(frame);
-        let older = move |frame: &u32| some(self.frames[*frame as usize].older);
-        core::iter::successors(some(self.newest), older)
+    pub(crate) fn newest_first(&self) -> impl Iterator<Item = (FrameNumber, PageNumber)> {
+        let older = move |frame: &FrameNumber| self.frames[frame.index()].older;
+        core::iter::successors(self.newest, older)
             .filter_map(|frame| Some((frame, self.page(frame)?)))
     }
 
-    fn link(&mut self, frame: u32) {
+    fn link(&mut self, frame: FrameNumber) {
         let newest = self.newest;
-        let f = &mut self.frames[frame as usize];
-        (f.older, f.newer) = (newest, NONE);
+        let f = &mut self.frames[frame.index()];
+        (f.older, f.newer) = (newest, None);
         match newest {
-            NONE => self.oldest = frame,
-            newest => self.frames[newest as usize].newer = frame,
+            None => self.oldest = Some(frame),
+            Some(newest) => self.frames[newest.index()].newer = Some(frame),
         }
-        self.newest = frame;
+        self.newest = Some(frame);
         self.standby += 1;
     }
 
-    fn unlink(&mut self, frame: u32) {
-        let Frame { older, newer, .. } = self.frames[frame as usize];
+    fn unlink(&mut self, frame: FrameNumber) {
+        let Frame { older, newer, .. } = self.frames[frame.index()];
         match older {
-            NONE => self.oldest = newer,
-            older => self.frames[older as usize].newer = newer,
+            None => self.oldest = newer,
+            Some(older) => self.frames[older.index()].newer = newer,
         }
         match newer {
-            NONE => self.newest = older,
-            newer => self.frames[newer as usize].older = older,
+            None => self.newest = older,
+            Some(newer) => self.frames[newer.index()].older = older,
         }
         self.standby -= 1;
     }
@@ -320,37 +326,41 @@ impl Pool {
 mod tests {
     use super::*;
 
+    fn page(number: u64) -> PageNumber {
+        PageNumber::new(number)
+    }
+
     #[test]
     fn pages_leave_standby_in_the_order_they_came_unless_taken() {
         let mut pool = Pool::new(64).unwrap();
         let (first, n) = pool.take_holes(4).unwrap();
         assert_eq!(n, 4);
         for i in 0..4 {
-            pool.put(first + i, Kind::Standby, 100 + u64::from(i));
+            pool.put(first + i, Kind::Standby, page(100 + i as u64));
         }
         assert_eq!((pool.standby(), pool.populated()), (4, 4));
         pool.put(first + 1, Kind::Unbacked, None);
         pool.put(first, Kind::Free, None);
-        assert_eq!(pool.oldest(), Some((first + 2, 102)));
-        pool.put(first + 3, Kind::Writeback, 103);
+        assert_eq!(pool.oldest(), Some((first + 2, page(102))));
+        pool.put(first + 3, Kind::Writeback, page(103));
         pool.put(first + 2, Kind::Free, None);
         assert_eq!(pool.oldest(), None);
-        pool.put(first + 3, Kind::Standby, 103);
-        assert_eq!(pool.oldest(), Some((first + 3, 103)));
+        pool.put(first + 3, Kind::Standby, page(103));
+        assert_eq!(pool.oldest(), Some((first + 3, page(103))));
         assert_eq!((pool.free(), pool.standby(), pool.populated()), (2, 1, 3));
         assert_eq!(pool.spent(), 0);
-        pool.put(first, Kind::Standby, 100);
+        pool.put(first, Kind::Standby, page(100));
         let all: std::vec::Vec<_> = pool.newest_first().collect();
-        assert_eq!(all, [(first, 100), (first + 3, 103)]);
+        assert_eq!(all, [(first, page(100)), (first + 3, page(103))]);
     }
 
     #[test]
     fn a_lent_frame_is_never_free_before_its_memory_was_given_back() {
         let mut pool = Pool::new(64).unwrap();
         let (first, _) = pool.take_holes(3).unwrap();
-        pool.put(first, Kind::Standby, 7);
+        pool.put(first, Kind::Standby, page(7));
         pool.set_lent(first);
-        pool.put(first + 1, Kind::ReadIn, 8);
+        pool.put(first + 1, Kind::ReadIn, page(8));
         pool.put(first + 2, Kind::Free, None);
         pool.put(first, Kind::Free, None);
         assert_eq!((pool.free(), pool.spent(), pool.populated()), (1, 1, 3));

@@ -21,6 +21,7 @@
 //! - no loop survives when half of memory was filled with new pages;
 //! - there is at most one probe, and it ends.
 
+use crate::PageNumber;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 
@@ -76,8 +77,13 @@ struct Probe {
 }
 
 /// Pages from `page` to the end of its block, itself included.
-pub fn within_block(page: u64) -> usize {
-    (SCAN_BLOCK - page % SCAN_BLOCK) as usize
+pub fn within_block(page: PageNumber) -> usize {
+    (SCAN_BLOCK - page.get() % SCAN_BLOCK) as usize
+}
+
+/// Tells whether a page is the first of its block.
+pub fn begins_block(page: PageNumber) -> bool {
+    page.get().is_multiple_of(SCAN_BLOCK)
 }
 
 /// The detector: visits of blocks, and frequent periods.
@@ -97,9 +103,9 @@ impl CyclicScan {
     /// Notes that `n` pages from `first` on, all of one block, came as part of a run of
     /// `run` pages, with `total` pages in memory. Returns whether they are part of a loop,
     /// so that some of them are worth keeping.
-    pub fn arrived(&mut self, first: u64, n: usize, run: usize, total: u64) -> bool {
+    pub fn arrived(&mut self, first: PageNumber, n: usize, run: usize, total: u64) -> bool {
         let total = u32::try_from(total).unwrap_or(u32::MAX);
-        let block = first / SCAN_BLOCK;
+        let block = first.get() / SCAN_BLOCK;
         self.now = self.now.wrapping_add(n as u32);
         let now = self.now;
         if self.probe.is_some_and(|probe| probe.block == block) {
@@ -129,10 +135,10 @@ impl CyclicScan {
     ///
     /// New memory speaks against a loop. Memory that was there before does not: many loops
     /// free memory and get it again in each round.
-    pub fn zero_filled(&mut self, first: u64, n: usize, total: u64) {
+    pub fn zero_filled(&mut self, first: PageNumber, n: usize, total: u64) {
         self.now = self.now.wrapping_add(n as u32);
         let at = self.now.max(1);
-        let visit = self.visit(first / SCAN_BLOCK);
+        let visit = self.visit(first.get() / SCAN_BLOCK);
         let is_new = visit.at == 0;
         *visit = Visit { at, period: 0 };
         if is_new {
@@ -151,8 +157,8 @@ impl CyclicScan {
     }
 
     /// Begins a probe: page `first` leaves, with the pages after it.
-    pub fn begin_probe(&mut self, first: u64) {
-        let (block, at) = (first / SCAN_BLOCK, self.now);
+    pub fn begin_probe(&mut self, first: PageNumber) {
+        let (block, at) = (first.get() / SCAN_BLOCK, self.now);
         let period = self.visit(block).period;
         let patience = period.saturating_add(period / 2);
         self.probe = Some(Probe {

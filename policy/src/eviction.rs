@@ -18,6 +18,7 @@
 //! - [`EvictionQueue::pages`] counts the pages of all entries;
 //! - no entry is longer than [`Shape::longest_run`].
 
+use crate::PageNumber;
 use crate::cyclic::CyclicScan;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -68,7 +69,7 @@ pub enum Segment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
     /// The first page.
-    pub first: u64,
+    pub first: PageNumber,
     /// The number of pages.
     pub n: u32,
     /// When they came: see [`EvictionQueue::push`].
@@ -77,8 +78,13 @@ pub struct Run {
 
 impl Run {
     /// Returns the page after the last.
-    pub fn end(&self) -> u64 {
-        self.first + u64::from(self.n)
+    pub fn end(&self) -> PageNumber {
+        self.first + self.n as usize
+    }
+
+    /// Returns its pages, in order.
+    pub fn pages(&self) -> impl DoubleEndedIterator<Item = PageNumber> + Clone {
+        self.first.run(self.n as usize)
     }
 }
 
@@ -166,7 +172,7 @@ impl EvictionQueue {
     /// Decides to which segment `n` pages from `first` on belong, unless they are known to
     /// be hot. They lie in one block of [`crate::cyclic::SCAN_BLOCK`] pages, and came in a
     /// run of `run` pages.
-    pub fn choose_segment(&mut self, first: u64, n: usize, run: usize) -> Segment {
+    pub fn choose_segment(&mut self, first: PageNumber, n: usize, run: usize) -> Segment {
         let total = self.total();
         let is_scan = self.cyclic.arrived(first, n, run, total);
         let held = self.main.pages + self.protected.pages;
@@ -179,7 +185,7 @@ impl EvictionQueue {
     }
 
     /// Notes that `n` pages from `first` on, all of one block, came filled with zeros.
-    pub fn note_zero_filled(&mut self, first: u64, n: usize) {
+    pub fn note_zero_filled(&mut self, first: PageNumber, n: usize) {
         self.cyclic.zero_filled(first, n, self.total());
     }
 
@@ -188,7 +194,7 @@ impl EvictionQueue {
     /// A generation lasts for [`MAX_RUN`] pages, so that runs stay whole, and its number is
     /// used again after 128 generations. An old entry with the same number is rare. Its
     /// page leaves early, which costs no more than a fault.
-    pub fn push(&mut self, first: u64, n: u32, segment: Segment) -> u8 {
+    pub fn push(&mut self, first: PageNumber, n: u32, segment: Segment) -> u8 {
         let generation = (self.came / u64::from(MAX_RUN)) as u8 & GENERATION_MASK;
         self.came += u64::from(n);
         let run = Run {
@@ -213,9 +219,14 @@ impl EvictionQueue {
         let fifo = self.segment(segment);
         let mut first = run.first;
         while first < run.end() {
-            let n = (run.end() - first).min(longest.into()) as u32;
-            fifo.push(Run { first, n, ..run }, longest);
-            first += u64::from(n);
+            let n = (run.end() - first).min(longest as usize);
+            let part = Run {
+                first,
+                n: n as u32,
+                ..run
+            };
+            fifo.push(part, longest);
+            first = first + n;
         }
     }
 

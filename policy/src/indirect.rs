@@ -23,6 +23,7 @@
 mod array;
 mod pointer_page;
 
+use crate::PageNumber;
 use crate::readahead::Window;
 use alloc::vec::Vec;
 use array::{PointerArray, WORD};
@@ -57,10 +58,10 @@ pub trait ProgramMemory {
 
     /// Reads words from the beginning of `page`, up to the first page that is absent.
     /// Returns how many.
-    fn read(&self, page: u64, words: &mut [u64]) -> usize;
+    fn read(&self, page: PageNumber, words: &mut [u64]) -> usize;
 
     /// Tells whether a page is not in the program, and can be restored.
-    fn is_elsewhere(&self, page: u64) -> bool;
+    fn is_elsewhere(&self, page: PageNumber) -> bool;
 }
 
 /// A fault, as far as it matters here.
@@ -80,28 +81,30 @@ pub struct IndirectFault {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     /// Pages that are elsewhere.
-    pub pages: Vec<u64>,
+    pub pages: Vec<PageNumber>,
     /// The marker: a page that is left out of the program, so that its fault asks for the
     /// next batch. 0 for none.
-    pub marker: u64,
+    pub marker: Option<PageNumber>,
 }
 
 /// Memory that a thread reads in order.
 #[derive(Clone, Copy, Debug)]
 struct InOrder {
     tid: u32,
-    first: u64,
+    first: PageNumber,
     pages: u64,
     down: bool,
 }
 
 impl InOrder {
     /// Returns the first page of each piece, in the order in which the thread reads them.
-    fn pieces(self) -> impl Iterator<Item = u64> {
-        (0..self.pages.div_ceil(PIECE as u64)).filter_map(move |i| match self.down {
-            true => (self.first + 1).checked_sub((i + 1) * PIECE as u64),
-            false => Some(self.first + i * PIECE as u64),
-        })
+    fn pieces(self) -> impl Iterator<Item = PageNumber> {
+        (0..self.pages.div_ceil(PIECE as u64))
+            .filter_map(move |i| match self.down {
+                true => (self.first.get() + 1).checked_sub((i + 1) * PIECE as u64),
+                false => Some(self.first.get() + i * PIECE as u64),
+            })
+            .map(PageNumber::new)
     }
 }
 
@@ -138,7 +141,7 @@ impl IndirectPrefetcher {
     /// Returns what to read ahead.
     pub fn fault(&mut self, fault: &IndirectFault, memory: &impl ProgramMemory) -> Vec<Batch> {
         let mut batches = Vec::new();
-        let page = fault.at / PAGE_SIZE as u64;
+        let page = PageNumber::new(fault.at / PAGE_SIZE as u64);
         let is_here = |a: &PointerArray| a.tid == fault.tid && a.has(page);
         if let Some(at) = self.arrays.iter().position(is_here) {
             self.arrays[..=at].rotate_right(1);
@@ -169,8 +172,8 @@ impl IndirectPrefetcher {
     }
 
     /// Examines a page that a thread had to wait for.
-    pub fn note_page(&mut self, page: u64, bytes: &[u8], memory: &impl ProgramMemory) {
-        let start = page * PAGE_SIZE as u64;
+    pub fn note_page(&mut self, page: PageNumber, bytes: &[u8], memory: &impl ProgramMemory) {
+        let start = page.address() as u64;
         let is_pointer = |word| memory.is_pointer(word);
         self.pointer_pages.note(start, bytes, is_pointer);
     }
@@ -184,7 +187,7 @@ impl IndirectPrefetcher {
         self.windows.truncate(WINDOWS - 1);
         let in_order = InOrder {
             tid,
-            first: window.start / PAGE_SIZE as u64,
+            first: PageNumber::new(window.start / PAGE_SIZE as u64),
             pages: u64::from(count),
             down: window.stride < 0,
         };
@@ -228,7 +231,7 @@ impl IndirectPrefetcher {
                 if pointers < seen / POINTER_PART {
                     return false;
                 }
-                let (tid, at, start) = (fault.tid, fault.at, page * PAGE_SIZE as u64);
+                let (tid, at, start) = (fault.tid, fault.at, page.address() as u64);
                 found = PointerArray::find(tid, words, start, at, in_order.down, is_pointer);
                 if found.is_some() {
                     break;
@@ -271,20 +274,20 @@ impl IndirectPrefetcher {
         }
         let mut array = self.arrays.remove(0);
         let want = array.next_size().min(most);
-        let mut pages: Vec<u64> = Vec::with_capacity(want + 1);
-        let is_wanted = |page: u64, pages: &[u64]| {
+        let mut pages: Vec<PageNumber> = Vec::with_capacity(want + 1);
+        let is_wanted = |page: PageNumber, pages: &[PageNumber]| {
             let is_named = batches.iter().any(|batch| batch.pages.contains(&page));
             memory.is_elsewhere(page) && !pages.contains(&page) && !is_named
         };
         let (mut looked_at, mut others) = (0, 0);
         let mut absent = None;
         while pages.len() < want && looked_at < WORDS_OF_BATCH {
-            let page = array.next / PAGE_SIZE as u64;
+            let page = PageNumber::new(array.next / PAGE_SIZE as u64);
             if memory.read(page, &mut self.words[..WORDS]) < WORDS {
                 absent = Some(page);
                 break;
             }
-            while pages.len() < want && array.next / PAGE_SIZE as u64 == page {
+            while pages.len() < want && array.next / PAGE_SIZE as u64 == page.get() {
                 let word = self.words[(array.next % PAGE_SIZE as u64 / WORD) as usize];
                 looked_at += 1;
                 if !memory.is_pointer(word) {
@@ -308,7 +311,7 @@ impl IndirectPrefetcher {
             return false;
         }
         self.arrays.insert(0, array);
-        let marker = pages.first().copied().unwrap_or(0);
+        let marker = pages.first().copied();
         let absent = absent.filter(|page| is_wanted(*page, &pages));
         pages.extend(absent);
         if !pages.is_empty() {

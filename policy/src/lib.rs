@@ -30,6 +30,7 @@ pub mod demand;
 pub mod engine_cpu;
 pub mod eviction;
 pub mod indirect;
+mod page_number;
 pub mod placement;
 pub mod readahead;
 pub mod refault;
@@ -38,3 +39,5 @@ pub mod standby;
 pub mod straddle;
 pub mod watermarks;
 pub mod zero_fill;
+
+pub use page_number::PageNumber;

@@ -15,6 +15,7 @@
 mod spatial;
 mod stream;
 
+use crate::PageNumber;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use spatial::SpatialPrefetcher;
@@ -55,9 +56,9 @@ impl Window {
     };
 
     /// Returns page `i` of the window, counted from 0, or `None` beyond the address space.
-    pub fn page(&self, i: i64) -> Option<u64> {
+    pub fn page(&self, i: i64) -> Option<PageNumber> {
         let at = self.start.checked_add_signed(self.stride * i)?;
-        Some(at / PAGE as u64)
+        Some(PageNumber::new(at / PAGE as u64))
     }
 }
 

@@ -3,6 +3,10 @@ use alloc::boxed::Box;
 use proptest::prelude::*;
 use std::collections::HashMap;
 
+fn p(number: u64) -> PageNumber {
+    PageNumber::new(number)
+}
+
 /// A page that compresses better the fewer `kinds` of words it has.
 fn page(seed: u64, kinds: u64) -> PageBytes {
     let mut state = seed;
@@ -58,24 +62,24 @@ proptest! {
                     let bytes = page(seed, kinds);
                     let before = pages.get(&number).and_then(|p| p.1);
                     let at = cache
-                        .renew(before, number, digester.digest(&bytes, None), now)
-                        .or_else(|| cache.put(number, digester.digest(&bytes, None), now, &bytes).map(|p| p.0));
+                        .renew(before, p(number), digester.digest(&bytes, None), now)
+                        .or_else(|| cache.put(p(number), digester.digest(&bytes, None), now, &bytes).map(|p| p.0));
                     pages.insert(number, (bytes, at));
                     if let Some(at) = at {
                         let mut got = [0; PAGE_SIZE];
-                        let found = cache.unpack(Some(at), number, digester.digest(&bytes, None), digester, &mut got);
+                        let found = cache.unpack(Some(at), p(number), digester.digest(&bytes, None), digester, &mut got);
                         prop_assert_eq!(found, Some(now));
                     }
                 }
                 Step::Ask { page: number } => {
                     let Some((bytes, at)) = pages.get(&number) else { continue };
                     let mut got = [0; PAGE_SIZE];
-                    if cache.unpack(*at, number, digester.digest(bytes, None), digester, &mut got).is_some() {
+                    if cache.unpack(*at, p(number), digester.digest(bytes, None), digester, &mut got).is_some() {
                         prop_assert!(got == *bytes);
                     }
                     // The copy is not taken for another page, or for other contents.
-                    prop_assert!(cache.unpack(*at, number + 1, digester.digest(bytes, None), digester, &mut got).is_none());
-                    prop_assert!(cache.unpack(*at, number, !digester.digest(bytes, None), digester, &mut got).is_none());
+                    prop_assert!(cache.unpack(*at, p(number + 1), digester.digest(bytes, None), digester, &mut got).is_none());
+                    prop_assert!(cache.unpack(*at, p(number), !digester.digest(bytes, None), digester, &mut got).is_none());
                 }
                 Step::Resize { segments } => cache.set_pages(segments * SEGMENT),
             }
@@ -91,23 +95,23 @@ fn what_leaves_again_stays_and_what_does_not_makes_room() {
     cache.set_pages(4 * SEGMENT);
     let kept = page(1, 5);
     let (mut at, _) = cache
-        .put(1, digester.digest(&kept, None), 0, &kept)
+        .put(p(1), digester.digest(&kept, None), 0, &kept)
         .unwrap();
     let mut got = [0; PAGE_SIZE];
     for number in 2..5000u64 {
         let bytes = page(number, 60);
         assert!(
             cache
-                .put(number, digester.digest(&bytes, None), 0, &bytes)
+                .put(p(number), digester.digest(&bytes, None), 0, &bytes)
                 .is_some()
         );
         at = cache
-            .renew(Some(at), 1, digester.digest(&kept, None), number as u32)
+            .renew(Some(at), p(1), digester.digest(&kept, None), number as u32)
             .unwrap();
     }
     let found = cache.unpack(
         Some(at),
-        1,
+        p(1),
         digester.digest(&kept, None),
         digester,
         &mut got,
@@ -124,7 +128,7 @@ fn what_is_damaged_is_not_taken_for_the_page() {
     cache.set_pages(SEGMENT);
     let bytes = page(1, 20);
     let (at, len) = cache
-        .put(7, digester.digest(&bytes, None), 0, &bytes)
+        .put(p(7), digester.digest(&bytes, None), 0, &bytes)
         .unwrap();
     let mut got = [0; PAGE_SIZE];
     for i in (0..HEADER + len).filter(|i| !(16..20).contains(i)) {
@@ -134,7 +138,7 @@ fn what_is_damaged_is_not_taken_for_the_page() {
         if cache
             .unpack(
                 Some(at),
-                7,
+                p(7),
                 digester.digest(&bytes, None),
                 digester,
                 &mut got,
@@ -149,7 +153,7 @@ fn what_is_damaged_is_not_taken_for_the_page() {
         cache
             .unpack(
                 Some(at),
-                7,
+                p(7),
                 digester.digest(&bytes, None),
                 digester,
                 &mut got
@@ -165,16 +169,16 @@ fn places_that_never_were_are_not_looked_at() {
     for at in [1, 2, u32::MAX] {
         assert!(
             cache
-                .unpack(Place::new(at), 0, 0, digester, &mut got)
+                .unpack(Place::new(at), p(0), 0, digester, &mut got)
                 .is_none()
         );
     }
-    assert!(cache_of(0).put(1, 2, 3, &got).is_none());
+    assert!(cache_of(0).put(p(1), 2, 3, &got).is_none());
 }
 
 #[test]
 fn noise_is_not_kept() {
     let mut cache = cache_of(BYTES);
     cache.set_pages(SEGMENT);
-    assert!(cache.put(1, 0, 0, &page(1, u64::MAX)).is_none());
+    assert!(cache.put(p(1), 0, 0, &page(1, u64::MAX)).is_none());
 }

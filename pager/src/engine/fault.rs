@@ -9,6 +9,7 @@ use crate::engine::memory::report::ERROR;
 use crate::engine::read_in::{Readahead, read};
 use crate::engine::reclaim::Reclaim;
 use crate::engine::zero_fill::ZeroFill;
+use crate::frame_number::FrameNumber;
 use crate::pages::{Page, State};
 use crate::sys::{self, mem};
 use core::sync::atomic::Ordering::Relaxed;
@@ -60,7 +61,7 @@ impl Service<'_> {
 
     /// Serves a page that is in a frame: on standby, read ahead, or waiting for its
     /// writeback.
-    fn hit(&mut self, fault: &Fault, frame: u32, entry: &Page) -> Result<(), Again> {
+    fn hit(&mut self, fault: &Fault, frame: FrameNumber, entry: &Page) -> Result<(), Again> {
         let figure = if entry.ahead {
             &self.m.report.stats.prefetch_hits
         } else {
@@ -111,7 +112,7 @@ impl Service<'_> {
 
     /// Installs the page for the thread that faulted. `missed` says that the page was not
     /// in local memory.
-    fn give(&mut self, fault: &Fault, frame: u32, missed: bool) -> Result<(), Again> {
+    fn give(&mut self, fault: &Fault, frame: FrameNumber, missed: bool) -> Result<(), Again> {
         match self.m.install(fault.page, frame, 1).1 {
             Some(Stop::Again) => return Err(Again::Event),
             Some(stop) => self.m.not_installed(fault.page, stop),

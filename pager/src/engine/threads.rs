@@ -444,7 +444,7 @@ impl Threads {
 impl Lending {
     /// What the child writes to its pages no pipe shows.
     pub(crate) fn reset_after_fork(&self) {
-        self.pages.remove(&(0..u64::MAX));
+        self.pages.clear();
         for page in &self.last {
             page.store(0, SeqCst);
         }

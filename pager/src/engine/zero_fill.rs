@@ -8,6 +8,7 @@ use crate::engine::reclaim::Reclaim;
 use crate::pages::{Page, State};
 use crate::sys::mem;
 use rustix::io::Errno;
+use tmem_policy::PageNumber;
 use tmem_policy::zero_fill::ZeroFillAhead;
 use tmem_wire::PAGE_SIZE;
 
@@ -121,9 +122,9 @@ impl ZeroFill {
                 }
                 break;
             };
-            for i in 0..got as u32 {
+            for frame in frame.run(got) {
                 // SAFETY: frames that were just taken belong to nobody else.
-                unsafe { mem::zero_page(m.pool.addr(frame + i)) };
+                unsafe { mem::zero_page(m.pool.addr(frame)) };
             }
             let to = addr(fault.page) + done * PAGE_SIZE;
             let src = m.pool.addr(frame);
@@ -132,7 +133,7 @@ impl ZeroFill {
             let t = sure(t);
             let moved = t.done / PAGE_SIZE;
             m.pool.put_moved(frame, got, moved);
-            m.note_zeros(fault.page + done as u64, moved);
+            m.note_zeros(fault.page + done, moved);
             m.residency.count_put(moved as i64);
             done += moved;
             if moved < got {
@@ -162,27 +163,27 @@ impl ZeroFill {
 
 /// Counts up to `most` pages from `page` on that were never touched, as far as is known.
 /// Returns at least 1, for the first.
-fn untouched(m: &mut Memory, page: u64, most: usize) -> usize {
+fn untouched(m: &mut Memory, page: PageNumber, most: usize) -> usize {
     alike(m, page, most, |p| p.state == State::Local && !p.queued)
 }
 
 /// Counts up to `most` pages from `page` on that are only in the program. Returns at least
 /// 1, for the first.
-fn local(m: &mut Memory, page: u64, most: usize) -> usize {
+fn local(m: &mut Memory, page: PageNumber, most: usize) -> usize {
     alike(m, page, most, |p| p.state == State::Local)
 }
 
 /// Counts up to `most` pages from `page` on that are adopted and satisfy `fit`. Returns at
 /// least 1, for the first.
-fn alike(m: &mut Memory, page: u64, most: usize, fit: impl Fn(&Page) -> bool) -> usize {
+fn alike(m: &mut Memory, page: PageNumber, most: usize, fit: impl Fn(&Page) -> bool) -> usize {
     let Some(range) = m.space.adopted().around(addr(page)) else {
         // A mapping grew or was moved: the list of mappings has to be read.
         m.space.set_stale(true);
         return 1;
     };
-    let end = (range.end / PAGE_SIZE) as u64;
-    let most = (most as u64).min(end - page);
-    (page + 1..page + most)
+    let most = most.min(PageNumber::containing(range.end) - page);
+    page.run(most)
+        .skip(1)
         .find(|p| !fit(&m.pages.get(*p)))
-        .map_or(most, |p| p - page) as usize
+        .map_or(most, |p| p - page)
 }

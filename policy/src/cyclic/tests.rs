@@ -1,8 +1,14 @@
 use super::{CyclicScan, SCAN_BLOCK};
+use crate::PageNumber;
 use crate::eviction::{EvictionQueue, Run, Segment};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::vec::Vec;
+
+/// The first page of a block.
+fn first_of(block: u64) -> PageNumber {
+    PageNumber::new(block * SCAN_BLOCK)
+}
 
 /// A program that touches blocks of 64 pages.
 struct Program {
@@ -34,13 +40,13 @@ impl Program {
             let (run, _) = self.queue.pop().unwrap();
             self.leaves(run);
         }
-        let segment = self.queue.choose_segment(block * 64, 64, 64);
-        self.queue.push(block * 64, 64, segment);
+        let segment = self.queue.choose_segment(first_of(block), 64, 64);
+        self.queue.push(first_of(block), 64, segment);
         self.there.insert(block);
     }
 
     fn leaves(&mut self, run: Run) {
-        for block in run.first / 64..run.end() / 64 {
+        for block in run.first.get() / 64..run.end().get() / 64 {
             self.there.remove(&block);
         }
     }
@@ -156,7 +162,7 @@ fn hot_pages_come_before_what_is_kept() {
             let (run, _) = p.queue.pop().unwrap();
             p.leaves(run);
         }
-        p.queue.push(block * 64, 64, Segment::Main);
+        p.queue.push(first_of(*block), 64, Segment::Main);
         p.there.insert(*block);
     }
     p.all(0..800);
@@ -197,16 +203,16 @@ fn happen(scan: &mut CyclicScan, total: u64, events: Vec<Event>) -> BTreeSet<u64
     for event in events {
         match event {
             Event::Arrived { block, n, run } => {
-                let is_loop = scan.arrived(block * SCAN_BLOCK, n, run, total);
+                let is_loop = scan.arrived(first_of(block), n, run, total);
                 let is_new = seen.insert(block);
                 assert!(!(is_new && is_loop), "block {block} is new");
             }
             Event::ZeroFilled { block, n } => {
-                scan.zero_filled(block * SCAN_BLOCK, n, total);
+                scan.zero_filled(first_of(block), n, total);
                 seen.insert(block);
             }
             Event::Probe { block } if scan.wants_probe() => {
-                scan.begin_probe(block * SCAN_BLOCK);
+                scan.begin_probe(first_of(block));
                 assert!(!scan.wants_probe());
             }
             Event::Probe { .. } => {}
@@ -236,8 +242,8 @@ proptest! {
         happen(&mut scan, total, events);
         for block in 1000..1000 + total / SCAN_BLOCK / 2 + 1 {
             match fills {
-                true => scan.zero_filled(block * SCAN_BLOCK, 64, total),
-                false => _ = scan.arrived(block * SCAN_BLOCK, 64, 64, total),
+                true => scan.zero_filled(first_of(block), 64, total),
+                false => _ = scan.arrived(first_of(block), 64, 64, total),
             }
         }
         prop_assert!(!scan.is_cyclic());
@@ -250,13 +256,13 @@ proptest! {
         let (mut scan, total) = (CyclicScan::default(), 512);
         happen(&mut scan, total, events);
         if scan.wants_probe() {
-            scan.begin_probe(0);
+            scan.begin_probe(first_of(0));
         }
         prop_assert!(!scan.wants_probe());
         // No period is longer than the number of pages that came.
         let came = u64::from(scan.now);
         for i in 0..came * 3 / SCAN_BLOCK {
-            scan.arrived((1 + i % 16) * SCAN_BLOCK, 64, 64, total);
+            scan.arrived(first_of(1 + i % 16), 64, 64, total);
         }
         prop_assert!(scan.wants_probe());
     }
@@ -267,7 +273,7 @@ fn a_loop_is_found_in_its_third_round() {
     let mut scan = CyclicScan::default();
     let mut round = || {
         (0..16)
-            .filter(|b| scan.arrived(b * SCAN_BLOCK, 64, 64, 512))
+            .filter(|b| scan.arrived(first_of(*b), 64, 64, 512))
             .count()
     };
     assert_eq!([round(), round()], [0, 13]);

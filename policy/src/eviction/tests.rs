@@ -2,16 +2,20 @@ use super::*;
 use proptest::prelude::*;
 use std::collections::VecDeque as Plain;
 
+fn p(number: u64) -> PageNumber {
+    PageNumber::new(number)
+}
+
 /// Returns the first page and the length of a popped run.
 fn range(popped: Option<(Run, Segment)>) -> Option<(u64, u32)> {
-    popped.map(|(r, _)| (r.first, r.n))
+    popped.map(|(r, _)| (r.first.get(), r.n))
 }
 
 #[test]
 fn a_run_that_was_put_back_leaves_next_from_its_segment() {
     let mut q = EvictionQueue::default();
-    q.push(0, MAX_RUN, Segment::Main);
-    q.push(1000, 10 * MAX_RUN, Segment::Small);
+    q.push(p(0), MAX_RUN, Segment::Main);
+    q.push(p(1000), 10 * MAX_RUN, Segment::Small);
     let (run, segment) = q.pop().unwrap();
     let rest = Run {
         first: run.first + 100,
@@ -26,8 +30,8 @@ fn a_run_that_was_put_back_leaves_next_from_its_segment() {
 #[test]
 fn a_scan_leaves_by_the_small_segment_and_hot_pages_stay() {
     let mut q = EvictionQueue::default();
-    q.push(0, MAX_RUN, Segment::Main);
-    q.push(1000, 10 * MAX_RUN, Segment::Small);
+    q.push(p(0), MAX_RUN, Segment::Main);
+    q.push(p(1000), 10 * MAX_RUN, Segment::Small);
     for i in 0..9 {
         let first = 1000 + i * u64::from(MAX_RUN);
         assert_eq!(range(q.pop()), Some((first, MAX_RUN)));
@@ -40,12 +44,12 @@ fn neighbours_that_come_one_by_one_leave_as_a_run() {
     let mut q = EvictionQueue::default();
     let run = u64::from(MAX_RUN);
     for page in 0..run + 6 {
-        q.push(page, 1, Segment::Small);
+        q.push(p(page), 1, Segment::Small);
     }
     assert_eq!(range(q.pop()), Some((0, MAX_RUN)));
     assert_eq!(range(q.pop()), Some((run, 6)));
     for page in (1000..1032).rev() {
-        q.push(page, 1, Segment::Small);
+        q.push(p(page), 1, Segment::Small);
     }
     assert_eq!(range(q.pop()), Some((1000, 32)));
     assert_eq!(q.pop(), None);
@@ -54,14 +58,14 @@ fn neighbours_that_come_one_by_one_leave_as_a_run() {
 #[test]
 fn a_page_that_comes_again_has_another_generation() {
     let mut q = EvictionQueue::default();
-    let old = q.push(5, 1, Segment::Small);
+    let old = q.push(p(5), 1, Segment::Small);
     for page in (100..).take(MAX_RUN as usize) {
-        q.push(page, 1, Segment::Small);
+        q.push(p(page), 1, Segment::Small);
     }
-    let new = q.push(5, 1, Segment::Small);
+    let new = q.push(p(5), 1, Segment::Small);
     assert_ne!(old, new);
     let generations: Vec<_> = std::iter::from_fn(|| q.pop())
-        .filter(|(r, _)| r.first == 5)
+        .filter(|(r, _)| r.first == p(5))
         .map(|(r, _)| r.generation)
         .collect();
     assert_eq!(generations, [old, new]);
@@ -116,12 +120,12 @@ proptest! {
         for step in steps {
             match step {
                 Step::Push(first, n, segment) => {
-                    q.push(first, n, segment);
+                    q.push(p(first), n, segment);
                     plain[at(segment)].extend(first..first + u64::from(n));
                 }
                 Step::Choose(first, n, run) => {
-                    let segment = q.choose_segment(first, n as usize, run);
-                    q.push(first, n, segment);
+                    let segment = q.choose_segment(p(first), n as usize, run);
+                    q.push(p(first), n, segment);
                     plain[at(segment)].extend(first..first + u64::from(n));
                 }
                 Step::Pop(back) => {
@@ -133,11 +137,12 @@ proptest! {
                     let left = &mut plain[at(segment)];
                     let mut first: Vec<u64> = left.drain(..run.n as usize).collect();
                     first.sort_unstable();
-                    prop_assert!(first.iter().copied().eq(run.first..run.end()));
+                    prop_assert!(first.iter().map(|page| p(*page)).eq(run.pages()));
                     let back = back.min(run.n);
                     if back > 0 {
-                        let rest = Run { first: run.end() - u64::from(back), n: back, ..run };
-                        (rest.first..rest.end()).rev().for_each(|page| left.push_front(page));
+                        let first = run.first + (run.n - back) as usize;
+                        let rest = Run { first, n: back, ..run };
+                        rest.pages().rev().for_each(|page| left.push_front(page.get()));
                         q.put_back(rest, segment);
                     }
                 }
@@ -159,8 +164,8 @@ proptest! {
         hot in 1..2000u32, cold in 1..2000u32, small_part in 1..20u64,
     ) {
         let mut q = EvictionQueue::new(Shape { small_part, ..Shape::default() });
-        q.push(0, hot, Segment::Main);
-        q.push(1 << 20, cold, Segment::Small);
+        q.push(p(0), hot, Segment::Main);
+        q.push(p(1 << 20), cold, Segment::Small);
         loop {
             let small = q.pages() - u64::from(hot);
             let Some((_, segment)) = q.pop() else { break };

@@ -1,9 +1,9 @@
 //! An array of pointers that a thread walks: the place of its next pointer, the distance
 //! between pointers, and the pages of the last batch.
 
+use crate::PageNumber;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::ops::RangeInclusive;
 
 /// A pointer leads to an address if it points at most this many bytes before it.
 const NEAR: u64 = 64;
@@ -41,7 +41,7 @@ pub(super) struct PointerArray {
     /// Batches in a row without pages.
     empty: usize,
     /// The last batch.
-    pages: Vec<u64>,
+    pages: Vec<PageNumber>,
     /// The pointers that were examined last, the oldest first.
     recent: VecDeque<u64>,
     /// How far an object extends beyond the address of its pointer, in bytes, as far as is
@@ -92,7 +92,7 @@ impl PointerArray {
     }
 
     /// Tells whether a page is one of the last batch.
-    pub(super) fn has(&self, page: u64) -> bool {
+    pub(super) fn has(&self, page: PageNumber) -> bool {
         self.pages.contains(&page)
     }
 
@@ -117,12 +117,12 @@ impl PointerArray {
     }
 
     /// Takes the next pointer. Returns the pages of its object.
-    pub(super) fn lead(&mut self, word: u64) -> RangeInclusive<u64> {
+    pub(super) fn lead(&mut self, word: u64) -> impl Iterator<Item = PageNumber> + use<> {
         if self.recent.len() == RECENT {
             self.recent.pop_front();
         }
         self.recent.push_back(word);
-        word / PAGE..=(word + self.reach) / PAGE
+        (word / PAGE..=(word + self.reach) / PAGE).map(PageNumber::new)
     }
 
     /// Returns the most pages of the next batch: twice as many each time, but half as many
@@ -143,7 +143,7 @@ impl PointerArray {
     }
 
     /// Sets the next batch.
-    pub(super) fn set(&mut self, pages: &[u64]) {
+    pub(super) fn set(&mut self, pages: &[PageNumber]) {
         self.empty = if pages.is_empty() { self.empty + 1 } else { 0 };
         self.pages.clear();
         self.pages.extend_from_slice(pages);
@@ -236,10 +236,11 @@ mod tests {
         assert_eq!(sizes, [8, 16, 32, 64, 64]);
         (0..33).for_each(|_| trail.missed(0));
         assert_eq!([trail.next_size(), trail.next_size()], [32, 64]);
-        trail.set(&[4, 9]);
-        assert!(trail.has(9) && !trail.has(5) && !trail.rests());
-        trail.set(&[5]);
-        assert!(trail.has(5) && !trail.has(9));
+        let page = PageNumber::new;
+        trail.set(&[page(4), page(9)]);
+        assert!(trail.has(page(9)) && !trail.has(page(5)) && !trail.rests());
+        trail.set(&[page(5)]);
+        assert!(trail.has(page(5)) && !trail.has(page(9)));
     }
 
     #[test]
@@ -247,15 +248,15 @@ mod tests {
         let words = records(1, 64);
         let mut trail = PointerArray::find(7, &words, 0, words[0], false, in_heap).unwrap();
         let word = |page: u64| HEAP + page * PAGE + 3500;
-        let pages = |first: u64, n: u64| HEAP / PAGE + first..=HEAP / PAGE + first + n;
-        assert_eq!(trail.lead(word(1)), pages(1, 0));
+        let pages = |first: u64, n: usize| PageNumber::new(HEAP / PAGE + first).run(n);
+        assert!(trail.lead(word(1)).eq(pages(1, 1)));
         trail.missed(word(1) + 700);
         // A page that is too far away, and the page of the pointer itself.
         trail.missed(word(2) + 700);
         trail.missed(word(1) + 100);
-        assert_eq!(trail.lead(word(5)), pages(5, 0));
+        assert!(trail.lead(word(5)).eq(pages(5, 1)));
         trail.missed(word(5) + 650);
-        assert_eq!(trail.lead(word(9)), pages(9, 1));
-        assert_eq!(trail.lead(word(9) - 200), pages(9, 0));
+        assert!(trail.lead(word(9)).eq(pages(9, 2)));
+        assert!(trail.lead(word(9) - 200).eq(pages(9, 1)));
     }
 }

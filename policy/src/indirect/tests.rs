@@ -22,9 +22,9 @@ impl ProgramMemory for Heap {
         (FIRST..FIRST + PAGES).contains(&(word / PAGE_SIZE as u64))
     }
 
-    fn read(&self, page: u64, words: &mut [u64]) -> usize {
+    fn read(&self, page: PageNumber, words: &mut [u64]) -> usize {
         let mut there = 0;
-        for (page, to) in (page..).zip(words.chunks_mut(WORDS)) {
+        for (page, to) in (page.get()..).zip(words.chunks_mut(WORDS)) {
             self.read.set(self.read.get() + 1);
             if self.elsewhere.contains(&page) {
                 break;
@@ -38,8 +38,8 @@ impl ProgramMemory for Heap {
         there
     }
 
-    fn is_elsewhere(&self, page: u64) -> bool {
-        self.elsewhere.contains(&page)
+    fn is_elsewhere(&self, page: PageNumber) -> bool {
+        self.elsewhere.contains(&page.get())
     }
 }
 
@@ -83,10 +83,10 @@ fn fault(page: u64, unexpected: bool) -> IndirectFault {
 /// A thread follows the first `n` pointers. Pages that are read ahead arrive at once,
 /// except the marker. Returns how many pages it missed.
 fn follow(indirect: &mut IndirectPrefetcher, heap: &mut Heap, n: u64) -> usize {
-    let (mut misses, mut marker) = (0, 0);
+    let (mut misses, mut marker) = (0, None);
     for i in 0..n {
         let page = target(i);
-        let is_marker = page == marker;
+        let is_marker = Some(PageNumber::new(page)) == marker;
         if !heap.elsewhere.remove(&page) && !is_marker {
             continue;
         }
@@ -95,7 +95,7 @@ fn follow(indirect: &mut IndirectPrefetcher, heap: &mut Heap, n: u64) -> usize {
             batch
                 .pages
                 .iter()
-                .for_each(|page| _ = heap.elsewhere.remove(page));
+                .for_each(|page| _ = heap.elsewhere.remove(&page.get()));
             marker = batch.marker;
         }
     }
@@ -120,7 +120,7 @@ fn an_array_in_memory_that_is_read_in_order_is_found_and_followed() {
 fn an_array_is_found_by_a_page_of_it_that_was_waited_for() {
     let mut heap = Heap::with_array(2000);
     let mut indirect = IndirectPrefetcher::default();
-    indirect.note_page(FIRST, &heap.bytes(FIRST), &heap);
+    indirect.note_page(PageNumber::new(FIRST), &heap.bytes(FIRST), &heap);
     let misses = follow(&mut indirect, &mut heap, 1500);
     assert!(misses < 8, "{misses}");
 }
@@ -130,7 +130,7 @@ fn a_page_of_the_array_that_is_elsewhere_is_fetched_with_the_batch() {
     let mut heap = Heap::with_array(1500);
     heap.elsewhere.insert(FIRST + 1);
     let mut indirect = IndirectPrefetcher::default();
-    indirect.note_page(FIRST, &heap.bytes(FIRST), &heap);
+    indirect.note_page(PageNumber::new(FIRST), &heap.bytes(FIRST), &heap);
     follow(&mut indirect, &mut heap, 600);
     assert!(!heap.elsewhere.contains(&(FIRST + 1)));
 }
@@ -207,12 +207,12 @@ fn check(
     for batch in batches {
         // An object may end in the next page, and the array's own page may be in the batch.
         prop_assert!(!batch.pages.is_empty() && batch.pages.len() <= most + 2);
-        prop_assert!(batch.marker == 0 || batch.pages[0] == batch.marker);
-        for page in &batch.pages {
+        prop_assert!(batch.marker.is_none_or(|marker| batch.pages[0] == marker));
+        for page in batch.pages.iter().map(|page| page.get()) {
             // Each page is elsewhere, and is named once.
-            prop_assert!(heap.elsewhere.remove(page));
-            let is_led_to = pointers.contains(page) || pointers.contains(&(page - 1));
-            prop_assert!(is_led_to || *page < target(0), "{}", page - FIRST);
+            prop_assert!(heap.elsewhere.remove(&page));
+            let is_led_to = pointers.contains(&page) || pointers.contains(&(page - 1));
+            prop_assert!(is_led_to || page < target(0), "{}", page - FIRST);
         }
     }
     Ok(())
@@ -244,19 +244,19 @@ proptest! {
                     let fault = IndirectFault { tid, at, unexpected: true, most };
                     let batches = indirect.fault(&fault, &heap);
                     check(&mut heap, &pointers, &batches, most)?;
-                    last = batches.last().map(|batch| (tid, batch.marker)).or(last);
+                    last = batches.last().and_then(|batch| Some((tid, batch.marker?))).or(last);
                 }
                 Step::Marker { most } => {
                     let Some((tid, page)) = last else { continue };
                     heap.read.set(0);
-                    let fault = IndirectFault { tid, most, ..fault(page, false) };
+                    let fault = IndirectFault { tid, most, ..fault(page.get(), false) };
                     let batches = indirect.fault(&fault, &heap);
                     check(&mut heap, &pointers, &batches, most)?;
-                    last = batches.last().map(|batch| (tid, batch.marker)).or(last);
+                    last = batches.last().and_then(|batch| Some((tid, batch.marker?))).or(last);
                 }
                 Step::Note { page } => {
                     let page = FIRST + page;
-                    indirect.note_page(page, &heap.bytes(page), &heap);
+                    indirect.note_page(PageNumber::new(page), &heap.bytes(page), &heap);
                 }
                 Step::Window { tid, page, count, down } => {
                     let stride = PAGE_SIZE as i64 * if down { -1 } else { 1 };

@@ -40,7 +40,7 @@ fn touch(p: &mut Prefetcher, tid: u32, all: impl IntoIterator<Item = u64>) -> (u
         misses += usize::from(!marker);
         held.insert(page);
         let w = p.fault(tid, at, marker);
-        let page = |i: u32| w.page(i.into()).unwrap();
+        let page = |i: u32| w.page(i.into()).unwrap().get();
         held.extend((0..w.count).map(page));
         if w.count > 0 {
             markers.insert(page(w.count * 3 / 4));

@@ -7,6 +7,7 @@
 
 use super::{Came, Rank};
 use std::collections::VecDeque;
+use tmem_policy::PageNumber;
 use tmem_policy::eviction::{self, EvictionQueue, MAX_RUN, Segment};
 use tmem_policy::readahead::{Prefetcher, Window, longest_window};
 use tmem_policy::refault::{HOT_AGE, RefaultClock};
@@ -105,7 +106,7 @@ impl EngineQueue {
         let run = self.run_of(page);
         // The queue learns from every page, hot or not.
         let cold = match self.shape.cyclic {
-            true => self.queue.choose_segment(page.into(), 1, run),
+            true => self.queue.choose_segment(number(page), 1, run),
             false => Segment::Small,
         };
         let is_hot = match from {
@@ -117,17 +118,21 @@ impl EngineQueue {
     }
 }
 
+fn number(page: u32) -> PageNumber {
+    PageNumber::new(page.into())
+}
+
 impl Rank for EngineQueue {
     fn came(&mut self, page: u32, from: Came) {
         let segment = self.segment(page, from);
-        self.queue.push(page.into(), 1, segment);
+        self.queue.push(number(page), 1, segment);
     }
 
     fn take(&mut self, out: &mut Vec<u32>) {
         let Some((run, segment)) = self.queue.pop() else {
             return;
         };
-        for page in run.first..run.end() {
+        for page in run.pages().map(PageNumber::get) {
             self.clock.evicted(self.capacity);
             self.left[page as usize] = (self.clock.epoch(), segment);
             out.push(page as u32);

@@ -18,6 +18,7 @@
 //! log full has the engine read it first.
 
 use crate::engine::threads::{Ever, THREADS};
+use tmem_policy::PageNumber;
 
 use crate::engine::exclusion;
 use crate::engine::map_throttle::SMALLEST;
@@ -87,7 +88,7 @@ pub fn ask(what: Ask, range: &Range<usize>) {
 /// Adds pages that must stay. Returns whether one of them is new.
 fn stay(range: &Range<usize>) -> bool {
     let mut new = false;
-    for page in page(range.start)..=page(range.end - 1) {
+    for page in page(range.start).until(page(range.end - 1) + 1) {
         match THREADS.advice.staying.insert(page) {
             Ok(is_new) => new |= is_new,
             Err(_) => THREADS.advice.others_stay.store(true, SeqCst),
@@ -148,17 +149,17 @@ pub(crate) fn is_any_withheld(every: bool) -> bool {
 }
 
 /// Tells whether a page must stay.
-pub(crate) fn stays(page: u64) -> bool {
+pub(crate) fn stays(page: PageNumber) -> bool {
     THREADS.advice.staying.contains(page)
 }
 
 /// Calls `each` with every page that must stay.
-pub(crate) fn each_that_stays(each: impl FnMut(u64)) {
+pub(crate) fn each_that_stays(each: impl FnMut(PageNumber)) {
     THREADS.advice.staying.each(each);
 }
 
 /// Removes pages that were unmapped.
-pub(crate) fn none_stays(pages: &Range<u64>) {
+pub(crate) fn none_stays(pages: &Range<PageNumber>) {
     THREADS.advice.staying.remove(pages);
 }
 

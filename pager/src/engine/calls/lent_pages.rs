@@ -8,6 +8,7 @@ use crate::engine::memory::address::page;
 use crate::engine::threads::{LENT_PAGES, THREADS};
 use core::ops::Range;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use tmem_policy::PageNumber;
 
 /// Notes that the program is about to lend this memory to a pipe, so that its last pages
 /// stay. Called by threads of the program, with signals blocked.
@@ -16,27 +17,29 @@ pub fn keep_in_place(range: &Range<usize>) {
         return;
     }
     let end = page(range.end - 1) + 1;
-    let start = page(range.start).max(end.saturating_sub(LENT_PAGES as u64));
-    for number in start..end {
+    let start = page(range.start);
+    let passed_over = (end - start).saturating_sub(LENT_PAGES);
+    for number in (start + passed_over).until(end) {
         // A page that cannot be noted may leave.
         if THREADS.lending.pages.insert(number) != Ok(true) {
             continue;
         }
         let place = THREADS.lending.count.fetch_add(1, Relaxed) % LENT_PAGES;
-        let before = THREADS.lending.last[place].swap(number, SeqCst);
-        if before != 0 && before != number {
+        let before = THREADS.lending.last[place].swap(number.get(), SeqCst);
+        if before != 0 && before != number.get() {
+            let before = PageNumber::new(before);
             THREADS.lending.pages.remove(&(before..before + 1));
         }
     }
 }
 
 /// Tells whether a page has to stay.
-pub(crate) fn contain(page: u64) -> bool {
+pub(crate) fn contain(page: PageNumber) -> bool {
     THREADS.lending.pages.contains(page)
 }
 
 /// Removes pages that were unmapped.
-pub(crate) fn unmapped(pages: &Range<u64>) {
+pub(crate) fn unmapped(pages: &Range<PageNumber>) {
     THREADS.lending.pages.remove(pages);
 }
 
@@ -44,6 +47,10 @@ pub(crate) fn unmapped(pages: &Range<u64>) {
 mod tests {
     use super::*;
     use crate::engine::threads::for_this_test;
+
+    fn p(number: u64) -> PageNumber {
+        PageNumber::new(number)
+    }
 
     #[test]
     fn the_last_pages_that_were_lent_stay() {
@@ -54,21 +61,22 @@ mod tests {
             keep_in_place(&(first * PAGE + 100..(first + n - 1) * PAGE + 200));
         };
         lend(1000, 2);
-        assert!(!contain(999) && contain(1000) && contain(1001) && !contain(1002));
+        assert!(!contain(p(999)) && contain(p(1000)) && contain(p(1001)) && !contain(p(1002)));
         lend(5000, LENT_PAGES - 2);
-        assert!(contain(1000) && contain(5000));
+        assert!(contain(p(1000)) && contain(p(5000)));
         lend(9000, 1);
-        assert!(!contain(1000) && contain(1001) && contain(9000));
-        unmapped(&(5000..5010));
-        assert!(!contain(5009) && contain(5010));
+        assert!(!contain(p(1000)) && contain(p(1001)) && contain(p(9000)));
+        unmapped(&(p(5000)..p(5010)));
+        assert!(!contain(p(5009)) && contain(p(5010)));
         // Of more pages than may stay, the last ones do.
         lend(20_000, 3 * LENT_PAGES);
-        assert!(!contain(1001) && !contain(20_000 + 2 * LENT_PAGES as u64 - 1));
+        assert!(!contain(p(1001)) && !contain(p(20_000 + 2 * LENT_PAGES as u64 - 1)));
         assert!(
-            contain(20_000 + 2 * LENT_PAGES as u64) && contain(20_000 + 3 * LENT_PAGES as u64 - 1)
+            contain(p(20_000 + 2 * LENT_PAGES as u64))
+                && contain(p(20_000 + 3 * LENT_PAGES as u64 - 1))
         );
         keep_in_place(&(7..7));
         THREADS.lending.reset_after_fork();
-        assert!(!contain(20_000 + 3 * LENT_PAGES as u64 - 1));
+        assert!(!contain(p(20_000 + 3 * LENT_PAGES as u64 - 1)));
     }
 }

@@ -14,6 +14,7 @@
 //! announcement ends before the thread touches its stack again.
 
 use crate::engine::threads::THREADS;
+use tmem_policy::PageNumber;
 
 use crate::engine::memory::Memory;
 use crate::engine::memory::address::addr;
@@ -89,7 +90,7 @@ fn serve(m: &mut Memory, at: usize, for_event: &mut bool) -> u32 {
 }
 
 /// Makes a page present and writable that is not elsewhere.
-fn make_accessible(m: &mut Memory, number: u64) -> Result<(), Errno> {
+fn make_accessible(m: &mut Memory, number: PageNumber) -> Result<(), Errno> {
     let at = addr(number);
     match m.mover.kernel().zero_pages(at, PAGE_SIZE, true).stopped {
         None => m.note_zeros(number, 1),

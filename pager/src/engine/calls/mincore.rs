@@ -6,6 +6,7 @@
 //! So the engine's answer includes the pages that are present.
 
 use crate::engine::threads::{MINCORE_PAGES, THREADS};
+use tmem_policy::PageNumber;
 
 use crate::engine::memory::Memory;
 use crate::engine::memory::address::addr;
@@ -25,7 +26,7 @@ pub fn pages_there(start: usize, pages: usize, mut there: impl FnMut(usize)) {
             .calls
             .mincore
             .first
-            .store(page(start) + from as u64, Relaxed);
+            .store((page(start) + from).get(), Relaxed);
         THREADS.calls.mincore.count.store(count as u32, Relaxed);
         // Without an engine nothing is evicted.
         let answered = turn.ask();
@@ -47,13 +48,13 @@ pub(crate) fn answer(m: &Memory) {
 
 fn look(m: &Memory) {
     let (first, count) = (
-        THREADS.calls.mincore.first.load(Relaxed),
+        PageNumber::new(THREADS.calls.mincore.first.load(Relaxed)),
         THREADS.calls.mincore.count.load(Relaxed) as usize,
     );
     let mut bits = [0u64; MINCORE_PAGES / 64];
     let mut set = |at: usize| bits[at / 64] |= 1 << (at % 64);
     for at in 0..count {
-        if m.pages.get(first + at as u64).state != State::Local {
+        if m.pages.get(first + at).state != State::Local {
             set(at);
         }
     }

@@ -90,8 +90,8 @@ fn serve(m: &mut Memory, reclaim: &mut Reclaim, range: &Range<usize>) -> u32 {
     }
     let (mut absent, mut lost) = (Vec::new(), false);
     for part in &parts {
-        let (from, to) = (page(part.start), page(part.end));
-        m.pages.each_of(from, to, |page, entry| match entry.state {
+        let pages = page(part.start)..page(part.end);
+        m.pages.each_of(&pages, |page, entry| match entry.state {
             State::Local => {}
             State::Lost => lost = true,
             State::Pooled(_) | State::ReadIn(_) | State::Remote => absent.push(page),
@@ -165,7 +165,7 @@ fn zeros(m: &Memory, start: usize, end: usize) -> Ranges {
 /// Forgets a range that was unregistered.
 fn relinquished(m: &mut Memory, range: Range<usize>) {
     let pages = page(range.start)..page(range.end);
-    m.forget(pages.start, pages.end);
+    m.forget(&pages);
     m.pinned.forget(&pages);
     // Threads that waited here have been woken, and nothing can be installed here any more.
     m.faults.forget(&pages);

@@ -20,7 +20,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
-use tmem_wire::PAGE_SIZE;
+use tmem_policy::PageNumber;
 
 /// How long a process counts as just forked.
 const YOUTH_NS: u64 = 100_000_000;
@@ -183,7 +183,7 @@ fn settled(entries: &[Entry], before: &[Change], unknown: &[Change]) -> Vec<Entr
     before.iter().for_each(|change| change.apply(&mut entries));
     for change in unknown {
         let range = change.range();
-        let pages = (range.start / PAGE_SIZE) as u64..(range.end / PAGE_SIZE) as u64;
+        let pages = PageNumber::containing(range.start)..PageNumber::containing(range.end);
         let mut also = Vec::new();
         for entry in entries.iter_mut().filter(|e| pages.contains(&e.page)) {
             if entry.kind() == EntryKind::Struck {
@@ -194,7 +194,7 @@ fn settled(entries: &[Entry], before: &[Change], unknown: &[Change]) -> Vec<Entr
             entry.become_kind(EntryKind::Lost);
             if let Change::Moved(_, to) = change {
                 let mut there = *entry;
-                there.page = entry.page - pages.start + (*to / PAGE_SIZE) as u64;
+                there.page = PageNumber::containing(*to) + (entry.page - pages.start);
                 also.push(there);
             }
         }
@@ -218,15 +218,18 @@ mod tests {
     use crate::digest::Digester;
     use crate::slots::Slots;
     use EntryKind::{Local, Lost, Remote, Struck};
+    use tmem_wire::PAGE_SIZE;
 
     fn entries(kinds: &[(u64, EntryKind)]) -> Vec<Entry> {
         let slot = |page| (page % 2 == 0).then(|| Slot::from_bits(page));
-        let entry = |&(page, kind): &(u64, EntryKind)| Entry::new(page, slot(page), page, kind);
+        let entry = |&(page, kind): &(u64, EntryKind)| {
+            Entry::new(PageNumber::new(page), slot(page), page, kind)
+        };
         kinds.iter().map(entry).collect()
     }
 
     fn seen(entries: &[Entry]) -> Vec<(u64, EntryKind)> {
-        entries.iter().map(|e| (e.page, e.kind())).collect()
+        entries.iter().map(|e| (e.page.get(), e.kind())).collect()
     }
 
     fn pages(range: Range<usize>) -> Range<usize> {

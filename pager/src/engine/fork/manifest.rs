@@ -11,7 +11,8 @@ use core::ops::Range;
 use core::sync::atomic::Ordering::SeqCst;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
 use rustix::io::Errno;
-use tmem_wire::{HelloReply, PAGE_SIZE};
+use tmem_policy::PageNumber;
+use tmem_wire::HelloReply;
 
 /// How long the child waits until its parent's engine closes the log.
 const LOG_PATIENCE_NS: u64 = 10_000_000_000;
@@ -21,7 +22,7 @@ const NAP_US: u64 = 50;
 /// An entry for one page, in 24 bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
-    pub(crate) page: u64,
+    pub(crate) page: PageNumber,
     pub(crate) hash: u64,
     /// The slot in the low 40 bits, then whether there is one, then the kind.
     bits: u64,
@@ -32,7 +33,7 @@ const HAS_SLOT: u64 = 1 << Slot::BITS;
 const KIND: u32 = Slot::BITS + 1;
 
 impl Entry {
-    pub(crate) fn new(page: u64, slot: Option<Slot>, hash: u64, kind: EntryKind) -> Entry {
+    pub(crate) fn new(page: PageNumber, slot: Option<Slot>, hash: u64, kind: EntryKind) -> Entry {
         let slot = slot.map_or(0, |slot| slot.bits() | HAS_SLOT);
         let bits = slot | (kind as u64) << KIND;
         Entry { page, hash, bits }
@@ -135,14 +136,14 @@ impl Change {
     /// Applies the change to entries.
     pub(crate) fn apply(&self, entries: &mut [Entry]) {
         let range = self.range();
-        let pages = (range.start / PAGE_SIZE) as u64..(range.end / PAGE_SIZE) as u64;
+        let pages = PageNumber::containing(range.start)..PageNumber::containing(range.end);
         for entry in entries.iter_mut().filter(|e| pages.contains(&e.page)) {
             match self {
                 Change::Discarded(_) | Change::Unmapped(_) => {
                     entry.become_kind(EntryKind::Struck);
                 }
                 Change::Moved(_, to) => {
-                    entry.page = entry.page - pages.start + (*to / PAGE_SIZE) as u64;
+                    entry.page = PageNumber::containing(*to) + (entry.page - pages.start);
                 }
             }
         }

@@ -1,13 +1,13 @@
 //! Conversion between addresses and pages.
 
-use tmem_wire::PAGE_SIZE;
+use tmem_policy::PageNumber;
 
 /// Returns the page that an address is in.
-pub(crate) fn page(at: usize) -> u64 {
-    (at / PAGE_SIZE) as u64
+pub(crate) fn page(at: usize) -> PageNumber {
+    PageNumber::containing(at)
 }
 
 /// Returns the address of a page.
-pub(crate) fn addr(page: u64) -> usize {
-    page as usize * PAGE_SIZE
+pub(crate) fn addr(page: PageNumber) -> usize {
+    page.address()
 }

@@ -10,6 +10,7 @@ use crate::ranges::Ranges;
 use alloc::vec::Vec;
 use core::ops::Range;
 use rustix::io::Errno;
+use tmem_policy::PageNumber;
 
 impl Memory {
     /// Applies the advice that was logged since the last call. This comes before each
@@ -42,7 +43,7 @@ impl Memory {
     }
 
     fn bring_what_stays(&mut self, range: &Range<usize>) {
-        for page in page(range.start)..=page(range.end - 1) {
+        for page in page(range.start).until(page(range.end - 1) + 1) {
             // The page may have been unmapped since.
             if advice::stays(page) && self.pages.get(page).state != State::Local {
                 self.faults.recall(page);
@@ -51,12 +52,12 @@ impl Memory {
     }
 
     /// Tells whether a page must stay in the program.
-    pub(crate) fn must_stay(&self, page: u64) -> bool {
+    pub(crate) fn must_stay(&self, page: PageNumber) -> bool {
         self.pinned.contains(&page) || advice::stays(page) || lent_pages::contain(page)
     }
 
     /// Lets pages be evicted again that were unmapped.
-    pub(crate) fn no_longer_stays(&mut self, pages: &Range<u64>) {
+    pub(crate) fn no_longer_stays(&mut self, pages: &Range<PageNumber>) {
         self.pinned.forget(pages);
         advice::none_stays(pages);
         lent_pages::unmapped(pages);

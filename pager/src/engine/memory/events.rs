@@ -18,7 +18,6 @@ use crate::sys::now_ns;
 use crate::sys::uffd::{Msg, RawMsg};
 use core::ops::Range;
 use rustix::io::Errno;
-use tmem_wire::PAGE_SIZE;
 
 impl Memory {
     /// Follows one event.
@@ -34,7 +33,7 @@ impl Memory {
         match event {
             Msg::Unmap { start, end } => {
                 self.space.doubt_remaps(&(start..end));
-                self.forget(page(start), page(end));
+                self.forget(&(page(start)..page(end)));
                 self.no_longer_stays(&(page(start)..page(end)));
                 self.space.remove(&(start..end));
                 // Threads that wait there retry, and find what is mapped there now.
@@ -98,7 +97,7 @@ impl Memory {
                         protected,
                         tid,
                     } => self.faults.push(Fault {
-                        page: (addr / PAGE_SIZE) as u64,
+                        page: page(addr),
                         at: addr as u64,
                         write,
                         protected,

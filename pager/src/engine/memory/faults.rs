@@ -3,13 +3,13 @@
 use crate::sys::now_ns;
 use alloc::collections::VecDeque;
 use core::ops::Range;
+use tmem_policy::PageNumber;
 use tmem_policy::readahead::Window;
-use tmem_wire::PAGE_SIZE;
 
 /// A page fault: a thread waits for a page.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fault {
-    pub(crate) page: u64,
+    pub(crate) page: PageNumber,
     /// The address that was touched, if the kernel reports it, else the page's address.
     pub(crate) at: u64,
     pub(crate) write: bool,
@@ -67,7 +67,7 @@ impl FaultQueue {
     }
 
     /// Forgets the faults on a range of pages.
-    pub(crate) fn forget(&mut self, pages: &Range<u64>) {
+    pub(crate) fn forget(&mut self, pages: &Range<PageNumber>) {
         self.waiting.retain(|fault| !pages.contains(&fault.page));
     }
 
@@ -82,10 +82,10 @@ impl FaultQueue {
     }
 
     /// Brings a page back into the program, as if a thread waited for it.
-    pub(crate) fn recall(&mut self, page: u64) {
+    pub(crate) fn recall(&mut self, page: PageNumber) {
         self.waiting.push_back(Fault {
             page,
-            at: page * PAGE_SIZE as u64,
+            at: page.address() as u64,
             write: false,
             protected: false,
             tid: 0,

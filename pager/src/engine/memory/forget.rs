@@ -3,6 +3,7 @@
 use crate::engine::evicted::{set_evicted, set_lost};
 use crate::engine::memory::Memory;
 use crate::engine::memory::address::page;
+use crate::frame_number::FrameNumber;
 use crate::pages::State;
 use crate::pool::Kind;
 use crate::slots::Slot;
@@ -10,20 +11,21 @@ use crate::stats::Slot as Figures;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
+use tmem_policy::PageNumber;
 use tmem_wire::PAGE_SIZE;
 
 impl Memory {
     /// Follows a discard: the program gives up the contents of a range.
     pub(crate) fn discard(&mut self, range: Range<usize>) {
-        self.forget(page(range.start), page(range.end));
+        self.forget(&(page(range.start)..page(range.end)));
         self.space.discard(range.clone());
         self.mover.kernel().wake(range.start, range.len());
     }
 
-    /// Forgets everything about the pages `start..end`, and frees their frames and slots.
-    pub(crate) fn forget(&mut self, start: u64, end: u64) {
+    /// Forgets everything about a range of pages, and frees their frames and slots.
+    pub(crate) fn forget(&mut self, pages: &Range<PageNumber>) {
         let mut gone = Vec::new();
-        self.pages.take_range(start, end, &mut gone);
+        self.pages.take_range(pages, &mut gone);
         let mut slots: Vec<Slot> = Vec::new();
         for (_, entry) in &gone {
             match entry.state {
@@ -49,7 +51,7 @@ impl Memory {
     }
 
     /// Detaches a frame from a page that is not wanted any more.
-    fn abandon(&mut self, frame: u32) {
+    fn abandon(&mut self, frame: FrameNumber) {
         match self.pool.kind(frame) {
             // A request still uses the frame.
             Kind::ReadIn | Kind::Writeback | Kind::Isolated => self.pool.set_page(frame, None),

@@ -3,6 +3,7 @@
 use crate::engine::memory::Memory;
 use crate::engine::memory::address::addr;
 use crate::engine::memory::outcome::{Stop, sure};
+use crate::frame_number::FrameNumber;
 use crate::pages::State;
 use crate::pool::Kind;
 use crate::sys;
@@ -11,19 +12,25 @@ use alloc::format;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 use rustix::io::Errno;
-use tmem_policy::cyclic::{SCAN_BLOCK, within_block};
+use tmem_policy::PageNumber;
+use tmem_policy::cyclic::{begins_block, within_block};
 use tmem_policy::eviction::Segment;
 use tmem_wire::PAGE_SIZE;
 
 impl Memory {
     /// Installs `n` pages from neighbouring frames, and wakes the threads that wait for
     /// them. Returns how many were installed, and what stopped the rest.
-    pub(crate) fn install(&mut self, page: u64, frame: u32, n: usize) -> (usize, Option<Stop>) {
+    pub(crate) fn install(
+        &mut self,
+        page: PageNumber,
+        frame: FrameNumber,
+        n: usize,
+    ) -> (usize, Option<Stop>) {
         let mut done = 0;
         // The kernel moves and copies into one mapping per call.
         let mut most = n;
         while done < n {
-            let (to, from) = (addr(page) + done * PAGE_SIZE, frame + done as u32);
+            let (to, from) = (addr(page) + done * PAGE_SIZE, frame + done);
             let left = most.min(n - done) * PAGE_SIZE;
             let src = self.pool.addr(from);
             // A frame that is being written to a server must keep its contents.
@@ -52,7 +59,7 @@ impl Memory {
                 self.report.stats.copied_pages.fetch_add(1, Relaxed);
             }
             let pages = t.done / PAGE_SIZE;
-            self.installed(page + done as u64, from, pages, copied);
+            self.installed(page + done, from, pages, copied);
             done += pages;
             if pages > 0 {
                 most = n;
@@ -72,14 +79,14 @@ impl Memory {
     }
 
     /// Counts up to `n` frames from `frame` on that are not being written to a server.
-    fn unsent(&self, frame: u32, n: usize) -> usize {
-        let sending = |i: &u32| self.pool.kind(frame + i) == Kind::Writeback;
-        (0..n as u32).find(sending).map_or(n, |i| i as usize)
+    fn unsent(&self, frame: FrameNumber, n: usize) -> usize {
+        let sending = |i: &usize| self.pool.kind(frame + *i) == Kind::Writeback;
+        (0..n).find(sending).unwrap_or(n)
     }
 
     /// Ends the program if the page in a frame has vanished: it must not be taken for a
     /// page that was never touched.
-    fn check_frame(&self, frame: u32, error: Errno) {
+    fn check_frame(&self, frame: FrameNumber, error: Errno) {
         if !self.holds(frame) {
             sys::say::die(&format!(
                 "a defect of tmem: an evicted page is not where it was put ({}); \
@@ -90,7 +97,7 @@ impl Memory {
     }
 
     /// Tells whether a frame holds memory, be it in the kernel's swap.
-    pub(crate) fn holds(&self, frame: u32) -> bool {
+    pub(crate) fn holds(&self, frame: FrameNumber) -> bool {
         let start = self.pool.addr(frame);
         let mut held = Vec::new();
         let asked = self
@@ -102,11 +109,11 @@ impl Memory {
     }
 
     /// Updates page table, queue and pool after pages were installed.
-    fn installed(&mut self, page: u64, frame: u32, n: usize, copied: bool) {
+    fn installed(&mut self, page: PageNumber, frame: FrameNumber, n: usize, copied: bool) {
         let mut place = Segment::Small;
         for i in 0..n {
-            let (number, f) = (page + i as u64, frame + i as u32);
-            if i == 0 || number % SCAN_BLOCK == 0 {
+            let (number, f) = (page + i, frame + i);
+            if i == 0 || begins_block(number) {
                 let block = (n - i).min(within_block(number));
                 place = self.queue.choose_segment(number, block, n);
             }
@@ -137,7 +144,7 @@ impl Memory {
     }
 
     /// Handles a page that can never be installed.
-    pub(crate) fn not_installed(&mut self, page: u64, stop: Stop) {
+    pub(crate) fn not_installed(&mut self, page: PageNumber, stop: Stop) {
         if stop == Stop::Present {
             // Only the engine makes pages present in registered memory. So one of the two
             // copies is outdated, and nothing tells which.

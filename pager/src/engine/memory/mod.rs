@@ -29,6 +29,7 @@ use report::Report;
 use residency::Residency;
 use space::Space;
 use tcb::Pinned;
+use tmem_policy::PageNumber;
 use tmem_policy::eviction::EvictionQueue;
 use tmem_policy::readahead;
 
@@ -75,7 +76,7 @@ impl Memory {
     }
 
     /// Tells whether a page is not in the program, and can be restored.
-    pub(crate) fn is_elsewhere(&self, page: u64) -> bool {
+    pub(crate) fn is_elsewhere(&self, page: PageNumber) -> bool {
         self.pages.is_elsewhere(page)
     }
 

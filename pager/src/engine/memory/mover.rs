@@ -12,6 +12,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::Range;
 use rustix::io::Errno;
+use tmem_policy::PageNumber;
 use tmem_wire::PAGE_SIZE;
 
 /// The most pages that are given back to the kernel at a time.
@@ -166,7 +167,11 @@ impl Mover {
 
     /// Returns how many of `n` present pages certainly lie in one mapping. A zap crosses
     /// from one mapping into the next, which may have been replaced unseen.
-    pub(crate) fn within_one_mapping(&self, page: u64, mut n: usize) -> Result<usize, Again> {
+    pub(crate) fn within_one_mapping(
+        &self,
+        page: PageNumber,
+        mut n: usize,
+    ) -> Result<usize, Again> {
         while n > 1 {
             // The kernel refuses to put zeros over present pages, but first checks whether
             // all of them are in one mapping.
@@ -180,7 +185,7 @@ impl Mover {
         Ok(n)
     }
 
-    pub(crate) fn is_present(&self, page: u64) -> bool {
+    pub(crate) fn is_present(&self, page: PageNumber) -> bool {
         let mut present = Vec::new();
         let (start, end) = (addr(page), addr(page + 1));
         // Without an answer the program's page counts.

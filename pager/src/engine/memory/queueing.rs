@@ -6,7 +6,8 @@ use crate::pages::{Page, State};
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
-use tmem_policy::cyclic::{SCAN_BLOCK, within_block};
+use tmem_policy::PageNumber;
+use tmem_policy::cyclic::{begins_block, within_block};
 use tmem_policy::eviction::{Run, Segment};
 
 impl Memory {
@@ -24,7 +25,7 @@ impl Memory {
             return;
         }
         for run in present {
-            for number in page(run.start)..page(run.end) {
+            for number in page(run.start).until(page(run.end)) {
                 let mut entry = self.pages.get(number);
                 if entry.state == State::Local && !entry.queued {
                     self.enqueue(number, &mut entry, Segment::Small);
@@ -35,16 +36,16 @@ impl Memory {
     }
 
     /// Adds a page to the end of a segment. The caller stores the entry.
-    pub(crate) fn enqueue(&mut self, first: u64, entry: &mut Page, place: Segment) {
+    pub(crate) fn enqueue(&mut self, first: PageNumber, entry: &mut Page, place: Segment) {
         entry.queued = true;
         entry.generation = self.queue.push(first, 1, place);
     }
 
     /// Puts pages that were taken from the queue, but did not leave, at the end of a
     /// segment.
-    pub(crate) fn enqueue_again(&mut self, first: u64, n: usize, place: Segment) {
+    pub(crate) fn enqueue_again(&mut self, first: PageNumber, n: usize, place: Segment) {
         let generation = self.queue.push(first, n as u32, place);
-        for number in first..first + n as u64 {
+        for number in first.run(n) {
             if self.pages.get(number).queued {
                 self.pages.update(number, |p| p.generation = generation);
             }
@@ -59,7 +60,7 @@ impl Memory {
         let mut kept = Vec::new();
         // Of two places of the same page, the later counts.
         for (run, place) in self.queue.drain().into_iter().rev() {
-            for first in (run.first..run.end()).rev() {
+            for first in run.pages().rev() {
                 let mut entry = self.pages.get(first);
                 let is_its = entry.queued && entry.generation == run.generation;
                 if is_its && entry.state == State::Local && !entry.has_waiters {
@@ -81,13 +82,13 @@ impl Memory {
     }
 
     /// Updates queue and page table after zeros were put into the program.
-    pub(crate) fn note_zeros(&mut self, page: u64, n: usize) {
+    pub(crate) fn note_zeros(&mut self, page: PageNumber, n: usize) {
         self.report.stats.zero_fills.fetch_add(n as u64, Relaxed);
         // These pages were absent, so no old contents are left there.
-        self.space.is_empty_now(addr(page)..addr(page + n as u64));
-        for number in page..page + n as u64 {
-            if number == page || number % SCAN_BLOCK == 0 {
-                let left = (page + n as u64 - number) as usize;
+        self.space.is_empty_now(addr(page)..addr(page + n));
+        for number in page.run(n) {
+            if number == page || begins_block(number) {
+                let left = page + n - number;
                 self.queue
                     .note_zero_filled(number, left.min(within_block(number)));
             }

@@ -29,7 +29,7 @@ impl Memory {
         self.space.doubt_remaps(&from);
         let mut pages = Vec::new();
         self.pages
-            .take_range(page(from.start), page(from.end), &mut pages);
+            .take_range(&(page(from.start)..page(from.end)), &mut pages);
         let discards = self.space.take_discards(&from);
         self.mover.kernel().wake(from.start, from.len());
         manifest_log::strike(&Change::Moved(from.clone(), LIMBO + from.start));
@@ -56,9 +56,9 @@ impl Memory {
         }
         let left = from + LIMBO;
         manifest_log::strike(&Change::Moved(left..left + to.len(), to.start));
-        self.forget(page(to.start), page(to.end));
+        self.forget(&(page(to.start)..page(to.end)));
         for (number, mut entry) in arrival.pages {
-            let number = number - page(from) + page(to.start);
+            let number = page(to.start) + (number - page(from));
             entry.queued = false;
             if let State::Pooled(frame) | State::ReadIn(frame) = entry.state {
                 self.pool.set_page(frame, Some(number));

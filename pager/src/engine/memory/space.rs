@@ -7,6 +7,7 @@ use crate::ranges::Ranges;
 use crate::sys::now_ns;
 use alloc::vec::Vec;
 use core::ops::Range;
+use tmem_policy::PageNumber;
 
 /// Time between two checks of pending discards.
 const DISCARDS_NS: u64 = 500_000;
@@ -40,7 +41,7 @@ pub(crate) struct PendingRemap {
     pub(crate) from: usize,
     pub(crate) to: Range<usize>,
     /// Page table entries, by old page number.
-    pub(crate) pages: Vec<(u64, Page)>,
+    pub(crate) pages: Vec<(PageNumber, Page)>,
     /// Pending discards, by old address.
     pub(crate) discards: Vec<Range<usize>>,
     /// Memory to be withheld from children, by old address.

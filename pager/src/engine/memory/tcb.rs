@@ -9,10 +9,12 @@
 use crate::engine::memory::Memory;
 use crate::engine::memory::address::addr;
 use crate::engine::memory::outcome::Stop;
+use crate::frame_number::FrameNumber;
 use crate::pages::State;
 use crate::sys::mem;
 use alloc::collections::BTreeSet;
 use core::ops::Range;
+use tmem_policy::PageNumber;
 use tmem_wire::PAGE_SIZE;
 
 /// Bytes of a control block: at least as many as glibc's `struct pthread` has.
@@ -23,24 +25,24 @@ const ALIGN: usize = 64;
 /// Pages that hold control blocks, and must stay in the program.
 #[derive(Debug, Default)]
 pub(crate) struct Pinned {
-    blocks: BTreeSet<u64>,
+    blocks: BTreeSet<PageNumber>,
     /// The user was told that nothing leaves any more: see `calls::advice`.
     warned: bool,
 }
 
 impl Pinned {
     /// Tells whether a page must stay.
-    pub(crate) fn contains(&self, page: &u64) -> bool {
+    pub(crate) fn contains(&self, page: &PageNumber) -> bool {
         self.blocks.contains(page)
     }
 
     /// Adds a page that must stay. Returns whether it is new.
-    pub(crate) fn insert(&mut self, page: u64) -> bool {
+    pub(crate) fn insert(&mut self, page: PageNumber) -> bool {
         self.blocks.insert(page)
     }
 
     /// Removes pages that need not stay any more.
-    pub(crate) fn forget(&mut self, pages: &Range<u64>) {
+    pub(crate) fn forget(&mut self, pages: &Range<PageNumber>) {
         self.blocks.retain(|page| !pages.contains(page));
     }
 
@@ -64,7 +66,7 @@ fn control_block(bytes: &[u8; PAGE_SIZE], addr: usize) -> Option<usize> {
 impl Memory {
     /// Pins a page: it must stay in the program from now on, and is brought back if
     /// necessary.
-    pub(crate) fn pin(&mut self, page: u64) {
+    pub(crate) fn pin(&mut self, page: PageNumber) {
         if self.pinned.insert(page) && self.pages.get(page).state != State::Local {
             self.faults.recall(page);
         }
@@ -72,7 +74,7 @@ impl Memory {
 
     /// Pins a page that was just evicted into `frame` if it holds a control block. Returns
     /// whether it does.
-    pub(crate) fn keeps(&mut self, page: u64, frame: u32) -> bool {
+    pub(crate) fn keeps(&mut self, page: PageNumber, frame: FrameNumber) -> bool {
         // SAFETY: the frame was just taken, and no request uses it.
         let bytes = unsafe { mem::page(self.pool.addr(frame)) };
         let Some(at) = control_block(bytes, addr(page)) else {
@@ -86,7 +88,7 @@ impl Memory {
     }
 
     /// Puts a page that was evicted by mistake back from its frame.
-    pub(crate) fn put_back(&mut self, page: u64, frame: u32) {
+    pub(crate) fn put_back(&mut self, page: PageNumber, frame: FrameNumber) {
         match self.install(page, frame, 1).1 {
             Some(Stop::Again) => self.faults.recall(page),
             Some(stop) => self.not_installed(page, stop),

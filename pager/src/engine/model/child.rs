@@ -54,7 +54,7 @@ impl Child {
         let entries: BTreeMap<u64, _> = manifest
             .map_or(&[][..], |m| &m.entries)
             .iter()
-            .map(|entry| (entry.page, entry))
+            .map(|entry| (entry.page.get(), entry))
             .collect();
         for (page, plain) in &world.program.plain {
             if world.ptes.contains_key(page) {

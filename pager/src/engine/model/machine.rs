@@ -13,6 +13,7 @@ use crate::engine::settings::{Path, ReportSettings, ServerSettings, Settings, St
 use crate::engine::threads::bell::{GO_ON, HOLD};
 use crate::engine::threads::for_this_test;
 use crate::engine::{evicted, reset_after_fork};
+use crate::frame_number::FrameNumber;
 use crate::net::Options;
 use crate::net::model::{Fate, ModelServers, SLAB_PAGES};
 use crate::pages::State;
@@ -254,7 +255,7 @@ impl Machine {
         let mut on_it = Vec::new();
         self.engine().memory.pages.each(|page, entry| {
             if entry.slot.is_some_and(|s| s.server().index() == server) {
-                on_it.push(page);
+                on_it.push(page.get());
             }
         });
         let mut world = self.world.borrow_mut();
@@ -416,7 +417,7 @@ impl Machine {
             }
             if !matches!(entry.state, State::Local | State::Lost) {
                 remote += 1;
-                let there = world.ptes.contains_key(&page);
+                let there = world.ptes.contains_key(&page.get());
                 must(
                     !is_quiet || !there,
                     "it is in the program and outside of it",
@@ -438,7 +439,7 @@ impl Machine {
             slots.0 == slots.1,
             format!("slots are miscounted: {slots:?}"),
         );
-        let kinds = (0..FRAMES as u32).map(|f| m.pool.kind(f));
+        let kinds = FrameNumber::new(0).run(FRAMES).map(|f| m.pool.kind(f));
         let holes = kinds.filter(|k| *k == Kind::Unbacked).count();
         let counted = m.pool.holes();
         must(

@@ -2,12 +2,13 @@
 
 use crate::engine::memory::Memory;
 use crate::engine::read_in::read;
-use crate::engine::read_in::run::Run;
+use crate::engine::read_in::run::{Run, add};
 use crate::engine::reclaim::Reclaim;
 use crate::pages::State;
 use crate::pool::Kind;
 use crate::slots::Slot;
 use alloc::vec::Vec;
+use tmem_policy::PageNumber;
 
 /// The most pages of one read ahead. The first page of a run can be used while later runs
 /// are still on their way, and the pages of one run are installed by one move.
@@ -18,11 +19,11 @@ pub(crate) const READ_AHEAD: usize = crate::pool::RUN_FRAMES;
 pub(crate) fn fetch_pages(
     m: &mut Memory,
     reclaim: &mut Reclaim,
-    pages: &[u64],
-    marker: Option<u64>,
+    pages: &[PageNumber],
+    marker: Option<PageNumber>,
 ) {
-    let mut run: Vec<(u64, Slot)> = Vec::new();
-    let mut resting = Run::default();
+    let mut run: Vec<(PageNumber, Slot)> = Vec::new();
+    let mut resting: Option<Run> = None;
     for &page in pages {
         // Taking frames may have reclaimed pages of this list.
         let entry = m.pages.get(page);
@@ -34,11 +35,11 @@ pub(crate) fn fetch_pages(
                 if !matches!(m.pool.kind(frame), Kind::Standby | Kind::PendingWriteback) {
                     continue;
                 }
-                if !resting.add(page, frame) {
+                if !add(&mut resting, page, frame) {
                     install_resting(m, &mut resting);
                     // A page that is listed twice was installed just now.
                     if m.pages.get(page).state == entry.state {
-                        resting.add(page, frame);
+                        add(&mut resting, page, frame);
                     }
                 }
             }
@@ -67,8 +68,8 @@ pub(crate) fn fetch_pages(
 fn read_ahead(
     m: &mut Memory,
     reclaim: &mut Reclaim,
-    run: &mut Vec<(u64, Slot)>,
-    marker: Option<u64>,
+    run: &mut Vec<(PageNumber, Slot)>,
+    marker: Option<PageNumber>,
 ) -> bool {
     let mut reads = Vec::with_capacity(run.len());
     let mut left = &run[..];
@@ -77,7 +78,7 @@ fn read_ahead(
             break;
         };
         let (now, later) = left.split_at(n);
-        for (&(page, slot), frame) in now.iter().zip(frame..) {
+        for (&(page, slot), frame) in now.iter().zip(frame.run(n)) {
             m.pages.update(page, |p| p.ahead = true);
             reads.push((page, slot, frame));
         }
@@ -90,9 +91,8 @@ fn read_ahead(
 }
 
 /// Installs pages that are in frames already, ahead of their use.
-fn install_resting(m: &mut Memory, run: &mut Run) {
-    let Run { page, frame, n } = core::mem::take(run);
-    if n > 0 {
+fn install_resting(m: &mut Memory, run: &mut Option<Run>) {
+    if let Some(Run { page, frame, n }) = run.take() {
         // If something stops it, a fault will show.
         let _ = m.install(page, frame, n);
     }

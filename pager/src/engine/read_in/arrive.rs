@@ -2,7 +2,7 @@
 
 use crate::engine::memory::Memory;
 use crate::engine::memory::outcome::Stop;
-use crate::engine::read_in::run::Run;
+use crate::engine::read_in::run::{Run, add};
 use crate::engine::read_in::{Readahead, retry};
 use crate::engine::reclaim::Reclaim;
 use crate::engine::servers::requests::Read;
@@ -30,7 +30,7 @@ pub(crate) fn fetched(
     fetched.fetch_add(read.frames.len() as u64, Relaxed);
     let forking = m.is_forking();
     let mut wrong = Vec::new();
-    let mut run = Run::default();
+    let mut run = None;
     for &frame in &read.frames {
         m.pool.must_be(frame, Kind::ReadIn);
         let Some(page) = m.pool.page(frame) else {
@@ -61,9 +61,9 @@ pub(crate) fn fetched(
         if Some(page) == read.marker && !entry.has_waiters {
             continue;
         }
-        if !run.add(page, frame) {
+        if !add(&mut run, page, frame) {
             install_fetched(m, run);
-            run = Run { page, frame, n: 1 };
+            run = Some(Run::new(page, frame));
         }
     }
     install_fetched(m, run);
@@ -90,17 +90,19 @@ pub(crate) fn fetched(
 }
 
 /// Installs pages that were read in.
-fn install_fetched(m: &mut Memory, run: Run) {
-    let Run { page, frame, n } = run;
+fn install_fetched(m: &mut Memory, run: Option<Run>) {
+    let Some(Run { page, frame, n }) = run else {
+        return;
+    };
     let mut done = 0;
     while done < n {
-        let (moved, stop) = m.install(page + done as u64, frame + done as u32, n - done);
+        let (moved, stop) = m.install(page + done, frame + done, n - done);
         done += moved;
         let Some(stop) = stop else { continue };
-        let at = page + done as u64;
+        let at = page + done;
         if stop == Stop::Again {
             // The pages stay on standby. Threads that wait are served from there.
-            for number in at..page + n as u64 {
+            for number in at.until(page + n) {
                 if m.pages.get(number).has_waiters {
                     m.faults.recall(number);
                 }

@@ -11,6 +11,7 @@ use crate::engine::reclaim::Reclaim;
 use crate::pages::Pages;
 use crate::ranges::Ranges;
 use core::ops::Range;
+use tmem_policy::PageNumber;
 use tmem_policy::indirect::{IndirectFault, ProgramMemory};
 use tmem_policy::readahead::BYTES;
 
@@ -40,7 +41,7 @@ impl ProgramMemory for Seen<'_> {
         (LOWEST_ADDRESS..BYTES).contains(&word) && self.adopted.around(word as usize).is_some()
     }
 
-    fn read(&self, page: u64, words: &mut [u64]) -> usize {
+    fn read(&self, page: PageNumber, words: &mut [u64]) -> usize {
         let start = addr(page);
         let within = |r: Range<usize>| start + size_of_val(words) <= r.end;
         match self.adopted.around(start).is_some_and(within) {
@@ -49,7 +50,7 @@ impl ProgramMemory for Seen<'_> {
         }
     }
 
-    fn is_elsewhere(&self, page: u64) -> bool {
+    fn is_elsewhere(&self, page: PageNumber) -> bool {
         self.pages.is_elsewhere(page)
     }
 }
@@ -73,12 +74,12 @@ impl Readahead {
         };
         let batches = self.indirect.fault(&seen, &Seen::of(m));
         for batch in batches {
-            fetch_pages(m, reclaim, &batch.pages, Some(batch.marker));
+            fetch_pages(m, reclaim, &batch.pages, batch.marker);
         }
     }
 
     /// Shows the policy a page that a thread waited for, and its bytes.
-    pub(crate) fn note_pointer_page(&mut self, m: &Memory, page: u64, bytes: &[u8]) {
+    pub(crate) fn note_pointer_page(&mut self, m: &Memory, page: PageNumber, bytes: &[u8]) {
         self.indirect.note_page(page, bytes, &Seen::of(m));
     }
 }

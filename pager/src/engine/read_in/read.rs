@@ -4,20 +4,22 @@ use crate::engine::memory::Memory;
 use crate::engine::memory::address::addr;
 use crate::engine::reclaim::Reclaim;
 use crate::engine::servers::requests::{Op, Read};
+use crate::frame_number::FrameNumber;
 use crate::net::{At, Lane};
 use crate::pages::State;
 use crate::pool::Kind;
 use crate::slots::Slot;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
+use tmem_policy::PageNumber;
 use tmem_wire::PAGE_SIZE;
 
 /// Asks for a run of slots that follow one another.
 pub(crate) fn read(
     m: &mut Memory,
-    run: &[(u64, Slot, u32)],
+    run: &[(PageNumber, Slot, FrameNumber)],
     asked_ns: Option<u64>,
-    marker: Option<u64>,
+    marker: Option<PageNumber>,
 ) {
     if asked_ns.is_none() {
         let ahead = &m.report.stats.prefetched_pages;
@@ -29,9 +31,9 @@ pub(crate) fn read(
 /// The same, after so many tries.
 pub(crate) fn ask_for(
     m: &mut Memory,
-    run: &[(u64, Slot, u32)],
+    run: &[(PageNumber, Slot, FrameNumber)],
     asked_ns: Option<u64>,
-    marker: Option<u64>,
+    marker: Option<PageNumber>,
     tries: u8,
 ) {
     let Some(&(_, slot, _)) = run.first() else {
@@ -41,7 +43,7 @@ pub(crate) fn ask_for(
         m.pool.put(frame, Kind::ReadIn, page);
         m.pages.update(page, |p| p.state = State::ReadIn(frame));
     }
-    let frames: Vec<u32> = run.iter().map(|r| r.2).collect();
+    let frames: Vec<FrameNumber> = run.iter().map(|r| r.2).collect();
     let addrs: Vec<usize> = frames.iter().map(|f| m.pool.addr(*f)).collect();
     let server = slot.server();
     let token = m.backing.requests.add(Op::Read(Read {
@@ -61,7 +63,7 @@ pub(crate) fn ask_for(
 }
 
 /// A page cannot be had back from its server, and is lost if there is no copy of it.
-pub(crate) fn lose(m: &mut Memory, reclaim: &mut Reclaim, page: u64, frame: u32) {
+pub(crate) fn lose(m: &mut Memory, reclaim: &mut Reclaim, page: PageNumber, frame: FrameNumber) {
     let mut entry = m.pages.get(page);
     m.backing.free_slot(entry.slot.take());
     m.pages.set(page, &entry);

@@ -6,6 +6,7 @@ use crate::engine::read_in::read;
 use crate::engine::reclaim::Reclaim;
 use crate::engine::servers::errors::ReadAgain;
 use crate::engine::servers::requests::Read;
+use crate::frame_number::FrameNumber;
 use crate::net::{Lane, RequestError};
 use crate::pages::State;
 use crate::pool::Kind;
@@ -77,7 +78,7 @@ pub(crate) fn fetch_again(
     m: &mut Memory,
     reclaim: &mut Reclaim,
     read: &Read,
-    frames: &[u32],
+    frames: &[FrameNumber],
     why: Option<&str>,
     helps: bool,
 ) {

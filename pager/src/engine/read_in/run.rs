@@ -1,25 +1,43 @@
 //! Runs of pages that can be installed by one move.
 
+use crate::frame_number::FrameNumber;
+use tmem_policy::PageNumber;
+
 /// Neighbouring pages in neighbouring frames.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Run {
-    pub(crate) page: u64,
-    pub(crate) frame: u32,
+    pub(crate) page: PageNumber,
+    pub(crate) frame: FrameNumber,
     pub(crate) n: usize,
 }
 
 impl Run {
+    /// Starts a run with one page.
+    pub(crate) fn new(page: PageNumber, frame: FrameNumber) -> Run {
+        Run { page, frame, n: 1 }
+    }
+
     /// Adds a page at either end, if it fits there. Returns whether it does.
-    pub(crate) fn add(&mut self, page: u64, frame: u32) -> bool {
-        let first = self.n == 0;
-        let after = page == self.page + self.n as u64 && frame == self.frame + self.n as u32;
+    pub(crate) fn add(&mut self, page: PageNumber, frame: FrameNumber) -> bool {
+        let after = page == self.page + self.n && frame == self.frame + self.n;
         let before = page + 1 == self.page && frame + 1 == self.frame;
-        if first || before {
+        if before {
             (self.page, self.frame) = (page, frame);
         }
-        let fits = first || after || before;
-        self.n += usize::from(fits);
-        fits
+        self.n += usize::from(after || before);
+        after || before
+    }
+}
+
+/// Adds a page to a run, or starts a run with it if there is none. Returns whether the page
+/// is in the run now.
+pub(crate) fn add(run: &mut Option<Run>, page: PageNumber, frame: FrameNumber) -> bool {
+    match run {
+        Some(run) => run.add(page, frame),
+        None => {
+            *run = Some(Run::new(page, frame));
+            true
+        }
     }
 }
 
@@ -29,9 +47,10 @@ mod tests {
 
     #[test]
     fn a_run_grows_at_both_ends_where_page_and_frame_do() {
-        let mut run = Run::default();
-        assert!(run.add(100, 7) && run.add(101, 8) && run.add(99, 6));
-        assert!(!run.add(102, 10) && !run.add(98, 4) && !run.add(100, 7));
-        assert_eq!((run.page, run.frame, run.n), (99, 6, 3));
+        let (p, f) = (PageNumber::new, FrameNumber::new);
+        let mut run = Run::new(p(100), f(7));
+        assert!(run.add(p(101), f(8)) && run.add(p(99), f(6)));
+        assert!(!run.add(p(102), f(10)) && !run.add(p(98), f(4)) && !run.add(p(100), f(7)));
+        assert_eq!((run.page, run.frame, run.n), (p(99), f(6), 3));
     }
 }

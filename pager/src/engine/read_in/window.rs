@@ -6,6 +6,7 @@ use crate::engine::read_in::Readahead;
 use crate::engine::read_in::ahead::{READ_AHEAD, fetch_pages};
 use crate::engine::reclaim::Reclaim;
 use alloc::vec::Vec;
+use tmem_policy::PageNumber;
 
 impl Readahead {
     /// Reads ahead what a thread will touch next, up to the marker page, which asks for
@@ -21,17 +22,17 @@ impl Readahead {
             self.prefetcher.cut(fault.tid, window, count as u32);
         }
         self.indirect.note_window(fault.tid, window, count as u32);
-        let mut pages: Vec<(i64, u64)> = (0..count)
+        let mut pages: Vec<(i64, PageNumber)> = (0..count)
             .filter_map(|i| Some((i, window.page(i)?)))
             .filter(|(_, page)| m.is_elsewhere(*page))
             .collect();
-        let late = |p: &&(i64, u64)| p.0 >= count * 3 / 4;
+        let late = |p: &&(i64, PageNumber)| p.0 >= count * 3 / 4;
         let marker = pages.iter().find(late).or(pages.last()).map(|p| p.1);
         // Neighbouring pages were evicted in ascending order, so their slots are ascending.
         if window.stride < 0 {
             pages.chunks_mut(READ_AHEAD).for_each(<[_]>::reverse);
         }
-        let pages: Vec<u64> = pages.into_iter().map(|p| p.1).collect();
+        let pages: Vec<PageNumber> = pages.into_iter().map(|p| p.1).collect();
         fetch_pages(m, reclaim, &pages, marker);
     }
 

@@ -7,6 +7,7 @@ use crate::engine::memory::Memory;
 use crate::engine::memory::faults::Fault;
 use crate::engine::reclaim::Reclaim;
 use crate::engine::settings::Settings;
+use crate::frame_number::FrameNumber;
 use crate::pages::{Page, State};
 use crate::pool::Kind;
 use crate::stats::Slot as Figures;
@@ -16,6 +17,7 @@ use crate::sys::{now_ns, process_cpu_ns};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
+use tmem_policy::PageNumber;
 use tmem_policy::compressed_cache::{self, CacheSample, CacheSizer, CacheState};
 use tmem_policy::watermarks::copies_bytes;
 use tmem_wire::{PAGE_SIZE, packed};
@@ -39,7 +41,7 @@ pub(crate) struct CompressedPages {
     /// CPU time plus time asleep at the last measurement.
     busy_ns: u64,
     /// Pages whose server was lost, so that the compressed copy is the only one.
-    only: Vec<u64>,
+    only: Vec<PageNumber>,
 }
 
 impl CompressedPages {
@@ -73,17 +75,17 @@ impl CompressedPages {
     }
 
     /// Tells whether there is a copy of a page.
-    pub(crate) fn has(&self, page: u64, entry: &Page) -> bool {
+    pub(crate) fn has(&self, page: PageNumber, entry: &Page) -> bool {
         self.cache.has(entry.copy, page, entry.hash)
     }
 
     /// Notes pages whose copy in the cache is the only one.
-    pub(crate) fn rescue(&mut self, pages: Vec<u64>) {
+    pub(crate) fn rescue(&mut self, pages: Vec<PageNumber>) {
         self.only.extend(pages);
     }
 
     /// Returns a page whose copy is the only one, if there is any.
-    pub(crate) fn rescued(&self) -> Option<u64> {
+    pub(crate) fn rescued(&self) -> Option<PageNumber> {
         self.only.last().copied()
     }
 
@@ -139,8 +141,8 @@ impl Reclaim {
     pub(crate) fn keep_compressed(
         &mut self,
         m: &mut Memory,
-        frame: u32,
-        page: u64,
+        frame: FrameNumber,
+        page: PageNumber,
     ) -> Option<Place> {
         let entry = m.pages.get(page);
         let streams = self.pacing.streams && self.cache.when != When::Always;
@@ -175,7 +177,7 @@ impl Reclaim {
         m: &mut Memory,
         fault: &Fault,
         entry: &Page,
-        frame: u32,
+        frame: FrameNumber,
     ) -> bool {
         let Some(when) = self.restore(m, fault.page, entry, frame) else {
             return false;
@@ -195,9 +197,9 @@ impl Reclaim {
     pub(crate) fn restore(
         &mut self,
         m: &mut Memory,
-        page: u64,
+        page: PageNumber,
         entry: &Page,
-        frame: u32,
+        frame: FrameNumber,
     ) -> Option<u32> {
         // SAFETY: the frame was just taken, or holds an answer that is of no use. It
         // belongs to nobody else.

@@ -10,6 +10,7 @@ use crate::pages::State;
 use crate::pool::{Kind, RUN_FRAMES};
 use crate::sys::{mem, now_ns};
 use rustix::io::Errno;
+use tmem_policy::PageNumber;
 use tmem_policy::eviction::{Run, Segment};
 use tmem_wire::PAGE_SIZE;
 
@@ -74,7 +75,7 @@ impl Reclaim {
                 break;
             };
             tried += n as usize;
-            let (mut at, end) = (first, first + u64::from(n));
+            let (mut at, end) = (first, first + n as usize);
             result = self.evict_all_of(m, &mut at, end, None, &mut left);
             if result.is_err() {
                 self.retry.push(at, (end - at) as u32);
@@ -91,8 +92,8 @@ impl Reclaim {
     fn evict_all_of(
         &mut self,
         m: &mut Memory,
-        at: &mut u64,
-        end: u64,
+        at: &mut PageNumber,
+        end: PageNumber,
         generation: Option<u8>,
         got: &mut usize,
     ) -> Result<(), Again> {
@@ -101,14 +102,20 @@ impl Reclaim {
             if len > 0 {
                 self.evict_run(m, *at, len, got)?;
             }
-            *at += len.max(1) as u64;
+            *at = *at + len.max(1);
         }
         Ok(())
     }
 
     /// Counts the pages from `at` up to `end` that can be tried together. With a
     /// `generation`, only pages that were queued in it count.
-    fn evictable(&mut self, m: &mut Memory, at: u64, end: u64, generation: Option<u8>) -> usize {
+    fn evictable(
+        &mut self,
+        m: &mut Memory,
+        at: PageNumber,
+        end: PageNumber,
+        generation: Option<u8>,
+    ) -> usize {
         // A fork would miss pages of memory that is registered but not adopted.
         let Some(adopted) = m.space.adopted().around(addr(at)) else {
             m.pages.update(at, |p| p.queued = false);
@@ -116,7 +123,7 @@ impl Reclaim {
         };
         let end = end.min(crate::engine::memory::address::page(adopted.end));
         let mut n = 0;
-        for page in at..end {
+        for page in at.until(end) {
             let entry = m.pages.get(page);
             let is_its =
                 entry.queued && generation.is_none_or(|generation| entry.generation == generation);
@@ -139,7 +146,7 @@ impl Reclaim {
     pub(crate) fn evict_run(
         &mut self,
         m: &mut Memory,
-        page: u64,
+        page: PageNumber,
         n: usize,
         left: &mut usize,
     ) -> Result<(), Again> {
@@ -180,14 +187,14 @@ impl Reclaim {
             // The check must come after the move: whatever was lent before the move was
             // announced by now.
             if self.lending.has_lent() {
-                (0..moved as u32).for_each(|i| m.pool.set_lent(frame + i));
+                frame.run(moved).for_each(|frame| m.pool.set_lent(frame));
             }
             for i in 0..moved {
                 let next = (i + 1 < moved).then(|| to + (i + 1) * PAGE_SIZE);
-                self.classify_evicted(m, page + (done + i) as u64, frame + i as u32, next);
+                self.classify_evicted(m, page + done + i, frame + i, next);
             }
             *left += moved;
-            (moved as u32..got as u32).for_each(|i| m.pool.put(frame + i, Kind::Unbacked, None));
+            (moved..got).for_each(|i| m.pool.put(frame + i, Kind::Unbacked, None));
             done += moved;
             if moved > 0 || t.stopped.is_none() {
                 most = n;
@@ -199,7 +206,7 @@ impl Reclaim {
                 Some(Errno::NOENT | Errno::SRCH) => {
                     // The program has given the page up, or never touched it. Or it is not
                     // mapped any more, and the event is on its way.
-                    m.pages.update(page + done as u64, |p| p.queued = false);
+                    m.pages.update(page + done, |p| p.queued = false);
                 }
                 Some(Errno::INVAL) if got > 1 => {
                     most = got / 2;
@@ -207,7 +214,7 @@ impl Reclaim {
                 }
                 // The page is not writable, or locked, or executable.
                 Some(Errno::INVAL) => {
-                    let first = page + done as u64;
+                    let first = page + done;
                     let alike = m.mover.within_one_mapping(first, n - done)?;
                     let range = from..from + alike * PAGE_SIZE;
                     refused = (refused.0 || by_transit, refused.1 || !by_transit);
@@ -221,7 +228,7 @@ impl Reclaim {
                     done += alike;
                     if m.space.changes() != events {
                         // Another mapping may be there now.
-                        m.enqueue_again(page + done as u64, n - done, Segment::Small);
+                        m.enqueue_again(page + done, n - done, Segment::Small);
                         return Ok(());
                     }
                     most = n;
@@ -236,10 +243,10 @@ impl Reclaim {
                         continue;
                     }
                     // Another mapping may be there now.
-                    m.enqueue_again(page + done as u64, n - done, Segment::Small);
+                    m.enqueue_again(page + done, n - done, Segment::Small);
                     return Ok(());
                 }
-                _ => self.retry.push(page + done as u64, 1),
+                _ => self.retry.push(page + done, 1),
             }
             done += 1;
         }

@@ -2,9 +2,11 @@
 
 use crate::engine::memory::Memory;
 use crate::engine::reclaim::Reclaim;
+use crate::frame_number::FrameNumber;
 use crate::pages::State;
 use crate::pool::{Kind, RUN_FRAMES};
 use alloc::vec::Vec;
+use tmem_policy::PageNumber;
 
 impl Reclaim {
     /// Takes up to `want` neighbouring frames, with memory if possible. Unbacked frames get
@@ -15,7 +17,7 @@ impl Reclaim {
         m: &mut Memory,
         want: usize,
         needed: bool,
-    ) -> Option<(u32, usize)> {
+    ) -> Option<(FrameNumber, usize)> {
         let resident = m.resident();
         let room = m.residency.marks().evict.saturating_sub(resident);
         let missing = want.saturating_sub(m.pool.free());
@@ -45,7 +47,7 @@ impl Reclaim {
     pub(crate) fn reclaim_standby(&mut self, m: &mut Memory, n: usize) {
         let mut left = n;
         if self.pacing.streams {
-            let is_left_out = |page: u64| m.pages.get(page).ahead;
+            let is_left_out = |page: PageNumber| m.pages.get(page).ahead;
             let newest = m.pool.newest_first();
             let least_wanted = newest.filter(|(_, page)| !is_left_out(*page));
             let least_wanted: Vec<_> = least_wanted.take(n).collect();
@@ -63,7 +65,7 @@ impl Reclaim {
     }
 
     /// Frees the frame of a page on standby.
-    fn give_up(&mut self, m: &mut Memory, frame: u32, page: u64) {
+    fn give_up(&mut self, m: &mut Memory, frame: FrameNumber, page: PageNumber) {
         let copy = self.keep_compressed(m, frame, page);
         m.residency.set_compressed(self.cache.pages());
         m.pages.update(page, |p| {
@@ -100,7 +102,7 @@ impl Reclaim {
     }
 
     /// Gives the memory of frames that were taken back to the kernel. Returns of how many.
-    fn give_back(&mut self, m: &mut Memory, frame: u32, n: usize) -> usize {
+    fn give_back(&mut self, m: &mut Memory, frame: FrameNumber, n: usize) -> usize {
         let start = m.pool.addr(frame);
         let gone = m.mover.give_back(&m.pool.region(), start, n);
         m.pool.put_moved(frame, n, gone);

@@ -6,6 +6,7 @@
 //! tried again as soon as they may be free, and ever more rarely while they are not.
 
 use alloc::collections::VecDeque;
+use tmem_policy::PageNumber;
 
 /// The shortest and the longest pause between two tries that evict nothing.
 const LEAST_NS: u64 = 2_000_000;
@@ -20,7 +21,7 @@ const ALL_NS: u64 = 1_000_000_000;
 /// The pages, oldest first, and when to try them again.
 #[derive(Debug, Default)]
 pub(crate) struct RetryList {
-    runs: VecDeque<(u64, u32)>,
+    runs: VecDeque<(PageNumber, u32)>,
     pages: usize,
     next_ns: u64,
     pause_ns: u64,
@@ -31,19 +32,19 @@ pub(crate) struct RetryList {
 
 impl RetryList {
     /// Adds `n` pages from `first` on.
-    pub(crate) fn push(&mut self, first: u64, n: u32) {
+    pub(crate) fn push(&mut self, first: PageNumber, n: u32) {
         self.pages += n as usize;
         match self.runs.back_mut() {
-            Some((start, len)) if *start + u64::from(*len) == first => *len += n,
+            Some((start, len)) if *start + *len as usize == first => *len += n,
             _ => self.runs.push_back((first, n)),
         }
     }
 
-    pub(crate) fn pop(&mut self, most: usize) -> Option<(u64, u32)> {
+    pub(crate) fn pop(&mut self, most: usize) -> Option<(PageNumber, u32)> {
         let (first, n) = self.runs.pop_front()?;
         let taken = n.min(most as u32);
         if taken < n {
-            self.runs.push_front((first + u64::from(taken), n - taken));
+            self.runs.push_front((first + taken as usize, n - taken));
         }
         self.pages -= taken as usize;
         Some((first, taken))
@@ -97,22 +98,22 @@ mod tests {
 
     #[test]
     fn what_stays_is_tried_less_and_less_often_and_what_leaves_at_once_again() {
-        let mut stubborn = RetryList::default();
-        stubborn.push(100, 2000);
-        assert_eq!(stubborn.due(0), BATCH);
+        let mut retry = RetryList::default();
+        retry.push(PageNumber::new(100), 2000);
+        assert_eq!(retry.due(0), BATCH);
         let mut now = 0;
         for tries in 0..20 {
-            stubborn.tried(now, BATCH, 0);
+            retry.tried(now, BATCH, 0);
             let pause = (LEAST_NS << tries).min(MOST_NS);
-            assert_eq!(stubborn.due(now + pause - 1), 0);
+            assert_eq!(retry.due(now + pause - 1), 0);
             now += pause;
-            assert_eq!(stubborn.due(now), BATCH);
+            assert_eq!(retry.due(now), BATCH);
         }
-        assert!(!stubborn.come_free(now));
-        stubborn.tried(now, BATCH, BATCH / 2);
-        assert_eq!(stubborn.due(now), BATCH);
-        assert!(stubborn.come_free(now + LIKELY_NS - 1));
-        assert!(!stubborn.come_free(now + LIKELY_NS));
+        assert!(!retry.come_free(now));
+        retry.tried(now, BATCH, BATCH / 2);
+        assert_eq!(retry.due(now), BATCH);
+        assert!(retry.come_free(now + LIKELY_NS - 1));
+        assert!(!retry.come_free(now + LIKELY_NS));
     }
 
     proptest! {
@@ -121,17 +122,17 @@ mod tests {
             runs in proptest::collection::vec((0u64..1000, 1u32..100), 0..50),
             most in 1usize..200,
         ) {
-            let mut stubborn = RetryList::default();
+            let mut retry = RetryList::default();
             let mut came = Vec::new();
             for (first, n) in runs {
-                stubborn.push(first, n);
+                retry.push(PageNumber::new(first), n);
                 came.extend(first..first + u64::from(n));
             }
             let mut left = Vec::new();
-            while let Some((first, n)) = stubborn.pop(most) {
+            while let Some((first, n)) = retry.pop(most) {
                 prop_assert!(n > 0 && n as usize <= most);
-                left.extend(first..first + u64::from(n));
-                prop_assert_eq!(stubborn.pages, came.len() - left.len());
+                left.extend(first.run(n as usize).map(PageNumber::get));
+                prop_assert_eq!(retry.pages, came.len() - left.len());
             }
             prop_assert_eq!(left, came);
         }

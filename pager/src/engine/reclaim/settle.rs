@@ -2,10 +2,12 @@
 
 use crate::engine::memory::Memory;
 use crate::engine::reclaim::Reclaim;
+use crate::frame_number::FrameNumber;
 use crate::pages::State;
 use crate::pool::Kind;
 use crate::sys::mem;
 use core::sync::atomic::Ordering::Relaxed;
+use tmem_policy::PageNumber;
 use tmem_policy::standby::StandbySample;
 
 impl Reclaim {
@@ -14,8 +16,8 @@ impl Reclaim {
     pub(crate) fn classify_evicted(
         &mut self,
         m: &mut Memory,
-        page: u64,
-        frame: u32,
+        page: PageNumber,
+        frame: FrameNumber,
         next: Option<usize>,
     ) {
         m.report.stats.evicted_pages.fetch_add(1, Relaxed);

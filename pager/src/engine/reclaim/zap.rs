@@ -27,6 +27,7 @@ use crate::engine::memory::address::addr;
 use crate::engine::memory::outcome::Again;
 use crate::engine::reclaim::Reclaim;
 use crate::engine::reclaim::zap_worker::{What, ZapWorker};
+use crate::frame_number::FrameNumber;
 use crate::pages::State;
 use crate::pool::Kind;
 use crate::sys::proc::PresentRun;
@@ -35,6 +36,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
 use rustix::io::Errno;
+use tmem_policy::PageNumber;
 use tmem_policy::eviction::Segment;
 use tmem_wire::PAGE_SIZE;
 
@@ -48,7 +50,7 @@ impl Reclaim {
     pub(crate) fn evict_by_zap(
         &mut self,
         m: &mut Memory,
-        page: u64,
+        page: PageNumber,
         n: usize,
     ) -> Result<usize, Again> {
         if self.zap_worker(m).is_none() {
@@ -78,7 +80,7 @@ impl Reclaim {
         }
         let mut left = 0;
         // Absent pages leave the queue.
-        for number in page..page + n as u64 {
+        for number in page.run(n) {
             if !present
                 .iter()
                 .any(|r| (r.start..r.end).contains(&addr(number)))
@@ -93,7 +95,7 @@ impl Reclaim {
                 if m.space.changes() != events {
                     // Events were read during the last zap. Another mapping may be there
                     // now.
-                    m.enqueue_again(from, (page + n as u64 - from) as usize, Segment::Small);
+                    m.enqueue_again(from, page + n - from, Segment::Small);
                     return Ok(left);
                 }
                 let most = (run.end - at) / PAGE_SIZE;
@@ -189,7 +191,7 @@ impl Reclaim {
             self.retry.push(first, (len / PAGE_SIZE) as u32);
             return Ok(0);
         };
-        for (frame, number) in frames.iter().zip(first..) {
+        for (frame, number) in frames.iter().zip(first.run(len / PAGE_SIZE)) {
             m.pool.put(*frame, Kind::Isolated, number);
             m.pages.update(number, |p| p.state = State::Pooled(*frame));
         }
@@ -220,7 +222,7 @@ impl Reclaim {
     }
 
     /// Copies memory into frames. Returns `None` if that is impossible.
-    fn copy_out(&mut self, m: &mut Memory, start: usize, len: usize) -> Option<Vec<u32>> {
+    fn copy_out(&mut self, m: &mut Memory, start: usize, len: usize) -> Option<Vec<FrameNumber>> {
         let mut frames = Vec::with_capacity(len / PAGE_SIZE);
         let mut ok = true;
         while ok && frames.len() * PAGE_SIZE < len {
@@ -239,7 +241,7 @@ impl Reclaim {
                 ok = false;
                 break;
             };
-            frames.extend(frame..frame + n as u32);
+            frames.extend(frame.run(n));
             let dst = m.pool.addr(frame);
             // SAFETY: frames that were just taken belong to nobody else.
             ok = unsafe { m.mover.kernel().copy_out(start + done, dst, n * PAGE_SIZE) }.is_ok();

@@ -1,6 +1,7 @@
 //! Counts errors of servers, and decides what follows.
 
 use crate::ServerId;
+use crate::frame_number::FrameNumber;
 use crate::slots::MAX_SERVERS;
 use alloc::vec::Vec;
 
@@ -47,7 +48,7 @@ pub(crate) struct WriteFailed {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ReadAgain {
     /// The frame, of kind `ReadIn`. Its page is `None` if nobody wants it any more.
-    pub(crate) frame: u32,
+    pub(crate) frame: FrameNumber,
     pub(crate) tries: u8,
     pub(crate) due_ns: u64,
 }

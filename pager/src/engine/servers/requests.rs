@@ -1,8 +1,10 @@
 //! What was asked of servers and is not answered yet.
 
 use crate::ServerId;
+use crate::frame_number::FrameNumber;
 use crate::slots::Slot;
 use alloc::vec::Vec;
+use tmem_policy::PageNumber;
 
 /// A request that is under way.
 #[derive(Debug)]
@@ -20,10 +22,10 @@ pub(crate) enum Op {
 #[derive(Debug)]
 pub(crate) struct Read {
     /// In the order of their remote slots.
-    pub(crate) frames: Vec<u32>,
+    pub(crate) frames: Vec<FrameNumber>,
     /// The page that is not to be put into the program: touching it asks for
     /// more.
-    pub(crate) marker: Option<u64>,
+    pub(crate) marker: Option<PageNumber>,
     /// When the fault was read that asked for it; none when none did.
     pub(crate) asked_ns: Option<u64>,
     /// The server.
@@ -35,7 +37,7 @@ pub(crate) struct Read {
 /// A write that is under way.
 #[derive(Debug)]
 pub(crate) struct Write {
-    pub(crate) frames: Vec<u32>,
+    pub(crate) frames: Vec<FrameNumber>,
     /// Where the first page goes; the others follow on.
     pub(crate) slot: Slot,
 }

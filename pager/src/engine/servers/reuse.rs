@@ -1,5 +1,7 @@
 //! Progress of the search for slots of pages that are in the program.
 
+use tmem_policy::PageNumber;
+
 /// After this many pages have returned to the program, a new search is worthwhile.
 const WORTH_A_LOOK: u64 = 64;
 
@@ -7,7 +9,7 @@ const WORTH_A_LOOK: u64 = 64;
 #[derive(Debug, Default)]
 pub(crate) struct Reuse {
     /// The page at which the search goes on.
-    cursor: u64,
+    cursor: PageNumber,
     /// The current round has begun at the first page of the page table.
     is_whole_round: bool,
     /// The current round has found a slot.
@@ -20,7 +22,7 @@ pub(crate) struct Reuse {
 
 impl Reuse {
     /// Returns the page at which the search goes on.
-    pub(crate) fn cursor(&self) -> u64 {
+    pub(crate) fn cursor(&self) -> PageNumber {
         self.cursor
     }
 
@@ -51,7 +53,7 @@ impl Reuse {
 
     /// Notes what a step of the search has found, and the page at which the next begins.
     /// `None` is the end of the table.
-    pub(crate) fn looked(&mut self, found: bool, next: Option<u64>) {
+    pub(crate) fn looked(&mut self, found: bool, next: Option<PageNumber>) {
         self.found |= found;
         if next.is_none() {
             if self.is_whole_round && !self.found {
@@ -60,7 +62,7 @@ impl Reuse {
             self.is_whole_round = true;
             self.found = false;
         }
-        self.cursor = next.unwrap_or(0);
+        self.cursor = next.unwrap_or_default();
     }
 }
 
@@ -71,12 +73,12 @@ mod tests {
     #[test]
     fn a_whole_round_without_a_slot_ends_the_search_until_pages_come_home() {
         let mut reuse = Reuse::default();
-        reuse.looked(false, Some(7));
-        assert_eq!(reuse.cursor, 7);
+        reuse.looked(false, Some(PageNumber::new(7)));
+        assert_eq!(reuse.cursor, PageNumber::new(7));
         // This round may have begun in the middle.
         reuse.looked(false, None);
         assert!(!reuse.is_exhausted());
-        reuse.looked(true, Some(3));
+        reuse.looked(true, Some(PageNumber::new(3)));
         reuse.looked(false, None);
         assert!(!reuse.is_exhausted());
         reuse.looked(false, None);

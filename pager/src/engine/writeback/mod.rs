@@ -7,6 +7,7 @@ use crate::ServerId;
 use crate::engine::memory::Memory;
 use crate::engine::memory::report::{DEBUG, INFO, WARN};
 use crate::engine::servers::requests::{Op, Write};
+use crate::frame_number::FrameNumber;
 use crate::net::{At, Lane, RequestError};
 use crate::pool::Kind;
 use crate::slots::Slot;
@@ -14,6 +15,7 @@ use crate::sys::now_ns;
 use alloc::format;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
+use tmem_policy::PageNumber;
 
 /// The most pages of one write.
 const RUN: usize = 128;
@@ -31,7 +33,7 @@ pub(crate) fn start(m: &mut Memory) {
         return;
     }
     while m.pool.pending_writeback() > 0 && see_who_is_busy(m) {
-        let mut batch: Vec<(u32, u64, Option<Slot>)> = Vec::with_capacity(RUN);
+        let mut batch: Vec<(FrameNumber, PageNumber, Option<Slot>)> = Vec::with_capacity(RUN);
         while batch.len() < RUN {
             let Some(frame) = m.pool.take_pending() else {
                 break;
@@ -103,7 +105,7 @@ fn see_who_is_busy(m: &mut Memory) -> bool {
 
 /// A page that another process can read where it is, or that is on a server that
 /// fails, gets another place.
-fn leave_place(m: &mut Memory, page: u64) {
+fn leave_place(m: &mut Memory, page: PageNumber) {
     let slot = m.pages.get(page).slot;
     if slot.is_some_and(|slot| m.backing.slots.is_frozen(slot)) {
         m.pages.update(page, |p| p.slot = None);
@@ -117,10 +119,10 @@ fn leave_place(m: &mut Memory, page: u64) {
 }
 
 /// Writes pages to their slots.
-fn write(m: &mut Memory, batch: &[(u32, u64, Option<Slot>)]) {
+fn write(m: &mut Memory, batch: &[(FrameNumber, PageNumber, Option<Slot>)]) {
     let mut at = 0;
     while let Some(&(_, _, Some(first))) = batch.get(at) {
-        let mut frames: Vec<u32> = Vec::new();
+        let mut frames: Vec<FrameNumber> = Vec::new();
         let mut last = first;
         for &(frame, page, slot) in &batch[at..] {
             let Some(slot) = slot else { break };
@@ -151,7 +153,7 @@ fn write(m: &mut Memory, batch: &[(u32, u64, Option<Slot>)]) {
 }
 
 /// A server has the pages.
-pub(crate) fn written(m: &mut Memory, frames: &[u32]) {
+pub(crate) fn written(m: &mut Memory, frames: &[FrameNumber]) {
     let written = &m.report.stats.written_pages;
     written.fetch_add(frames.len() as u64, Relaxed);
     for &frame in frames {

@@ -12,6 +12,7 @@
 use crate::engine::memory::Memory;
 use crate::slots::Slot;
 use alloc::vec::Vec;
+use tmem_policy::PageNumber;
 
 /// Entries of the page table to look at in one step, which takes about a millisecond.
 const ENTRIES: usize = 1 << 16;
@@ -22,7 +23,7 @@ pub(crate) fn take_slots_back(m: &mut Memory, want: usize) -> usize {
     if m.has_asked_for_children() || m.backing.grants.reuse.is_exhausted() {
         return 0;
     }
-    let mut found: Vec<(u64, Slot)> = Vec::new();
+    let mut found: Vec<(PageNumber, Slot)> = Vec::new();
     let from = m.backing.grants.reuse.cursor();
     let slots = &m.backing.slots;
     let next = m.pages.find_copied(
