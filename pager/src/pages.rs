@@ -1,141 +1,24 @@
 //! The page table: what the engine knows of each page.
 //!
-//! The table has regions of 4 GiB, of which a program has few, chunks of 2 MiB within them,
-//! blocks of 128 KiB within these, and entries within these. They are allocated when their
-//! first page is used, so that scattered memory costs little. A lookup takes three steps
-//! once its region is found.
+//! The table has regions of 4 GiB, of which a program has few. A region has chunks of 2
+//! MiB, a chunk has blocks of 128 KiB, and a block has entries. Each is allocated when its
+//! first page is used, so that scattered memory costs little. Once the region is found, a
+//! lookup takes three steps.
 
-use crate::cache::Place;
-use crate::frame_number::FrameNumber;
+mod entry;
+
+pub(crate) use entry::{Page, State};
+
 use crate::slots::Slot;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::Range;
+use entry::StoredPage;
 use tmem_policy::PageNumber;
-use tmem_policy::eviction::GENERATION_MASK;
 
 /// Pages of a chunk.
 pub(crate) const CHUNK: u64 = 512;
-
-/// Where a page is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum State {
-    /// Not held by the engine: in the program, or never touched.
-    #[default]
-    Local,
-    /// In a frame of the pool.
-    Pooled(FrameNumber),
-    /// On a server only.
-    Remote,
-    /// Being read from a server into a frame.
-    ReadIn(FrameNumber),
-    /// Lost: its server is gone, and no other copy exists.
-    Lost,
-}
-
-/// A page table entry.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Page {
-    /// Where the page is.
-    pub(crate) state: State,
-    /// The slot of the contents that `hash` is the digest of.
-    pub(crate) slot: Option<Slot>,
-    /// The [`crate::digest`] of the contents that were evicted last.
-    pub(crate) hash: u64,
-    /// In the eviction queue.
-    pub(crate) queued: bool,
-    /// Used again soon after an eviction.
-    pub(crate) referenced: bool,
-    /// A thread waits for the page.
-    pub(crate) has_waiters: bool,
-    /// Read ahead, and not used yet.
-    pub(crate) ahead: bool,
-    /// The slot may not have these contents yet: their write is pending, or was under way
-    /// when the page returned.
-    pub(crate) dirty: bool,
-    /// When the page was last evicted, on the refault clock.
-    pub(crate) epoch: u8,
-    /// Generation of its place in the eviction queue, if it is queued.
-    pub(crate) generation: u8,
-    /// Where its compressed copy was put, which may be overwritten by now.
-    pub(crate) copy: Option<Place>,
-}
-
-/// An entry in its stored form: 24 bytes for each page of 4096.
-#[derive(Clone, Copy, Default)]
-#[repr(C, packed(4))]
-struct Packed {
-    hash: u64,
-    /// The slot in the low 40 bits, then flags, state, generation and epoch.
-    bits: u64,
-    frame: u32,
-    copy: u32,
-}
-
-const _: () = assert!(size_of::<Packed>() == 24);
-const SLOT: u64 = (1 << Slot::BITS) - 1;
-const HAS_SLOT: u64 = 1 << 40;
-const QUEUED: u64 = 1 << 41;
-const REFERENCED: u64 = 1 << 42;
-const HAS_WAITERS: u64 = 1 << 43;
-const AHEAD: u64 = 1 << 44;
-const STATE: u32 = 45;
-const DIRTY: u64 = 1 << 48;
-const GENERATION: u32 = 49;
-const EPOCH: u32 = 56;
-
-impl Packed {
-    fn pack(page: &Page) -> Packed {
-        let (state, frame) = match page.state {
-            State::Local => (0, 0),
-            State::Pooled(frame) => (1, frame.bits()),
-            State::Remote => (2, 0),
-            State::ReadIn(frame) => (3, frame.bits()),
-            State::Lost => (4, 0),
-        };
-        let flag = |on: bool, bit: u64| if on { bit } else { 0 };
-        let bits = page.slot.map_or(0, |s| s.bits() | HAS_SLOT)
-            | flag(page.queued, QUEUED)
-            | flag(page.referenced, REFERENCED)
-            | flag(page.has_waiters, HAS_WAITERS)
-            | flag(page.ahead, AHEAD)
-            | flag(page.dirty, DIRTY)
-            | (state << STATE)
-            | (u64::from(page.generation & GENERATION_MASK) << GENERATION)
-            | (u64::from(page.epoch) << EPOCH);
-        Packed {
-            hash: page.hash,
-            bits,
-            frame,
-            copy: page.copy.map_or(0, Place::get),
-        }
-    }
-
-    #[inline(always)]
-    fn unpack(self) -> Page {
-        let (bits, frame) = (self.bits, self.frame);
-        Page {
-            state: match bits >> STATE & 7 {
-                0 => State::Local,
-                1 => State::Pooled(FrameNumber::from_bits(frame)),
-                2 => State::Remote,
-                3 => State::ReadIn(FrameNumber::from_bits(frame)),
-                _ => State::Lost,
-            },
-            slot: (bits & HAS_SLOT != 0).then(|| Slot::from_bits(bits & SLOT)),
-            hash: self.hash,
-            queued: bits & QUEUED != 0,
-            referenced: bits & REFERENCED != 0,
-            has_waiters: bits & HAS_WAITERS != 0,
-            ahead: bits & AHEAD != 0,
-            dirty: bits & DIRTY != 0,
-            epoch: (bits >> EPOCH) as u8,
-            generation: (bits >> GENERATION) as u8 & GENERATION_MASK,
-            copy: Place::new(self.copy),
-        }
-    }
-}
 
 /// Pages of a block.
 const BLOCK_PAGES: u64 = 32;
@@ -143,7 +26,7 @@ const BLOCK_PAGES: u64 = 32;
 /// Chunks of a region.
 const REGION_CHUNKS: u64 = 2048;
 
-type Block = [Packed; BLOCK_PAGES as usize];
+type Block = [StoredPage; BLOCK_PAGES as usize];
 type Chunk = [Option<Box<Block>>; (CHUNK / BLOCK_PAGES) as usize];
 type Region = [Option<Box<Chunk>>];
 
@@ -173,7 +56,7 @@ impl Pages {
         let region = region.or_insert_with(empty);
         let chunk = region[(page / CHUNK % REGION_CHUNKS) as usize].get_or_insert_default();
         chunk[(page % CHUNK / BLOCK_PAGES) as usize]
-            .get_or_insert_with(|| Box::new([Packed::default(); BLOCK_PAGES as usize]))
+            .get_or_insert_with(|| Box::new([StoredPage::default(); BLOCK_PAGES as usize]))
     }
 
     /// Returns the entry of a page. A page without an entry has the default one.
@@ -182,7 +65,7 @@ impl Pages {
     #[inline(always)]
     pub(crate) fn get(&self, page: PageNumber) -> Page {
         let block = self.block(page);
-        block.map_or_else(Page::default, |b| b[place(page)].unpack())
+        block.map_or_else(Page::default, |b| b[place(page)].page())
     }
 
     /// Tells whether a page is not in the program, and can be restored.
@@ -192,15 +75,15 @@ impl Pages {
 
     /// Replaces the entry of a page.
     pub(crate) fn set(&mut self, page: PageNumber, entry: &Page) {
-        self.block_mut(page)[place(page)] = Packed::pack(entry);
+        self.block_mut(page)[place(page)] = StoredPage::new(entry);
     }
 
     /// Changes the entry of a page.
     pub(crate) fn update(&mut self, page: PageNumber, change: impl FnOnce(&mut Page)) {
-        let packed = &mut self.block_mut(page)[place(page)];
-        let mut entry = packed.unpack();
+        let stored = &mut self.block_mut(page)[place(page)];
+        let mut entry = stored.page();
         change(&mut entry);
-        *packed = Packed::pack(&entry);
+        *stored = StoredPage::new(&entry);
     }
 
     /// Visits, in order, every entry of a page that is elsewhere or has a slot. Writes
@@ -210,8 +93,8 @@ impl Pages {
             for (number, chunk) in (number * REGION_CHUNKS..).zip(region.iter()) {
                 let blocks = chunk.iter().flat_map(|chunk| chunk.iter());
                 for (at, block) in (number * CHUNK..).step_by(BLOCK_PAGES as usize).zip(blocks) {
-                    for (page, packed) in (at..).zip(block.iter().flat_map(|b| b.iter())) {
-                        let entry = packed.unpack();
+                    for (page, stored) in (at..).zip(block.iter().flat_map(|b| b.iter())) {
+                        let entry = stored.page();
                         if entry.state != State::Local || entry.slot.is_some() {
                             visit(PageNumber::new(page), &entry);
                         }
@@ -222,8 +105,8 @@ impl Pages {
     }
 
     /// Finds up to `most` pages that are in the program and have a slot that is `wanted`.
-    /// Starts at the page `from`, and looks at about `entries` entries. Returns where to go
-    /// on, or `None` at the end of the table.
+    /// Starts at the page `from`, and reads about `entries` entries. Returns the page to
+    /// continue at, or `None` at the end of the table.
     pub(crate) fn find_copied(
         &self,
         from: PageNumber,
@@ -248,12 +131,12 @@ impl Pages {
                     return Some(PageNumber::new(at.max(from)));
                 }
                 left -= 1;
-                let packed = (at..).zip(block.iter().flat_map(|b| b.iter()));
-                for (page, packed) in packed.filter(|(page, _)| *page >= from) {
+                let stored = (at..).zip(block.iter().flat_map(|b| b.iter()));
+                for (page, stored) in stored.filter(|(page, _)| *page >= from) {
                     if out.len() >= most {
                         return Some(PageNumber::new(page));
                     }
-                    let entry = packed.unpack();
+                    let entry = stored.page();
                     let slot = entry.slot.filter(|_| entry.state == State::Local);
                     out.extend(
                         slot.filter(|slot| wanted(*slot))
@@ -268,11 +151,11 @@ impl Pages {
     /// Visits every entry that is not the default one, and stores the result.
     pub(crate) fn for_all(&mut self, mut visit: impl FnMut(PageNumber, &mut Page)) {
         self.blocks(0..u64::MAX, |at, block| {
-            for (page, packed) in (at..).zip(block.iter_mut().flat_map(|b| &mut **b)) {
-                let mut entry = packed.unpack();
+            for (page, stored) in (at..).zip(block.iter_mut().flat_map(|b| &mut **b)) {
+                let mut entry = stored.page();
                 if entry != Page::default() {
                     visit(PageNumber::new(page), &mut entry);
-                    *packed = Packed::pack(&entry);
+                    *stored = StoredPage::new(&entry);
                 }
             }
         });
@@ -287,8 +170,8 @@ impl Pages {
         let range = pages.start.get()..pages.end.get();
         self.blocks(range.clone(), |at, block| {
             let entries = (at..).zip(block.iter().flat_map(|b| b.iter()));
-            for (page, packed) in entries.filter(|(page, _)| range.contains(page)) {
-                visit(PageNumber::new(page), &packed.unpack());
+            for (page, stored) in entries.filter(|(page, _)| range.contains(page)) {
+                visit(PageNumber::new(page), &stored.page());
             }
         });
     }
@@ -302,11 +185,11 @@ impl Pages {
     ) {
         let range = pages.start.get()..pages.end.get();
         self.blocks(range.clone(), |at, block| {
-            for (page, packed) in (at..).zip(block.iter_mut().flat_map(|b| &mut **b)) {
+            for (page, stored) in (at..).zip(block.iter_mut().flat_map(|b| &mut **b)) {
                 if !range.contains(&page) {
                     continue;
                 }
-                let entry = core::mem::take(packed).unpack();
+                let entry = core::mem::take(stored).page();
                 if entry != Page::default() {
                     out.push((PageNumber::new(page), entry));
                 }
@@ -354,112 +237,4 @@ impl Pages {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn frame() -> impl Strategy<Value = FrameNumber> {
-        (1..u32::MAX).prop_map(FrameNumber::from_bits)
-    }
-
-    fn page() -> impl Strategy<Value = Page> {
-        let state = prop_oneof![
-            Just(State::Local),
-            frame().prop_map(State::Pooled),
-            Just(State::Remote),
-            frame().prop_map(State::ReadIn),
-            Just(State::Lost),
-        ];
-        let slot = prop::option::of(any::<u64>().prop_map(Slot::from_bits));
-        (state, slot, any::<(u64, [bool; 5], u8, u8, u32)>()).prop_map(
-            |(state, slot, (hash, b, epoch, generation, copy))| Page {
-                state,
-                slot,
-                hash,
-                queued: b[0],
-                referenced: b[1],
-                has_waiters: b[2],
-                ahead: b[3],
-                dirty: b[4],
-                epoch,
-                generation: generation & GENERATION_MASK,
-                copy: Place::new(copy),
-            },
-        )
-    }
-
-    #[test]
-    fn pages_in_the_program_that_have_a_wanted_slot_are_found_in_turn() {
-        let mut pages = Pages::default();
-        let slot = |n: u64| Some(Slot::from_bits(n));
-        let numbers: Vec<u64> = (0..200).map(|n| n * 37 + (n % 3) * CHUNK * 5000).collect();
-        for &n in &numbers {
-            let state = match n % 4 {
-                0 => State::Remote,
-                1 => State::Pooled(FrameNumber::new(7)),
-                _ => State::Local,
-            };
-            let slot = slot(n).filter(|_| !n.is_multiple_of(5));
-            pages.set(
-                PageNumber::new(n),
-                &Page {
-                    state,
-                    slot,
-                    ..Page::default()
-                },
-            );
-        }
-        let wanted = |slot: Slot| !slot.bits().is_multiple_of(7);
-        let is_due = |n: &u64| n % 4 > 1 && !n.is_multiple_of(5) && !n.is_multiple_of(7);
-        let mut expected: Vec<_> = numbers.iter().copied().filter(is_due).collect();
-        expected.sort_unstable();
-        for (entries, most) in [(1, 1), (100, 3), (1 << 20, 1 << 20)] {
-            let (mut found, mut from, mut looks) = (Vec::new(), Some(PageNumber::new(0)), 0);
-            while let Some(at) = from {
-                let mut some = Vec::new();
-                from = pages.find_copied(at, entries, most, wanted, &mut some);
-                assert!(some.len() <= most);
-                assert!(some.iter().all(|(page, at)| slot(page.get()) == Some(*at)));
-                found.extend(some.into_iter().map(|(page, _)| page.get()));
-                looks += 1;
-            }
-            assert_eq!(found, expected);
-            assert!(looks > 1 || most > 1000);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn an_entry_reads_back_as_it_was_stored(page in page(), at in 0u64..1 << 36) {
-            let mut pages = Pages::default();
-            let at = PageNumber::new(at);
-            pages.set(at, &page);
-            prop_assert_eq!(pages.get(at), page);
-            prop_assert_eq!(pages.get(at + 1), Page::default());
-        }
-
-        #[test]
-        fn taking_a_range_takes_its_entries_and_no_others(
-            set in proptest::collection::btree_set(0u64..3000, 0..60), a in 0u64..3000, b in 0u64..3000,
-        ) {
-            let (a, b) = (a.min(b), a.max(b));
-            let mut pages = Pages::default();
-            for &p in &set {
-                pages.update(PageNumber::new(p), |e| e.state = State::Remote);
-            }
-            let mut out = Vec::new();
-            pages.take_range(&(PageNumber::new(a)..PageNumber::new(b)), &mut out);
-            let taken: Vec<u64> = out.iter().map(|(p, _)| p.get()).collect();
-            let expected: Vec<u64> = set.range(a..b).copied().collect();
-            prop_assert_eq!(&taken, &expected);
-            let mut left = Vec::new();
-            pages.each(|p, e| left.push((p.get(), e.state)));
-            let expected: Vec<_> = set.iter().filter(|p| !(a..b).contains(*p)).map(|p| (*p, State::Remote)).collect();
-            prop_assert_eq!(left, expected);
-            for p in 0..3000 {
-                let there = set.contains(&p) && !(a..b).contains(&p);
-                prop_assert_eq!(pages.get(PageNumber::new(p)).state == State::Remote, there);
-            }
-        }
-    }
-}
+mod tests;

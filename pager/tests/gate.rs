@@ -1,4 +1,4 @@
-//! Every interleaving of a gate's threads.
+//! Runs every interleaving of a gate's threads.
 
 mod atomic {
     pub(crate) use loom::sync::atomic::{AtomicU32, Ordering};
@@ -13,8 +13,8 @@ use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 
-/// Those inside read, and who has shut the gate and is alone writes: loom fails
-/// when both happen at once.
+/// Threads inside the gate read, and the thread that has shut it writes. Loom fails if both
+/// happen at once.
 #[test]
 fn who_has_shut_the_gate_is_alone() {
     loom::model(|| {
@@ -24,7 +24,7 @@ fn who_has_shut_the_gate_is_alone() {
                 let shared = Arc::clone(&shared);
                 thread::spawn(move || {
                     if shared.0.enter() {
-                        // SAFETY: whether this is right is what loom looks at.
+                        // SAFETY: loom checks this.
                         shared.1.with(|it| unsafe { *it });
                         shared.0.leave();
                     }

@@ -1,4 +1,5 @@
-//! Every interleaving of threads that add to an inbox and of the one that takes from it.
+//! Runs every interleaving of threads that add to an inbox and of the thread that takes
+//! from it.
 
 mod atomic {
     pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -24,7 +25,7 @@ fn inbox<const N: usize>() -> Inbox<N> {
     }
 }
 
-/// The message of one value: words that belong together.
+/// Returns the message for a value. Its words belong together.
 fn message(value: usize) -> Message {
     [value, value + 100, value + 200]
 }
@@ -39,8 +40,8 @@ fn taken<const N: usize>(inbox: &Inbox<N>) -> Vec<usize> {
     taken
 }
 
-/// Each thread adds two messages, while there is room for all of them only if nodes are
-/// used again: each message that was added is taken once, in the order of its thread.
+/// Each thread adds two messages. There is room for all of them only if nodes are used
+/// again. Each message is taken once, in the order in which its thread added it.
 #[test]
 fn what_is_added_is_taken_once_and_in_order() {
     let mut model = loom::model::Builder::new();

@@ -1,4 +1,4 @@
-//! What the kernel says of pages that it has moved.
+//! What the kernel tells of pages that it has moved.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use tmem_pager::sys::mem::Region;
@@ -9,8 +9,8 @@ const PAGE: usize = 4096;
 const PAGES: usize = 64;
 const LEN: usize = PAGES * PAGE;
 
-/// Each time that some have moved, as many have left as it says, and the others
-/// have not.
+/// Moves pages until all have moved. After each call, as many pages have left as the kernel
+/// told, and the others have not.
 fn moves_all(there: &Proc, from: usize, mut go: impl FnMut(usize) -> Transfer) {
     let mut done = 0;
     while done < LEN {
@@ -24,8 +24,8 @@ fn moves_all(there: &Proc, from: usize, mut go: impl FnMut(usize) -> Transfer) {
     }
 }
 
-/// Linux 6.18 does not count pages whose entry changed while they were moved:
-/// those that are used for the first time since their age was looked at.
+/// Linux 6.18 does not count pages whose entry changed while they were moved, which are
+/// those first used after their age was sampled.
 #[test]
 fn pages_that_are_used_while_they_move_are_counted() {
     let uffd = Uffd::open(feature::MOVE).expect("a userfaultfd can be had");
@@ -37,7 +37,7 @@ fn pages_that_are_used_while_they_move_are_counted() {
     let program = Region::new(LEN).expect("memory can be mapped");
     let pool = Region::new(LEN).expect("memory can be mapped");
     for at in (0..LEN).step_by(PAGE) {
-        // SAFETY: within the region, which is this test's.
+        // SAFETY: the address is within the region, which belongs to this test.
         unsafe { std::ptr::write_volatile((program.start + at) as *mut u8, (at / PAGE) as u8 + 1) };
     }
     uffd.register(program.start, LEN, REGISTER_MISSING)
@@ -50,7 +50,7 @@ fn pages_that_are_used_while_they_move_are_counted() {
         threads.spawn(|| {
             while !end.load(Relaxed) {
                 for at in (0..LEN).step_by(PAGE) {
-                    // SAFETY: as above; where the page is absent, this waits for it.
+                    // SAFETY: as above. If the page is absent, this waits for it.
                     let byte =
                         unsafe { std::ptr::read_volatile((program.start + at) as *const u8) };
                     assert_eq!(byte, (at / PAGE) as u8 + 1);
@@ -59,7 +59,7 @@ fn pages_that_are_used_while_they_move_are_counted() {
         });
         threads.spawn(|| {
             while !end.load(Relaxed) {
-                // SAFETY: this changes no contents.
+                // SAFETY: the advice changes no contents.
                 let _ = unsafe {
                     rustix::mm::madvise(program.start as *mut _, LEN, rustix::mm::Advice::LinuxCold)
                 };
@@ -67,7 +67,7 @@ fn pages_that_are_used_while_they_move_are_counted() {
         });
         let _ends = Ends(|| {
             end.store(true, Relaxed);
-            // Who waits for a page that is lost would wait for ever.
+            // A thread that waits for a lost page would wait for ever.
             let _ = uffd.unregister(program.start, LEN);
         });
         for _ in 0..10_000 {
@@ -85,7 +85,7 @@ fn pages_that_are_used_while_they_move_are_counted() {
     });
 }
 
-/// Lets the threads end, also when the test fails.
+/// Ends the threads, even if the test fails.
 struct Ends<F: Fn()>(F);
 
 impl<F: Fn()> Drop for Ends<F> {

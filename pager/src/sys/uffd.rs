@@ -1,17 +1,19 @@
-//! `userfaultfd(2)`: the file descriptor, its ioctls and its messages.
+//! `userfaultfd(2)`: the file descriptor and its ioctls.
 
 mod abi;
+mod message;
+mod open;
 mod sure;
 
+pub use message::{Msg, RawMsg};
+pub use open::OpenError;
+
 use super::fd::Fd;
-use super::roots::Root;
 use abi::*;
 use core::mem::size_of;
-use rustix::fd::{AsFd, BorrowedFd, FromRawFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 use rustix::ioctl::{self, Opcode, Updater};
-use rustix::mm::UserfaultfdFlags;
 
 /// Optional features of the kernel, as UFFDIO_API reports them.
 pub mod feature {
@@ -39,17 +41,6 @@ pub mod feature {
 pub const REGISTER_MISSING: u64 = 1 << 0;
 /// Faults on write-protected pages are reported.
 pub const REGISTER_WP: u64 = 1 << 1;
-
-/// Why no userfaultfd could be opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OpenError {
-    /// Neither the device nor the system call is permitted.
-    NoPermission,
-    /// The kernel has no userfaultfd, or too old a one.
-    Unsupported,
-    /// Something else failed.
-    Other(Errno),
-}
 
 /// The result of a MOVE or COPY.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,185 +75,7 @@ pub struct Uffd {
     pub features: u64,
 }
 
-/// A message of the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Msg {
-    /// A thread waits for a page.
-    Fault {
-        /// The address of the access, or of its page if the kernel tells no more.
-        addr: usize,
-        /// The access is a write.
-        write: bool,
-        /// The page is present, but write-protected.
-        protected: bool,
-        /// The thread, or 0 if the kernel does not tell.
-        tid: u32,
-    },
-    /// `mremap` moved `len` bytes.
-    Remap {
-        /// Old address.
-        from: usize,
-        /// New address.
-        to: usize,
-        /// Bytes.
-        len: usize,
-    },
-    /// The program gives up the contents of the range. The kernel zaps it after this
-    /// message was read.
-    Remove {
-        /// First address.
-        start: usize,
-        /// The end.
-        end: usize,
-    },
-    /// The range was unmapped.
-    Unmap {
-        /// First address.
-        start: usize,
-        /// The end.
-        end: usize,
-    },
-    /// The process was forked. The file descriptor came with the message, and has to be
-    /// closed.
-    Fork {
-        /// A userfaultfd of the child's memory.
-        fd: i32,
-    },
-    /// A message of another kind.
-    Unknown(u8),
-}
-
-/// A message as the kernel writes it.
-#[repr(C)]
-#[derive(Clone, Copy, Default, Debug)]
-pub struct RawMsg {
-    event: u8,
-    pad: [u8; 7],
-    arg: [u64; 3],
-}
-
-impl RawMsg {
-    /// Encodes a message for a test, as the kernel would.
-    #[cfg(test)]
-    pub(crate) fn encode(msg: &Msg) -> RawMsg {
-        let (event, arg) = match *msg {
-            Msg::Fault {
-                addr,
-                write,
-                protected,
-                tid,
-            } => {
-                let flags = u64::from(write) | u64::from(protected) << 1;
-                (0x12, [flags, addr as u64, u64::from(tid)])
-            }
-            Msg::Remap { from, to, len } => (0x14, [from as u64, to as u64, len as u64]),
-            Msg::Remove { start, end } => (0x15, [start as u64, end as u64, 0]),
-            Msg::Unmap { start, end } => (0x16, [start as u64, end as u64, 0]),
-            Msg::Fork { fd } => (0x13, [fd as u64, 0, 0]),
-            Msg::Unknown(event) => (event, [0; 3]),
-        };
-        RawMsg {
-            event,
-            arg,
-            ..RawMsg::default()
-        }
-    }
-
-    /// Decodes the message.
-    pub fn decode(&self) -> Msg {
-        let [a, b, c] = self.arg;
-        match self.event {
-            0x12 => Msg::Fault {
-                addr: b as usize,
-                write: a & 1 != 0,
-                protected: a & 2 != 0,
-                tid: c as u32,
-            },
-            0x13 => Msg::Fork { fd: a as i32 },
-            0x14 => Msg::Remap {
-                from: a as usize,
-                to: b as usize,
-                len: c as usize,
-            },
-            0x15 => Msg::Remove {
-                start: a as usize,
-                end: b as usize,
-            },
-            0x16 => Msg::Unmap {
-                start: a as usize,
-                end: b as usize,
-            },
-            other => Msg::Unknown(other),
-        }
-    }
-}
-
 impl Uffd {
-    /// Opens a userfaultfd that also serves faults inside system calls, by the device or
-    /// else by the system call. Never accepts one that serves only faults in user mode.
-    ///
-    /// Requests those of `features` that the kernel has. The caller checks
-    /// [`Uffd::features`].
-    ///
-    /// # Errors
-    /// An [`OpenError`].
-    pub fn open(features: u64) -> Result<Uffd, OpenError> {
-        let have = Uffd::handshake(&Uffd::descriptor()?, 0)?;
-        // UFFDIO_API can be called only once per file descriptor.
-        let fd = Uffd::descriptor()?;
-        Uffd::handshake(&fd, features & have)?;
-        Ok(Uffd {
-            fd: fd.moved_up(),
-            features: features & have,
-        })
-    }
-
-    fn descriptor() -> Result<Fd, OpenError> {
-        match Uffd::device() {
-            Ok(fd) => return Ok(fd),
-            Err(_) => { /* no device or no access: the system call may do */ }
-        }
-        // SAFETY: creating a file descriptor touches no memory.
-        let made = unsafe {
-            rustix::mm::userfaultfd(UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK)
-        };
-        made.map(Fd::from).map_err(|e| match e {
-            Errno::PERM | Errno::ACCESS => OpenError::NoPermission,
-            Errno::NOSYS => OpenError::Unsupported,
-            e => OpenError::Other(e),
-        })
-    }
-
-    fn device() -> Result<Fd, Errno> {
-        let opened;
-        let device = match Root::Device.get() {
-            Some(device) => device,
-            None => {
-                let flags = OFlags::RDWR | OFlags::CLOEXEC;
-                let device = rustix::fs::open(c"/dev/userfaultfd", flags, Mode::empty())?;
-                opened = Fd::from(device);
-                opened.as_fd()
-            }
-        };
-        let flags = (OFlags::CLOEXEC | OFlags::NONBLOCK).bits() as usize;
-        // SAFETY: USERFAULTFD_IOC_NEW takes flags by value and returns a file descriptor.
-        unsafe { ioctl::ioctl(device, NewFd(flags)) }
-    }
-
-    fn handshake(fd: &Fd, features: u64) -> Result<u64, OpenError> {
-        let mut arg = ApiArg {
-            api: API_VERSION,
-            features,
-            ioctls: 0,
-        };
-        // SAFETY: the argument has the layout of `struct uffdio_api`.
-        match unsafe { ioctl::ioctl(fd, Updater::<{ IOC_API }, _>::new(&mut arg)) } {
-            Ok(()) => Ok(arg.features),
-            Err(Errno::INVAL) => Err(OpenError::Unsupported),
-            Err(e) => Err(OpenError::Other(e)),
-        }
-    }
-
     /// Registers the range: faults in it are reported from now on.
     ///
     /// # Errors
@@ -440,9 +253,7 @@ impl Uffd {
         };
         Ok(rustix::io::read(&self.fd, bytes)? / size_of::<RawMsg>())
     }
-}
 
-impl Uffd {
     /// Returns the file descriptor's number.
     pub fn raw(&self) -> i32 {
         self.fd.raw()
@@ -452,30 +263,5 @@ impl Uffd {
 impl AsFd for Uffd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
-    }
-}
-
-/// `ioctl(/dev/userfaultfd, USERFAULTFD_IOC_NEW, flags)`.
-struct NewFd(usize);
-
-// SAFETY: the request takes its argument by value and returns a new file descriptor.
-unsafe impl ioctl::Ioctl for NewFd {
-    type Output = Fd;
-    const IS_MUTATING: bool = false;
-
-    fn opcode(&self) -> Opcode {
-        IOC_NEW
-    }
-
-    fn as_ptr(&mut self) -> *mut rustix::ffi::c_void {
-        core::ptr::without_provenance_mut(self.0)
-    }
-
-    unsafe fn output_from_ptr(
-        out: ioctl::IoctlOutput,
-        _: *mut rustix::ffi::c_void,
-    ) -> rustix::io::Result<Fd> {
-        // SAFETY: the kernel just returned this file descriptor.
-        Ok(unsafe { Fd::from_raw_fd(out) })
     }
 }

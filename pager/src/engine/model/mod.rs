@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `world` | the model's memory: mappings, pages, messages, held callers |
 //! | `kernel` | the kernel trait over it |
+//! | `paging` | what the kernel does with pages |
 //! | `program` | threads, what they change, and the plain map |
 //! | `machine` | the engine, the model and the servers, step by step |
 //! | `child` | what a forked child would find |
@@ -13,6 +14,7 @@
 mod child;
 mod kernel;
 mod machine;
+mod paging;
 mod program;
 mod steps;
 mod world;
