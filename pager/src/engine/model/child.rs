@@ -51,9 +51,11 @@ impl Child {
         if manifest.is_some_and(|m| m.refused.is_some()) {
             return Ok(child);
         }
+        // Something else may have been moved to where an entry is struck.
         let entries: BTreeMap<u64, _> = manifest
             .map_or(&[][..], |m| &m.entries)
             .iter()
+            .filter(|entry| entry.kind() != EntryKind::Struck)
             .map(|entry| (entry.page.get(), entry))
             .collect();
         for (page, plain) in &world.program.plain {

@@ -2,6 +2,7 @@
 
 use super::child::Child;
 use super::kernel::ModelKernel;
+use super::meet::{Meeting, Way};
 use super::program::{Action, THREADS};
 use super::world::{BASE, Sleeper, World};
 use crate::When;
@@ -30,6 +31,7 @@ use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::Relaxed;
 use std::collections::BTreeSet;
 use std::sync::MutexGuard;
+use tmem_policy::PageNumber;
 use tmem_policy::watermarks::Watermarks;
 use tmem_wire::PAGE_SIZE;
 
@@ -68,6 +70,15 @@ pub(super) enum Step {
     /// The program does something, now or in the midst of what the engine does.
     Act(Action),
     Race(u32, Action),
+    /// The program does something to pages on their way: to so many, from the nth on.
+    Meet(Way, usize, u64, Meeting),
+    /// Memory is moved to a place that another thread is just giving up.
+    TakePlace {
+        place: (u64, u64),
+        away: Option<u64>,
+        from: u64,
+        late: bool,
+    },
     /// Callers that are held, and threads, go on.
     GoOn,
     Time(u64),
@@ -100,8 +111,8 @@ pub(super) struct Machine {
     engine: Option<Engine>,
     figures: *mut Figures,
     pub(super) world: Rc<RefCell<World>>,
-    servers: ModelServers,
-    is_prompt: bool,
+    pub(super) servers: ModelServers,
+    pub(super) is_prompt: bool,
     stage: ForkStage,
     children: Vec<Child>,
     cuts: u32,
@@ -190,11 +201,11 @@ impl Machine {
         machine
     }
 
-    fn engine(&mut self) -> &mut Engine {
+    pub(super) fn engine(&mut self) -> &mut Engine {
         self.engine.as_mut().expect("an engine until the end")
     }
 
-    fn turn(&mut self, ns: u64) {
+    pub(super) fn turn(&mut self, ns: u64) {
         self.world.borrow_mut().pass(ns);
         let engine = self.engine();
         engine.schedule.waited.uffd = true;
@@ -209,6 +220,13 @@ impl Machine {
         match step {
             Step::Act(action) => self.world.borrow_mut().act(action),
             Step::Race(calls, action) => self.world.borrow_mut().program.arm(calls, action),
+            Step::Meet(way, nth, n, meeting) => self.meet(way, nth, n, meeting),
+            Step::TakePlace {
+                place,
+                away,
+                from,
+                late,
+            } => self.take_place(place, away, from, late),
             Step::GoOn => self.world.borrow_mut().go_on(),
             Step::Time(ms) => self.turn(ms * MS),
             Step::Adopt => self.engine().adopt(true),
@@ -372,9 +390,24 @@ impl Machine {
         while !self.children.is_empty() {
             self.child_ends()?;
         }
+        self.write_all()?;
         self.check()?;
         let compared = self.world.borrow().program.compared;
         Ok(compared)
+    }
+
+    /// With servers that have room, all that waits to be written is.
+    fn write_all(&mut self) -> Result<(), String> {
+        let servers = self.engine().settings.servers.endpoints.len();
+        for _ in 0..TURNS {
+            (0..servers).for_each(|server| self.servers.set_left(server, 40));
+            self.servers.answer_all();
+            self.turn(MS);
+            if self.engine().memory.pool.pending_writeback() == 0 {
+                return Ok(());
+            }
+        }
+        Err("evicted pages are not written".into())
     }
 
     /// What must hold at any time.
@@ -439,6 +472,15 @@ impl Machine {
             slots.0 == slots.1,
             format!("slots are miscounted: {slots:?}"),
         );
+        for page in world.given_up() {
+            // What came to be there since is in the queue, as a new page.
+            let is_new = m.pages.get(PageNumber::new(page)).queued;
+            let is_known = m.space.is_discarded(page as usize * PAGE_SIZE);
+            must(
+                is_new || is_known,
+                format!("page {page:x} is about to be zapped, which is forgotten"),
+            );
+        }
         let kinds = FrameNumber::new(0).run(FRAMES).map(|f| m.pool.kind(f));
         let holes = kinds.filter(|k| *k == Kind::Unbacked).count();
         let counted = m.pool.holes();

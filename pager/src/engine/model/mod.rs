@@ -8,12 +8,14 @@
 //! | `paging` | what the kernel does with pages |
 //! | `program` | threads, what they change, and the plain map |
 //! | `machine` | the engine, the model and the servers, step by step |
+//! | `meet` | steps that have two things meet which seldom meet by chance |
 //! | `child` | what a forked child would find |
 //! | `steps` | random steps, and the test |
 
 mod child;
 mod kernel;
 mod machine;
+mod meet;
 mod paging;
 mod program;
 mod steps;

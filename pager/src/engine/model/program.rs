@@ -333,7 +333,8 @@ impl World {
 
     fn changed(&mut self, action: Action) -> Option<Vec<Stage>> {
         let is_busy = |world: &World, range: &Range<usize>| {
-            range.is_empty() || world.program.is_being_given_up(range)
+            let given_up = world.program.is_being_given_up(range);
+            range.is_empty() || given_up || world.is_arriving(range)
         };
         match action {
             Action::Unmap { first, n } => {
@@ -378,6 +379,15 @@ impl World {
             }
             _ => None,
         }
+    }
+
+    /// Whether a thread is moving memory to a range: no other knows where before it is told.
+    fn is_arriving(&self, range: &Range<usize>) -> bool {
+        let mut stages = self.held.iter().flat_map(|held| &held.stages);
+        stages.any(|stage| match stage {
+            Stage::Report(Msg::Remap { to, len, .. }) => meets(&(*to..to + len), range),
+            _ => false,
+        })
     }
 
     /// The stages of advice that takes pages away, mapping by mapping.

@@ -1,6 +1,7 @@
 //! Random steps, and the test.
 
 use super::machine::{Begin, Machine, Step};
+use super::meet::{Meeting, Way};
 use super::program::Action;
 use super::world::PAGES;
 use crate::net::model::Fate;
@@ -12,9 +13,11 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
 
 /// Cases of a run without `TMEM_MODEL_CASES`.
-const CASES: u32 = 400;
+const CASES: u32 = 600;
 /// The seed of a run without `TMEM_MODEL_SEED`: tests give the same result each time.
 const SEED: u64 = 1;
+/// How long shorter lists of steps are looked for, in milliseconds.
+const SHRINK_MS: u32 = 20_000;
 /// The most steps of a case.
 const STEPS: usize = 120;
 
@@ -78,6 +81,33 @@ fn action() -> impl Strategy<Value = Action> {
     prop_oneof![3 => access(), 2 => change()]
 }
 
+fn meeting() -> impl Strategy<Value = Meeting> {
+    prop_oneof![
+        2 => Just(Meeting::Read),
+        2 => Just(Meeting::Write),
+        2 => Just(Meeting::DontNeed),
+        1 => Just(Meeting::Free),
+        1 => Just(Meeting::Unmap),
+        3 => (0..PAGES, any::<bool>()).prop_map(|(to, keep)| Meeting::Move { to, keep }),
+    ]
+}
+
+fn meet() -> impl Strategy<Value = Step> {
+    let way = prop_oneof![Just(Way::In), Just(Way::Out)];
+    (way, 0usize..48, 1u64..8, meeting())
+        .prop_map(|(way, nth, n, meeting)| Step::Meet(way, nth, n, meeting))
+}
+
+fn take_place() -> impl Strategy<Value = Step> {
+    let away = prop::option::of(0..PAGES);
+    (run(), away, page(), any::<bool>()).prop_map(|(place, away, from, late)| Step::TakePlace {
+        place,
+        away,
+        from,
+        late,
+    })
+}
+
 fn fate() -> impl Strategy<Value = Fate> {
     prop_oneof![6 => Just(Fate::Done), 1 => Just(Fate::Refused), 1 => Just(Fate::Spoilt)]
 }
@@ -87,6 +117,8 @@ fn step() -> impl Strategy<Value = Step> {
         24 => access().prop_map(Step::Act),
         6 => change().prop_map(Step::Act),
         8 => (0u32..24, action()).prop_map(|(calls, action)| Step::Race(calls, action)),
+        6 => meet(),
+        2 => take_place(),
         4 => Just(Step::GoOn),
         2 => (1u64..4).prop_map(Step::Time),
         1 => (20u64..2000).prop_map(Step::Time),
@@ -131,6 +163,7 @@ fn every_page_reads_as_the_plain_map_says_whatever_happens() {
         failure_persistence: None,
         rng_seed: RngSeed::Fixed(seed),
         max_shrink_iters: 4000,
+        max_shrink_time: SHRINK_MS,
         ..Config::default()
     };
     let mut done = [0; 5];

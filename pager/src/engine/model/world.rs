@@ -67,6 +67,8 @@ pub(super) struct Held {
     pub(super) stages: VecDeque<Stage>,
     /// The event that comes first was read.
     pub(super) is_read: bool,
+    /// The event of what comes first was read, and the engine knows of it.
+    pub(super) is_known: bool,
     pub(super) owner: Owner,
 }
 
@@ -204,6 +206,7 @@ impl World {
         self.held.push(Held {
             stages: stages.into(),
             is_read: false,
+            is_known: false,
             owner,
         });
         self.end_held();
@@ -235,7 +238,7 @@ impl World {
             if waits {
                 continue;
             }
-            held.is_read = false;
+            held.is_known = core::mem::take(&mut held.is_read);
             match held.stages.pop_front() {
                 Some(Stage::Zap(range)) => {
                     let within = |page: &u64| range.contains(&(*page as usize * PAGE_SIZE));
@@ -251,6 +254,20 @@ impl World {
             }
         }
         self.end_held();
+    }
+
+    /// Pages that the program has given up and that are still there, as the engine knows.
+    pub(super) fn given_up(&self) -> impl Iterator<Item = u64> {
+        let known = self
+            .held
+            .iter()
+            .filter(|h| h.is_known && h.owner != Owner::Task);
+        let ranges = known.filter_map(|held| match held.stages.front() {
+            Some(Stage::Zap(range) | Stage::Free(range)) => Some(range),
+            _ => None,
+        });
+        let pages = |r: &Range<usize>| (r.start / PAGE_SIZE) as u64..(r.end / PAGE_SIZE) as u64;
+        ranges.flat_map(move |range| self.ptes.range(pages(range)).map(|(page, _)| *page))
     }
 
     fn end_held(&mut self) {

@@ -107,12 +107,13 @@ impl Reclaim {
         Ok(left)
     }
 
-    /// Returns the zap worker, or `None` if there is no memory for it.
+    /// Returns the zap worker, or `None` if there is no memory for it, or it is busy.
     fn zap_worker(&mut self, m: &Memory) -> Option<&mut ZapWorker> {
         if self.zap_worker.is_none() {
             self.zap_worker = ZapWorker::new(m.mover.kernel()).ok();
         }
-        self.zap_worker.as_mut()
+        let zap_worker = self.zap_worker.as_mut()?;
+        zap_worker.is_free().then_some(zap_worker)
     }
 
     /// Delays threads that are about to change the address space, and waits for those that
@@ -155,14 +156,20 @@ impl Reclaim {
             m.read_messages();
             for fault in m.faults.iter() {
                 let at = addr(fault.page);
-                if range.contains(&at) && m.pages.get(fault.page).state == State::Local {
-                    // The program has given the page up meanwhile. Any thread that waits
-                    // for it finds zeros.
-                    if fault.protected {
-                        let _ = m.mover.kernel().unprotect(at, PAGE_SIZE);
-                    } else {
-                        m.mover.kernel().zero_pages(at, PAGE_SIZE, true);
-                    }
+                if !range.contains(&at) {
+                    continue;
+                }
+                if m.pages.get(fault.page).state != State::Local {
+                    // The program moved memory there in the meantime, and the page is
+                    // elsewhere. The event loop can bring it back; this loop cannot.
+                    return zap_worker.leave_behind();
+                }
+                // The program has given the page up meanwhile. Any thread that waits
+                // for it finds zeros.
+                if fault.protected {
+                    let _ = m.mover.kernel().unprotect(at, PAGE_SIZE);
+                } else {
+                    m.mover.kernel().zero_pages(at, PAGE_SIZE, true);
                 }
             }
             thread::await_turn(turn);

@@ -81,6 +81,10 @@ pub(crate) trait Task: Debug {
 #[derive(Debug)]
 pub(crate) struct ZapWorker {
     task: Box<dyn Task>,
+    /// It is still at something that the engine has stopped waiting for.
+    is_busy: bool,
+    /// It is to follow a change of credentials once it is done with that.
+    has_to_follow: bool,
 }
 
 impl ZapWorker {
@@ -91,7 +95,29 @@ impl ZapWorker {
     pub(crate) fn new(kernel: &dyn Kernel) -> Result<ZapWorker, Errno> {
         Ok(ZapWorker {
             task: kernel.zap_task()?,
+            is_busy: false,
+            has_to_follow: false,
         })
+    }
+
+    /// Stops waiting for what was asked. Nothing else can be asked before it is done.
+    pub(crate) fn leave_behind(&mut self) {
+        self.is_busy = true;
+    }
+
+    /// Whether something can be asked.
+    pub(crate) fn is_free(&mut self) -> bool {
+        if self.is_busy {
+            self.task.look_after();
+        }
+        if self.is_busy && self.task.is_done() {
+            self.task.rest();
+            self.is_busy = false;
+            if core::mem::take(&mut self.has_to_follow) {
+                self.task.follow();
+            }
+        }
+        !self.is_busy
     }
 
     /// Memory that is the engine's own.
@@ -134,9 +160,14 @@ impl ZapWorker {
         self.task.stay_with(cpu);
     }
 
-    /// Has the task become what the program is, or end.
+    /// Has the task become what the program is, or end; one that is at something does so
+    /// when that is done.
     pub(crate) fn follow(&mut self) {
-        self.task.follow();
+        if self.is_free() {
+            self.task.follow();
+        } else {
+            self.has_to_follow = true;
+        }
     }
 
     fn end(&mut self) {
