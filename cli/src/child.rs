@@ -6,6 +6,8 @@ use std::mem::MaybeUninit;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
+use tmem_pager::sys::detached::is_in_first_namespace;
+
 use crate::signals::{self, Blocked};
 
 /// How the program ended.
@@ -45,8 +47,9 @@ pub(crate) fn run(
         let parent = std::process::id();
         command.pre_exec(move || end_with(parent).and_then(|()| signals::restore(&mask)));
     }
+    let buries = std::process::id() == 1 || takes_orphans();
     let child = command.spawn()?;
-    Ok(watch(child.id() as libc::pid_t, &blocked.outside))
+    Ok(watch(child.id() as libc::pid_t, &blocked.outside, buries))
 }
 
 /// Has the kernel end the calling process when its parent, whose first thread has started
@@ -67,7 +70,7 @@ fn end_with(parent: u32) -> io::Result<()> {
     Ok(())
 }
 
-fn watch(pid: libc::pid_t, outside: &libc::sigset_t) -> Ended {
+fn watch(pid: libc::pid_t, outside: &libc::sigset_t, buries: bool) -> Ended {
     let mut stopped = false;
     loop {
         let Some(info) = signals::take(outside) else {
@@ -78,7 +81,9 @@ fn watch(pid: libc::pid_t, outside: &libc::sigset_t) -> Ended {
                 if let Some(ended) = changes(pid, &mut stopped) {
                     return ended;
                 }
-                bury_others(pid);
+                if buries {
+                    bury_others(pid);
+                }
             }
             libc::SIGCONT => {
                 if let Some(ended) = changes(pid, &mut stopped) {
@@ -136,12 +141,16 @@ fn changes(pid: libc::pid_t, stopped: &mut bool) -> Option<Ended> {
     }
 }
 
-/// As the first process of a container: takes note of the end of processes that were
-/// left to it by others, or they would stay for ever.
+/// Has processes that lose their parent come to this one, where the first process might make
+/// something of their end: in a container that may be anything. Whether they do.
+fn takes_orphans() -> bool {
+    // SAFETY: sets an attribute of this process.
+    !is_in_first_namespace() && unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) } == 0
+}
+
+/// Takes note of the end of processes that were left to this one by others, or they would
+/// stay for ever.
 fn bury_others(pid: libc::pid_t) {
-    if std::process::id() != 1 {
-        return;
-    }
     loop {
         let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
         let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;

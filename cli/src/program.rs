@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use tmem_config::looks_for_leaks;
+use tmem_config::{looks_for_leaks, wants_thread};
 
 use crate::elf::{self, Kind, Names};
 
@@ -104,11 +104,11 @@ fn foreign_library(path: &Path, interpreter: &str) -> Option<String> {
 const LEAK_RUNTIMES: [&str; 2] = ["__asan_init", "__lsan_init"];
 
 /// A sanitizer that looks for leaks stops every thread of the process for that, the
-/// engine's too, and then touches what it has evicted.
+/// engine's too where that is one, and then touches what it has evicted.
 fn looking_for_leaks(path: &Path) -> Option<String> {
     let names = Names::of(&File::open(path).ok()?);
     let may_look = LEAK_RUNTIMES.iter().any(|name| names.has(name));
-    (may_look && looks_for_leaks(|name| env::var_os(name))).then(|| {
+    (may_look && wants_thread() && looks_for_leaks(|name| env::var_os(name))).then(|| {
         format!(
             "the sanitizer of {} looks for leaks, for which it stops every thread; \
              ASAN_OPTIONS=detect_leaks=0 has it look for errors only",

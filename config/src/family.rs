@@ -31,6 +31,8 @@ pub struct Handed {
     pub device: Option<OwnedFd>,
     /// The secret of the servers.
     pub secret: Option<Vec<u8>>,
+    /// `tmem run` is in the namespace of processes of whoever has asked.
+    pub is_near: bool,
 }
 
 /// Where the environment says that a process under `tmem run` is to ask; none where it says
@@ -55,7 +57,11 @@ impl Handed {
         let once = || {
             let mut stream = UnixStream::connect_addr(&address)?;
             show(&stream, &at.token)?;
-            Handed::receive(&mut stream)
+            let handed = Handed::receive(&mut stream)?;
+            Ok(Handed {
+                is_near: has_number(&stream),
+                ..handed
+            })
         };
         (1..ATTEMPTS).fold(once(), |answer, _| match answer {
             Err(error) if error.kind() != io::ErrorKind::ConnectionRefused => once(),
@@ -98,8 +104,30 @@ impl Handed {
             memory,
             device,
             secret: (first & HAS_SECRET != 0).then_some(secret),
+            is_near: false,
         })
     }
+}
+
+/// Whether the process at the other end has a number in this one's namespace.
+fn has_number(stream: &UnixStream) -> bool {
+    let mut peer = libc::ucred {
+        pid: 0,
+        uid: 0,
+        gid: 0,
+    };
+    let mut len = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: room for the answer, as long as said.
+    let failed = unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut len,
+        )
+    };
+    failed == 0 && peer.pid != 0
 }
 
 /// Sends the token. The program is not to get a SIGPIPE for it.

@@ -21,6 +21,7 @@ mod sanitizer;
 mod secret;
 mod server;
 mod size;
+mod task;
 
 pub use agent::{AGENT_VARIABLE, AgentAddr};
 pub use budget::{MIN_LOCAL, check_local, ram_bytes};
@@ -36,3 +37,4 @@ pub use sanitizer::{behind_others, looks_for_leaks};
 pub use secret::{MIN_SECRET, check_secret, new_secret, read_secret, write_secret};
 pub use server::{SERVER_ALLOWED, Scheme, ServerAddr, parse_servers};
 pub use size::{SIZE_ALLOWED, Size, parse_size};
+pub use task::wants_thread;

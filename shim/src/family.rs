@@ -13,6 +13,8 @@ use tmem_pager::told::Told;
 struct Family {
     shared: &'static Shared,
     secret: Option<Vec<u8>>,
+    /// `tmem run` takes orphans in.
+    is_near: bool,
     /// For the first engine; those of forked children get it from their parents'.
     device: Mutex<Option<OwnedFd>>,
 }
@@ -31,6 +33,7 @@ fn join() -> Option<Family> {
     Some(Family {
         shared: figures::shared(&handed.memory)?,
         secret: handed.secret,
+        is_near: handed.is_near,
         device: Mutex::new(handed.device),
     })
 }
@@ -72,6 +75,11 @@ pub(crate) fn is_checked() -> bool {
 /// The memory that all processes share. A forked child has its parent's mapping.
 pub(crate) fn shared() -> Option<&'static Shared> {
     family().map(|family| family.shared)
+}
+
+/// Whether `tmem run` takes orphans in, and makes nothing of it.
+pub(crate) fn takes_orphans() -> bool {
+    family().is_some_and(|family| family.is_near)
 }
 
 /// The secret of the servers, if `tmem run` has one.

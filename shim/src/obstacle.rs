@@ -15,7 +15,8 @@ pub(crate) fn find() -> Option<&'static str> {
     let looks = find_late(b"__asan_init")
         .or(find_late(b"__lsan_init"))
         .is_some();
-    if looks && looks_for_leaks(|name| std::env::var_os(name)) {
+    let stops = !crate::start::may_be_apart();
+    if looks && stops && looks_for_leaks(|name| std::env::var_os(name)) {
         return Some(
             "its sanitizer looks for leaks, for which it stops every thread; \
              ASAN_OPTIONS=detect_leaks=0 has it look for errors only",

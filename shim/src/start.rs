@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tmem_config::{
     AgentAddr, AutoMode, Evict, Layer, Level, Memory, Options, PagePath, Scheme, ServerAddr,
-    check_local,
+    check_local, wants_thread,
 };
 use tmem_pager::engine::fork::ForkManifest;
 use tmem_pager::engine::map_throttle::SMALLEST;
@@ -24,7 +24,7 @@ use tmem_pager::sys::channel::End;
 use tmem_pager::sys::mem::Region;
 use tmem_pager::sys::roots::Root;
 use tmem_pager::sys::space::{self, SPACE};
-use tmem_pager::sys::{self, thread};
+use tmem_pager::sys::{self, detached, program, thread};
 
 /// The exit status of a program that is not started, as of `tmem run`.
 pub(crate) const NOT_STARTED: i32 = 125;
@@ -318,16 +318,46 @@ fn spawn(settings: Settings) -> Result<(), String> {
     // the engine it would crash.
     sys::now_ns();
     let mask = thread::block_signals();
+    let apart = may_be_apart();
+    program::begin(apart);
     // SAFETY: the entry never returns and uses no thread-local storage; the
     // argument is its own, and so is the stack. Signals are blocked.
-    let started = unsafe { thread::spawn(stack, enter, arg.cast()) };
+    let started = apart.then(|| unsafe { detached::spawn(stack, enter, arg.cast()) });
+    let started = match started {
+        Some(Ok(_)) => Ok(0),
+        _ => {
+            program::begin(false);
+            // SAFETY: as above.
+            unsafe { thread::spawn(stack, enter, arg.cast()) }
+        }
+    };
     thread::set_mask(mask);
     started.map_err(failed)?;
     // A thread that has not run yet has asked for no processor: on a busy machine the
     // program would have filled a hundred megabytes before it is seen.
     while OUTCOME.load(Ordering::Acquire) == PENDING {
-        thread::sleep_unless(&OUTCOME, PENDING);
+        sleep_while(PENDING)?;
     }
+    Ok(())
+}
+
+/// Whether the engine may be a process of its own: unless the user wants a thread, or a filter
+/// of system calls might end the program for starting one.
+pub(crate) fn may_be_apart() -> bool {
+    static WANTED: OnceLock<bool> = OnceLock::new();
+    *WANTED.get_or_init(|| !wants_thread())
+        && !thread::is_confined()
+        && detached::may_be(family::takes_orphans())
+}
+
+/// Sleeps while the outcome is this.
+fn sleep_while(outcome: u32) -> Result<(), String> {
+    /// Between two looks whether somebody has ended the engine.
+    const LOOK_US: u64 = 100_000;
+    if program::has_lost_its_engine() {
+        return Err(String::from("the engine was ended"));
+    }
+    thread::sleep_some(&OUTCOME, outcome, LOOK_US);
     Ok(())
 }
 
@@ -347,6 +377,10 @@ unsafe extern "C" fn enter(arg: *mut u8) -> ! {
     if device >= 0 {
         // SAFETY: it is in this thread's file table, which is its alone, and nobody else's.
         Root::Device.keep(unsafe { sys::fd::Fd::from_raw_fd(device) });
+    }
+    if program::is_apart() && detached::begin().is_err() {
+        // The program has ended.
+        thread::exit();
     }
     engine::run(&settings)
 }
@@ -375,7 +409,8 @@ fn wait() -> bool {
         match OUTCOME.load(Ordering::Acquire) {
             PAGED => return true,
             UNPAGED => return false,
-            other => thread::sleep_unless(&OUTCOME, other),
+            other if sleep_while(other).is_err() => return false,
+            _ => {}
         }
     }
 }

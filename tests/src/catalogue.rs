@@ -124,6 +124,10 @@ const CASES: &[(&str, &[&str])] = &[
     ("credentials", &["16", "early"]),
     ("credentials", &["16", "raw"]),
     ("reaper", &["16"]),
+    ("sharers", &["16"]),
+    ("ends", &["16"]),
+    ("killed_helpers", &["16", "8"]),
+    ("outside", &["16"]),
 ];
 
 /// A case, ready to be run.

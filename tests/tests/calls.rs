@@ -98,10 +98,23 @@ fn programs_with_sanitizers_are_paged_where_they_do_not_look_for_leaks() {
 }
 
 #[test]
+fn a_sanitizer_that_looks_for_leaks_stops_every_thread_but_not_the_engine() {
+    let program = program_with("fill", &["-fsanitize=address", "-Wno-error"]);
+    let run = Run::new(program).args(["96", "seq"]);
+    let run = run.env("ASAN_OPTIONS", "detect_leaks=1");
+    let native = run.run().ok();
+    let server = tmem_tests::MemServer::roomy();
+    let paged = run.local(48 * MIB).servers([server.address()]).run().ok();
+    assert_eq!(paged.digest(), native.digest());
+    assert!(paged.figures().evicted_pages > 0, "{}", paged.describe());
+}
+
+#[test]
 fn a_program_that_a_shell_starts_runs_unpaged_where_it_cannot_be_paged() {
     let program = program_with("fill", &["-fsanitize=address", "-Wno-error"]);
     let shell = Run::new("/bin/sh").args(["-c", "\"$0\" 1 seq; echo $?"]);
     let shell = shell.args([program]).env("ASAN_OPTIONS", "");
+    let shell = shell.env("TMEM_ENGINE", "thread");
     let run = shell.clone().local(64 * MIB).run().ok();
     assert!(
         run.stderr().contains("looks for leaks"),

@@ -2,7 +2,7 @@
 //! page yet.
 
 use crate::engine::threads::THREADS;
-use crate::sys::thread;
+use crate::sys::{program, thread};
 use core::sync::atomic::Ordering;
 
 /// How often, and how long, a thread sleeps that waits for that.
@@ -30,7 +30,8 @@ pub(crate) fn is_confined() -> bool {
 
 /// Has an engine that watches look at once; whether there is an engine.
 pub(crate) fn poke() -> bool {
-    let alive = THREADS.alive.alive.load(Ordering::Acquire);
+    let is_set = THREADS.alive.alive.load(Ordering::Acquire);
+    let alive = is_set && !program::has_lost_its_engine();
     if alive {
         THREADS.alive.poked.fetch_add(1, Ordering::AcqRel);
         // A call that the program does not make itself may end it.
@@ -66,7 +67,8 @@ pub(crate) fn pokes() -> u32 {
     THREADS.alive.poked.load(Ordering::Acquire)
 }
 
-/// Sleeps for so many microseconds, or until the engine is poked once more.
-pub(crate) fn sleep_unless_poked(pokes: u32, us: u64) {
-    thread::sleep_some(&THREADS.alive.poked, pokes, us);
+/// Sleeps for so many microseconds, or until the engine is poked once more; whether the
+/// program is there still.
+pub(crate) fn sleep_unless_poked(pokes: u32, us: u64) -> bool {
+    program::sleep(&THREADS.alive.poked, pokes, us)
 }

@@ -124,12 +124,14 @@ impl Engine {
     pub(crate) fn pages_from_now_on(&mut self) {
         self.memory.backing.was_up = true;
         self.settings.report.figures.paging.fetch_add(1, Relaxed);
-        self.watchdog_stack = crate::engine::watchdog::start(
-            self.memory.mover.kernel(),
-            self.memory.report.stats,
-            self.settings.report.shared,
-        )
-        .ok();
+        if self.program_end.guard().is_none() {
+            let guard = crate::engine::watchdog::start(
+                self.memory.mover.kernel(),
+                self.memory.report.stats,
+                self.settings.report.shared,
+            );
+            self.program_end.set_guard(guard.ok());
+        }
         self.settings.start.outcome.store(PAGED, Ordering::Release);
         thread::wake_sleeper(self.settings.start.outcome);
     }

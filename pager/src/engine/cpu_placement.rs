@@ -4,7 +4,7 @@
 
 use crate::engine::memory::Memory;
 use crate::engine::reclaim::Pacing;
-use crate::sys::{now_ns, thread};
+use crate::sys::{now_ns, program, thread};
 use core::sync::atomic::Ordering::Relaxed;
 use tmem_policy::contention::Contention;
 use tmem_policy::engine_cpu::EngineCpu;
@@ -136,7 +136,7 @@ impl Pace {
 
     /// Moves to the CPU of the program's first thread.
     pub(crate) fn go_near(&mut self, m: &mut Memory) {
-        let cpu = m.mover.kernel_mut().cpu_of(thread::leader());
+        let cpu = m.mover.kernel_mut().cpu_of(program::id());
         self.run_on(cpu);
     }
 }

@@ -10,6 +10,7 @@ use crate::engine::fork::state::Stage;
 use crate::engine::memory::Memory;
 use crate::engine::memory::outcome::Again;
 use crate::engine::memory::residency::SAMPLE_NS;
+use crate::engine::program_end::ProgramEnd;
 use crate::engine::read_in::{Readahead, read, retry};
 use crate::engine::reclaim::Reclaim;
 use crate::engine::reclaim::zap_worker;
@@ -17,7 +18,6 @@ use crate::engine::settings::Settings;
 use crate::engine::wait::Schedule;
 use crate::engine::watchdog;
 use crate::engine::zero_fill::ZeroFill;
-use crate::sys::mem::Region;
 use crate::sys::now_ns;
 use alloc::format;
 use alloc::string::String;
@@ -35,8 +35,7 @@ pub(crate) struct Engine {
     pub(crate) adoption: Adoption,
     pub(crate) fork: Fork,
     pub(crate) schedule: Schedule,
-    /// The watchdog's stack, once there is something to guard.
-    pub(crate) watchdog_stack: Option<Region>,
+    pub(crate) program_end: ProgramEnd,
 }
 
 impl Engine {
@@ -245,12 +244,17 @@ impl Engine {
             self.reclaim.pacing = self.schedule.pace.pacing();
         }
         self.schedule.timer.set(until, now);
-        let heard = self.schedule.sleep(&self.memory, &self.fork);
+        let heard = self
+            .schedule
+            .sleep(&self.memory, &self.fork, &self.program_end);
         if heard.child {
             self.fork.children.answer(&self.memory.report);
         }
         if heard.fork {
             self.fork.detector.hear();
+        }
+        if heard.end {
+            self.program_end.look(self.reclaim.zap_worker.as_mut());
         }
         self.memory.backing.net.waited(now_ns().saturating_sub(now));
         true

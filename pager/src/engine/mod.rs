@@ -20,7 +20,8 @@
 //! | `exclusion` | keeps changes of the address space, and direct input, apart from zaps |
 //! | `map_throttle` | has threads that map memory wait where there is no room |
 //! | `model` | in tests: plays kernel, program and servers, and compares with a plain map |
-//! | `watchdog` | ends the program where a defect of the engine would hang it |
+//! | `watchdog` | ends the program where a defect of the engine would hang it, or its end show zeros |
+//! | `program_end` | ends the engine's process after the program |
 //!
 //! There are no locks: everything belongs to this thread. What other threads
 //! of the process see are the figures, which are atomics.
@@ -41,6 +42,7 @@ pub mod map_throttle;
 mod memory;
 #[cfg(test)]
 mod model;
+mod program_end;
 mod read_in;
 mod reclaim;
 mod servers;
@@ -78,6 +80,7 @@ fn reset_after_fork() {
     threads::THREADS.reset_after_fork();
     exclusion::reset_after_fork();
     sys::helper::reset_after_fork();
+    sys::program::reset_after_fork();
     sys::roots::reset_after_fork();
     sys::thread::none_is_own();
 }

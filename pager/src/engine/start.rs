@@ -20,6 +20,7 @@ use crate::engine::memory::report::Report;
 use crate::engine::memory::residency::Residency;
 use crate::engine::memory::space::Space;
 use crate::engine::memory::tcb::Pinned;
+use crate::engine::program_end::ProgramEnd;
 use crate::engine::read_in::Readahead;
 use crate::engine::reclaim::Reclaim;
 use crate::engine::reclaim::async_dma::AsyncDma;
@@ -33,6 +34,7 @@ use crate::engine::servers::rediscovery::Rediscovery;
 use crate::engine::servers::requests::Requests;
 use crate::engine::settings::{Path, Settings, UNPAGED, WATCHED};
 use crate::engine::wait::{Schedule, Waited};
+use crate::engine::watchdog;
 use crate::engine::zero_fill::ZeroFill;
 use crate::net::Servers;
 use crate::pages::Pages;
@@ -44,7 +46,7 @@ use crate::sys::proc::{Proc, left_with};
 use crate::sys::timer::Timer;
 use crate::sys::uffd::{OpenError, Uffd, feature};
 use crate::sys::wait::Waiter;
-use crate::sys::{self, now_ns, thread};
+use crate::sys::{self, now_ns, program, thread};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
@@ -98,6 +100,7 @@ pub fn run(settings: &Settings) -> ! {
     settings.start.outcome.store(UNPAGED, Ordering::Release);
     thread::wake_sleeper(settings.start.outcome);
     // The program goes on by itself.
+    watchdog::not_needed();
     thread::exit();
 }
 
@@ -133,12 +136,17 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
     let begun = now_ns();
     let pace = Pace::new(all, cpu);
     let uffd = open(settings)?;
+    let guard = match program::is_apart() {
+        true => Some(watchdog::start_apart(uffd.raw(), settings).map_err(no_guard)?),
+        false => None,
+    };
     if settings.servers.endpoints.is_empty() {
         return Err(String::from("no memory server named: set TMEM_SERVERS"));
     }
     let no_memory = |e: rustix::io::Errno| format!("paging cannot begin: {}", Words(e));
     let mut engine =
         Engine::new(settings.clone(), Linux::new(uffd, proc), kin, pace).map_err(no_memory)?;
+    engine.program_end.set_guard(guard);
     // Before the program goes on, which may fork at once.
     engine
         .fork
@@ -171,6 +179,13 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
     Ok(engine)
 }
 
+fn no_guard(error: rustix::io::Errno) -> String {
+    format!(
+        "the engine's guards cannot be started (error {})",
+        error.raw_os_error()
+    )
+}
+
 /// Returns when it is time to see to the servers: a quarter of the budget is used,
 /// or the program has lived for a moment and nobody has seen to them. The processor
 /// that this thread keeps to by then, if it does.
@@ -186,11 +201,15 @@ fn watch(settings: &Settings, proc: &mut Proc, kin: &mut BudgetShare) -> Option<
         let poked = alive::pokes();
         if now_ns() - looked > LEFT_NS {
             looked = now_ns();
-            crate::engine::watchdog::follow_the_last(left_with(thread::own()));
-            if crate::engine::calls::credentials::has_to_follow() {
-                crate::engine::calls::credentials::become_as(thread::leader());
+            match program::is_apart() {
+                true if program::has_left() => thread::exit(),
+                true => {}
+                false => watchdog::follow_the_last(left_with(thread::own())),
             }
-            crate::engine::watchdog::follow_the_keeper(settings.report.shared);
+            if crate::engine::calls::credentials::has_to_follow() {
+                crate::engine::calls::credentials::become_as(program::id());
+            }
+            watchdog::follow_the_keeper(settings.report.shared);
         }
         if crate::engine::calls::credentials::answer_early() {
             return kept;
@@ -216,14 +235,17 @@ fn watch(settings: &Settings, proc: &mut Proc, kin: &mut BudgetShare) -> Option<
             pause = pause.min(SETTLED_NS / 1000);
         }
         if pause < CLOSE_US
-            && let Some(cpu) = proc.cpu_of(thread::leader())
+            && let Some(cpu) = proc.cpu_of(program::id())
         {
             // See `pace`: where the program runs, a timer is heard at once.
             thread::run_on(&thread::Cpus::one(cpu));
             kept = Some(cpu);
         }
         let before = now_ns();
-        alive::sleep_unless_poked(poked, pause);
+        // Nothing of the program is elsewhere yet.
+        if !alive::sleep_unless_poked(poked, pause) {
+            thread::exit();
+        }
         note_lateness(settings, before, pause);
     }
 }
@@ -362,7 +384,7 @@ impl Engine {
                 waited: Waited::default(),
                 slow_ns: 0,
             },
-            watchdog_stack: None,
+            program_end: ProgramEnd::default(),
         })
     }
 }

@@ -41,6 +41,9 @@ pub(crate) const LENT_PAGES: usize = 512;
 /// Pages that are asked for by `mincore` at a time.
 pub(crate) const MINCORE_PAGES: usize = 4096;
 
+/// Guards of an engine that is a process of its own.
+pub(crate) const GUARDS: usize = 2;
+
 /// All that threads share.
 pub(crate) static THREADS: Threads = Threads::new();
 
@@ -249,10 +252,12 @@ pub(crate) struct Throttle {
 pub(crate) struct Watchdog {
     /// Turns that the engine has had.
     pub(crate) turns: AtomicU64,
-    /// How often the watchdog was to follow the program's credentials, and how often it
+    /// How often the guards were to follow the program's credentials, and how often each
     /// has.
     pub(crate) called: AtomicU32,
-    pub(crate) came: AtomicU32,
+    pub(crate) came: [AtomicU32; GUARDS],
+    /// Nothing of the program is elsewhere: the engine may end without it.
+    pub(crate) not_needed: AtomicBool,
 }
 
 impl Question {
@@ -393,7 +398,8 @@ impl Threads {
             watchdog: Watchdog {
                 turns: AtomicU64::new(0),
                 called: AtomicU32::new(0),
-                came: AtomicU32::new(0),
+                came: [const { AtomicU32::new(0) }; GUARDS],
+                not_needed: AtomicBool::new(false),
             },
         }
     }
@@ -437,7 +443,11 @@ impl Threads {
         self.throttle.small_too.store(false, Relaxed);
         self.watchdog.turns.store(0, Relaxed);
         self.watchdog.called.store(0, Relaxed);
-        self.watchdog.came.store(0, Relaxed);
+        self.watchdog
+            .came
+            .iter()
+            .for_each(|came| came.store(0, Relaxed));
+        self.watchdog.not_needed.store(false, Relaxed);
     }
 }
 

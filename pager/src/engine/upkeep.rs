@@ -20,6 +20,7 @@ impl Engine {
     /// Does the work that is due only every [`SLOW_NS`](super::event_loop).
     pub(crate) fn slowly(&mut self, now: u64) {
         watchdog::follow_the_last(self.memory.mover.kernel().left_with());
+        self.program_end.look(self.reclaim.zap_worker.as_mut());
         watchdog::follow_the_keeper(self.settings.report.shared);
         self.memory
             .report
@@ -192,8 +193,8 @@ impl Engine {
         if let Some(zap_worker) = &mut self.reclaim.zap_worker {
             zap_worker.follow();
         }
-        if self.watchdog_stack.is_some() {
-            watchdog::follow();
+        if let Some(guard) = self.program_end.guard() {
+            guard.follow();
         }
         credentials::become_as(credentials::whom());
     }
@@ -203,7 +204,7 @@ impl Engine {
     pub(crate) fn kept(&self) -> Vec<Range<usize>> {
         let mut kept = self.settings.keep.clone();
         let mut own = alloc::vec![self.memory.pool.region()];
-        own.extend(self.watchdog_stack);
+        own.extend(self.program_end.guard().iter().flat_map(|g| g.stacks()));
         own.extend(self.memory.doorbell.region());
         own.extend(self.fork.helpers);
         own.extend(self.fork.detector.region());

@@ -4,6 +4,7 @@ use crate::engine::cpu_placement::Pace;
 use crate::engine::fork::handover::Child;
 use crate::engine::fork::quiesce::Fork;
 use crate::engine::memory::Memory;
+use crate::engine::program_end::ProgramEnd;
 use crate::net::Lane;
 use crate::sys::timer::Timer;
 use crate::sys::wait::{Interest, Waiter};
@@ -42,11 +43,13 @@ pub(crate) struct Heard {
     pub(crate) child: bool,
     /// The program has forked past the C library.
     pub(crate) fork: bool,
+    /// The program, or a guard of the engine, has ended.
+    pub(crate) end: bool,
 }
 
 impl Schedule {
     /// Waits for the userfaultfd, the sockets and the timer; what else was heard.
-    pub(crate) fn sleep(&mut self, m: &Memory, fork: &Fork) -> Heard {
+    pub(crate) fn sleep(&mut self, m: &Memory, fork: &Fork, program_end: &ProgramEnd) -> Heard {
         let Waited {
             interests,
             readable,
@@ -67,6 +70,12 @@ impl Schedule {
         interests.extend(fork.children.iter().map(|child| Interest {
             fd: child.raw(),
             serial: child.serial,
+            write: false,
+        }));
+        let ends = program_end.descriptors();
+        interests.extend(ends.clone().map(|fd| Interest {
+            fd,
+            serial: 0,
             write: false,
         }));
         m.backing.net.interests(interests);
@@ -90,6 +99,7 @@ impl Schedule {
         let fired = readable.contains(&self.timer.raw());
         let asks = |child: &Child| readable.contains(&child.raw());
         let asked = fork.children.iter().any(asks);
+        let ended = ends.into_iter().any(|fd| readable.contains(&fd));
         self.waited.uffd = readable.contains(&m.mover.kernel().raw());
         // By the clock there may be something to do that no socket tells.
         self.waited.blindly = fired;
@@ -99,6 +109,7 @@ impl Schedule {
         Heard {
             child: asked,
             fork: alarmed,
+            end: ended,
         }
     }
 }

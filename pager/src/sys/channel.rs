@@ -2,7 +2,7 @@
 //! another.
 
 use super::fd::Fd;
-use super::thread;
+use super::program;
 use core::mem::MaybeUninit;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fd::{AsFd, BorrowedFd};
@@ -32,8 +32,8 @@ pub struct Message {
 pub struct Channel(Fd);
 
 impl Channel {
-    /// Takes a descriptor, of a socket that [`pair`] made, from a thread of this
-    /// process that has another file table.
+    /// Takes a descriptor, of a socket that [`pair`] made, from a thread of the
+    /// program, which has another file table.
     ///
     /// # Errors
     /// The kernel's; `BADF` where the descriptor is another by now.
@@ -45,7 +45,7 @@ impl Channel {
             rustix::process::pidfd_open(pid, flags).map(Fd::from)
         };
         // Most programs have one table.
-        let of = open(tid, THREAD).or_else(|_| open(thread::leader(), PidfdFlags::empty()))?;
+        let of = open(tid, THREAD).or_else(|_| open(program::id(), PidfdFlags::empty()))?;
         let fd = rustix::process::pidfd_getfd(&of, end.fd, PidfdGetfdFlags::empty())?;
         let fd = Fd::from(fd).moved_up();
         match end.is(fd.as_fd()) {
@@ -203,6 +203,7 @@ fn of_both(a: Fd, b: Fd) -> Option<[End; 2]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::thread;
 
     #[test]
     fn a_descriptor_arrives_with_its_note_and_who_sent_it() {

@@ -141,6 +141,20 @@ fn capabilities() -> Result<[u64; 2], Errno> {
     Ok([0, 1].map(|which| u64::from(data[which]) | u64::from(data[which + 3]) << 32))
 }
 
+/// Does something with all capabilities that the calling task may have: some of them it may
+/// have laid down for a while, as the program has.
+pub(super) fn raised<R>(what: impl FnOnce() -> Option<R>) -> Option<R> {
+    let [effective, permitted] = capabilities().ok()?;
+    if effective == permitted {
+        return None;
+    }
+    set_capabilities(permitted, permitted).ok()?;
+    let result = what();
+    // They were given up before, which nobody is refused.
+    let _ = set_capabilities(effective, permitted);
+    result
+}
+
 /// Sets them; what is inherited by programs that it executes, which it does not, is
 /// nothing.
 fn set_capabilities(effective: u64, permitted: u64) -> Result<(), Errno> {

@@ -34,6 +34,30 @@ impl Helper {
         Pid::from_raw(pid).map(Helper).ok_or(Errno::SRCH)
     }
 
+    /// The same with a copy of the calling thread's file table.
+    ///
+    /// # Errors
+    /// The kernel's.
+    ///
+    /// # Safety
+    /// As [`thread::spawn`].
+    pub unsafe fn spawn_apart(
+        stack: Region,
+        entry: unsafe extern "C" fn(*mut u8) -> !,
+        arg: *mut u8,
+    ) -> Result<Helper, Errno> {
+        // SAFETY: by the caller.
+        let pid = unsafe { thread::spawn_apart(stack, entry, arg)? };
+        Pid::from_raw(pid).map(Helper).ok_or(Errno::SRCH)
+    }
+
+    /// Ends it by SIGKILL.
+    pub fn kill(self) {
+        // It is there until it was waited for, and has the rights of its parent.
+        let _ = rustix::process::kill_process(self.0, Signal::KILL);
+        self.join();
+    }
+
     /// Its number.
     pub fn id(&self) -> u32 {
         self.0.as_raw_nonzero().get() as u32

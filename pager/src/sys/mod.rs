@@ -6,12 +6,14 @@ pub mod channel;
 #[cfg(test)]
 pub(crate) mod clock;
 pub mod credentials;
+pub mod detached;
 pub mod errno;
 pub mod fd;
 pub mod helper;
 pub mod mem;
 pub(crate) mod mem_call;
 pub mod proc;
+pub mod program;
 pub mod roots;
 pub mod say;
 pub mod space;

@@ -530,9 +530,9 @@ pub fn table_of(tid: u32) -> Option<usize> {
     size?.trim().parse().ok()
 }
 
-/// The name of the program that this process runs, as the kernel has it.
+/// The name of the program, as the kernel has it.
 pub fn command() -> Option<String> {
-    let file = open_in_proc(c"self/comm").ok()?;
+    let file = open_of_thread(super::program::id(), "comm")?;
     let mut name = [0; 64];
     let len = rustix::io::read(&file, &mut name[..]).ok()?;
     let name = String::from_utf8_lossy(&name[..len]);
@@ -559,7 +559,7 @@ fn whole(fd: &Fd, out: &mut Vec<u8>) -> Result<(), Errno> {
 /// to a single thread.
 pub fn left_with(own: usize) -> Option<i32> {
     let mut buf = [0u8; 512];
-    let fd = open_of_thread(super::thread::leader(), "stat")?;
+    let fd = open_of_thread(super::program::id(), "stat")?;
     let n = rustix::io::pread(&fd, &mut buf, 0).ok()?;
     left(&buf[..n], own)
 }
@@ -609,8 +609,32 @@ impl Waits {
     }
 }
 
+/// Opens a file of a thread of the program, or of the calling task.
 pub(super) fn open_of_thread(tid: u32, file: &str) -> Option<Fd> {
-    open_beside_threads(format_args!("{tid}/{file}"))
+    match tid == super::thread::id() || !super::program::is_apart() {
+        true => open_beside_threads(format_args!("{tid}/{file}")),
+        false => open_of_process(tid, file),
+    }
+}
+
+/// Opens a file of a process, or of any thread, by its number.
+pub(super) fn open_of_process(id: u32, file: &str) -> Option<Fd> {
+    use core::fmt::Write;
+    let mut path = Path::default();
+    write!(path, "{id}/{file}\0").ok()?;
+    let path = core::ffi::CStr::from_bytes_until_nul(&path.bytes).ok()?;
+    open_in_proc(path).ok()
+}
+
+/// Calls `found` with the number of each thread of a process.
+pub(super) fn tasks_of(id: u32, found: impl FnMut(u32)) {
+    use core::fmt::Write;
+    let mut path = Path::default();
+    if write!(path, "{id}/task\0").is_ok()
+        && let Ok(path) = core::ffi::CStr::from_bytes_until_nul(&path.bytes)
+    {
+        super::program::each_number(path, found);
+    }
 }
 
 /// Opens a path that begins at the folder of this process's threads.

@@ -77,6 +77,14 @@ pub fn reset_after_fork() {
     DEVICE.store(NONE, Relaxed);
 }
 
+/// Opens a file to write at its end, by its path below `/proc`.
+pub fn open_to_write(path: &str) -> Option<Fd> {
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let proc = Root::Proc.get()?;
+    let opened = rustix::fs::openat(proc, path, flags | OFlags::NONBLOCK, Mode::empty());
+    opened.ok().map(Fd::from)
+}
+
 /// Opens a file for reading, by its path below `/proc`.
 ///
 /// # Errors

@@ -1,10 +1,16 @@
 //! Messages for people, from a thread without the program's file table.
 
+use super::credentials::raised;
 use super::fd::Fd;
+use super::program;
+use super::roots::open_to_write;
 use alloc::format;
 use alloc::string::String;
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::process::{PidfdFlags, PidfdGetfdFlags};
+use rustix::io::Errno;
+use rustix::process::{
+    DumpableBehavior, PidfdGetfdFlags, dumpable_behavior, set_dumpable_behavior,
+};
 
 /// How long a line waits for room where it is to go, before it is given up.
 const PATIENCE: Timespec = Timespec {
@@ -24,12 +30,7 @@ pub fn line(text: &str) {
         return std::eprintln!("tmem: {text}");
     }
     let line: String = format!("tmem: {text}\n");
-    let me = rustix::process::getpid();
-    let Ok(pidfd) = rustix::process::pidfd_open(me, PidfdFlags::empty()).map(Fd::from) else {
-        return;
-    };
-    let stderr = rustix::process::pidfd_getfd(&pidfd, 2, PidfdGetfdFlags::empty());
-    let Ok(stderr) = stderr.map(Fd::from) else {
+    let Some(stderr) = inspected(stderr) else {
         return; // closed: nobody wants to hear
     };
     // Whoever reads a full pipe may be waiting for this very thread.
@@ -39,7 +40,43 @@ pub fn line(text: &str) {
     }
 }
 
-/// Says why, and ends the process by SIGKILL.
+/// The program's standard error. Where it may not be borrowed it is opened once more.
+fn stderr() -> Option<Fd> {
+    let pidfd = program::pidfd(program::id()).ok()?;
+    let borrowed = rustix::process::pidfd_getfd(&pidfd, 2, PidfdGetfdFlags::empty());
+    match borrowed {
+        Ok(fd) => Some(Fd::from(fd)),
+        Err(Errno::PERM) => open_to_write(&format!("{}/fd/2", program::id())),
+        Err(_) => None,
+    }
+}
+
+/// Does something that takes the right to inspect the program's process, which its memory
+/// may be closed to: it is open for that moment.
+pub fn inspected<R>(what: impl Fn() -> Option<R>) -> Option<R> {
+    // With a real user other than the effective one not even a task that is the same may.
+    let first = what().or_else(|| match program::is_apart() {
+        true => raised(&what),
+        false => None,
+    });
+    if first.is_some() || !program::is_apart() {
+        return first;
+    }
+    let closed = matches!(
+        dumpable_behavior(),
+        Ok(DumpableBehavior::NotDumpable | DumpableBehavior::DumpableReadableOnlyByRoot)
+    );
+    if !closed {
+        return None;
+    }
+    set_dumpable_behavior(DumpableBehavior::Dumpable).ok()?;
+    let second = what();
+    // It has just been allowed, and this was asked for before.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    second
+}
+
+/// Says why, and ends the program by SIGKILL.
 pub fn die(text: &str) -> ! {
     line(text);
     // A test that drives the engine says how it came to this.

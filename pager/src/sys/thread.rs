@@ -1,6 +1,7 @@
 //! Threads that the program's C library does not know.
 
 use super::mem::Region;
+use super::program;
 use core::arch::naked_asm;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
@@ -15,6 +16,8 @@ const CLONE_SYSVSEM: usize = 0x4_0000;
 const CLONE_SETTLS: usize = 0x8_0000;
 const CLONE_UNTRACED: usize = 0x80_0000;
 const CLONE_VFORK: usize = 0x4000;
+const CLONE_PARENT_SETTID: usize = 0x10_0000;
+const CLONE_CHILD_CLEARTID: usize = 0x20_0000;
 
 /// Bytes at the top of a stack that stand in for thread-local storage.
 const TLS: usize = 4096;
@@ -79,7 +82,60 @@ pub(super) unsafe fn run_process(
     entry: unsafe extern "C" fn(*mut u8) -> !,
     arg: *mut u8,
 ) -> Result<i32, Errno> {
+    // SAFETY: by the caller.
+    unsafe { run_between(stack, entry, arg, 0) }
+}
+
+/// The same of a process that sends its parent `signal` when it ends.
+///
+/// # Errors
+/// The kernel's.
+///
+/// # Safety
+/// As [`spawn`].
+pub(super) unsafe fn run_between(
+    stack: Region,
+    entry: unsafe extern "C" fn(*mut u8) -> !,
+    arg: *mut u8,
+    signal: usize,
+) -> Result<i32, Errno> {
     let flags = CLONE_VM | CLONE_FILES | CLONE_VFORK | CLONE_UNTRACED | CLONE_SETTLS;
+    // SAFETY: by the caller.
+    unsafe { start(flags | signal, stack, entry, arg) }
+}
+
+/// Starts a process of the engine's own, with a copy of the caller's file table.
+///
+/// # Errors
+/// The kernel's.
+///
+/// # Safety
+/// As [`spawn`].
+pub(crate) unsafe fn spawn_apart(
+    stack: Region,
+    entry: unsafe extern "C" fn(*mut u8) -> !,
+    arg: *mut u8,
+) -> Result<i32, Errno> {
+    note(&stack);
+    // SAFETY: by the caller.
+    unsafe { start(CLONE_VM | CLONE_UNTRACED | CLONE_SETTLS, stack, entry, arg) }
+}
+
+/// The same of the engine's first, whose number the kernel keeps where `program` wants it.
+///
+/// # Errors
+/// The kernel's.
+///
+/// # Safety
+/// As [`spawn`].
+pub(super) unsafe fn spawn_engine(
+    stack: Region,
+    entry: unsafe extern "C" fn(*mut u8) -> !,
+    arg: *mut u8,
+) -> Result<i32, Errno> {
+    note(&stack);
+    let flags = CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
+    let flags = flags | CLONE_VM | CLONE_UNTRACED | CLONE_SETTLS;
     // SAFETY: by the caller.
     unsafe { start(flags, stack, entry, arg) }
 }
@@ -106,7 +162,7 @@ unsafe fn start(
     }
     // SAFETY: by the caller; the top of the stack is aligned to 16 as the
     // region is to pages.
-    let r = unsafe { clone_onto(flags, top, entry, arg, tls) };
+    let r = unsafe { clone_onto(flags, top, entry, arg, tls, program::engine_word()) };
     if r < 0 {
         Err(Errno::from_raw_os_error(-(r as i32)))
     } else {
@@ -119,7 +175,7 @@ static STACKS: [[AtomicUsize; 2]; 4] = [const { [const { AtomicUsize::new(0) }; 
 static NOTED: AtomicUsize = AtomicUsize::new(0);
 
 fn note(stack: &Region) {
-    // An engine, its guard and one that zaps; more are not begun. One that was
+    // An engine, its guards and one that zaps; more are not begun. One that was
     // would count as the program's.
     if let Some([start, end]) = STACKS.get(NOTED.fetch_add(1, AcqRel)) {
         start.store(stack.start, Release);
@@ -127,7 +183,7 @@ fn note(stack: &Region) {
     }
 }
 
-/// Whether the calling thread was started by [`spawn`].
+/// Whether the calling thread is one of the engine's.
 pub fn is_own() -> bool {
     let here = 0u8;
     let at = (&raw const here).addr();
@@ -136,9 +192,12 @@ pub fn is_own() -> bool {
     STACKS.iter().any(within)
 }
 
-/// How many such threads there are.
+/// How many such threads there are in the program's process.
 pub fn own() -> usize {
-    NOTED.load(Acquire)
+    match program::is_apart() {
+        true => 0,
+        false => NOTED.load(Acquire),
+    }
 }
 
 /// Ends the process, all of its threads, with this status.
@@ -191,16 +250,18 @@ unsafe extern "C" fn clone_onto(
     entry: unsafe extern "C" fn(*mut u8) -> !,
     arg: *mut u8,
     tls: usize,
+    number: &AtomicU32,
 ) -> isize {
-    // r8 holds the thread pointer, as the system call wants it. rdx and rcx come in as entry and arg; the system call clobbers rcx, so
-    // they wait in callee-saved registers, which the child inherits.
+    // r8 holds the thread pointer, as the system call wants it. rdx and rcx come in as entry
+    // and arg; the system call clobbers rcx, so they wait in callee-saved registers, which the
+    // child inherits. r9 is where the number goes, for flags that ask for that.
     naked_asm!(
         "push rbx",
         "push r12",
         "mov rbx, rdx",
         "mov r12, rcx",
-        "xor edx, edx",
-        "xor r10d, r10d",
+        "mov rdx, r9",
+        "mov r10, r9",
         "mov eax, 56",
         "syscall",
         "test rax, rax",
@@ -397,8 +458,12 @@ pub fn close_all_but<const N: usize>(mut kept: [i32; N]) {
     close(from, u32::MAX as usize);
 }
 
-/// Ends the whole process at once by SIGKILL.
+/// Ends the calling thread's process at once by SIGKILL; called by a process of the engine's
+/// own, the program and all that share its memory.
 pub fn kill_process() -> ! {
+    if program::is_task() {
+        program::end_all();
+    }
     loop {
         let me = rustix::process::getpid();
         // It fails for nobody; the loop is for the type.
@@ -441,7 +506,7 @@ impl Cpus {
     }
 }
 
-/// The process's first thread.
+/// The first thread of the calling thread's process.
 pub fn leader() -> u32 {
     rustix::process::getpid().as_raw_nonzero().get() as u32
 }

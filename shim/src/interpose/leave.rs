@@ -1,5 +1,5 @@
 //! The end of the program by the C library: what the engine has started ends before, or
-//! another process than the engine would be told of it.
+//! another process than the engine would be told of it, and servers hear of it.
 
 use super::interpose;
 use super::next::{Function, next};

@@ -10,7 +10,7 @@
 use super::interpose;
 use super::next::{Function, next};
 use std::ffi::{c_int, c_uint, c_ulong};
-use tmem_pager::sys::{proc, thread};
+use tmem_pager::sys::{detached, proc, thread};
 
 /// The operation that sets a filter.
 const SET_FILTER: c_uint = 1;
@@ -34,6 +34,15 @@ pub(crate) fn for_whom(operation: usize, flags: usize) -> usize {
     }
 }
 
+/// Called before `prctl(2)` with this option.
+pub(crate) fn before(option: c_int) {
+    match option {
+        libc::PR_SET_SECCOMP => thread::confine(),
+        libc::PR_SET_CHILD_SUBREAPER => detached::has_reaper(),
+        _ => {}
+    }
+}
+
 interpose! {
     /// `prctl(2)`, which sets filters as well.
     prctl => Prctl, own_prctl;
@@ -48,9 +57,7 @@ unsafe extern "C" fn own_prctl(
 ) -> c_int {
     type Real = unsafe extern "C" fn(c_int, c_ulong, c_ulong, c_ulong, c_ulong) -> c_int;
     let real = next(Function::Prctl);
-    if option == libc::PR_SET_SECCOMP {
-        thread::confine();
-    }
+    before(option);
     // SAFETY: the C library's function of that name, which takes so many words
     // whatever the option; by the caller.
     unsafe { std::mem::transmute::<usize, Real>(real)(option, a, b, c, d) }

@@ -7,7 +7,6 @@ use crate::raw::raw_syscall;
 use libc::{c_int, c_long, c_void};
 use tmem_pager::engine::exclusion::Change;
 use tmem_pager::engine::{credentials, lending};
-use tmem_pager::sys::thread;
 
 super::interpose! {
     /// `syscall`, with what calls need that this library has to do with.
@@ -51,7 +50,10 @@ unsafe extern "C" fn syscall_if_ours() {
 /// The arguments are that call's.
 unsafe extern "C" fn is_ours(number: c_long, a: usize, b: usize) -> bool {
     match number {
-        libc::SYS_prctl => a as c_int == libc::PR_SET_SECCOMP,
+        libc::SYS_prctl => matches!(
+            a as c_int,
+            libc::PR_SET_SECCOMP | libc::PR_SET_CHILD_SUBREAPER
+        ),
         libc::SYS_fork | libc::SYS_clone | libc::SYS_clone3 => {
             // SAFETY: by the caller.
             unsafe { forks(number, a, b).0 }
@@ -108,8 +110,8 @@ unsafe extern "C" fn own_syscall(
 ) -> c_long {
     let b = match number {
         libc::SYS_seccomp => super::seccomp::for_whom(a, b),
-        libc::SYS_prctl if a as c_int == libc::PR_SET_SECCOMP => {
-            thread::confine();
+        libc::SYS_prctl => {
+            super::seccomp::before(a as c_int);
             b
         }
         _ => b,

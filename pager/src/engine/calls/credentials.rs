@@ -12,7 +12,7 @@ use crate::engine::threads::THREADS;
 use crate::sys::credentials::Credentials;
 use crate::sys::errno::Words;
 use crate::sys::roots::Root;
-use crate::sys::{say, thread};
+use crate::sys::{program, say, thread};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// Gives the engine's tasks the calling thread's credentials. Called with signals blocked.
@@ -64,9 +64,9 @@ pub(crate) fn become_as(tid: u32) {
         && !THREADS.calls.credentials.said.swap(true, Relaxed)
     {
         say::line(&alloc::format!(
-            "tmem's thread in process {} cannot give up the user, groups or capabilities that the \
+            "tmem's engine for process {} cannot give up the user, groups or capabilities that the \
              program has given up: {}",
-            rustix::process::getpid().as_raw_nonzero(),
+            program::id(),
             Words(error)
         ));
     }
@@ -79,7 +79,7 @@ pub(crate) fn has_to_follow() -> bool {
     if THREADS.calls.credentials.is_plain.load(Relaxed) {
         return false;
     }
-    let leader = Credentials::of(thread::leader());
+    let leader = Credentials::of(program::id());
     let own = Credentials::of(thread::id());
     let plain = own.as_ref().is_some_and(Credentials::is_plain);
     THREADS.calls.credentials.is_plain.store(plain, Relaxed);
@@ -96,11 +96,7 @@ pub(crate) fn answer(follow: impl FnOnce()) {
 pub(crate) fn look() -> bool {
     let has_to = has_to_follow();
     if has_to {
-        THREADS
-            .calls
-            .credentials
-            .whom
-            .store(thread::leader(), Relaxed);
+        THREADS.calls.credentials.whom.store(program::id(), Relaxed);
     }
     has_to
 }

@@ -15,7 +15,7 @@ use crate::engine::kernel::Kernel;
 use crate::sys::fd::Fd;
 use crate::sys::mem::{self, Region};
 use crate::sys::uffd::{Msg, REGISTER_MISSING, RawMsg, Uffd};
-use crate::sys::{say, thread};
+use crate::sys::{program, say};
 use alloc::format;
 use rustix::fd::FromRawFd;
 use rustix::io::Errno;
@@ -101,7 +101,7 @@ impl ForkDetector {
     /// Lets threads go on that have forked, and reports the first fork.
     pub(crate) fn hear(&mut self) {
         if self.read() && !core::mem::replace(&mut self.heard, true) {
-            let parent = thread::leader();
+            let parent = program::id();
             say::line(&format!(
                 "process {parent} forks by a system call of its own, past the C library: the \
                  child has none of the memory that is paged, and ends by SIGSEGV if it touches \

@@ -24,7 +24,7 @@ use crate::net::{Dialled, LINKS, Servers};
 use crate::sys::channel::{self, Channel, End, NOTE};
 use crate::sys::proc::{FILES, Proc};
 use crate::sys::roots::{self, Root, open_in_proc};
-use crate::sys::{helper, now_ns, proc, thread};
+use crate::sys::{helper, now_ns, proc, say, thread};
 use alloc::ffi::CString;
 use alloc::format;
 use alloc::vec::Vec;
@@ -116,12 +116,17 @@ pub(crate) fn answer_early(children: &mut Vec<Child>) {
     else {
         return;
     };
-    if let Ok(channel) = Channel::taken_from(THREADS.handover.forks.load(Relaxed), end) {
+    if let Some(channel) = taken_from(THREADS.handover.forks.load(Relaxed), end) {
         let _ = channel.tell_sender();
         give_roots(&channel);
         children.push(Child::new(channel, 0, false));
     }
     THREADS.handover.taken.store(end.inode, Release);
+}
+
+/// Takes an end from the file table of a thread of the program.
+fn taken_from(tid: u32, end: End) -> Option<Channel> {
+    say::inspected(|| Channel::taken_from(tid, end).ok())
 }
 
 fn give_roots(channel: &Channel) {
@@ -250,7 +255,7 @@ impl Children {
         let Some(end) = THREADS.handover.parents.get() else {
             return;
         };
-        let Ok(channel) = Channel::taken_from(tid, end) else {
+        let Some(channel) = taken_from(tid, end) else {
             return;
         };
         proc::table_of(tid).into_iter().for_each(thread::note_table);

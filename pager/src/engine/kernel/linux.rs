@@ -5,8 +5,8 @@ use crate::engine::reclaim::zap_worker::{Task, ZapTask};
 use crate::maps::Flags;
 use crate::sys::mem::{self, Region};
 use crate::sys::proc::{self, PresentRun, Proc, Resident, Shares};
-use crate::sys::thread;
 use crate::sys::uffd::{OpenError, REGISTER_MISSING, RawMsg, Transfer, Uffd, feature};
+use crate::sys::{program, thread};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -141,7 +141,8 @@ impl Kernel for Linux {
     }
 
     fn left_with(&self) -> Option<i32> {
-        proc::left_with(thread::own())
+        // A process that the engine is not in ends with its last thread.
+        (!program::is_apart()).then(|| proc::left_with(thread::own()))?
     }
 }
 

@@ -44,7 +44,7 @@ impl Report {
 /// Returns the program's name and process number for messages, since messages of several
 /// processes may be mixed.
 pub(crate) fn program() -> String {
-    let pid = rustix::process::getpid().as_raw_nonzero();
+    let pid = crate::sys::program::id();
     match proc::command() {
         Some(name) => format!("{name} (process {pid})"),
         None => format!("process {pid}"),

@@ -38,6 +38,11 @@ pub fn leave() {
     THREADS.calls.leave.turn().ask();
 }
 
+/// The program has ended, and others use its memory still.
+pub(crate) fn is_outlived() {
+    THREADS.calls.leaving.store(false, Release);
+}
+
 /// Answers a thread that asked for it, once `has_left` says that servers know that the
 /// program is about to end.
 pub(crate) fn answer_leave(zap_worker: &mut Option<ZapWorker>, has_left: impl FnOnce() -> bool) {
@@ -170,7 +175,8 @@ impl ZapWorker {
         }
     }
 
-    fn end(&mut self) {
+    /// Ends the task.
+    pub(crate) fn end(&mut self) {
         self.task.end();
     }
 }

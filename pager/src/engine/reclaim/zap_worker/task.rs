@@ -15,7 +15,7 @@ use crate::engine::threads::THREADS;
 use crate::sys::helper::{self, Helper, Starter};
 use crate::sys::mem::{self, Region};
 use crate::sys::proc::Waits;
-use crate::sys::{now_ns, thread};
+use crate::sys::{now_ns, program, thread};
 use alloc::boxed::Box;
 use core::ops::Range;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -185,6 +185,17 @@ impl Task for ZapTask {
             process.join();
             self.job.state.store(IDLE, Release);
         } else if idle.is_ok() {
+            // Of the program's process it stays, and is counted among its threads. The
+            // engine's own process ends with its last.
+            if let Who::Thread(tid) = self.who
+                && program::is_apart()
+            {
+                thread::wake_sleeper(state);
+                (0..)
+                    .take_while(|_| thread::is_there(thread::leader(), tid))
+                    .for_each(thread::await_turn);
+                self.who = Who::Nobody;
+            }
             self.job.state.store(IDLE, Release);
         }
     }
@@ -327,7 +338,10 @@ unsafe extern "C" fn zap_as_thread(arg: *mut u8) -> ! {
     // SAFETY: what `ZapTask::start` gave.
     let job = unsafe { &*arg.cast::<Job>() };
     loop {
-        // It does not come to an end while the engine asks this thread.
+        // In the program's process it does not come to an end while the engine asks it.
         work(job, u64::MAX >> 1, || false);
+        if program::is_apart() {
+            thread::exit();
+        }
     }
 }
