@@ -5,10 +5,17 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use tmem_pager::sys::detached::is_in_first_namespace;
 
 use crate::signals::{self, Blocked};
+
+/// What engines and their guards are called.
+const ENGINES: [&str; 2] = ["(tmem-engine)", "(tmem-guard)"];
+/// How long they are waited for, and how long between two looks.
+const PATIENCE: Duration = Duration::from_secs(2);
+const NAP: Duration = Duration::from_millis(1);
 
 /// How the program ended.
 pub(crate) struct Ended {
@@ -49,7 +56,12 @@ pub(crate) fn run(
     }
     let buries = std::process::id() == 1 || takes_orphans();
     let child = command.spawn()?;
-    Ok(watch(child.id() as libc::pid_t, &blocked.outside, buries))
+    let pid = child.id() as libc::pid_t;
+    let ended = watch(pid, &blocked.outside, buries);
+    if buries {
+        bury_engines(pid);
+    }
+    Ok(ended)
 }
 
 /// Has the kernel end the calling process when its parent, whose first thread has started
@@ -166,6 +178,31 @@ fn bury_others(pid: libc::pid_t) {
         // SAFETY: a child of this process that has ended.
         unsafe { libc::waitpid(other, std::ptr::null_mut(), libc::WNOHANG) };
     }
+}
+
+/// The same for engines, which end after their programs: for as long as these take, and no
+/// longer, or they would go on to whoever takes orphans in after this process.
+fn bury_engines(pid: libc::pid_t) {
+    let begun = Instant::now();
+    bury_others(pid);
+    while has_engines() && begun.elapsed() < PATIENCE {
+        std::thread::sleep(NAP);
+        bury_others(pid);
+    }
+}
+
+/// Whether a child of this process is an engine or one of its guards.
+fn has_engines() -> bool {
+    let parent = std::process::id().to_string();
+    let of_engine = |entry: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        ENGINES.iter().any(|name| {
+            // The name, the state, and the parent.
+            let rest = stat.split_once(name).map(|(_, rest)| rest);
+            rest.and_then(|rest| rest.split(' ').nth(2)) == Some(parent.as_str())
+        })
+    };
+    std::fs::read_dir("/proc").is_ok_and(|entries| entries.flatten().any(of_engine))
 }
 
 fn send(pid: libc::pid_t, signal: libc::c_int) {

@@ -19,6 +19,7 @@ mod cache;
 mod digest;
 pub mod engine;
 pub mod family;
+pub mod filters;
 mod frame_number;
 mod frames;
 mod gate;

@@ -247,7 +247,7 @@ impl Totals {
 }
 
 /// First word of a [`Shared`] area of this layout.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"tmstats6");
+pub const MAGIC: u64 = u64::from_le_bytes(*b"tmstats7");
 
 /// The area that processes share. All zeros but for `magic` is its start.
 #[repr(C)]
@@ -266,6 +266,8 @@ pub struct Shared {
     pub told: Told,
     /// Whether `tmem run` is there.
     pub keeper: Keeper,
+    /// Not 0 once a process takes orphans in (`PR_SET_CHILD_SUBREAPER`).
+    pub has_reaper: AtomicU32,
 }
 
 impl Shared {

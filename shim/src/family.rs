@@ -4,7 +4,10 @@
 
 use crate::{environment, figures, start};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use tmem_config::{FAMILY_TOLD, FAMILY_VARIABLE, Handed, family_from_env};
 use tmem_pager::stats::Shared;
@@ -80,6 +83,18 @@ pub(crate) fn shared() -> Option<&'static Shared> {
 /// Whether `tmem run` takes orphans in, and makes nothing of it.
 pub(crate) fn takes_orphans() -> bool {
     family().is_some_and(|family| family.is_near)
+}
+
+/// Whether a process of the family has asked for orphans, or may have.
+pub(crate) fn takes_orphans_itself() -> bool {
+    shared().is_some_and(|shared| shared.has_reaper.load(Acquire) != 0)
+}
+
+/// The calling process is about to ask for orphans, also those of programs that it executes.
+pub(crate) fn has_reaper() {
+    if let Some(shared) = shared() {
+        shared.has_reaper.store(1, Release);
+    }
 }
 
 /// The secret of the servers, if `tmem run` has one.

@@ -12,7 +12,7 @@ use std::cell::UnsafeCell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tmem_pager::sys::mem::Region;
-use tmem_pager::sys::{space, thread};
+use tmem_pager::sys::{program, space, thread};
 
 /// Bytes that are reserved for the engine, if the system lets; memory is taken
 /// only as it is used.
@@ -185,9 +185,15 @@ impl Half {
     }
 
     fn with<R>(&self, f: impl FnOnce(&mut Dlmalloc<Source>) -> R) -> R {
-        while self.locked.swap(true, Ordering::Acquire) {
+        for turn in 0u64.. {
+            if !self.locked.swap(true, Ordering::Acquire) {
+                break;
+            }
             // Whoever holds it may need this processor.
             thread::rest();
+            if turn.is_multiple_of(1 << 12) {
+                program::end_if_holder_is_dead(turn);
+            }
         }
         // SAFETY: the lock is held.
         let result = f(unsafe { &mut *self.inner.get() });

@@ -347,6 +347,7 @@ pub(crate) fn may_be_apart() -> bool {
     static WANTED: OnceLock<bool> = OnceLock::new();
     *WANTED.get_or_init(|| !wants_thread())
         && !thread::is_confined()
+        && !family::takes_orphans_itself()
         && detached::may_be(family::takes_orphans())
 }
 

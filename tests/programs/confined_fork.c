@@ -140,6 +140,8 @@ int main(int argc, char **argv)
     }
     fork_down(argc > 3 && !strcmp(argv[3], "twice") ? 2 : 1);
     look("the parent");
+    /* Nobody else turns up. */
+    CHECK(waitpid(-1, NULL, WNOHANG | 0x40000000 /* __WALL */) == -1 && errno == ECHILD);
     puts("right");
     return 0;
 }

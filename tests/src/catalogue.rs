@@ -127,6 +127,8 @@ const CASES: &[(&str, &[&str])] = &[
     ("sharers", &["16"]),
     ("ends", &["16"]),
     ("killed_helpers", &["16", "8"]),
+    ("killed_helpers", &["16", "8", "1", "all"]),
+    ("supervisor", &["16"]),
     ("outside", &["16"]),
 ];
 

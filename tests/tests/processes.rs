@@ -2,8 +2,9 @@
 //! program does not see, and which others keep from ever showing zeros.
 
 use tmem_tests::catalogue::cases;
+use tmem_tests::cc::program;
 use tmem_tests::compare::{Setting, at_budget, paged_at, same};
-use tmem_tests::{MIB, Run};
+use tmem_tests::{MIB, Run, artefacts, software};
 
 /// As the engine is started where nobody asks for anything else, and as a thread.
 const ENGINES: [&str; 2] = ["process", "thread"];
@@ -41,6 +42,43 @@ fn nothing_stays_behind_however_a_program_ends() {
 fn whichever_process_is_killed_the_program_reads_no_zeros() {
     for engine in ENGINES {
         check(&["killed_helpers"], engine);
+    }
+}
+
+/// One that asks for them below `tmem run`, and the first process of a container in which
+/// `tmem run` is started.
+#[test]
+fn who_is_told_of_orphans_is_told_of_none_of_the_engines() {
+    check(&["supervisor"], ENGINES[0]);
+    let unshare = software::find("unshare", "util-linux");
+    let supervisor = program("supervisor");
+    for path in ["move", "copy"] {
+        let run = Run::new(&unshare).args(["-pf", "--mount-proc"]);
+        let run = run
+            .args([&supervisor])
+            .args(["16"])
+            .args([artefacts::tmem()]);
+        let run = run.args([
+            "run",
+            "--local",
+            "16M",
+            "--evict",
+            "all",
+            "--page-path",
+            path,
+        ]);
+        let run = run.args(["--"]).args([program("fill")]).args(["32", "seq"]);
+        let outcome = run.run();
+        if outcome.stderr().contains("unshare:") {
+            eprintln!("skipped: a PID namespace takes root");
+            return;
+        }
+        let outcome = outcome.ok();
+        assert!(
+            outcome.stdout().ends_with("right\n"),
+            "{}",
+            outcome.describe()
+        );
     }
 }
 

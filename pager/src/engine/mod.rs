@@ -79,7 +79,7 @@ use crate::sys;
 fn reset_after_fork() {
     threads::THREADS.reset_after_fork();
     exclusion::reset_after_fork();
-    sys::helper::reset_after_fork();
+    sys::anchor::reset_after_fork();
     sys::program::reset_after_fork();
     sys::roots::reset_after_fork();
     sys::thread::none_is_own();

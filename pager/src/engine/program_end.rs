@@ -16,7 +16,14 @@ pub(crate) struct ProgramEnd {
     guard: Option<Guard>,
     /// The program has left, and others use its memory.
     outlives: bool,
+    /// Looks that are left out before the kernel is asked again who uses the memory, and how
+    /// many were left out before it was asked last.
+    pause: u32,
+    pauses: u32,
 }
+
+/// The most looks that are left out, some three seconds.
+const LONGEST_PAUSE: u32 = 32;
 
 impl ProgramEnd {
     /// The guard, once there is one.
@@ -46,19 +53,29 @@ impl ProgramEnd {
         if let Some(guard) = &mut self.guard {
             guard.end_if_killed();
         }
-        if !self.outlives && !program::has_left() {
+        let left = program::has_left();
+        if !left && !program::is_unknown() {
             return;
         }
-        self.outlives = true;
-        if let Some(zap_worker) = zap_worker {
+        if left && !self.outlives {
+            (self.outlives, self.pause, self.pauses) = (true, 0, 0);
+        }
+        if let Some(zap_worker) = zap_worker.filter(|_| left) {
+            // Else it would be taken for somebody who uses the memory.
             zap_worker.end();
         }
-        if program::each_sharer(|_| {}) > 0 {
+        if left && program::each_sharer(|_| {}) > 0 {
             zap_worker::is_outlived();
             return;
         }
-        // The kernel has the last word, and counts the guards as well. One that shares the
-        // memory and is not shown by `/proc` goes on being served.
+        // The kernel has the last word, and counts the engine's other tasks as well. Who
+        // shares the memory and is not shown by `/proc` goes on being served.
+        if self.pause > 0 {
+            self.pause -= 1;
+            return;
+        }
+        self.pauses = (self.pauses * 2 + 1).min(LONGEST_PAUSE);
+        self.pause = self.pauses;
         if let Some(guard) = &mut self.guard {
             guard.end();
         }
@@ -69,5 +86,10 @@ impl ProgramEnd {
         if let Some(guard) = &mut self.guard {
             guard.begin_again();
         }
+    }
+
+    /// Whether the program has left, and others use its memory.
+    pub(crate) fn outlives(&self) -> bool {
+        self.outlives
     }
 }

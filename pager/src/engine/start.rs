@@ -7,10 +7,10 @@ use crate::engine::budget_share::BudgetShare;
 use crate::engine::calls::doorbell::Doorbell;
 use crate::engine::cpu_placement::Pace;
 use crate::engine::event_loop::Engine;
-use crate::engine::fork::child;
 use crate::engine::fork::handover::Handed;
 use crate::engine::fork::quiesce::Fork;
 use crate::engine::fork::state::Stage;
+use crate::engine::fork::{self, child};
 use crate::engine::kernel::{Kernel, Linux};
 use crate::engine::memory::Memory;
 use crate::engine::memory::faults::FaultQueue;
@@ -46,12 +46,13 @@ use crate::sys::proc::{Proc, left_with};
 use crate::sys::timer::Timer;
 use crate::sys::uffd::{OpenError, Uffd, feature};
 use crate::sys::wait::Waiter;
-use crate::sys::{self, now_ns, program, thread};
+use crate::sys::{self, anchor, now_ns, program, thread};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
+use rustix::fd::AsFd;
 use tmem_policy::eviction::EvictionQueue;
 use tmem_policy::indirect::IndirectPrefetcher;
 use tmem_policy::readahead::Prefetcher;
@@ -100,6 +101,7 @@ pub fn run(settings: &Settings) -> ! {
     settings.start.outcome.store(UNPAGED, Ordering::Release);
     thread::wake_sleeper(settings.start.outcome);
     // The program goes on by itself.
+    anchor::release();
     watchdog::not_needed();
     thread::exit();
 }
@@ -120,6 +122,9 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
         // for that. Nothing holds a program back that fills memory while this thread
         // waits for a processor.
         thread::hurry_most();
+        if !fork::state::has_been() {
+            anchor::prepare();
+        }
         settings.start.outcome.store(WATCHED, Ordering::Release);
         thread::wake_sleeper(settings.start.outcome);
     }
@@ -136,6 +141,7 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
     let begun = now_ns();
     let pace = Pace::new(all, cpu);
     let uffd = open(settings)?;
+    anchor::keep(uffd.as_fd());
     let guard = match program::is_apart() {
         true => Some(watchdog::start_apart(uffd.raw(), settings).map_err(no_guard)?),
         false => None,

@@ -56,7 +56,8 @@ impl Engine {
         self.memory.tell_of_others_that_stay();
         self.fork.detector.hear();
         self.fork.children.answer(&self.memory.report);
-        if credentials::look() {
+        // Its number may be another process's by now.
+        if !self.program_end.outlives() && credentials::look() {
             self.follow_credentials();
         }
         self.reclaim.requeue_retried(&mut self.memory, now);
@@ -206,7 +207,6 @@ impl Engine {
         let mut own = alloc::vec![self.memory.pool.region()];
         own.extend(self.program_end.guard().iter().flat_map(|g| g.stacks()));
         own.extend(self.memory.doorbell.region());
-        own.extend(self.fork.helpers);
         own.extend(self.fork.detector.region());
         own.extend(self.reclaim.cache.region());
         own.extend(self.reclaim.zap_worker.as_ref().and_then(ZapWorker::stack));

@@ -176,8 +176,14 @@ fn begin(watch: &'static Watch, stack: Region) -> Result<(Helper, Fd), Errno> {
     // lives for ever, and nobody else is on the stack. All signals are blocked.
     let helper = unsafe { Helper::spawn_apart(stack, watch_process, arg)? };
     program::note_task(1 + watch.number, helper.id());
-    let end = program::pidfd(helper.id())?;
-    Ok((helper, end))
+    match program::pidfd(helper.id()) {
+        Ok(end) => Ok((helper, end)),
+        Err(error) => {
+            helper.kill();
+            program::note_task(1 + watch.number, 0);
+            Err(error)
+        }
+    }
 }
 
 impl Process {

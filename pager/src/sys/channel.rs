@@ -3,6 +3,7 @@
 
 use super::fd::Fd;
 use super::program;
+use crate::filters;
 use core::mem::MaybeUninit;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fd::{AsFd, BorrowedFd};
@@ -183,15 +184,27 @@ impl End {
     }
 }
 
+const SOCKET_FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
+
 /// Both ends of a new connection, in the calling thread's file table.
 ///
 /// # Errors
 /// The kernel's.
 pub fn pair() -> Option<[End; 2]> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let (unix, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
-    let (a, b) = rustix::net::socketpair(unix, kind, flags, None).ok()?;
+    let (a, b) = rustix::net::socketpair(unix, kind, SOCKET_FLAGS, None).ok()?;
     of_both(Fd::from(a), Fd::from(b))
+}
+
+/// Whether the program's filters of system calls allow a thread of its own to make one.
+pub fn may_be_made() -> bool {
+    const SOCKETPAIR: u32 = 53;
+    const FSTAT: u32 = 5;
+    let kind = SocketType::SEQPACKET.as_raw() | SOCKET_FLAGS.bits();
+    let family = u64::from(AddressFamily::UNIX.as_raw());
+    let nowhere = (&raw const kind).addr() as u64;
+    filters::allow(SOCKETPAIR, [family, kind.into(), 0, nowhere, 0, 0])
+        && filters::allow(FSTAT, [0, nowhere, 0, 0, 0, 0])
 }
 
 fn of_both(a: Fd, b: Fd) -> Option<[End; 2]> {

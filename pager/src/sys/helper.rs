@@ -6,8 +6,6 @@
 
 use super::mem::Region;
 use super::thread;
-use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use core::sync::atomic::{AtomicI32, AtomicUsize};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions};
 
@@ -71,64 +69,6 @@ impl Helper {
     /// Waits until it has ended.
     pub fn join(self) {
         while !wait(self.0, WaitOptions::empty()) {}
-    }
-}
-
-/// The stack of processes that threads of the program start, and the last of these
-/// that is not reaped; 0 for none.
-static STACK: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
-static LAST: AtomicI32 = AtomicI32::new(0);
-
-/// Lets [`apart`] work from now on, on a stack that is returned.
-///
-/// # Errors
-/// The kernel's.
-pub fn prepare() -> Result<Region, Errno> {
-    let stack = Region::stack(32 << 10)?;
-    STACK[1].store(stack.len, Relaxed);
-    STACK[0].store(stack.start, Release);
-    Ok(stack)
-}
-
-/// In a process that was just forked.
-pub fn reset_after_fork() {
-    STACK[0].store(0, Release);
-    LAST.store(0, Relaxed);
-}
-
-/// Runs `f` with the calling thread's descriptors in a process of its own, which a
-/// filter of system calls may end in its place; nothing where it does, or no stack is
-/// there. Called by one thread of the program at a time, with signals blocked.
-pub fn apart<R>(f: fn() -> R) -> Option<R> {
-    struct Call<R>(fn() -> R, Option<R>);
-    unsafe extern "C" fn run<R>(call: *mut u8) -> ! {
-        // SAFETY: what `apart` gave, which waits.
-        let call = unsafe { &mut *call.cast::<Call<R>>() };
-        call.1 = Some(call.0());
-        thread::exit()
-    }
-    let start = STACK[0].load(Acquire);
-    if start == 0 {
-        return None;
-    }
-    let stack = Region {
-        start,
-        len: STACK[1].load(Relaxed),
-    };
-    let mut call = Call(f, None);
-    let arg = (&raw mut call).cast();
-    // SAFETY: the entry never returns and uses no thread-local storage; `call` is there
-    // until it has ended; the stack is used by one such process at a time.
-    let pid = unsafe { thread::run_process(stack, run::<R>, arg) };
-    LAST.store(pid.unwrap_or(0), Release);
-    call.1
-}
-
-/// Reaps the process that [`apart`] has run last. Called by an engine's thread.
-pub fn reap() {
-    if let Some(pid) = Pid::from_raw(LAST.swap(0, AcqRel)) {
-        // It has ended.
-        wait(pid, WaitOptions::NOHANG);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Thin modules over the kernel. Nearly every `unsafe` system call of the engine is here,
 //! and nothing here decides anything.
 
+pub mod anchor;
 pub mod area;
 pub mod channel;
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::proc::{open_of_process, tasks_of};
 use super::roots::open_in_proc;
 use super::thread;
 use core::mem::MaybeUninit;
-use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fd::BorrowedFd;
@@ -31,6 +31,8 @@ static APART: AtomicBool = AtomicBool::new(false);
 static ENGINE: AtomicU32 = AtomicU32::new(0);
 /// All processes of the engine's that share the memory, [`ENGINE`]'s first; 0 for none.
 static TASKS: [AtomicU32; 3] = [const { AtomicU32::new(0) }; 3];
+/// Which of them goes last when they have ended the program; 0 for none yet.
+static LAST: AtomicU32 = AtomicU32::new(0);
 /// The program's process in the file tables of those, or -1.
 static PIDFD: AtomicI32 = AtomicI32::new(-1);
 
@@ -60,6 +62,7 @@ pub fn reset_after_fork() {
     APART.store(false, Relaxed);
     ENGINE.store(0, Relaxed);
     TASKS.iter().for_each(|task| task.store(0, Relaxed));
+    LAST.store(0, Relaxed);
     PIDFD.store(-1, Relaxed);
 }
 
@@ -84,6 +87,16 @@ pub(super) fn engine_word() -> &'static AtomicU32 {
 /// Whether the engine's process, which was started, has ended.
 pub fn has_lost_its_engine() -> bool {
     is_apart() && ENGINE.load(Acquire) == 0
+}
+
+/// Called now and then by a task that waits for a lock of the engine's tasks, after so many
+/// turns: ends the program where the task that holds it was killed.
+pub fn end_if_holder_is_dead(turns: u64) {
+    // Nobody holds one for as long, not even on a busy machine.
+    const MANY: u64 = 1 << 24;
+    if is_task() && (has_lost_its_engine() || turns >= MANY) {
+        end_all();
+    }
 }
 
 fn own_id() -> u32 {
@@ -204,55 +217,75 @@ pub fn sleep(word: &AtomicU32, value: u32, us: u64) -> bool {
 }
 
 /// Whether the program's process does without the memory: it has ended, or executes another
-/// program.
+/// program. False where that is not known.
 pub fn has_left() -> bool {
-    has_ended() || !uses_memory()
+    has_ended() || uses_memory() == Some(false)
+}
+
+/// Whether the program's process is there, and nothing says what memory it uses.
+pub fn is_unknown() -> bool {
+    !has_ended() && uses_memory().is_none()
 }
 
 /// Whether a thread of the program's process uses the calling task's memory.
-fn uses_memory() -> bool {
-    let id = id();
-    let mut found = shares(id);
-    if !found {
-        // Its first thread may have ended before the others.
-        tasks_of(id, |tid| found |= shares(tid));
+fn uses_memory() -> Option<bool> {
+    any_shares(id())
+}
+
+/// Whether a thread of process `pid` uses the calling task's memory; none where that is not
+/// known.
+fn any_shares(pid: u32) -> Option<bool> {
+    let mut found = shares(pid);
+    // Its first thread may have ended before the others, and uses no memory then.
+    if found == Some(false) && size_pages(pid) == Some(0) {
+        tasks_of(pid, |tid| match (shares(tid), found) {
+            (Some(false), _) | (_, Some(true)) => {}
+            (other, _) => found = other,
+        });
     }
     found
 }
 
-/// Whether task `tid` uses the calling task's memory.
-fn shares(tid: u32) -> bool {
+/// Whether task `tid` uses the calling task's memory; none where that is not known.
+fn shares(tid: u32) -> Option<bool> {
     const KCMP: usize = 312;
     const KCMP_VM: usize = 1;
     let own = thread::id() as usize;
     // SAFETY: kcmp(own, tid, KCMP_VM) touches no memory.
     match unsafe { syscall3(KCMP, own, tid as usize, KCMP_VM) } {
-        0 => true,
-        result if result > 0 => false,
-        result if result == -(Errno::SRCH.raw_os_error() as isize) => false,
+        0 => Some(true),
+        result if result > 0 => Some(false),
+        result if result == -(Errno::SRCH.raw_os_error() as isize) => Some(false),
         _ => grows_alike(tid),
     }
 }
 
 /// The same where the kernel does not say: the address space of `tid` is as large as the
 /// calling task's, and grows with it.
-fn grows_alike(tid: u32) -> bool {
+fn grows_alike(tid: u32) -> Option<bool> {
     const GROWTH: [usize; 2] = [3, 5];
     let alike = || {
         // Another thread may change it between the two looks.
-        (0..4).any(|_| {
-            let own = size_pages(thread::id());
-            own.is_some_and(|pages| pages > 0 && size_pages(tid) == own)
-        })
+        for _ in 0..4 {
+            let own = size_pages(thread::id())?;
+            if size_pages(tid)? == own {
+                return Some(own > 0);
+            }
+        }
+        Some(false)
     };
-    alike()
-        && GROWTH.iter().all(|pages| {
-            Region::anywhere(pages * PAGE_SIZE).is_ok_and(|region| {
-                let grown = alike();
-                region.unmap();
-                grown
-            })
-        })
+    for pages in GROWTH {
+        if !alike()? {
+            return Some(false);
+        }
+        let region = Region::anywhere(pages * PAGE_SIZE).ok()?;
+        let grown = alike();
+        region.unmap();
+        if !grown? {
+            return Some(false);
+        }
+    }
+    Some(true)
 }
 
 /// Pages of address space of a task.
@@ -270,7 +303,7 @@ pub fn each_sharer(mut found: impl FnMut(u32)) -> usize {
     let mut count = 0;
     each_number(c".", |pid| {
         let is_own = TASKS.iter().any(|task| task.load(Acquire) == pid);
-        if !is_own && shares(pid) {
+        if !is_own && any_shares(pid) == Some(true) {
             count += 1;
             found(pid);
         }
@@ -316,11 +349,7 @@ pub(super) fn end_all() -> ! {
             // One that may not be ended waits for its memory for ever.
             let _ = rustix::process::pidfd_send_signal(fd, Signal::KILL);
         }
-        let sharers = each_sharer(|pid| {
-            if let Some(pid) = Pid::from_raw(pid as i32) {
-                let _ = rustix::process::kill_process(pid, Signal::KILL);
-            }
-        });
+        let sharers = each_sharer(kill);
         if left && sharers == 0 {
             looks += 1;
         } else {
@@ -328,7 +357,35 @@ pub(super) fn end_all() -> ! {
             thread::sleep_us(NAP_US);
         }
     }
+    // One of the engine's tasks goes last, when the kernel says that nobody else uses the
+    // memory, whatever `/proc` shows.
+    let own = own_id();
+    while is_last(own) && !is_alone() {
+        for task in TASKS.iter().map(|task| task.load(Acquire)) {
+            if task != own && shares(task) == Some(true) {
+                kill(task);
+            }
+        }
+        thread::sleep_us(NAP_US);
+    }
     thread::exit()
+}
+
+/// Whether process `own` of the engine's is the one that goes last: the first that asks, and
+/// another where that was killed.
+fn is_last(own: u32) -> bool {
+    let last = LAST.load(Acquire);
+    if last != own && (last == 0 || shares(last) != Some(true)) {
+        let _ = LAST.compare_exchange(last, own, AcqRel, Relaxed);
+    }
+    LAST.load(Acquire) == own
+}
+
+/// Ends a process, if there is one and it may be ended.
+fn kill(pid: u32) {
+    if let Some(pid) = Pid::from_raw(pid as i32) {
+        let _ = rustix::process::kill_process(pid, Signal::KILL);
+    }
 }
 
 #[cfg(test)]
@@ -340,14 +397,15 @@ mod tests {
         let own = thread::id();
         std::thread::spawn(move || {
             // A thread of the process, as another with its memory would be.
-            assert!(shares(own) && grows_alike(own));
+            assert_eq!((shares(own), grows_alike(own)), (Some(true), Some(true)));
         })
         .join()
         .unwrap();
         // The first process of the system; and none.
-        assert!(!shares(1) && !grows_alike(1));
-        assert!(!shares(u32::MAX >> 1) && !grows_alike(u32::MAX >> 1));
-        assert!(uses_memory());
+        assert_eq!((shares(1), grows_alike(1)), (Some(false), Some(false)));
+        assert_eq!(shares(u32::MAX >> 1), Some(false));
+        assert_eq!(grows_alike(u32::MAX >> 1), None);
+        assert_eq!(uses_memory(), Some(true));
     }
 
     #[test]

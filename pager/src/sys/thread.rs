@@ -70,23 +70,7 @@ pub(super) unsafe fn spawn_process(
     unsafe { start(flags, stack, entry, arg) }
 }
 
-/// The same, and waits until it has ended.
-///
-/// # Errors
-/// The kernel's.
-///
-/// # Safety
-/// As [`spawn`].
-pub(super) unsafe fn run_process(
-    stack: Region,
-    entry: unsafe extern "C" fn(*mut u8) -> !,
-    arg: *mut u8,
-) -> Result<i32, Errno> {
-    // SAFETY: by the caller.
-    unsafe { run_between(stack, entry, arg, 0) }
-}
-
-/// The same of a process that sends its parent `signal` when it ends.
+/// The same, waits until it has ended, and has it send its parent `signal` when it ends.
 ///
 /// # Errors
 /// The kernel's.
@@ -175,6 +159,13 @@ static STACKS: [[AtomicUsize; 2]; 4] = [const { [const { AtomicUsize::new(0) }; 
 static NOTED: AtomicUsize = AtomicUsize::new(0);
 
 fn note(stack: &Region) {
+    // Of a guard that begins again it is the same.
+    if STACKS
+        .iter()
+        .any(|[start, _]| start.load(Acquire) == stack.start)
+    {
+        return;
+    }
     // An engine, its guards and one that zaps; more are not begun. One that was
     // would count as the program's.
     if let Some([start, end]) = STACKS.get(NOTED.fetch_add(1, AcqRel)) {
@@ -337,6 +328,13 @@ pub fn confine() {
 /// Whether the program has set a filter of system calls.
 pub fn is_confined() -> bool {
     CONFINED.load(Relaxed)
+}
+
+/// Whether the calling task is under a filter of system calls, whoever has set it.
+pub fn is_filtered() -> bool {
+    const PR_GET_SECCOMP: usize = 21;
+    // SAFETY: prctl(PR_GET_SECCOMP) touches no memory.
+    unsafe { super::mem::syscall3(157, PR_GET_SECCOMP, 0, 0) > 0 }
 }
 
 /// The engine of this process is under such a filter as well, as a forked child's is. It has

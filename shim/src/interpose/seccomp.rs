@@ -9,7 +9,8 @@
 
 use super::interpose;
 use super::next::{Function, next};
-use std::ffi::{c_int, c_uint, c_ulong};
+use std::ffi::{c_int, c_uint, c_ulong, c_void};
+use tmem_pager::filters::{self, Instruction};
 use tmem_pager::sys::{detached, proc, thread};
 
 /// The operation that sets a filter.
@@ -22,9 +23,11 @@ const ALL_OR_ERROR: c_ulong = 1 << 4;
 const SET_STRICT: c_uint = 0;
 
 /// What to give to `seccomp(2)` as its flags.
-pub(crate) fn for_whom(operation: usize, flags: usize) -> usize {
-    if matches!(operation as c_uint, SET_STRICT | SET_FILTER) {
-        thread::confine();
+pub(crate) fn for_whom(operation: usize, flags: usize, filter: usize) -> usize {
+    match operation as c_uint {
+        SET_STRICT => confine(None),
+        SET_FILTER => confine(Some(filter)),
+        _ => {}
     }
     let sets = operation as c_uint == SET_FILTER && flags as c_ulong & ALL != 0;
     if sets && crate::heap::undisturbed(is_alone) {
@@ -34,13 +37,57 @@ pub(crate) fn for_whom(operation: usize, flags: usize) -> usize {
     }
 }
 
-/// Called before `prctl(2)` with this option.
-pub(crate) fn before(option: c_int) {
-    match option {
-        libc::PR_SET_SECCOMP => thread::confine(),
-        libc::PR_SET_CHILD_SUBREAPER => detached::has_reaper(),
+/// Called before `prctl(2)` with this option and these arguments.
+pub(crate) fn before(option: c_int, a: usize, b: usize) {
+    match (option, a as c_uint) {
+        (libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_STRICT) => confine(None),
+        (libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER) => confine(Some(b)),
+        (libc::PR_SET_CHILD_SUBREAPER, _) => {
+            detached::has_reaper();
+            crate::family::has_reaper();
+        }
         _ => {}
     }
+}
+
+/// Called before a filter is installed, of which this is the address, or none that allows
+/// next to nothing.
+fn confine(filter: Option<usize>) {
+    crate::heap::undisturbed(|| match filter {
+        None => filters::note_strict(),
+        // The kernel refuses what cannot be read.
+        Some(at) => _ = read_filter(at).map(|filter| filters::note(&filter)),
+    });
+    thread::confine();
+}
+
+/// Reads a `struct sock_fprog`, as far as that can be read.
+fn read_filter(at: usize) -> Option<Vec<Instruction>> {
+    let mut program = [0usize; 2];
+    read(at, program.as_mut_ptr().cast(), size_of_val(&program))?;
+    let len = program[0] & 0xffff;
+    let nothing = Instruction {
+        code: 0,
+        jt: 0,
+        jf: 0,
+        k: 0,
+    };
+    let mut filter = vec![nothing; len];
+    let bytes = len * size_of::<Instruction>();
+    read(program[1], filter.as_mut_ptr().cast(), bytes)?;
+    Some(filter)
+}
+
+/// Copies memory of the program, which may have given any address.
+fn read(from: usize, to: *mut u8, len: usize) -> Option<()> {
+    let vector = |base: usize| libc::iovec {
+        iov_base: base as *mut c_void,
+        iov_len: len,
+    };
+    let [local, remote] = [vector(to as usize), vector(from)];
+    // SAFETY: there is so much room; what cannot be read is refused.
+    let got = unsafe { libc::process_vm_readv(libc::getpid(), &local, 1, &remote, 1, 0) };
+    (got == len as isize).then_some(())
 }
 
 interpose! {
@@ -57,7 +104,7 @@ unsafe extern "C" fn own_prctl(
 ) -> c_int {
     type Real = unsafe extern "C" fn(c_int, c_ulong, c_ulong, c_ulong, c_ulong) -> c_int;
     let real = next(Function::Prctl);
-    before(option);
+    before(option, a as usize, b as usize);
     // SAFETY: the C library's function of that name, which takes so many words
     // whatever the option; by the caller.
     unsafe { std::mem::transmute::<usize, Real>(real)(option, a, b, c, d) }

@@ -109,9 +109,9 @@ unsafe extern "C" fn own_syscall(
     f: usize,
 ) -> c_long {
     let b = match number {
-        libc::SYS_seccomp => super::seccomp::for_whom(a, b),
+        libc::SYS_seccomp => super::seccomp::for_whom(a, b, c),
         libc::SYS_prctl => {
-            super::seccomp::before(a as c_int);
+            super::seccomp::before(a as c_int, b, c);
             b
         }
         _ => b,

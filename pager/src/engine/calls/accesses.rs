@@ -1,7 +1,7 @@
 //! Accesses of the program to its own memory through `/proc/self/mem` (see `mem_file`).
 
 use crate::engine::threads::THREADS;
-use crate::sys::{mem_call, thread};
+use crate::sys::{mem_call, program, thread};
 use core::ops::Range;
 use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -48,11 +48,21 @@ impl Access {
     }
 }
 
-/// Waits until no thread accesses a page of `range`. No access to the range can begin
-/// meanwhile.
+/// Turns after which it is looked whether the program is there.
+const TURNS: u32 = 1 << 8;
+
+/// Waits until no thread accesses a page of `range`, where no access can begin.
 pub(crate) fn wait_for_accesses(range: &Range<usize>) {
     for place in &THREADS.calls.accessed {
-        while range.contains(&place.load(SeqCst)) {
+        for turn in 1u32.. {
+            let page = place.load(SeqCst);
+            if !range.contains(&page) {
+                break;
+            }
+            if turn.is_multiple_of(TURNS) && program::has_left() {
+                // Its thread was ended in the midst of the access.
+                let _ = place.compare_exchange(page, 0, SeqCst, Relaxed);
+            }
             thread::pause();
         }
     }

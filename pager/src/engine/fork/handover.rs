@@ -24,7 +24,7 @@ use crate::net::{Dialled, LINKS, Servers};
 use crate::sys::channel::{self, Channel, End, NOTE};
 use crate::sys::proc::{FILES, Proc};
 use crate::sys::roots::{self, Root, open_in_proc};
-use crate::sys::{helper, now_ns, proc, say, thread};
+use crate::sys::{now_ns, proc, say, thread};
 use alloc::ffi::CString;
 use alloc::format;
 use alloc::vec::Vec;
@@ -82,13 +82,10 @@ pub(crate) fn offer() {
     if !has_engine() && !crate::engine::calls::credentials::is_given_up() {
         return;
     }
-    let pair = match thread::is_confined() {
-        false => channel::pair(),
-        // Under a seccomp filter, a system call that the program itself does not make may
-        // end it.
-        true => helper::apart(channel::pair).flatten(),
-    };
-    if let Some([childs, parents]) = pair {
+    // Under a seccomp filter, a system call that the program itself does not make may end
+    // it.
+    let may = !thread::is_confined() || channel::may_be_made();
+    if let Some([childs, parents]) = may.then(channel::pair).flatten() {
         THREADS.handover.childs.set(childs);
         if !has_engine() {
             THREADS.handover.forks.store(thread::id(), Relaxed);
@@ -251,7 +248,6 @@ impl Children {
         tid: u32,
         sessions: &[Option<HelloReply>],
     ) {
-        helper::reap();
         let Some(end) = THREADS.handover.parents.get() else {
             return;
         };

@@ -16,9 +16,8 @@ use crate::net::{Lane, RequestError};
 use crate::pages::State;
 use crate::ranges::Ranges;
 use crate::sys::errno::Words;
-use crate::sys::mem::{self, Region};
-use crate::sys::uffd::feature;
-use crate::sys::{helper, now_ns, say};
+use crate::sys::mem;
+use crate::sys::{now_ns, say};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
@@ -36,8 +35,6 @@ const LIMIT_PAUSE_NS: u64 = 2_000_000;
 #[derive(Debug, Default)]
 pub(crate) struct Fork {
     number: u32,
-    /// The stack for helpers of threads that fork.
-    pub(crate) helpers: Option<Region>,
     pub(crate) detector: detector::ForkDetector,
     pub(crate) children: Children,
     asked: usize,
@@ -54,14 +51,7 @@ pub(crate) struct Fork {
 impl Fork {
     /// Maps the doorbell, so that threads can call the engine from now on.
     pub(crate) fn hang_doorbell(&mut self, m: &mut Memory) -> Result<(), rustix::io::Errno> {
-        let kernel = m.mover.kernel();
-        m.doorbell.hang(kernel)?;
-        if kernel.features() & feature::MOVE != 0 {
-            // Before Linux 6 a seccomp filter that ends a helper would end the program,
-            // too.
-            self.helpers = helper::prepare().ok();
-        }
-        Ok(())
+        m.doorbell.hang(m.mover.kernel())
     }
 
     /// Tells whether the fork is done for which the engine is quiescent.

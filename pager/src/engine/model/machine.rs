@@ -509,7 +509,6 @@ impl Drop for Machine {
             let mut regions = alloc::vec![engine.memory.pool.region()];
             regions.extend(engine.memory.mover.regions());
             regions.extend(engine.memory.doorbell.region());
-            regions.extend(engine.fork.helpers);
             regions.extend(engine.reclaim.cache.region());
             drop(engine);
             regions.into_iter().for_each(crate::sys::mem::Region::unmap);

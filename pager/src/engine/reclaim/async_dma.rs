@@ -14,6 +14,7 @@
 
 use crate::engine::memory::Memory;
 use crate::engine::memory::report::WARN;
+use crate::sys::anchor;
 use alloc::format;
 use alloc::vec::Vec;
 
@@ -69,7 +70,7 @@ impl AsyncDma {
         let mut text = Vec::new();
         // Without an answer it counts as set up.
         let listed = m.mover.kernel().maps(&mut text).is_ok();
-        self.write = !listed || NAMES.iter().any(|name| has(&text, name));
+        self.write = !listed || text.split(|b| *b == b'\n').any(is_of_the_program);
         if self.write && !self.warned {
             self.warned = true;
             let remedy = match self.by_choice {
@@ -88,6 +89,9 @@ impl AsyncDma {
     }
 }
 
-fn has(text: &[u8], name: &[u8]) -> bool {
-    text.windows(name.len()).any(|w| w == name)
+/// Whether a line of the list of mappings is about such input, and not the engine's own.
+fn is_of_the_program(line: &[u8]) -> bool {
+    let has = |name: &&[u8]| line.windows(name.len()).any(|w| w == *name);
+    let starts_at = |at: usize| line.starts_with(format!("{at:x}-").as_bytes());
+    NAMES.iter().any(has) && !anchor::at().is_some_and(starts_at)
 }

@@ -345,3 +345,6 @@ unsafe extern "C" fn zap_as_thread(arg: *mut u8) -> ! {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
