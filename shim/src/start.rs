@@ -345,10 +345,11 @@ fn spawn(settings: Settings) -> Result<(), String> {
 /// of system calls might end the program for starting one.
 pub(crate) fn may_be_apart() -> bool {
     static WANTED: OnceLock<bool> = OnceLock::new();
-    *WANTED.get_or_init(|| !wants_thread())
-        && !thread::is_confined()
-        && !family::takes_orphans_itself()
-        && detached::may_be(family::takes_orphans())
+    if family::takes_orphans_itself() {
+        detached::has_reaper();
+    }
+    let may = detached::may_be(family::takes_orphans());
+    may && *WANTED.get_or_init(|| !wants_thread()) && !thread::is_confined()
 }
 
 /// Sleeps while the outcome is this.

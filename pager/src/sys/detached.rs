@@ -28,6 +28,12 @@ pub fn has_reaper() {
     HAS_REAPER.store(true, Release);
 }
 
+/// Whether the end of what outlives the program would be told to somebody who may make
+/// something of it.
+pub fn is_told_of_orphans() -> bool {
+    HAS_REAPER.load(Acquire)
+}
+
 /// Whether the calling process is in the first namespace of processes.
 pub fn is_in_first_namespace() -> bool {
     rustix::fs::statat(CWD, c"/proc/self/ns/pid", AtFlags::empty())
@@ -43,7 +49,10 @@ pub fn may_be(takes: bool) -> bool {
     unsafe { syscall3(157, PR_GET_CHILD_SUBREAPER, (&raw mut reaps).addr(), 0) };
     let is_first = rustix::process::getpid().as_raw_nonzero().get() == 1;
     let elsewhere = takes || is_in_first_namespace();
-    let may = elsewhere && !is_first && reaps == 0 && !HAS_REAPER.load(Acquire);
+    if !elsewhere || is_first || reaps != 0 {
+        has_reaper();
+    }
+    let may = !HAS_REAPER.load(Acquire);
     // Before, a filter of system calls that ended the process between ended the program.
     may && (!thread::is_filtered() || major_version() >= 6)
 }

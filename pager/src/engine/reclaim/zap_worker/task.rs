@@ -7,7 +7,9 @@
 //! pages leave.
 //!
 //! Of another process the kernel says what it waits for only where it may be inspected.
-//! Where it may not (`PR_SET_DUMPABLE`) it is a thread after all.
+//! Where it may not (`PR_SET_DUMPABLE`) it is a thread after all. So it is where the engine is
+//! a thread of the program, and the end of a child that outlives the program would be told to
+//! somebody who does not expect it.
 
 use super::{Task, What};
 use crate::engine::calls::credentials;
@@ -15,7 +17,7 @@ use crate::engine::threads::THREADS;
 use crate::sys::helper::{self, Helper, Starter};
 use crate::sys::mem::{self, Region};
 use crate::sys::proc::Waits;
-use crate::sys::{now_ns, program, thread};
+use crate::sys::{detached, now_ns, program, thread};
 use alloc::boxed::Box;
 use core::ops::Range;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -110,7 +112,7 @@ impl ZapTask {
             waits: None,
             cpu: None,
             is_told: None,
-            is_told_of_processes: true,
+            is_told_of_processes: program::is_apart() || !detached::is_told_of_orphans(),
         })
     }
 
