@@ -28,8 +28,11 @@ fn bare() -> Command {
 }
 
 fn run(args: &[&str]) -> Output {
-    tmem()
-        .args(args)
+    run_with(&mut tmem(), args)
+}
+
+fn run_with(tmem: &mut Command, args: &[&str]) -> Output {
+    tmem.args(args)
         .stdin(Stdio::null())
         .output()
         .expect("the test machine can do this")
@@ -340,7 +343,8 @@ fn a_program_of_another_c_library_is_known_by_its_dynamic_linker() {
 }
 
 #[test]
-fn a_sanitizer_that_looks_for_leaks_is_said_and_runs_or_with_strict_does_not() {
+fn a_sanitizer_that_would_stop_the_engine_is_said_and_runs_or_with_strict_does_not() {
+    let run = |args: &[&str]| run_with(tmem().env("TMEM_ENGINE", "thread"), args);
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("p");
     for options in [
