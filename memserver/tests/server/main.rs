@@ -6,9 +6,12 @@
 
 mod client;
 mod daemon;
+mod drain;
 mod hostile;
 mod limits;
 mod metrics;
 mod model;
 mod pages;
+mod restart;
 mod sessions;
+mod takeover;
