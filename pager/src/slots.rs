@@ -291,7 +291,7 @@ impl Slots {
     pub fn is_frozen(&self, slot: Slot) -> bool {
         let server = self.servers.get(slot.server().index());
         let slab = server.and_then(|s| s.slabs.get(slot.slab())?.as_ref());
-        slab.is_some_and(|s| s.frozen) || server.is_some_and(|s| s.resting)
+        slab.is_some_and(|s| s.frozen) || server.is_some_and(|s| s.resting || s.draining)
     }
 
     /// Pages of a slot's slab could not be written, which counts as the last of
@@ -323,6 +323,32 @@ impl Slots {
         if let Some(s) = self.servers.get_mut(server.index()) {
             s.resting = resting;
         }
+    }
+
+    /// The server means to end: nothing is allocated or written there, and its slabs are given
+    /// back as they get empty.
+    pub fn drain(&mut self, server: ServerId) {
+        if let Some(s) = self.servers.get_mut(server.index()) {
+            s.draining = true;
+        }
+    }
+
+    /// Whether a slot's server means to end.
+    pub fn is_draining(&self, slot: Slot) -> bool {
+        let server = self.servers.get(slot.server().index());
+        server.is_some_and(|s| s.draining)
+    }
+
+    /// The servers that mean to end, and still have slabs.
+    pub fn draining(&self) -> impl Iterator<Item = ServerId> {
+        let leaves = |s: &Server| s.draining && s.slabs.iter().any(Option::is_some);
+        let servers = ServerId::all().zip(&self.servers);
+        servers.filter(move |(_, s)| leaves(s)).map(|(n, _)| n)
+    }
+
+    /// Pages in use on `server`.
+    pub fn used_on(&self, server: ServerId) -> u64 {
+        self.servers.get(server.index()).map_or(0, |s| s.used)
     }
 
     /// Whether nothing is to be allocated on `server` before others have had
@@ -396,8 +422,9 @@ impl Slots {
     /// The server to ask for the next slabs: the one of whose memory the
     /// smallest part was granted, by its share. `None` when none could grant any.
     pub fn grant_target(&self) -> Option<ServerId> {
-        let able =
-            |s: &Server| s.slab_pages > 0 && s.grantable >= u64::from(s.slab_pages) && !s.resting;
+        let able = |s: &Server| {
+            s.slab_pages > 0 && s.grantable >= u64::from(s.slab_pages) && !s.resting && !s.draining
+        };
         let emptiest = ServerId::all()
             .zip(&self.servers)
             .filter(|(_, s)| able(s))
@@ -421,6 +448,7 @@ impl Slots {
                 s.grantable += u64::from(s.slab_pages);
                 gone.extend(s.remove(index));
             }
+            let keep = if s.draining { 0 } else { keep };
             while s.classes[Class::EMPTY.index()].len() > keep {
                 let Some(&index) = s.classes[Class::EMPTY.index()].last() else {
                     break;

@@ -71,6 +71,9 @@ impl Engine {
                 free_pages,
                 ..
             } => self.up(server, slab_pages, free_pages),
+            Completion::Drains { server } => self.drains(server),
+            Completion::WantsBack { .. } if self.memory.is_forking() => {}
+            Completion::WantsBack { .. } => room::give_slabs_back(&mut self.memory, 0),
             Completion::Silent {
                 server,
                 ms,
@@ -117,6 +120,14 @@ impl Engine {
                 .report
                 .say(WARN, &format!("server {name} is not used: {error}")),
         }
+    }
+
+    /// A server means to end.
+    fn drains(&mut self, server: ServerId) {
+        self.memory.backing.slots.drain(server);
+        let name = self.memory.backing.net.name(server);
+        let text = format!("server {name} means to end: what is there moves to the others");
+        self.memory.report.say(INFO, &text);
     }
 
     /// Starts paging: pages may leave the program from here on. The watchdog starts here

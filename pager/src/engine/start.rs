@@ -29,6 +29,7 @@ use crate::engine::reclaim::compressed::CompressedPages;
 use crate::engine::reclaim::lending::LendingWatch;
 use crate::engine::reclaim::retry_list::RetryList;
 use crate::engine::servers::Backing;
+use crate::engine::servers::drains::Drains;
 use crate::engine::servers::errors::ServerErrors;
 use crate::engine::servers::grants::Grants;
 use crate::engine::servers::rediscovery::Rediscovery;
@@ -358,6 +359,7 @@ impl Engine {
                     grants: Grants::new(),
                     errors: ServerErrors::new(),
                     rediscovery: Rediscovery::new(names, servers),
+                    drains: Drains::default(),
                     probes: 0,
                     done: Vec::new(),
                     refused: Vec::new(),

@@ -8,6 +8,7 @@ use crate::engine::evicted::set_evicted;
 use crate::engine::exclusion;
 use crate::engine::map_throttle;
 use crate::engine::memory::Memory;
+use crate::engine::read_in::move_away;
 use crate::engine::reclaim::zap_worker::ZapWorker;
 use crate::engine::watchdog;
 use crate::engine::writeback::{self, room};
@@ -15,6 +16,9 @@ use crate::sys;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
+
+/// Slabs of each server in which nothing is, that are kept for what comes.
+const KEPT_SLABS: usize = 4;
 
 impl Engine {
     /// Does the work that is due only every [`SLOW_NS`](super::event_loop).
@@ -66,7 +70,7 @@ impl Engine {
         }
         self.reclaim.requeue_retried(&mut self.memory, now);
         if !self.memory.is_forking() {
-            room::give_slabs_back(&mut self.memory);
+            room::give_slabs_back(&mut self.memory, KEPT_SLABS);
             self.memory
                 .backing
                 .look_for_servers(&self.memory.report, now);
@@ -130,6 +134,7 @@ impl Engine {
                 self.evict(n);
             }
         }
+        move_away::move_away(&mut self.memory, &mut self.reclaim, sys::now_ns());
         writeback::start(&mut self.memory);
         self.tell_of_room();
     }

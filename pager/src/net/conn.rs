@@ -7,7 +7,7 @@ use super::transport::{Iov, MAX_IOV, Transport};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use rustix::io::Errno;
-use tmem_wire::{BYE_ID, HEADER_LEN, Header, Op, PAGE_SIZE, Status, unpack};
+use tmem_wire::{BYE_ID, HEADER_LEN, Header, NOTICE_ID, Op, PAGE_SIZE, Status, unpack};
 
 /// The most requests that one system call sends.
 const BATCH: usize = 64;
@@ -54,6 +54,8 @@ pub(super) struct Pipeline {
     headers: Vec<[u8; HEADER_LEN]>,
     iov: Vec<Iov>,
     packed: Packed,
+    /// What the server has asked for unasked, a bit for each.
+    notices: u32,
 }
 
 /// What the next bytes received are.
@@ -90,6 +92,7 @@ impl Pipeline {
             headers: Vec::with_capacity(BATCH),
             iov: Vec::new(),
             packed: Packed::default(),
+            notices: 0,
         }
     }
 
@@ -123,6 +126,11 @@ impl Pipeline {
     /// What travelled packed.
     pub(super) fn packed(&self) -> Packed {
         self.packed
+    }
+
+    /// Takes what the server has asked for unasked.
+    pub(super) fn take_notices(&mut self) -> u32 {
+        core::mem::take(&mut self.notices)
     }
 
     /// Whether any answer is awaited.
@@ -371,6 +379,11 @@ impl Pipeline {
         if header.op == Op::Bye && header.id == BYE_ID {
             // The server ends the connection of its own accord, and says why.
             return Err(Reason::Status(header.status));
+        }
+        if header.op == Op::Notice && header.id == NOTICE_ID && header.len == 0 {
+            // Those of later servers are none of this client's business.
+            self.notices |= 1u32.checked_shl(header.page).unwrap_or(0);
+            return Ok(());
         }
         let index = self.index(header.id).ok_or(NO_REQUEST)?;
         let request = &self.queue[index];

@@ -5,7 +5,7 @@ use super::transport::{Iov, Transport};
 use alloc::vec::Vec;
 use rustix::io::Errno;
 use tmem_wire::greeting::{Client, GreetingError};
-use tmem_wire::{FEATURE_LZ4, HelloReply};
+use tmem_wire::{FEATURE_LZ4, FEATURE_NOTICE, HelloReply};
 
 /// A greeting under way.
 #[derive(Debug)]
@@ -20,7 +20,12 @@ impl Handshake {
         nonce: [u8; 16],
         preface: Vec<u8>,
     ) -> Handshake {
-        Handshake(Client::new(known, FEATURE_LZ4, secret, nonce, preface))
+        let features = match preface.is_empty() {
+            true => FEATURE_LZ4 | FEATURE_NOTICE,
+            // The agent expects nothing that was not asked for.
+            false => FEATURE_LZ4,
+        };
+        Handshake(Client::new(known, features, secret, nonce, preface))
     }
 
     /// Tells whether there is anything to send.

@@ -174,6 +174,17 @@ pub enum Completion {
         /// Pages that it could still grant.
         free_pages: u64,
     },
+    /// The server means to end: it grants nothing more, and what is there is to be moved to
+    /// others.
+    Drains {
+        /// The server.
+        server: ServerId,
+    },
+    /// Others want the slabs of the server in which nothing is.
+    WantsBack {
+        /// The server.
+        server: ServerId,
+    },
     /// The server has taken a connection and not answered the greeting: it may be busy,
     /// and is waited for. Told once of each server.
     Silent {

@@ -16,8 +16,8 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 use tmem_policy::placement::{Rate, Speed, Wait};
 use tmem_wire::{
-    BYE_ID, FEATURE_LEAVE, FEATURE_LZ4, Header, HelloReply, Op, PAGE_SIZE, SessionId, Status,
-    decode_slab_list,
+    BYE_ID, FEATURE_LEAVE, FEATURE_LZ4, Header, HelloReply, NOTICE_DRAIN, NOTICE_GIVE_BACK, Op,
+    PAGE_SIZE, SessionId, Status, decode_slab_list,
 };
 
 /// A server and what is known of it.
@@ -328,6 +328,15 @@ impl Server {
                 answer(id, load, request, status, body, out)
             })
             .and_then(|()| l.check(now, options.stall_ms));
+        let notices = l.pipe.take_notices();
+        for (notice, completion) in [
+            (NOTICE_DRAIN, Completion::Drains { server: id }),
+            (NOTICE_GIVE_BACK, Completion::WantsBack { server: id }),
+        ] {
+            if notices & (1 << notice) != 0 {
+                out.push(completion);
+            }
+        }
         let left = self.pages_under_way();
         self.packing.look(now, (before - left) as u64, left);
         let to_write = self.load(Lane::Bulk).bytes;

@@ -33,6 +33,8 @@ pub(super) struct Server {
     pub(super) share: Share,
     /// Nothing is written to it for the moment.
     pub(super) resting: bool,
+    /// It means to end: nothing is written to it any more.
+    pub(super) draining: bool,
     /// Enough is on its way to it.
     pub(super) busy: bool,
 }
@@ -45,7 +47,11 @@ impl Server {
 
     /// Pages that can be allocated now.
     pub(super) fn usable(&self) -> u64 {
-        if self.resting { 0 } else { self.free }
+        if self.resting || self.draining {
+            0
+        } else {
+            self.free
+        }
     }
 
     /// Allocates nothing in a slab, and has nothing written there, until it is

@@ -398,3 +398,43 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn nothing_goes_to_a_server_that_drains_and_its_slabs_are_given_back_as_they_get_empty() {
+    let mut s = slots(64, &[&[1, 2], &[7]]);
+    s.set_grantable(id(0), 640);
+    let mut out = Vec::new();
+    assert_eq!(s.alloc(160, &mut out), 160);
+    let there: Vec<(Slot, u32)> = out
+        .iter()
+        .copied()
+        .filter(|r| r.0.server() == id(0))
+        .collect();
+    s.drain(id(0));
+    assert_eq!(s.draining().collect::<Vec<_>>(), [id(0)]);
+    assert!(
+        there
+            .iter()
+            .all(|(slot, _)| s.is_draining(*slot) && s.is_frozen(*slot))
+    );
+    assert_eq!(s.grant_target(), None);
+    let mut more = Vec::new();
+    s.alloc(64, &mut more);
+    assert!(more.iter().all(|(slot, _)| slot.server() == id(1)));
+    // What is there has its name still, until it is freed.
+    for (slot, n) in there {
+        assert!(s.address(slot).is_some());
+        s.free(slot, n);
+    }
+    assert_eq!(s.used_on(id(0)), 0);
+    let mut gone = Vec::new();
+    s.take_empty_slabs(4, &mut gone);
+    gone.iter_mut().for_each(|(_, slabs)| slabs.sort_unstable());
+    assert_eq!(gone, [(id(0), std::vec![1, 2])]);
+    assert_eq!(s.draining().count(), 0);
+    // One that comes again in its place does not drain.
+    s.server_lost(id(0));
+    s.set_geometry(id(0), 64).unwrap();
+    s.add_slabs(id(0), &[3]);
+    assert_eq!(s.draining().count(), 0);
+}

@@ -52,6 +52,10 @@ pub(crate) fn fetched(
             readahead.note_pointer_page(m, page, bytes);
         }
         m.pages.update(page, |p| p.state = State::Pooled(frame));
+        let moves = entry
+            .slot
+            .is_some_and(|slot| m.backing.slots.is_draining(slot));
+        let stays = moves && !entry.has_waiters && !entry.ahead && read.asked_ns.is_none();
         if m.backing.leave_slow(entry.slot, forking) {
             m.pages.update(page, |p| p.slot = None);
             m.pool.queue_writeback(frame, page);
@@ -61,7 +65,7 @@ pub(crate) fn fetched(
             // The page's server was lost while the answer was on its way.
             m.pool.queue_writeback(frame, page);
         }
-        if Some(page) == read.marker && !entry.has_waiters {
+        if stays || Some(page) == read.marker && !entry.has_waiters {
             continue;
         }
         if !add(&mut run, page, frame) {

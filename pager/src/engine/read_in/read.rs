@@ -25,16 +25,17 @@ pub(crate) fn read(
         let ahead = &m.report.stats.prefetched_pages;
         ahead.fetch_add(run.len() as u64, Relaxed);
     }
-    ask_for(m, run, asked_ns, marker, 0);
+    ask_for(m, run, asked_ns, marker, 0, Lane::Demand);
 }
 
-/// The same, after so many tries.
+/// The same, after so many tries, over one of the connections.
 pub(crate) fn ask_for(
     m: &mut Memory,
     run: &[(PageNumber, Slot, FrameNumber)],
     asked_ns: Option<u64>,
     marker: Option<PageNumber>,
     tries: u8,
+    lane: Lane,
 ) {
     let Some(&(_, slot, _)) = run.first() else {
         return;
@@ -58,7 +59,7 @@ pub(crate) fn ask_for(
     // SAFETY: frames of kind `ReadIn` are used by nobody until the read
     // has ended.
     unsafe {
-        m.backing.net.read(Lane::Demand, token, at, &addrs);
+        m.backing.net.read(lane, token, at, &addrs);
     };
 }
 

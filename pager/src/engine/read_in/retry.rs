@@ -52,7 +52,7 @@ fn read_again(m: &mut Memory, reclaim: &mut Reclaim, again: ReadAgain, now: u64)
     if is_anew {
         m.backing.net.renew(slot.server(), Lane::Demand, now);
     }
-    read::ask_for(m, &[(page, slot, frame)], None, None, tries);
+    read::ask_for(m, &[(page, slot, frame)], None, None, tries, Lane::Demand);
 }
 
 /// A read has failed.

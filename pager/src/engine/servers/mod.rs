@@ -1,5 +1,6 @@
 //! What servers grant, answer and fail to do.
 
+pub(crate) mod drains;
 pub(crate) mod errors;
 pub(crate) mod grants;
 pub(crate) mod rediscovery;
@@ -23,6 +24,8 @@ pub(crate) struct Backing {
     pub(crate) grants: grants::Grants,
     pub(crate) errors: errors::ServerErrors,
     pub(crate) rediscovery: rediscovery::Rediscovery,
+    /// The move away from servers that mean to end.
+    pub(crate) drains: drains::Drains,
     /// Probes of frozen slabs under way.
     pub(crate) probes: usize,
     pub(crate) done: Vec<Completion>,
@@ -56,11 +59,18 @@ impl Backing {
         self.slots.free(first, n);
     }
 
-    /// Gives up a page's place on a server that is far slower than others with room.
+    fn has_better(&self, slot: Slot) -> bool {
+        match self.slots.is_draining(slot) {
+            true => self.slots.total_free() > 0,
+            false => self.slots.has_better(slot.server()),
+        }
+    }
+
+    /// Gives up a page's place on a server that is far slower than others with room, or that means
+    /// to end.
     /// The page, which is at hand, has no place then.
     pub(crate) fn leave_slow(&mut self, slot: Option<Slot>, forking: bool) -> bool {
-        let is_slow = slot.is_some_and(|slot| self.slots.has_better(slot.server()));
-        let leaves = is_slow && !forking;
+        let leaves = !forking && slot.is_some_and(|slot| self.has_better(slot));
         if leaves {
             self.free_slot(slot);
         }

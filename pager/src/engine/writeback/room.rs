@@ -27,10 +27,10 @@ pub(crate) fn ask_for_slabs(m: &mut Memory, now: u64) {
     }
 }
 
-/// Gives back slabs in which nothing is.
-pub(crate) fn give_slabs_back(m: &mut Memory) {
+/// Gives back slabs in which nothing is, but for so many of each server.
+pub(crate) fn give_slabs_back(m: &mut Memory, keep: usize) {
     let mut gone = Vec::new();
-    m.backing.slots.take_empty_slabs(4, &mut gone);
+    m.backing.slots.take_empty_slabs(keep, &mut gone);
     for (server, slabs) in gone {
         m.backing.net.release(server, &slabs);
     }

@@ -1,7 +1,7 @@
 //! Good days: sessions, lanes, pages there and back.
 
 use super::*;
-use tmem_wire::{FEATURE_LEAVE, Op};
+use tmem_wire::{FEATURE_LEAVE, Header, NOTICE_DRAIN, NOTICE_GIVE_BACK, NOTICE_ID, Op};
 
 #[test]
 fn pages_come_back_as_they_were_sent_over_either_lane() {
@@ -277,4 +277,51 @@ fn the_end_of_a_program_does_not_wait_long_for_a_server() {
     assert!(!c.servers.has_left(c.now_ns));
     assert!(c.servers.next_timer() <= Some(c.now_ns + LEAVE_NS));
     assert!(c.servers.has_left(c.now_ns + LEAVE_NS));
+}
+
+/// A message of a server's that nobody has asked for.
+fn notice(page: u32) -> Vec<u8> {
+    let header = Header {
+        page,
+        ..Header::request(Op::Notice, NOTICE_ID)
+    };
+    header.reply(Status::Ok, 0).encode().to_vec()
+}
+
+#[test]
+fn what_a_server_asks_unasked_is_heard_and_later_kinds_are_not_minded() {
+    let fake = Fake::new();
+    let mut c = Client::up(&fake);
+    let slab = c.grant(1)[0];
+    let mut f = Frames::new(1);
+    let mut forged = notice(NOTICE_DRAIN);
+    forged.extend(notice(77));
+    forged.extend(notice(NOTICE_GIVE_BACK));
+    // The first request of this connection.
+    let request = Header {
+        slab,
+        count: 1,
+        ..Header::request(Op::Read, 1)
+    };
+    forged.extend(request.reply(Status::Ok, PAGE_SIZE as u32).encode());
+    forged.extend([0; PAGE_SIZE]);
+    fake.orders().forged = Some(forged);
+    c.read(Lane::Demand, 5, at(slab, 0), &mut f, &[0]);
+    c.finish();
+    let done = &c.seen;
+    let drains = Completion::Drains {
+        server: ServerId::new(0),
+    };
+    let wants_back = Completion::WantsBack {
+        server: ServerId::new(0),
+    };
+    assert!(
+        done.contains(&drains) && done.contains(&wants_back),
+        "{done:?}"
+    );
+    let read = Completion::Read {
+        token: 5,
+        result: Ok(()),
+    };
+    assert!(done.contains(&read), "{done:?}");
 }
