@@ -1,12 +1,12 @@
-//! The environment of the process, which those that it starts inherit.
+//! The environment of the process, which its children inherit.
 //!
-//! The C library's functions are not used to change it: some programs, bash for one, have
-//! their own in their place, which do not work yet when this library begins.
+//! It is not changed by the C library's functions: some programs, such as bash, replace them
+//! with their own, which do not work yet when this library begins.
 
 use core::ffi::c_char;
 use std::ffi::CString;
 
-/// Gives a variable another value, if it is there; whether it was.
+/// Changes the value of a variable, if it exists. Returns whether it does.
 ///
 /// # Safety
 /// No other thread uses the environment.

@@ -1,4 +1,4 @@
-//! The calling thread's `errno`, which a call that succeeds leaves as it was.
+//! The calling thread's `errno`. A call that succeeds must leave it as it was.
 
 use libc::c_int;
 

@@ -1,6 +1,6 @@
-//! What `tmem run` shares with the processes under it. It is asked for at the start, and
-//! kept: a program may close its descriptors, use the memory of its environment for
-//! something else, or be where nothing can be asked for any more.
+//! What `tmem run` shares with the processes under it. Each asks for it at its start, and
+//! keeps it: later a program may close its descriptors, overwrite its environment, or be
+//! where `tmem run` cannot be reached.
 
 use crate::{environment, figures, start};
 use std::os::fd::OwnedFd;
@@ -41,8 +41,8 @@ fn join() -> Option<Family> {
     })
 }
 
-/// What has been said where `tmem run` cannot be asked, and a process that has led to this
-/// one has said so: there is no memory by which to tell more.
+/// What has been said, if `tmem run` cannot be reached and an ancestor has said so already:
+/// then no memory is shared that tells more.
 static ENOUGH: Told = Told::closed();
 static WAS_TOLD: AtomicBool = AtomicBool::new(false);
 
@@ -102,8 +102,7 @@ pub(crate) fn secret() -> Option<Vec<u8>> {
     family()?.secret.clone()
 }
 
-/// An open `/dev/userfaultfd`, for the first engine of this process or of the one that it
-/// was forked from.
+/// An open `/dev/userfaultfd`, for the first engine of this process or of its parent.
 pub(crate) fn device() -> Option<OwnedFd> {
     let device = &family()?.device;
     device.lock().unwrap_or_else(PoisonError::into_inner).take()

@@ -1,5 +1,5 @@
-//! Where figures are kept: in memory that `tmem run` shares, or in memory of
-//! this process, which then tells of them at its end.
+//! Where statistics are kept: in memory that `tmem run` shares, or in memory of this process,
+//! which then prints them when it exits.
 
 use std::fmt::Write;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -13,18 +13,18 @@ use tmem_pager::own::Own;
 use tmem_pager::stats::{MAGIC, Shared, Slot, Totals};
 use tmem_pager::sys::thread;
 
-/// What to tell at the end, and of what.
+/// What to print at the end.
 struct Report {
     slot: &'static Slot,
     pid: u32,
     file: Option<PathBuf>,
     summary: bool,
-    /// A forked child has something to tell once it pages; one that only starts a program
-    /// has not.
+    /// The process is a forked child, which prints nothing unless it pages: most children only
+    /// start another program.
     forked: bool,
 }
 
-/// That of this process, a leaked box; null without one.
+/// The report of this process, a leaked box; null if there is none.
 static REPORT: AtomicPtr<Report> = AtomicPtr::new(null_mut());
 
 /// The memory that processes share.
@@ -59,11 +59,11 @@ fn map(fd: libc::c_int) -> Option<&'static Shared> {
     (at != libc::MAP_FAILED).then(|| unsafe { &*at.cast::<Shared>() })
 }
 
-/// Figures, where the process shows itself if that is not in memory of the family, and the
+/// Statistics, where the process shows itself if that is not in memory of the family, and the
 /// descriptor that the engine is to hold for those who look.
 pub(crate) type Kept = (&'static Slot, Option<&'static Live>, Option<OwnedFd>);
 
-/// Figures of this process alone, told at its end where the user asks for that.
+/// Statistics of this process alone, printed when it exits if the user asks for that.
 pub(crate) fn own(file: Option<PathBuf>, summary: bool) -> Kept {
     let pid = std::process::id();
     let (slot, live, fd) = match visible() {

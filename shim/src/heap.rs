@@ -1,10 +1,10 @@
-//! The allocators of this library: reserved ranges, apart from the program's
-//! heap, which the engine may have evicted.
+//! The allocators of this library. They use reserved ranges, since the program's heap may be
+//! evicted.
 //!
-//! There are two. A thread of the program may have to wait for a page while it
-//! is in there, as one of its stack; were the engine to wait for that thread, the
-//! page would never come. So the engine's threads have a heap of their own. What
-//! one side gives to the other stays the giver's: it is not freed by the other.
+//! There are two. A thread of the program may hold the lock of a heap while it waits for a
+//! page, of its stack for instance. If the engine waited for that lock, the page would never
+//! come. So the engine's threads have a heap of their own. A block belongs to the heap that
+//! it came from, and only that side frees it.
 
 use dlmalloc::{Allocator, Dlmalloc};
 use std::alloc::{GlobalAlloc, Layout};
@@ -14,22 +14,22 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tmem_pager::sys::mem::Region;
 use tmem_pager::sys::{program, space, thread};
 
-/// Bytes that are reserved for the engine, if the system lets; memory is taken
-/// only as it is used.
+/// Bytes of address space that are reserved for the engine, if possible. Memory is used only
+/// as blocks are allocated.
 const ENGINE: usize = 1 << 36;
-/// The same for threads of the program, which need little.
+/// The same for the program's threads, which need little.
 const PROGRAM: usize = 1 << 28;
-/// The least that is tried, as a share of these.
+/// The smallest reserve that is tried is this share of the full one.
 const LEAST: usize = 1 << 10;
-/// Where address space is limited, the limit divided by this is reserved, if that is more.
+/// If address space is limited, the reserve is at least the limit divided by this.
 const PARTS_OF_LIMIT: u64 = 1 << 6;
-/// A forked child leaves out so large a share of it: what its parent may have
-/// been taking at that moment.
+/// A forked child leaves out one part in this many: its parent may have been allocating
+/// there at that moment.
 const MARGIN: usize = 1 << 12;
 /// Bytes taken from the reserve at a time.
 const STEP: usize = 1 << 16;
 
-/// Address space that is handed out once, from its beginning to its end.
+/// Address space that is handed out once, from beginning to end.
 #[derive(Debug)]
 struct Reserve {
     /// What is wanted.
@@ -54,12 +54,12 @@ impl Reserve {
         }
     }
 
-    /// Has address space, if it can be had.
+    /// Reserves address space, if possible.
     fn make(&self) -> bool {
         if self.end.load(Ordering::Acquire) != 0 {
             return true;
         }
-        // Of little, the program is to have most.
+        // Where address space is limited, the program gets most of it.
         let least = (self.len / LEAST) as u64;
         let limited = |limit: u64| (limit / PARTS_OF_LIMIT).clamp(least, self.len as u64) as usize;
         let mut len = space::limit().map_or(self.len, limited);
@@ -76,7 +76,7 @@ impl Reserve {
         false
     }
 
-    /// Hands out as many bytes; the caller is alone.
+    /// Hands out `len` bytes. The caller holds the lock.
     fn take(&self, size: usize) -> Option<(usize, usize)> {
         let size = size.checked_next_multiple_of(STEP)?;
         if !self.make() {
@@ -95,7 +95,7 @@ impl Reserve {
         (self.base.load(Ordering::Acquire)..self.end.load(Ordering::Acquire)).contains(&at)
     }
 
-    /// In a process that was just forked: leaves out what was handed out before.
+    /// Leaves out what was handed out before a fork. Called in the child.
     fn reset_after_fork(&self) {
         let end = self.end.load(Ordering::Acquire);
         let margin = self.len / MARGIN;
@@ -154,10 +154,9 @@ unsafe impl Allocator for Source {
     }
 }
 
-/// Runs `f` with all signals of this thread blocked. What a thread of the
-/// program does with this library's heap while it is paged is to be done like
-/// this: a handler that allocates while the lock is held would wait for
-/// itself.
+/// Runs `f` with all signals of this thread blocked. A thread of a paged program must use this
+/// library's heap only in such an `f`: a signal handler that allocates while its own thread
+/// holds the lock would wait for itself.
 pub(crate) fn undisturbed<R>(f: impl FnOnce() -> R) -> R {
     let mask = thread::block_signals();
     let result = f();
@@ -165,7 +164,7 @@ pub(crate) fn undisturbed<R>(f: impl FnOnce() -> R) -> R {
     result
 }
 
-/// One side's heap, behind a lock that never sleeps: none stays long.
+/// One side's heap, behind a spin lock, which is held for short times only.
 struct Half {
     locked: AtomicBool,
     inner: UnsafeCell<Dlmalloc<Source>>,
@@ -189,7 +188,7 @@ impl Half {
             if !self.locked.swap(true, Ordering::Acquire) {
                 break;
             }
-            // Whoever holds it may need this processor.
+            // The thread that holds the lock may need this CPU.
             thread::rest();
             if turn.is_multiple_of(1 << 12) {
                 program::end_if_holder_is_dead(turn);
@@ -229,7 +228,7 @@ impl Heap {
         }
     }
 
-    /// That of the calling thread.
+    /// The half of the calling thread.
     fn half(&self) -> &Half {
         if thread::is_own() {
             &self.engine
@@ -238,8 +237,7 @@ impl Heap {
         }
     }
 
-    /// Begins anew in parts of the reserves that were not used yet. What was
-    /// allocated before stays where it is.
+    /// Starts again in unused parts of the reserves. Older blocks stay where they are.
     ///
     /// # Safety
     /// Called by the only thread of a process that was just forked.

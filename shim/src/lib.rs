@@ -1,4 +1,4 @@
-//! `libtmem.so`: what a program is started with to be paged.
+//! `libtmem.so`: the library that is preloaded into a program to page it.
 //!
 //! | file | what it does |
 //! |---|---|
@@ -17,8 +17,8 @@
 //! | `obstacle` | programs that cannot be paged |
 //! | `target` | what in a program's file keeps it from being paged |
 //!
-//! While a program is paged nothing here runs but what is in `interpose`. The engine runs in
-//! a thread of its own, without the C library.
+//! While a program is paged, its threads run only what is in `interpose`. The engine runs in a
+//! thread of its own, without the C library.
 
 mod environment;
 mod errno;

@@ -1,12 +1,12 @@
 //! The memory functions that compiled code calls by name, for this library alone.
 //!
-//! Those of the C library are found by name when the library is loaded, and a program that
-//! exports functions of the same names has its own called instead: a sanitizer's look at
-//! shadow memory, which the engine may have evicted. So the library brings its own, which are
-//! hidden: the linker binds every call in the library to them, and nobody else sees them.
+//! The C library's functions are found by name when a library is loaded. A program that
+//! exports functions of these names would have its own called instead. Those of a sanitizer,
+//! for instance, read shadow memory, which may be evicted. So this library has its own, which
+//! are hidden: the linker binds all calls in the library to them, and no others.
 //!
-//! They are assembly because a compiler makes calls of these very functions from loops that
-//! look like them.
+//! They are assembly, because a compiler turns a loop that copies memory into a call of
+//! `memcpy`.
 
 use core::arch::global_asm;
 

@@ -1,10 +1,10 @@
-//! Where each process writes its figures when no `tmem run` collects them. Processes that
-//! a program starts have the same variables as it has, so that they would write over one
-//! another.
+//! Where each process writes its statistics when no `tmem run` collects them. A program's
+//! children have the same variables, and would overwrite its file.
 //!
-//! `%p` in the name stands for the number of the process. A name without it is that of the
-//! first process; others add their number, as in `figures.json.1234`. Which is the first
-//! is told to those that it starts by a mark at the end of the variable's value.
+//! `%p` in the name stands for the process ID. If the name has none, the first process uses
+//! it as it is, and others append their process ID, as in `figures.json.1234`. The first
+//! process tells its children that they are not the first by a mark at the end of the
+//! variable's value.
 
 use crate::{environment, family, start};
 use std::ffi::{OsStr, OsString};
@@ -22,13 +22,13 @@ const MARK: (&[u8], &[u8]) = (b"%{", b"}");
 struct Naming {
     /// The whole path, with `%p` in it but without a mark.
     path: PathBuf,
-    /// The process whose name it is as it stands; none where that cannot be told.
+    /// The process that uses the name as it is, if it is known.
     first: Option<u32>,
 }
 
 static NAMING: OnceLock<Naming> = OnceLock::new();
 
-/// Settles the names, and says early if the file cannot be written.
+/// Determines the names. Says at once if the file cannot be written.
 pub(crate) fn begin(options: &Options) {
     let Some(file) = options
         .stats_file

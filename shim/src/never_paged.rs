@@ -1,11 +1,11 @@
-//! The memory that the engine must never page: what its own code touches.
+//! The memory that the engine must never page: memory that its own code uses.
 
 use std::ops::Range;
 
 const PAGE: usize = 4096;
 
-/// All memory of the shared objects that are loaded, but none of the program's
-/// own executable, and this library's heaps. In order.
+/// This library's heaps, and all memory of the loaded shared objects except the executable's
+/// own. In order.
 pub(crate) fn ranges() -> Vec<Range<usize>> {
     let mut found: Vec<Range<usize>> = crate::heap::ranges();
     // SAFETY: the callback takes the argument for what it is.
@@ -27,7 +27,7 @@ unsafe extern "C" fn visit(
     if is_program || info.dlpi_phdr.is_null() {
         return 0;
     }
-    // SAFETY: so many headers there are.
+    // SAFETY: the dynamic linker says where they are, and how many.
     let headers =
         unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
     for header in headers.iter().filter(|h| h.p_type == libc::PT_LOAD) {

@@ -1,7 +1,7 @@
-//! Programs that cannot be paged, as they are seen from within.
+//! Recognizes programs that cannot be paged, from inside them.
 //!
 //! `tmem run` looks at the file of a program before it starts it (`cli/src/program.rs`).
-//! What a shell or the preload line starts is seen here first.
+//! Programs that a shell or the preload line starts are seen here first.
 
 use crate::link::linker::find_late;
 use core::arch::asm;
@@ -25,8 +25,8 @@ pub(crate) fn find() -> Option<&'static str> {
     None
 }
 
-/// Whether valgrind runs this code instead of the processor: it takes a sequence of
-/// instructions that does nothing for a question.
+/// Whether valgrind runs this program. It answers a request that is a sequence of
+/// instructions without effect on a CPU.
 fn is_emulated() -> bool {
     const RUNNING_ON_VALGRIND: usize = 0x1001;
     let question = [RUNNING_ON_VALGRIND, 0, 0, 0, 0, 0];

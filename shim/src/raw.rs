@@ -5,7 +5,7 @@ use core::ffi::c_long;
 /// A system call without the C library.
 ///
 /// # Safety
-/// That of the call.
+/// As for the system call itself.
 pub(crate) unsafe fn raw_syscall(number: c_long, args: [usize; 6]) -> isize {
     let mut result = number as isize;
     // SAFETY: the kernel's convention; the rest is the caller's to answer for.

@@ -1,23 +1,22 @@
 //! Reads the options and starts the engine, before the program's `main`.
 
+mod servers;
+
 use crate::interpose::{activate, exec, fork, next};
 use crate::link::bind;
 use crate::{family, figures, naming, never_paged, obstacle};
 use rustix::fd::FromRawFd;
-use std::net::ToSocketAddrs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tmem_config::{
-    AgentAddr, AutoMode, Evict, Layer, Level, Memory, Options, PagePath, Scheme, ServerAddr,
-    check_local, wants_thread,
+    AutoMode, Evict, Layer, Level, Memory, Options, PagePath, check_local, wants_thread,
 };
 use tmem_pager::engine::fork::ForkManifest;
 use tmem_pager::engine::map_throttle::SMALLEST;
 use tmem_pager::engine::{
     self, PAGED, PENDING, Path, ReportSettings, ServerSettings, Settings, StartSettings, UNPAGED,
 };
-use tmem_pager::names::Names;
 use tmem_pager::net;
 use tmem_pager::stats::Shared;
 use tmem_pager::sys::channel::End;
@@ -31,8 +30,8 @@ pub(crate) const NOT_STARTED: i32 = 125;
 
 /// Bytes of the engine's stack.
 const STACK: usize = 256 << 10;
-/// Bytes of address space that an engine needs beside its pool, and how often over, for
-/// children of children.
+/// Bytes of address space that an engine needs beside its pool, and for how many generations
+/// of children they are reserved.
 const SMALL_THINGS: usize = 2 << 20;
 const GENERATIONS: usize = 16;
 
@@ -60,10 +59,10 @@ extern "C" fn begin() {
                 }
             }
         }
-        // A program that was started without any option is none of our business.
+        // Without any option there is nothing to do.
         Ok(None) => {}
         Err(text) => {
-            // The options are not to be had, but this one may be.
+            // The options cannot be read, but this one perhaps can.
             let strict = std::env::var("TMEM_STRICT")
                 .is_ok_and(|v| matches!(v.trim(), "1" | "true" | "yes" | "on"));
             refuse(&text, strict);
@@ -71,7 +70,7 @@ extern "C" fn begin() {
     }
 }
 
-/// Says why the program is not paged, and ends it where that is asked for.
+/// Says why the program is not paged. With `strict`, ends it.
 fn refuse(text: &str, strict: bool) {
     if strict {
         say(&format!(
@@ -105,17 +104,17 @@ fn start(options: &Options) {
     }
 }
 
-/// Starts the engine of a forked child, with its parent's settings: it may not be able to
-/// read files or to ask for addresses any more. Where some of its memory is on servers,
-/// as `will` says, this returns when it is paged. Until then nothing of the program's may
-/// be touched, nor what the C library keeps on its heap.
-pub(crate) fn start_child(will: Option<&'static ForkManifest>, handed: Option<End>) {
+/// Starts the engine of a forked child. It uses its parent's settings, since it may not be
+/// able to read files or look up addresses any more. If some of its memory is on servers, as
+/// `manifest` says, this returns when the child is paged. Until then nothing may touch the
+/// program's memory, or what the C library keeps on its heap.
+pub(crate) fn start_child(manifest: Option<&'static ForkManifest>, handed: Option<End>) {
     OUTCOME.store(PENDING, Ordering::Release);
     let Some(parents) = SETTINGS.get() else {
-        if will.is_some() {
+        if manifest.is_some() {
             fork::cannot_go_on("a fork that was not prepared");
         }
-        // What stood in the way of its parent does in its way.
+        // What kept its parent from being paged also keeps the child.
         return;
     };
     let mut settings = parents.clone();
@@ -132,9 +131,9 @@ pub(crate) fn start_child(will: Option<&'static ForkManifest>, handed: Option<En
         .local_budget_bytes
         .store(budget, Ordering::Relaxed);
     settings.servers.net.seed = u64::from(std::process::id());
-    settings.start.inherit = will;
+    settings.start.inherit = manifest;
     settings.start.handed = handed;
-    match (spawn(settings, shown.as_ref()), will) {
+    match (spawn(settings, shown.as_ref()), manifest) {
         // One that cannot be paged is ended by its engine.
         (Ok(()), Some(_)) => _ = wait(),
         (Ok(()), None) => {}
@@ -143,8 +142,7 @@ pub(crate) fn start_child(will: Option<&'static ForkManifest>, handed: Option<En
     }
 }
 
-/// Bytes of address space that the engine's pool takes; nothing where the program is not
-/// to be paged.
+/// Bytes of address space that the engine's pool takes, if the program is to be paged.
 pub(crate) fn pool_bytes() -> Option<u64> {
     SETTINGS.get().map(|s| engine::pool_bytes(s.budget))
 }
@@ -172,9 +170,9 @@ fn launch(options: &Options) -> Result<(), String> {
         family: shared.map(|s| &s.family),
         keep: never_paged::ranges(),
         servers: ServerSettings {
-            endpoints: endpoints(options, shared.map(|s| &s.names))?,
+            endpoints: servers::endpoints(options, shared.map(|s| &s.names))?,
             net: net::Options {
-                secret: secret(options)?,
+                secret: servers::secret(options)?,
                 packing: when(options.compress),
                 seed: u64::from(std::process::id()),
                 ..net::Options::default()
@@ -220,68 +218,8 @@ fn figures_of(options: &Options, shared: Option<&'static Shared>, budget: u64) -
     kept
 }
 
-fn secret(options: &Options) -> Result<Option<Vec<u8>>, String> {
-    // The file may be out of reach for a program that has given up rights.
-    if let Some(secret) = family::secret() {
-        return Ok(Some(secret));
-    }
-    let secret = options.secret_file.as_deref();
-    secret
-        .map(tmem_config::read_secret)
-        .transpose()
-        .map_err(|e| e.to_string())
-}
-
-/// The servers that can be used, or can be once their names are resolved.
-fn endpoints(options: &Options, names: Option<&Names>) -> Result<Vec<net::Endpoint>, String> {
-    let (mut endpoints, mut problems) = (Vec::new(), Vec::new());
-    for server in &options.servers {
-        match endpoint(server, names) {
-            Ok(endpoint) => endpoints.push(endpoint),
-            Err(text) => problems.push(text),
-        }
-    }
-    if endpoints.is_empty() && !problems.is_empty() {
-        return Err(problems.join("; "));
-    }
-    if options.log >= Level::Warn && !family::is_checked() {
-        problems
-            .iter()
-            .for_each(|text| say(&format!("{text}; going on with the others")));
-    }
-    Ok(endpoints)
-}
-
-fn endpoint(server: &ServerAddr, names: Option<&Names>) -> Result<net::Endpoint, String> {
-    let agent = match server.scheme {
-        Scheme::Any | Scheme::Tcp => None,
-        Scheme::Rdma => {
-            let agent = AgentAddr::from_env().map_err(|e| e.to_string())?;
-            let agent = agent.ok_or_else(|| {
-                format!(
-                    "server {server}: RDMA takes an agent: start the program with `tmem run`, \
-                     or start `tmem agent` and set what it prints"
-                )
-            })?;
-            Some(net::Agent {
-                name: agent.name.into_bytes(),
-                token: agent.token,
-            })
-        }
-    };
-    let name = server.to_string();
-    // Names are asked for now: the engine does without the C library. It says which have
-    // no address.
-    let ask = || (server.host.as_str(), server.port).to_socket_addrs();
-    let addrs = match names.and_then(|names| names.find(&name)) {
-        Some(addrs) => addrs,
-        None => ask().map(Iterator::collect).unwrap_or_default(),
-    };
-    Ok(net::Endpoint { name, addrs, agent })
-}
-
-/// A defect of this library ends the program with a word on it: no page would
-/// be served any more.
+/// Has a panic of this library end the program, with a message: no page would be served any
+/// more.
 fn tell_of_panics() {
     std::panic::set_hook(Box::new(|info| {
         tmem_pager::sys::say::die(&format!("a defect of tmem ends the program: {info}"))
@@ -316,9 +254,8 @@ fn spawn(settings: Settings, shown: Option<&OwnedFd>) -> Result<(), String> {
         device: number,
         shown: shown.map_or(-1, AsRawFd::as_raw_fd),
     }));
-    // Where the kernel's clock is, is found out at the first look at it, and before
-    // Linux 6.4 with a file, whose closing takes a thread of the C library: in
-    // the engine it would crash.
+    // The first look at the clock finds the kernel's vDSO. Before Linux 6.4 that reads a file,
+    // and closing a file needs a thread of the C library, which the engine's is not.
     sys::now_ns();
     let mask = thread::block_signals();
     let apart = may_be_apart();
@@ -336,8 +273,8 @@ fn spawn(settings: Settings, shown: Option<&OwnedFd>) -> Result<(), String> {
     };
     thread::set_mask(mask);
     started.map_err(failed)?;
-    // A thread that has not run yet has asked for no processor: on a busy machine the
-    // program would have filled a hundred megabytes before it is seen.
+    // On a busy machine, the program might fill a hundred megabytes before a new thread runs
+    // for the first time.
     while OUTCOME.load(Ordering::Acquire) == PENDING {
         sleep_while(PENDING)?;
     }
@@ -384,10 +321,10 @@ unsafe extern "C" fn enter(arg: *mut u8) -> ! {
         shown,
     } = *unsafe { Box::from_raw(arg.cast::<Start>()) };
     let end = settings.start.handed.map_or(-1, |end| end.fd);
-    // The descriptors of the program are none of this thread's.
+    // This thread must not keep the program's descriptors open.
     thread::close_all_but([end, device, shown]);
     if device >= 0 {
-        // SAFETY: it is in this thread's file table, which is its alone, and nobody else's.
+        // SAFETY: this thread has a file table of its own, and nothing else owns the descriptor.
         Root::Device.keep(unsafe { sys::fd::Fd::from_raw_fd(device) });
     }
     if shown >= 0 {
@@ -403,8 +340,7 @@ unsafe extern "C" fn enter(arg: *mut u8) -> ! {
     engine::run(&settings)
 }
 
-/// Holds the program back where something is asked for that its engine has to have
-/// begun for.
+/// Delays the program if an option needs the engine to have begun.
 fn hold(options: &Options) {
     let all_leaves = options.evict == Evict::All;
     if !options.strict && !all_leaves {
@@ -415,13 +351,13 @@ fn hold(options: &Options) {
         // SAFETY: ends the process; nothing of the program has run.
         unsafe { libc::_exit(NOT_STARTED) };
     }
-    // A short program is not to be over before anything of it could leave.
+    // A short program would be over before any of its pages could leave.
     if is_paged && all_leaves {
         engine::adopt_now();
     }
 }
 
-/// Waits until it is known whether the program can be paged; whether it can.
+/// Waits until it is known whether the program can be paged, and returns that.
 fn wait() -> bool {
     loop {
         match OUTCOME.load(Ordering::Acquire) {
@@ -433,8 +369,8 @@ fn wait() -> bool {
     }
 }
 
-/// Called when the program has mapped memory. Where everything leaves all the time, waits
-/// until that is adopted, for as long as nothing has left: of each program something does.
+/// Called when the program has mapped memory. With `--evict all`, waits until that memory is
+/// adopted, unless pages have left already: so some pages of every program leave.
 pub(crate) fn has_mapped(len: usize) {
     let waits =
         |s: &&Settings| s.evict_all && s.report.figures.evicted_pages.load(Ordering::Relaxed) == 0;
@@ -448,7 +384,7 @@ fn has_begun() -> bool {
     OUTCOME.load(Ordering::Acquire) == PAGED
 }
 
-/// One line on standard error.
+/// Writes one line to standard error.
 pub(crate) fn say(text: &str) {
     let line = format!("tmem: {text}\n");
     // SAFETY: the line is as long as said. Nobody is left to tell of a failure.

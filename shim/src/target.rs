@@ -1,4 +1,4 @@
-//! What in a program's file keeps a library from being loaded into it.
+//! Recognizes program files into which no library can be preloaded.
 //!
 //! As in `exec`, nothing here allocates or takes a lock, or needs much of a stack.
 
@@ -6,7 +6,7 @@ use core::ffi::{CStr, c_char};
 
 /// Interpreters of interpreters, as many as the kernel follows.
 const INTERPRETERS: usize = 5;
-/// Bytes of a file by which it is judged: the headers of an executable, or a first line.
+/// How many bytes of a file are read: enough for an executable's headers, or a first line.
 const HEAD: usize = 1024;
 /// Bytes of a first line that the kernel looks at.
 const FIRST_LINE: usize = 256;
@@ -39,7 +39,7 @@ impl Obstacle {
     }
 }
 
-/// What of the file itself stands in the way.
+/// What in the file prevents it.
 pub(crate) fn by_itself(file: &CStr) -> Option<Obstacle> {
     let mut head = [0; HEAD];
     let mut interpreter = [0; FIRST_LINE];
@@ -121,7 +121,7 @@ fn number(head: &[u8], at: usize, len: usize) -> Option<usize> {
     Some(bytes.iter().rev().fold(0, |n, b| n << 8 | usize::from(*b)))
 }
 
-/// The file that is meant by a name that is looked for in `PATH`.
+/// Finds a program in `PATH`.
 ///
 /// # Safety
 /// The environment of this process is as the C library has it.

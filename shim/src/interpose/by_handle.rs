@@ -1,9 +1,9 @@
 //! Functions that a program looks up by `dlsym`, and code that it loads late.
 //!
-//! By a handle of the C library a program would call it past this library. So it is given
-//! this library's function, where the one that it has found is what that goes on to: nothing
-//! can come to call itself so. What it finds in another library, or behind its own
-//! (`RTLD_NEXT`), it calls unseen, and that is told to the engine.
+//! With a handle of the C library, a program would find the C library's function instead of
+//! this library's. So it is given this library's function if that would call the one found;
+//! then no function can call itself. Calls of a function that is found in another library,
+//! or by `RTLD_NEXT`, cannot be seen; the engine is told so.
 
 use super::lend;
 use super::next::{Function, NEXT, next};
@@ -91,7 +91,7 @@ fn watched() -> [(&'static CStr, Function, usize); 5] {
     ]
 }
 
-/// What a program is to have that has found `found` by a handle.
+/// The function to return to a program that has found `found` by a handle.
 ///
 /// # Safety
 /// The name is a C string, or null.

@@ -1,5 +1,5 @@
-//! What a program gives up, and takes back: users, groups, capabilities. The engine's
-//! tasks follow before the program goes on, see `tmem_pager::engine::credentials`.
+//! Changes of users, groups and capabilities. The engine's tasks make the same change before
+//! the program goes on: see `tmem_pager::engine::credentials`.
 //!
 //! These functions of the C library change all threads of a program. Others
 //! (`setfsuid`), and system calls, change one.
@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tmem_pager::engine::credentials;
 use tmem_pager::sys::thread;
 
-/// The process that this library was loaded into, or that was forked since. Where another
-/// shares its memory (`vfork`), that is none of the engine's business.
+/// The process that this library was loaded into, or that was forked since. A process that
+/// shares its memory (`vfork`) is another one.
 static PROCESS: AtomicU32 = AtomicU32::new(0);
 
 /// The calling process has an engine, or will have one.
@@ -27,8 +27,8 @@ pub(crate) fn is_the_programs() -> bool {
     PROCESS.load(Ordering::Relaxed) == thread::leader()
 }
 
-/// Has the engine follow where the change was made. With a filter of system calls, by
-/// which one that the program does not make itself may end it, the engine sees by itself.
+/// Has the engine follow a change of this process. Under a seccomp filter, which may end the
+/// program for a call that it does not make itself, the engine notices the change alone.
 fn followed(result: c_int) -> c_int {
     if result == 0 && !thread::is_confined() && is_the_programs() {
         let errno = errno::get();
@@ -99,8 +99,8 @@ interpose! {
     setns => Setns, own_setns;
 }
 
-/// `capset` changes the calling thread only, which stands for the program where it is its
-/// first.
+/// `capset` changes only the calling thread. The engine follows if that is the program's first
+/// thread.
 unsafe extern "C" fn own_capset(header: *mut c_void, data: *const c_void) -> c_int {
     type Real = unsafe extern "C" fn(*mut c_void, *const c_void) -> c_int;
     let real = next(Function::Capset);

@@ -6,7 +6,7 @@ use crate::raw::raw_syscall;
 use libc::{c_int, c_void, iovec, off_t, size_t, ssize_t};
 use tmem_pager::engine::exclusion::DirectIo;
 
-/// Bytes that are read at a time: while they are, nothing is evicted.
+/// Bytes that are read at a time. Nothing is evicted meanwhile.
 const PIECE: usize = 1 << 20;
 
 type Read = unsafe extern "C" fn(c_int, *mut c_void, size_t) -> ssize_t;

@@ -1,8 +1,8 @@
-//! Programs that are started by this one and cannot be paged: the library is not loaded
-//! into them, so that nobody could say so but who starts them.
+//! Warns of programs that this one starts and that cannot be paged. The library is not loaded
+//! into them, so they cannot say so themselves.
 //!
-//! All of this may run in a child of `vfork`, which has its parent's memory and may do
-//! nothing but what a handler of signals may: there is no allocation and no lock.
+//! All of this may run in a child of `vfork`, which shares its parent's memory and may do only
+//! what a signal handler may: it must not allocate or take a lock.
 
 use super::interpose;
 use super::next::{Function, next};
@@ -34,7 +34,7 @@ pub(crate) fn watch(strict: bool) {
         let name = file.to_bytes().rsplit(|b| *b == b'/').next()?;
         // SAFETY: the environment of this process.
         let preload = unsafe { variable(libc::environ.cast(), b"LD_PRELOAD") };
-        // Where the whole system preloads it, nobody can leave it out.
+        // If the whole system preloads it, no program can be without it.
         preload
             .is_some_and(|list| contains(list, name))
             .then_some(name)
@@ -43,7 +43,7 @@ pub(crate) fn watch(strict: bool) {
     WATCHED.store(true, Ordering::Release);
 }
 
-/// Looks at a program that is about to be started; whether it may be.
+/// Checks a program that is about to be started. Returns whether it may start.
 ///
 /// # Safety
 /// `path` is null or a C string, `env` null or a list of such that ends with null.
@@ -58,7 +58,7 @@ unsafe fn may_start(path: *const c_char, env: List) -> bool {
     }
 }
 
-/// The same for one that is looked for in `PATH`. It takes much of a stack.
+/// The same for a program that is found in `PATH`. It needs much of the stack.
 ///
 /// # Safety
 /// As [`may_start`].
@@ -101,11 +101,11 @@ fn tell(name: &CStr, obstacle: Obstacle, strict: bool) {
     } else {
         "it runs without paging"
     };
-    // What does not fit is cut.
+    // A text that does not fit is cut.
     let _ = writeln!(line, "tmem: {name} {}; {rest}", obstacle.text());
     let told = family::told().unwrap_or(&TOLD);
     let key = match obstacle {
-        // Of a script that has this done a thousand times, once is enough.
+        // A script may start a thousand such programs: its user is told once.
         Obstacle::Environment => obstacle.text(),
         _ => line.text(),
     };

@@ -1,11 +1,11 @@
-//! Forks: has the engine hold while the address space is copied, and starts an
-//! engine in the child, see `tmem_pager::engine::fork`.
+//! Forks: the engine quiesces while the address space is copied, and the child gets an engine.
+//! See `tmem_pager::engine::fork`.
 //!
 //! `fork` of the C library calls the handlers registered here. `_Fork`, and
 //! `clone` and `syscall` without shared memory, do not: `_Fork` and `clone` are called
 //! through here, and `syscall` uses what is here.
-//! `vfork` and `posix_spawn` share the parent's memory until they execute
-//! something, and need nothing.
+//! `vfork` and `posix_spawn` share the parent's memory until another program is executed, and
+//! need nothing.
 
 use super::interpose;
 use super::next::{Function, next, next_if_any};
@@ -53,12 +53,12 @@ impl Lock {
     }
 }
 
-/// Whether children are looked after.
+/// Whether the handlers are registered.
 pub(super) fn is_prepared() -> bool {
     PREPARED.load(Ordering::Acquire)
 }
 
-/// Sees to it that children are looked after.
+/// Registers the handlers, so that children are paged.
 pub(crate) fn prepare() {
     if !PREPARED.swap(true, Ordering::AcqRel) {
         // SAFETY: the handlers are of this library, which is never unloaded. It
@@ -73,7 +73,7 @@ unsafe extern "C" fn before() {
 
 /// What has to be done before a fork; whether the child has the same file table.
 pub(super) fn prepare_fork(shares_files: bool) {
-    // A handler that forked would wait for itself.
+    // A signal handler that forked now would wait for itself.
     let mask = thread::block_signals();
     FORKS.take(mask);
     engine_fork::prepare(shares_files);
@@ -109,8 +109,8 @@ pub(crate) fn cannot_go_on(reason: &str) -> ! {
     thread::kill_process();
 }
 
-/// Reads from every stream of the C library's, and from its lock: `fork` resets
-/// them in the child before that can be paged.
+/// Touches every stream of the C library and its lock: `fork` resets them in the child before
+/// the child is paged.
 fn touch_streams() {
     /// Where `_chain` and `_lock` are in glibc's `struct _IO_FILE`, which is
     /// part of its binary interface.

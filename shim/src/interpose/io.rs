@@ -1,10 +1,10 @@
-//! `read`, `write` and their like, which do more for two kinds of descriptors: files that
-//! are read directly ([`super::direct`]), and the program's own memory
+//! `read`, `write` and similar calls. Two kinds of descriptors need more than the call: files
+//! that are read directly ([`super::direct`]), and the program's own memory
 //! ([`super::mem_file`]).
 //!
-//! A thread may be cancelled in these calls, and with a frame of this library on its stack
-//! the program would end. So other descriptors are passed on without one, and of these two a
-//! cancellation that is pending is taken before.
+//! A thread may be cancelled in these calls. With a frame of this library on its stack the
+//! program would end. So calls for other descriptors are passed on by a jump. For these two
+//! kinds, a pending cancellation is acted on before the call.
 
 use super::next::{Function, next};
 use super::{direct, interpose, mem_file};

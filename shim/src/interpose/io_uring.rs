@@ -64,10 +64,10 @@ fn can_be_read(at: usize, len: usize) -> bool {
     populate_read(at, len).is_ok()
 }
 
-/// Brings what these buffers consist of; whether all of it is there to be had.
+/// Brings the pages of these buffers into memory; whether all of them could be brought.
 ///
 /// # Safety
-/// Where so many buffers are listed can be read.
+/// The list of `count` buffers can be read.
 unsafe fn bring(buffers: *const iovec, count: usize) -> bool {
     (0..count).all(|i| {
         // SAFETY: by the caller.

@@ -15,10 +15,10 @@ use std::ptr::null_mut;
 use tmem_pager::engine::exclusion::{Change, REPORTED, are_reported};
 use tmem_pager::engine::map_throttle::{SMALLEST, wait_for_room};
 
-/// Requests from so many bytes on are made a second time.
+/// A request of at least this many bytes that fails is made a second time.
 const LARGE: usize = 1 << 28;
-/// From so many on the C library may map a block for itself, through no function
-/// that is interposed.
+/// The C library may map a block of at least this many bytes by itself, not through a
+/// function that is interposed.
 const ROOM: usize = SMALLEST;
 const PAGE: usize = 4096;
 /// Before each block of the C library: the size of what lies before it, and its

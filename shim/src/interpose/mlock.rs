@@ -87,7 +87,7 @@ fn mapped() -> Option<Vec<Range<usize>>> {
     Some(mapped)
 }
 
-/// Why so many bytes may not be locked.
+/// The error for which `bytes` more bytes may not be locked, if there is one.
 fn refused(bytes: u64) -> Option<c_int> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
@@ -111,7 +111,7 @@ fn refused(bytes: u64) -> Option<c_int> {
 fn may_lock_all() -> bool {
     const VERSION_3: u32 = 0x2008_0522;
     let header = [VERSION_3, 0];
-    // Of each half of the capabilities: in effect, permitted, inheritable.
+    // Each half of the capabilities has three sets: effective, permitted, inheritable.
     let mut sets = [[0u32; 3]; 2];
     let args = [header.as_ptr() as usize, sets.as_mut_ptr() as usize, 0];
     let answer = call(libc::SYS_capget, args);

@@ -114,6 +114,32 @@ macro_rules! interpose {
 }
 pub(crate) use interpose;
 
+/// The text of instructions that leave the arguments of a call as they were: `rax`, which for
+/// a variadic function counts the vector registers, and the six that hold integers. The stack
+/// is aligned for calls within them. What they are to leave behind belongs into `r11`.
+macro_rules! keeping_arguments {
+    ($($line:literal),*) => {
+        concat!(
+            "push rax\n",
+            "push rdi\n",
+            "push rsi\n",
+            "push rdx\n",
+            "push rcx\n",
+            "push r8\n",
+            "push r9\n",
+            $($line, "\n",)*
+            "pop r9\n",
+            "pop r8\n",
+            "pop rcx\n",
+            "pop rdx\n",
+            "pop rsi\n",
+            "pop rdi\n",
+            "pop rax\n",
+        )
+    };
+}
+pub(crate) use keeping_arguments;
+
 /// Defines a function that has `note` see its first three arguments, and then jumps to the
 /// next function with all arguments and the stack as they were: what that does may depend on
 /// its caller, and a thread may be cancelled in it.
@@ -122,21 +148,7 @@ macro_rules! noted {
         #[unsafe(naked)]
         unsafe extern "C" fn $name() {
             core::arch::naked_asm!(
-                "push rax",
-                "push rdi",
-                "push rsi",
-                "push rdx",
-                "push rcx",
-                "push r8",
-                "push r9",
-                "call {note}",
-                "pop r9",
-                "pop r8",
-                "pop rcx",
-                "pop rdx",
-                "pop rsi",
-                "pop rdi",
-                "pop rax",
+                $crate::interpose::keeping_arguments!("call {note}"),
                 "jmp qword ptr [rip + {next} + {at}]",
                 note = sym $note,
                 next = sym NEXT,

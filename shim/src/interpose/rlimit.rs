@@ -15,8 +15,7 @@ use tmem_pager::sys::space::SPACE;
 /// What tmem maps beside its heaps and the space for its engine: this library, small things.
 const REST: u64 = 16 << 20;
 
-/// Fewer open files may not do for the engine, which opens most of its own before
-/// the limit is set.
+/// With a limit below this, the engine opens what it needs before the limit is set.
 const FEW: u64 = 128;
 
 type Prlimit = unsafe extern "C" fn(pid_t, c_uint, *const rlimit, *mut rlimit) -> c_int;
@@ -65,7 +64,7 @@ impl Raised {
     }
 }
 
-/// Of the address space and of data: the limit in force and the highest to be had.
+/// The limits of the address space and of data: for each the soft and the hard one.
 static RAISED: [[Raised; 2]; 2] = [const { [const { Raised::none() }; 2] }; 2];
 
 fn raised(resource: c_uint) -> Option<&'static [Raised; 2]> {

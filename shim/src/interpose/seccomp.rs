@@ -105,8 +105,8 @@ unsafe extern "C" fn own_prctl(
     type Real = unsafe extern "C" fn(c_int, c_ulong, c_ulong, c_ulong, c_ulong) -> c_int;
     let real = next(Function::Prctl);
     before(option, a as usize, b as usize);
-    // SAFETY: the C library's function of that name, which takes so many words
-    // whatever the option; by the caller.
+    // SAFETY: the C library's function of that name, which takes five words whatever the
+    // option; by the caller.
     unsafe { std::mem::transmute::<usize, Real>(real)(option, a, b, c, d) }
 }
 

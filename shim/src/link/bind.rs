@@ -106,7 +106,7 @@ unsafe fn relocations() -> [&'static [Rela]; 2] {
     }
     let table = |i: usize| match tables[i] {
         0 => &[],
-        // SAFETY: the dynamic linker has made an address of it; so many bytes are there.
+        // SAFETY: the dynamic linker has made an address of it, and gives its length.
         at => unsafe {
             let count = sizes[i] as usize / size_of::<Rela>();
             std::slice::from_raw_parts(at as *const Rela, count)

@@ -122,7 +122,7 @@ unsafe extern "C" fn look(
     // SAFETY: valid for the time of the call.
     let (info, late) = unsafe { (&*info, &mut *late.cast::<Late>()) };
     let base = info.dlpi_addr as usize;
-    // SAFETY: a loaded library with so many headers.
+    // SAFETY: the dynamic linker describes a loaded library, with its number of headers.
     let object = unsafe { Object::of_headers(base, info.dlpi_phdr, info.dlpi_phnum.into()) };
     // SAFETY: as above; it stays loaded for the time of the call.
     late.found = unsafe {

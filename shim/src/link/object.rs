@@ -87,7 +87,7 @@ impl Object {
     /// The library that was loaded at `base` and has these program headers.
     ///
     /// # Safety
-    /// As [`Object::of_dynamic`]; there are so many headers.
+    /// As [`Object::of_dynamic`]; there are `count` headers.
     pub(crate) unsafe fn of_headers(
         base: usize,
         headers: *const Elf64_Phdr,
@@ -109,7 +109,7 @@ impl Object {
         if file.is_null() {
             return None;
         }
-        // SAFETY: by the caller: the file begins there, and has so many program headers.
+        // SAFETY: by the caller: the file begins there, and says how many headers it has.
         unsafe {
             let headers = (base + (*file).e_phoff as usize) as *const Elf64_Phdr;
             Object::of_headers(base, headers, (*file).e_phnum.into())
