@@ -1,4 +1,4 @@
-//! The agent's socket, and its threads.
+//! The agent's socket and threads.
 
 use crate::Error;
 use crate::counts::Counts;
@@ -14,13 +14,13 @@ use std::time::{Duration, Instant};
 use tmem_config::{AgentAddr, Complaints, Level, random};
 use tmem_wire::Preface;
 
-/// How long a stranger may take to say what it wants.
+/// How long a new connection may take to say what it wants.
 const GREETING: Duration = Duration::from_secs(3);
 /// How long the listener rests when the system cannot take a connection.
 const REST: Duration = Duration::from_millis(100);
 
-/// Where messages go: complaints as warnings, and at the end of each connection
-/// what it has moved, for those who debug.
+/// Where messages go: errors as warnings, and what each connection has moved, when it ends,
+/// as debug messages.
 pub type Log = Arc<dyn Fn(Level, &str) + Send + Sync>;
 
 /// An agent, whose threads live as long as the process.
@@ -40,7 +40,7 @@ impl std::fmt::Debug for Agent {
 }
 
 impl Agent {
-    /// Starts one, once RDMA is seen to be usable here.
+    /// Starts an agent, if RDMA can be used on this machine.
     ///
     /// # Errors
     /// What is missing.
@@ -66,12 +66,12 @@ impl Agent {
         Ok(agent)
     }
 
-    /// What engines are told, in [`tmem_config::AGENT_VARIABLE`].
+    /// The value of [`tmem_config::AGENT_VARIABLE`] for engines.
     pub fn addr(&self) -> &AgentAddr {
         &self.0.addr
     }
 
-    /// A stream to a server, as an engine has it.
+    /// Connects to a server, and returns a stream that an engine can use.
     ///
     /// # Errors
     /// When the server cannot be reached over RDMA.
@@ -101,7 +101,7 @@ impl Agent {
     }
 
     fn serve(&self, mut stream: UnixStream) {
-        // A stranger is not told why.
+        // One that does not know the token is not told why.
         let Some(preface) = preface(&mut stream) else {
             return;
         };
@@ -139,12 +139,12 @@ fn preface(stream: &mut UnixStream) -> Option<Preface> {
     Preface::decode(&bytes).ok()
 }
 
-/// Compares in a time that does not tell where they differ.
+/// Compares in constant time, so that the time does not tell where they differ.
 fn same(a: &[u8; 16], b: &[u8; 16]) -> bool {
     a.iter().zip(b).fold(0, |d, (a, b)| d | (a ^ b)) == 0
 }
 
-/// A thread to which no signal of the process goes.
+/// Starts a thread that handles no signals.
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let body = move || {
         // SAFETY: a set of all signals, made by the call before it is used.

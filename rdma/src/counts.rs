@@ -1,19 +1,18 @@
-//! What was done over one connection, for those who want to see that it was
-//! done one-sidedly.
+//! Counts of a connection's work, which show that it was one-sided.
 
 use std::fmt;
 
-/// Counts of a connection's work with pages. The server has no part in it and
-/// counts none of it.
+/// Counts of a connection's transfers of pages. The server takes no part in them and does
+/// not count them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     /// Pages read, and how many READs that took.
     pub(crate) read: (u64, u64),
     /// Pages written, and how many WRITEs that took.
     pub(crate) written: (u64, u64),
-    /// How many of these were asked to say when they are done.
+    /// How many of these were signaled.
     pub(crate) signals: u64,
-    /// How many did.
+    /// How many completions came.
     pub(crate) completions: u64,
     /// The most that were under way at once.
     pub(crate) most: u64,

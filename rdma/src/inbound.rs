@@ -1,14 +1,14 @@
-//! What comes from the engine: requests, cut out of the stream.
+//! Requests of the engine, read from its stream.
 
 use crate::staging::{MAX_PAGES, Place, Staging};
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use tmem_wire::{DecodeError, HEADER_LEN, Header, Op, Status};
 
-/// Bytes that are read ahead.
+/// Bytes that are read at a time.
 const BUFFER: usize = 16 << 10;
 
-/// The stream, and the request that it stands at.
+/// The stream, and the request that is being read.
 #[derive(Debug)]
 pub(crate) struct Inbound {
     buffer: Box<[u8]>,
@@ -21,7 +21,7 @@ pub(crate) struct Inbound {
 #[derive(Debug)]
 enum State {
     Header,
-    /// A WRITE whose pages have come as far as `got`.
+    /// A WRITE, of whose pages `got` bytes have come.
     Pages {
         header: Header,
         place: Option<Place>,
@@ -33,7 +33,7 @@ enum State {
         left: usize,
         status: Status,
     },
-    /// Another message, as far as it has come.
+    /// Another message, with the bytes that have come.
     Message {
         header: Header,
         bytes: Vec<u8>,
@@ -41,14 +41,14 @@ enum State {
     Whole(Request),
 }
 
-/// A request that has come whole.
+/// A request that was read completely.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     Read(Header),
     Write(Header, Place),
-    /// Answered with this, whatever the server would say.
+    /// To be answered with this status, without the server.
     Refused(Header, Status),
-    /// Any other, as it came.
+    /// Any other request, in its own bytes.
     Other(Header, Vec<u8>),
 }
 
@@ -63,17 +63,17 @@ impl Inbound {
         }
     }
 
-    /// Whether nothing more will come.
+    /// Whether the stream has ended.
     pub(crate) fn is_ended(&self) -> bool {
         self.ended
     }
 
-    /// Whether it has to wait for room for pages.
+    /// Whether reading has to wait for room for pages.
     pub(crate) fn wants_room(&self) -> bool {
         matches!(self.state, State::Pages { place: None, .. })
     }
 
-    /// The next request, if it has come whole and there is room for it.
+    /// The next request, if all of it has come and there is room for it.
     ///
     /// # Errors
     /// When the stream is no longer understood.
@@ -93,12 +93,12 @@ impl Inbound {
         }
     }
 
-    /// Takes back the request that was given, to give it again.
+    /// Takes a request back, to return it once more.
     pub(crate) fn put_back(&mut self, request: Request) {
         self.state = State::Whole(request);
     }
 
-    /// Goes on by one step; `false` when that has to wait.
+    /// Reads some more. Returns `false` if that has to wait.
     fn step(&mut self, stream: &mut UnixStream, staging: &mut Staging) -> io::Result<bool> {
         let buffered = self.to - self.from;
         match &mut self.state {
@@ -126,7 +126,7 @@ impl Inbound {
                     self.from += n;
                     n
                 } else {
-                    // Large ones go straight to where the device reads them.
+                    // Large requests are read into the memory that the device reads.
                     match read(|| staging.receive(room, *got, stream))? {
                         Some(0) => return Ok(self.end()),
                         Some(n) => n,
@@ -212,10 +212,11 @@ fn begin(header: Header) -> State {
     }
 }
 
-/// Reads what is there: how much, 0 at the end; `None` when there is nothing.
+/// Reads available bytes. Returns how many, 0 at the end of the stream, or `None` if none
+/// are available.
 ///
-/// An engine ends with its program, and may leave unread what was said to it: the
-/// kernel tells so once, as a reset, before it gives what the engine said last.
+/// An engine ends with its program, and may leave bytes unread. The kernel reports that once,
+/// as a reset, before it returns the last bytes of the engine.
 fn read(mut receive: impl FnMut() -> io::Result<usize>) -> io::Result<Option<usize>> {
     let mut was_reset = false;
     loop {

@@ -1,25 +1,25 @@
-//! What is known of where slabs lie on the server.
+//! The keys and addresses of slabs in the server's memory.
 
 use std::collections::HashMap;
 use tmem_wire::{PAGE_SIZE, SlabKey, Status};
 
-/// How often in a row a server may fail to give a key before it is asked for none.
+/// After this many failures in a row, the server is asked for no more keys.
 const TRIES: u8 = 3;
 
-/// Keys by slab, and by whether they let write.
+/// Keys by slab and by access.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
     known: HashMap<(u32, bool), SlabKey>,
-    /// Times in a row that the server failed to give one.
+    /// Failures of the server in a row.
     failures: u8,
 }
 
-/// What the answer to a KEYS means.
+/// The meaning of an answer to KEYS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// The key is known now.
     Known,
-    /// The server failed; it may give the key when it is asked again.
+    /// The server failed. Another request may succeed.
     AskAgain,
     /// The server cannot give devices access to its memory.
     Unreachable,
@@ -35,11 +35,11 @@ pub(crate) struct Remote {
 }
 
 impl Keys {
-    /// Where a page lies, if that is known.
+    /// The place of a page, if it is known.
     pub(crate) fn find(&self, slab: u32, page: u32, write: bool) -> Option<Remote> {
         let slab = self.known.get(&(slab, write))?;
         Some(Remote {
-            // What a server says that lies is refused by its own device.
+            // If a server lies, its own device refuses the access.
             address: slab
                 .address
                 .wrapping_add(u64::from(page) * PAGE_SIZE as u64),
@@ -47,7 +47,7 @@ impl Keys {
         })
     }
 
-    /// Takes the answer to a KEYS for the slab, and the access, that were `asked` for.
+    /// Takes the answer to KEYS for the slab and the access in `asked`.
     pub(crate) fn answered(
         &mut self,
         asked: Option<(u32, bool)>,
@@ -69,12 +69,12 @@ impl Keys {
         }
     }
 
-    /// The server has said where a slab lies.
+    /// Notes the place of a slab.
     fn learn(&mut self, slab: u32, write: bool, key: SlabKey) {
         self.known.insert((slab, write), key);
     }
 
-    /// Slabs are given back.
+    /// Forgets slabs that are given back.
     pub(crate) fn forget(&mut self, slabs: &[u32]) {
         for slab in slabs {
             self.known.remove(&(*slab, false));
@@ -82,7 +82,7 @@ impl Keys {
         }
     }
 
-    /// A child shares all slabs: the server has revoked what lets write.
+    /// A child shares all slabs: the server has revoked all keys for writing.
     pub(crate) fn shared(&mut self) {
         self.known.retain(|(_, write), _| !write);
     }

@@ -1,4 +1,4 @@
-//! What goes to the engine.
+//! Answers to the engine.
 
 use crate::staging::{Place, Staging};
 use std::collections::VecDeque;
@@ -6,14 +6,14 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use tmem_verbs::Part;
 
-/// The most pieces of one system call.
+/// The most buffers of one system call.
 const PIECES: usize = 64;
 
-/// Answers in the order in which they go out.
+/// Answers in the order in which they are sent.
 #[derive(Debug, Default)]
 pub(crate) struct Outbound {
     queue: VecDeque<Answer>,
-    /// Bytes of the first that are sent.
+    /// Bytes of the first answer that are sent.
     sent: usize,
 }
 
@@ -24,12 +24,12 @@ enum Answer {
 }
 
 impl Outbound {
-    /// Says `bytes`.
+    /// Queues a message.
     pub(crate) fn say(&mut self, bytes: Vec<u8>) {
         self.queue.push_back(Answer::Bytes(bytes));
     }
 
-    /// Sends pages, whose room is free after.
+    /// Queues pages. Their room is free when they are sent.
     pub(crate) fn pages(&mut self, place: Place) {
         self.queue.push_back(Answer::Pages(place));
     }
@@ -38,7 +38,7 @@ impl Outbound {
         self.queue.is_empty()
     }
 
-    /// Sends what the socket takes now; whether it took anything.
+    /// Sends as much as the socket takes. Returns whether it took anything.
     pub(crate) fn flush(&mut self, to: &UnixStream, staging: &mut Staging) -> io::Result<bool> {
         let mut any = false;
         while !self.queue.is_empty() {

@@ -1,63 +1,64 @@
-//! One connection of an engine, led on to a memory server.
+//! Passes one connection of an engine on to a memory server.
+
+mod answers;
+mod requests;
 
 use crate::Error;
 use crate::counts::Counts;
-use crate::inbound::{Inbound, Request};
-use crate::keys::{Answer, Keys};
+use crate::inbound::Inbound;
+use crate::keys::Keys;
 use crate::outbound::Outbound;
-use crate::staging::{Place, SENDS, Staging};
-use crate::work::{DEPTH, Done, Job, Jobs};
+use crate::staging::{SENDS, Staging};
+use crate::work::{DEPTH, Done, Jobs};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
-use tmem_verbs::{Completion, Connection, Event, Kind, Limits, Status as Outcome};
-use tmem_wire::{
-    ACCESS_READ, ACCESS_WRITE, HEADER_LEN, Header, HelloReply, Op, RDMA_RECEIVES, RDMA_SEND,
-    Status, decode_slab_list,
-};
+use tmem_verbs::{Connection, Event, Limits};
+use tmem_wire::{RDMA_RECEIVES, RDMA_SEND, Status};
 
 /// How long connecting may take.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How long the agent looks for answers awake before it sleeps: about what the
-/// slowest of networks takes for a page.
+/// How long the agent busy-waits for answers before it sleeps: about as long as a slow
+/// network takes for a page.
 const AWAKE: Duration = Duration::from_micros(50);
-/// How long what was said last may take to be delivered.
+/// How long the delivery of the last messages may take.
 const LINGER: Duration = Duration::from_secs(1);
-/// With so many bytes on their way to the server, no more requests are taken.
+/// No more requests are taken while this many bytes are on their way to the server.
 const QUEUED: usize = 1 << 20;
-/// The name of the agent's own request: engines count from 0.
+/// The number of the agent's own request. Engines count from 0.
 const OWN: u64 = 1 << 63;
-/// READs on their way at once that are asked for.
+/// How many RDMA reads the agent wants to have under way at once.
 const READS: u8 = 16;
-/// SENDs of so many bytes need no look at registered memory.
+/// A SEND of up to this many bytes takes them along, so that the device need not fetch them.
 const INLINE: u32 = 64;
 
-/// The connection, in both directions.
+/// A connection between an engine and a server.
 pub(crate) struct Proxy {
     engine: UnixStream,
     inbound: Inbound,
     out: Outbound,
     jobs: Jobs,
     keys: Keys,
-    /// What is wanted to know before the next request can go on.
+    /// The key that the server was asked for, before the next request can go on: its slab, and
+    /// whether it is for writing.
     asked: Option<(u32, bool)>,
     refused: Option<Status>,
-    /// The server's device reaches no more of its memory: pages go with the
-    /// stream, as over TCP.
+    /// The server's device reaches no more of its memory: pages are sent as messages, as over
+    /// TCP.
     through: bool,
-    /// A request could not be taken before something else is done.
+    /// A request has to wait until something else is finished.
     given_back: bool,
-    /// A SHARE is on its way: what lets write is void once it is answered.
+    /// A SHARE is under way: keys for writing are void once it is answered.
     sharing: bool,
-    /// The engine has said goodbye: however it ends is right.
+    /// The engine has said BYE: any end of the connection is right.
     bye: bool,
-    /// What goes to the server, apart from pages.
+    /// Messages to the server.
     to_server: Vec<u8>,
     from_server: Vec<u8>,
     slab_pages: u32,
-    /// Before the memory: the device uses it as long as there is a connection.
+    /// Dropped before the memory, which the device uses as long as there is a connection.
     conn: Connection,
     staging: Staging,
 }
@@ -116,11 +117,11 @@ impl Proxy {
         })
     }
 
-    /// Leads on what either side says until one of them ends: what was done, and
-    /// what broke the connection to the server, if that did.
+    /// Passes messages on until one of the sides ends. Returns what was done, and the error
+    /// that broke the connection to the server, if one did.
     pub(crate) fn run(mut self) -> (Counts, Result<(), Error>) {
         let end = self.serve();
-        // What the server said last is for the engine to read.
+        // The engine still reads the last messages of the server.
         let until = Instant::now() + LINGER;
         while !self.out.is_empty() && Instant::now() < until {
             if self.out.flush(&self.engine, &mut self.staging).is_err() {
@@ -181,7 +182,7 @@ impl Proxy {
         Ok(if busy { Turn::Busy } else { Turn::Idle })
     }
 
-    /// Takes requests as long as they can be dealt with.
+    /// Takes requests as long as they can be carried out.
     fn hear_engine(&mut self) -> Result<bool, Error> {
         let mut any = false;
         self.given_back = false;
@@ -198,125 +199,13 @@ impl Proxy {
         Ok(any)
     }
 
-    /// Whether no request can be taken before something else has ended.
+    /// Whether requests have to wait until something else is finished.
     fn is_held_up(&self) -> bool {
         let queued = self.to_server.len() >= QUEUED;
         self.asked.is_some() || self.sharing || self.jobs.is_full() || queued
     }
 
-    /// Deals with a request, or gives it back.
-    fn take(&mut self, request: Request) -> Result<Option<Request>, Error> {
-        if matches!(request, Request::Read(_) | Request::Write(..)) && self.through {
-            return Ok(self.lead_through(request));
-        }
-        match request {
-            Request::Refused(header, status) => self.refuse(&header, status),
-            Request::Read(header) => {
-                let len = header.count as usize * tmem_wire::PAGE_SIZE;
-                match self.remote(&header, false) {
-                    Ok(None) => return Ok(Some(request)),
-                    Err(status) => self.refuse(&header, status),
-                    Ok(Some(remote)) => {
-                        let Some(place) = self.staging.take_read(len) else {
-                            return Ok(Some(request));
-                        };
-                        let job = Job {
-                            header,
-                            place,
-                            write: false,
-                        };
-                        self.jobs.pages(job, remote, &self.staging)?;
-                    }
-                }
-            }
-            Request::Write(header, place) => match self.remote(&header, true) {
-                Ok(None) => return Ok(Some(request)),
-                Err(status) => {
-                    self.staging.give(place);
-                    self.refuse(&header, status);
-                }
-                Ok(Some(remote)) => {
-                    let job = Job {
-                        header,
-                        place,
-                        write: true,
-                    };
-                    self.jobs.pages(job, remote, &self.staging)?;
-                }
-            },
-            // The memory of a slab that a device may use is not given back page
-            // by page, so that the server need not hear of it.
-            Request::Other(header, _) if header.op == Op::Discard => {
-                self.out.say(header.reply(Status::Ok, 0).encode().to_vec());
-            }
-            Request::Other(header, bytes) => {
-                if header.op == Op::Share {
-                    if !self.jobs.has_no_pages() {
-                        return Ok(Some(Request::Other(header, bytes)));
-                    }
-                    self.sharing = true;
-                }
-                if let (Op::Release, Ok(slabs)) =
-                    (header.op, decode_slab_list(&bytes[HEADER_LEN..]))
-                {
-                    self.keys.forget(&slabs);
-                }
-                self.bye |= header.op == Op::Bye;
-                self.to_server.extend_from_slice(&bytes);
-            }
-        }
-        Ok(None)
-    }
-
-    /// Has the server itself read or write pages, or gives the request back.
-    fn lead_through(&mut self, request: Request) -> Option<Request> {
-        // What the device does has its place in the order of all.
-        if !self.jobs.has_no_pages() {
-            return Some(request);
-        }
-        match request {
-            Request::Read(header) => self.to_server.extend_from_slice(&header.encode()),
-            Request::Write(header, place) => {
-                self.to_server.extend_from_slice(&header.encode());
-                self.staging.append_to(&mut self.to_server, place);
-                self.staging.give(place);
-            }
-            other => return Some(other),
-        }
-        None
-    }
-
-    /// Where pages lie; nothing while the server is being asked.
-    fn remote(
-        &mut self,
-        header: &Header,
-        write: bool,
-    ) -> Result<Option<crate::keys::Remote>, Status> {
-        if let Some(status) = self.refused.take() {
-            return Err(status);
-        }
-        let end = u64::from(header.page) + u64::from(header.count);
-        if end > u64::from(self.slab_pages) {
-            return Err(Status::OutOfRange);
-        }
-        if let Some(remote) = self.keys.find(header.slab, header.page, write) {
-            return Ok(Some(remote));
-        }
-        let ask = Header {
-            slab: header.slab,
-            page: if write { ACCESS_WRITE } else { ACCESS_READ },
-            ..Header::request(Op::Keys, OWN)
-        };
-        self.to_server.extend_from_slice(&ask.encode());
-        self.asked = Some((header.slab, write));
-        Ok(None)
-    }
-
-    fn refuse(&mut self, header: &Header, status: Status) {
-        self.out.say(header.reply(status, 0).encode().to_vec());
-    }
-
-    /// Cuts what goes to the server into pieces.
+    /// Sends messages to the server, in pieces.
     fn tell_server(&mut self) -> Result<(), Error> {
         let mut from = 0;
         while from < self.to_server.len()
@@ -329,84 +218,6 @@ impl Proxy {
             from += n;
         }
         self.to_server.drain(..from);
-        Ok(())
-    }
-
-    /// The device has done something; `false` when that ends the connection.
-    fn completed(&mut self, completion: &Completion) -> Result<bool, Error> {
-        if let Err(status) = completion.status {
-            // What was received before it broke has been dealt with. A server
-            // that goes says so, and what is under way is flushed.
-            return match status {
-                Outcome::Flushed => Ok(false),
-                status => Err(status.into()),
-            };
-        }
-        match (Done::of(completion.id), completion.kind) {
-            (Done::Received(slot), Kind::Receive(len)) if slot < RDMA_RECEIVES => {
-                let place = Staging::from_server(slot);
-                let len = (len as usize).min(place.len);
-                let filled = Place { len, ..place };
-                self.staging.append_to(&mut self.from_server, filled);
-                let id = Done::receive(slot);
-                self.conn.post_receive(id, &self.staging.piece(place)?)?;
-                self.hear_server()?;
-            }
-            (Done::Sent(slot), Kind::Work) => self.jobs.sent(slot),
-            (Done::Pages(id), Kind::Work) => {
-                for job in self.jobs.done(id) {
-                    let len = if job.write { 0 } else { job.place.len as u32 };
-                    let reply = job.header.reply(Status::Ok, len);
-                    self.out.say(reply.encode().to_vec());
-                    if job.write {
-                        self.staging.give(job.place);
-                    } else {
-                        self.out.pages(job.place);
-                    }
-                }
-            }
-            _ => {}
-        }
-        Ok(true)
-    }
-
-    /// Leads on the server's messages that have come whole.
-    fn hear_server(&mut self) -> Result<(), Error> {
-        let mut from = 0;
-        while let Some(head) = self.from_server[from..].first_chunk::<HEADER_LEN>() {
-            let header = Header::decode(head)
-                .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
-            let end = from + HEADER_LEN + header.len as usize;
-            let Some(message) = self.from_server.get(from..end) else {
-                break;
-            };
-            let (whole, body) = (message.to_vec(), &message[HEADER_LEN..]);
-            from = end;
-            let ok = header.status == Status::Ok;
-            match header.op {
-                Op::Keys if header.id == OWN => {
-                    // Whatever it says, the request that wants the key is taken again.
-                    match self.keys.answered(self.asked.take(), header.status, body) {
-                        Answer::Known | Answer::AskAgain => {}
-                        Answer::Unreachable => self.through = true,
-                        Answer::Refused(status) => self.refused = Some(status),
-                    }
-                    continue;
-                }
-                Op::Hello | Op::Auth if ok => {
-                    // In a reply to AUTH a proof follows, which is the client's to look at.
-                    let told = body.get(..HelloReply::LEN).unwrap_or(body);
-                    self.slab_pages = HelloReply::decode(told).map_or(0, |r| r.slab_pages);
-                }
-                Op::Share => {
-                    self.sharing = false;
-                    self.keys.shared();
-                }
-                _ => {}
-            }
-            self.out.say(whole);
-        }
-        self.from_server.drain(..from);
         Ok(())
     }
 

@@ -1,5 +1,4 @@
-//! Memory of the agent that the device may use: pages on their way, and the
-//! pieces of the stream.
+//! The agent's memory that the device may access: pages and messages on their way.
 
 use crate::ring::Ring;
 use std::io;
@@ -8,12 +7,12 @@ use std::sync::Arc;
 use tmem_verbs::{Buffer, Domain, Error, Part, Piece};
 use tmem_wire::{PAGE_SIZE, RDMA_RECEIVES, RDMA_SEND};
 
-/// The most pages of a request: those of this project's engine have no more.
+/// The most pages of a request. The engine sends no larger ones.
 pub(crate) const MAX_PAGES: u32 = 128;
-/// Bytes for pages in each direction: two of the largest requests. What is
-/// registered is pinned, for each connection.
+/// Bytes for pages in each direction: two of the largest requests. Each connection pins
+/// this memory.
 const PAGES: usize = 2 * MAX_PAGES as usize * PAGE_SIZE;
-/// Pieces of the stream that can be on their way to the server.
+/// Buffers for messages to the server.
 pub(crate) const SENDS: usize = 16;
 
 const READS: usize = 0;
@@ -22,7 +21,7 @@ const SEND: usize = WRITES + PAGES;
 const RECEIVE: usize = SEND + SENDS * RDMA_SEND;
 const LEN: usize = RECEIVE + RDMA_RECEIVES * RDMA_SEND;
 
-/// The memory, registered, and what of it is in use.
+/// The registered memory, and which of it is in use.
 #[derive(Debug)]
 pub(crate) struct Staging {
     buffer: Buffer,
@@ -30,7 +29,7 @@ pub(crate) struct Staging {
     writes: Ring,
 }
 
-/// Where pages are, in the direction of which.
+/// A part of the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) at: usize,
@@ -67,7 +66,7 @@ impl Staging {
         }
     }
 
-    /// The buffer of a piece of the stream to the server.
+    /// Buffer `slot` for messages to the server.
     pub(crate) fn to_server(slot: usize) -> Place {
         Place {
             at: SEND + slot * RDMA_SEND,
@@ -75,7 +74,7 @@ impl Staging {
         }
     }
 
-    /// The buffer of a piece of the stream from the server.
+    /// Buffer `slot` for messages from the server.
     pub(crate) fn from_server(slot: usize) -> Place {
         Place {
             at: RECEIVE + slot * RDMA_SEND,
@@ -83,18 +82,18 @@ impl Staging {
         }
     }
 
-    /// What the device is told of a place.
+    /// A place as the device knows it.
     pub(crate) fn piece(&self, place: Place) -> Result<Piece, Error> {
         self.buffer.piece(place.at, place.len)
     }
 
-    /// Copies bytes to where a place begins.
+    /// Copies bytes to the beginning of a place.
     pub(crate) fn put(&mut self, place: Place, bytes: &[u8]) {
         self.buffer
             .put(place.at, &bytes[..bytes.len().min(place.len)]);
     }
 
-    /// Receives bytes to a place, from its byte `done` on.
+    /// Reads bytes from the engine into a place, from its byte `done` on.
     pub(crate) fn receive(
         &mut self,
         place: Place,
@@ -104,7 +103,7 @@ impl Staging {
         self.buffer.receive(place.at + done, place.len - done, from)
     }
 
-    /// Appends what is at a place to `to`.
+    /// Appends the bytes of a place to `to`.
     pub(crate) fn append_to(&self, to: &mut Vec<u8>, place: Place) {
         self.buffer.append_to(to, place.at, place.len);
     }

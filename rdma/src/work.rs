@@ -1,4 +1,4 @@
-//! What the device was asked to do and has not done.
+//! Work that the device was asked to do and has not finished.
 
 use crate::counts::Counts;
 use crate::keys::Remote;
@@ -7,26 +7,26 @@ use std::collections::VecDeque;
 use tmem_verbs::{Error, Op, Work};
 use tmem_wire::Header;
 
-/// The most that is posted and not done.
+/// The most work that is posted and not finished.
 pub(crate) const DEPTH: usize = 128;
 
-/// Of so many posted in a row, the last says when it is done.
+/// Of works posted in a row, one in this many is signaled.
 const SIGNAL: usize = 16;
 
-/// Names of pieces of the stream, apart from those of pages.
+/// The flag of sends in the numbers of works.
 const SEND: u64 = 1 << 63;
-/// The same for receives.
+/// The flag of receives.
 const RECEIVE: u64 = 1 << 62;
 
-/// Pages on their way, in the order in which the device moves them: what is
-/// done says that all before it are done.
+/// Transfers of pages, in the order in which the device finishes them: when one is
+/// finished, all before it are.
 #[derive(Debug, Default)]
 pub(crate) struct Jobs {
     queue: VecDeque<Job>,
-    /// The name of the first in the queue; the others follow on.
+    /// The number of the first in the queue. The others are numbered in order.
     first: u64,
     batch: Vec<Work>,
-    /// Buffers of the stream that the device has.
+    /// Buffers of messages that the device has.
     sending: [bool; SENDS],
     counts: Counts,
 }
@@ -39,19 +39,19 @@ pub(crate) struct Job {
     pub(crate) write: bool,
 }
 
-/// What is done.
+/// What the device has finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Done {
     /// All pages up to this one.
     Pages(u64),
-    /// A piece of the stream was sent.
+    /// A message was sent.
     Sent(usize),
-    /// One was received.
+    /// A message was received.
     Received(usize),
 }
 
 impl Done {
-    /// What a name means.
+    /// The meaning of a work's number.
     pub(crate) fn of(id: u64) -> Done {
         if id & SEND != 0 {
             Done::Sent((id & !SEND) as usize)
@@ -62,14 +62,14 @@ impl Done {
         }
     }
 
-    /// The name of a receive into buffer `slot`.
+    /// The number of a receive into buffer `slot`.
     pub(crate) fn receive(slot: usize) -> u64 {
         RECEIVE | slot as u64
     }
 }
 
 impl Jobs {
-    /// What was done so far.
+    /// What was finished so far.
     pub(crate) fn counts(&self) -> Counts {
         self.counts
     }
@@ -79,7 +79,7 @@ impl Jobs {
         self.queue.len() >= DEPTH
     }
 
-    /// Whether the device has nothing to do.
+    /// Whether the device has finished everything.
     pub(crate) fn is_idle(&self) -> bool {
         self.queue.is_empty() && !self.sending.contains(&true)
     }
@@ -96,7 +96,7 @@ impl Jobs {
         remote: Remote,
         staging: &Staging,
     ) -> Result<(), Error> {
-        // A page that is being read is not to be overwritten before.
+        // A page must be read before it is overwritten.
         let fence = job.write && self.queue.iter().any(|j| overlaps(j, &job));
         let op = if job.write {
             Op::Write {
@@ -128,7 +128,7 @@ impl Jobs {
         Ok(())
     }
 
-    /// A buffer for the next piece of the stream.
+    /// A free buffer for the next message.
     pub(crate) fn free_send(&self) -> Option<usize> {
         self.sending.iter().position(|busy| !busy)
     }
@@ -150,7 +150,7 @@ impl Jobs {
         Ok(())
     }
 
-    /// What is to be posted, all at once.
+    /// Takes the works that are to be posted together.
     pub(crate) fn batch(&mut self) -> Vec<Work> {
         signal_last_pages(&mut self.batch);
         let signaled = self.batch.iter().filter(|w| is_pages(w) && w.signaled);
@@ -158,7 +158,7 @@ impl Jobs {
         std::mem::take(&mut self.batch)
     }
 
-    /// The pages that are done now that the device says so of `id`.
+    /// Takes the transfers that are finished, up to `id`.
     pub(crate) fn done(&mut self, id: u64) -> impl Iterator<Item = Job> {
         self.counts.completions += 1;
         let n = (id + 1).saturating_sub(self.first) as usize;
@@ -167,7 +167,7 @@ impl Jobs {
         self.queue.drain(..n)
     }
 
-    /// A piece of the stream was sent.
+    /// A message was sent.
     pub(crate) fn sent(&mut self, slot: usize) {
         if let Some(busy) = self.sending.get_mut(slot) {
             *busy = false;
@@ -175,8 +175,8 @@ impl Jobs {
     }
 }
 
-/// The last pages of what is posted say when they are done: that a piece of the
-/// stream behind them was sent would not say so.
+/// Signals the last transfer of pages of a batch: that a message after it was sent does not
+/// say that it is finished.
 fn signal_last_pages(batch: &mut [Work]) {
     if let Some(last) = batch.iter_mut().rfind(|work| is_pages(work)) {
         last.signaled = true;
