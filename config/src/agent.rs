@@ -1,21 +1,21 @@
-//! Where the process is that speaks RDMA for programs under tmem.
+//! The address of the agent, which speaks RDMA for programs under tmem.
 
 use crate::{ConfigError, Invalid};
 use std::fmt;
 use std::str::FromStr;
 
-/// The variable that says it.
+/// The variable that holds this address.
 pub const AGENT_VARIABLE: &str = "TMEM_AGENT";
 
 const ALLOWED: &str = "what `tmem agent` prints";
 
-/// A socket in the abstract namespace, an agent's or that of `tmem run`, and what proves
-/// that it may be used.
+/// A socket in the abstract namespace, of an agent or of `tmem run`, and the token that gives
+/// access to it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AgentAddr {
     /// The socket's name.
     pub name: String,
-    /// The proof.
+    /// The token, which is a secret.
     pub token: [u8; 16],
 }
 
@@ -27,10 +27,10 @@ impl fmt::Debug for AgentAddr {
 }
 
 impl AgentAddr {
-    /// What the environment says; an empty variable counts as unset.
+    /// The address in the environment. An empty variable counts as unset.
     ///
     /// # Errors
-    /// [`ConfigError::Variable`] when it says something else.
+    /// [`ConfigError::Variable`] if the variable has another value.
     pub fn from_env() -> Result<Option<AgentAddr>, ConfigError> {
         let value = std::env::var_os(AGENT_VARIABLE).filter(|v| !v.is_empty());
         let Some(value) = value else { return Ok(None) };

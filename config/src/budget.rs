@@ -1,4 +1,4 @@
-//! Whether a local budget makes sense on this machine.
+//! Checks a local budget against this machine's memory.
 
 use std::fs;
 use std::io;
@@ -9,14 +9,15 @@ use crate::Memory;
 /// but wait for pages.
 pub const MIN_LOCAL: u64 = 16 << 20;
 
-/// What of a cgroup's limit is not for the budget: so much, and one part in so many.
+/// How much of a cgroup's limit is not for the budget: `HEADROOM` bytes, and one part in
+/// `HEADROOM_SHARE`.
 /// The budget is kept to within 5 % and 16 MiB, and `tmem run` and page tables are in
 /// the cgroup as well.
 const HEADROOM: u64 = 24 << 20;
 const HEADROOM_SHARE: u64 = 16;
 
-/// The budget to use for the wish `local` of a process that may have `memory`, and what
-/// to say about it.
+/// The budget for a process that asks for `local` and may have `memory`, and a warning if the
+/// two do not fit.
 pub fn check_local(local: u64, memory: &Memory) -> (u64, Option<String>) {
     if local < MIN_LOCAL {
         let text = format!(
@@ -55,7 +56,7 @@ pub fn check_local(local: u64, memory: &Memory) -> (u64, Option<String>) {
 /// Bytes of RAM that this machine has.
 ///
 /// # Errors
-/// When `/proc/meminfo` cannot be read or does not say.
+/// When `/proc/meminfo` cannot be read, or does not contain it.
 pub fn ram_bytes() -> io::Result<u64> {
     let text = fs::read_to_string("/proc/meminfo")?;
     parse_meminfo(&text)

@@ -1,17 +1,17 @@
-//! Complaints that strangers can cause, which must not fill a log.
+//! Limits how often a warning that clients can cause is printed, so that none fills a log.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Complaints come at most this often.
+/// The least time between two warnings.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// When the last complaint was made.
+/// When the last warning was printed.
 #[derive(Debug, Default)]
 pub struct Complaints(Mutex<Option<Instant>>);
 
 impl Complaints {
-    /// Whether one may be made now; then the next is not for a while.
+    /// Whether a warning may be printed now. If so, the next may not for a while.
     pub fn are_due(&self, now: Instant) -> bool {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_some_and(|at| now.saturating_duration_since(at) < SILENCE) {

@@ -1,4 +1,4 @@
-//! Why options are not usable.
+//! Why options cannot be used.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use thiserror::Error;
 pub struct Invalid {
     /// The value as given.
     pub value: String,
-    /// What is wrong with it, in words that follow the value.
+    /// What is wrong with it: words that follow the value in a message.
     pub reason: &'static str,
     /// What the option takes.
     pub allowed: Box<str>,

@@ -1,8 +1,8 @@
 //! What `tmem run` hands over to the processes under it.
 //!
-//! They come to it by a socket in the abstract namespace. What they show is a token of
-//! their environment, so that it is the family that counts and not the user: a program
-//! that was started after its parent had given up rights is one of the family as well.
+//! The processes connect to a socket in the abstract namespace, and send a token from their
+//! environment. So access depends on the family, not on the user: a program whose parent has
+//! dropped its rights still belongs to the family.
 
 use std::io::{self, Read, Write};
 use std::mem::{MaybeUninit, size_of};
@@ -12,14 +12,14 @@ use std::os::unix::net::{SocketAddr, UnixStream};
 
 use crate::AgentAddr;
 
-/// The variable that says where.
+/// The variable that names the socket.
 pub const FAMILY_VARIABLE: &str = "TMEM_FAMILY";
 
 /// Bits of the answer's first byte.
 const HAS_DEVICE: u8 = 1;
 const HAS_SECRET: u8 = 2;
 
-/// A secret is not longer than this, in bytes.
+/// The longest secret, in bytes.
 const SECRET_MOST: u64 = 1 << 20;
 
 /// What the processes of a family share.
@@ -27,22 +27,21 @@ const SECRET_MOST: u64 = 1 << 20;
 pub struct Handed {
     /// The memory file with figures and budget.
     pub memory: OwnedFd,
-    /// `/dev/userfaultfd`, open for those who could not open it any more.
+    /// An open `/dev/userfaultfd`, for processes that may not open it.
     pub device: Option<OwnedFd>,
     /// The secret of the servers.
     pub secret: Option<Vec<u8>>,
-    /// `tmem run` is in the namespace of processes of whoever has asked.
+    /// `tmem run` is in the PID namespace of the process that asked.
     pub is_near: bool,
 }
 
-/// Where the environment says that a process under `tmem run` is to ask; none where it says
-/// nothing of use.
+/// The socket of `tmem run` in the environment, if there is a valid one.
 pub fn family_from_env() -> Option<AgentAddr> {
     let value = std::env::var(FAMILY_VARIABLE).ok()?;
     value.trim_end_matches(FAMILY_TOLD).parse().ok()
 }
 
-/// At the end of the variable: `tmem run` is out of reach, and the user was told.
+/// The end of the variable when `tmem run` cannot be reached, and the user was told so.
 pub const FAMILY_TOLD: char = '!';
 
 impl Handed {
@@ -51,7 +50,7 @@ impl Handed {
     /// # Errors
     /// When `tmem run` has ended, or cannot be reached from here.
     pub fn ask(at: &AgentAddr) -> io::Result<Handed> {
-        /// One that is kept waiting by strangers is let go, and comes again.
+        /// If other connections keep it waiting, it is closed, and connects again.
         const ATTEMPTS: usize = 5;
         let address = SocketAddr::from_abstract_name(&at.name)?;
         let once = || {
@@ -130,7 +129,7 @@ fn has_number(stream: &UnixStream) -> bool {
     failed == 0 && peer.pid != 0
 }
 
-/// Sends the token. The program is not to get a SIGPIPE for it.
+/// Sends the token, without a SIGPIPE to the program.
 fn show(stream: &UnixStream, token: &[u8; 16]) -> io::Result<()> {
     let flags = libc::MSG_NOSIGNAL;
     // SAFETY: the bytes are as many as said.
@@ -149,7 +148,7 @@ fn show(stream: &UnixStream, token: &[u8; 16]) -> io::Result<()> {
     }
 }
 
-/// Descriptors in a message, at most.
+/// The most descriptors in a message.
 const MOST: usize = 2;
 
 /// Room for them, aligned as their header has to be.

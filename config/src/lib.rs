@@ -1,11 +1,12 @@
 //! Options of tmem, from flags, the environment and a TOML file.
 //!
-//! Each option is declared once, in `options`. Each place gives a [`Layer`]; [`Layer::or`]
-//! lays one over another (flags over environment over file) and [`Layer::finish`] fills in
-//! the defaults.
+//! Each option is declared once, in `options`. Flags, environment and file each give a
+//! [`Layer`]. [`Layer::or`] puts one over another (flags over environment over file), and
+//! [`Layer::finish`] fills in the defaults.
 //!
-//! The crate also has what else the programs of tmem share: secrets, random bytes, output
-//! files, how often to complain, the options of sanitizers, what `tmem run` hands over.
+//! The crate also contains what else the programs of tmem share: secrets, random bytes, output
+//! files, a limit on repeated warnings, the options of sanitizers, and what `tmem run` hands
+//! over.
 
 mod agent;
 mod budget;

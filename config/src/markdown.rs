@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::{Declaration, Group, OPTIONS};
 
-/// The lines between which generated text lies in a document.
+/// The lines around generated text in a document.
 const BEGIN: &str = "<!-- generated from config/src/options/mod.rs: begin -->";
 const END: &str = "<!-- generated: end -->";
 
@@ -25,8 +25,8 @@ pub fn options_markdown() -> String {
     text
 }
 
-/// Puts `generated` between the lines of `document` that mark its place; `None` where they
-/// are missing.
+/// Puts `generated` between the lines of `document` that mark its place. Returns `None` if
+/// they are missing.
 pub fn replace_generated(document: &str, generated: &str) -> Option<String> {
     let (before, rest) = document.split_once(BEGIN)?;
     let (_, after) = rest.split_once(END)?;

@@ -14,7 +14,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// What this process may have.
+    /// Reads how much memory this process may have.
     ///
     /// # Errors
     /// When `/proc/meminfo` cannot be read or does not say. Cgroups that cannot be read
@@ -31,7 +31,7 @@ impl Memory {
         })
     }
 
-    /// The most that the process may have: what shares such as `50%` are shares of.
+    /// The most that the process may have. Shares such as `50%` are shares of this.
     pub fn most(&self) -> u64 {
         self.cgroup.map_or(self.ram, |limit| limit.min(self.ram))
     }

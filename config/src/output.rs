@@ -1,5 +1,5 @@
-//! Files that the programs of tmem write: whole or not at all, and never through
-//! a link that somebody else has laid.
+//! Files that the programs of tmem write: completely or not at all, and never through a
+//! symbolic link.
 
 use std::ffi::{CString, OsString};
 use std::fs::{self, File, OpenOptions};
@@ -11,20 +11,20 @@ use std::path::{Path, PathBuf};
 
 use crate::random;
 
-/// A file that is being written. A regular file gets its name at the end; until then it has
-/// one beside it that nobody can guess, and dropped before [`OutputFile::finish`] it is gone
-/// and what was there is as it was. A pipe or a character device is written to directly.
+/// A file that is being written. A regular file is written under a random name beside its
+/// own, and gets its own name in [`OutputFile::finish`]. Dropped before that, it is deleted, and
+/// an older file stays as it was. A pipe or a character device is written to directly.
 #[derive(Debug)]
 pub struct OutputFile {
     file: File,
-    /// What it is called in the end and until then; none where it is written to directly.
+    /// Its own name and the name until then; none if it is written to directly.
     names: Option<Names>,
 }
 
 #[derive(Debug)]
 struct Names {
     last: PathBuf,
-    /// None once it has the last one.
+    /// None once it has its own name.
     first: Option<PathBuf>,
 }
 
@@ -43,8 +43,8 @@ impl OutputFile {
     /// (`/dev/stdout`, `/dev/stderr`, `/dev/fd/N`), that is written to, at its position.
     ///
     /// # Errors
-    /// Those of the system, and [`io::ErrorKind::InvalidInput`] where there is a symbolic link, a
-    /// folder, a socket or a block device.
+    /// The system's, and [`io::ErrorKind::InvalidInput`] if a symbolic link, a folder, a socket or
+    /// a block device is there.
     pub fn create(path: &Path) -> io::Result<OutputFile> {
         let file = match place(path)? {
             Place::File => {
@@ -77,12 +77,12 @@ impl OutputFile {
     /// Gives a regular file its name.
     ///
     /// # Errors
-    /// Those of the system.
+    /// The system's.
     pub fn finish(mut self) -> io::Result<()> {
         let Some(names) = &mut self.names else {
             return Ok(());
         };
-        // What has come to be there meanwhile is not to be replaced either.
+        // Something may have been made there meanwhile. It is not to be replaced.
         if !matches!(place(&names.last)?, Place::File) {
             return Err(unfit("it has changed"));
         }
@@ -107,13 +107,13 @@ impl Write for OutputFile {
 impl Drop for OutputFile {
     fn drop(&mut self) {
         if let Some(first) = self.names.as_mut().and_then(|names| names.first.take()) {
-            // Nobody is left to tell of a failure.
+            // A failure cannot be reported any more.
             let _ = fs::remove_file(first);
         }
     }
 }
 
-/// Puts `bytes` into the file at `path`, all of them or nothing.
+/// Writes `bytes` to the file at `path`, all of them or none.
 ///
 /// # Errors
 /// As [`OutputFile::create`].
@@ -123,14 +123,14 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.finish()
 }
 
-/// Sees whether [`write_file`] can be expected to succeed, and leaves nothing behind.
+/// Checks whether [`write_file`] is likely to succeed. Leaves nothing behind.
 ///
 /// # Errors
 /// As [`write_file`].
 pub fn check_output(path: &Path) -> io::Result<()> {
     match place(path)? {
         Place::File | Place::Descriptor(_) => OutputFile::create(path).map(drop),
-        // To open a pipe would wait for its reader, or tell that of an end.
+        // Opening a pipe would wait for its reader, and closing it would be an end to it.
         Place::Stream => may_write(path),
     }
 }

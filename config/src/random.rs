@@ -2,10 +2,10 @@
 
 use std::io;
 
-/// Sixteen of them, which nobody can guess.
+/// Sixteen random bytes for a secret.
 ///
 /// # Errors
-/// When the system has none to give.
+/// When the system has none.
 pub fn random() -> io::Result<[u8; 16]> {
     let mut bytes = [0; 16];
     loop {

@@ -1,12 +1,12 @@
-//! What the environment asks of sanitizers.
+//! The options of sanitizers in the environment.
 
 use std::ffi::OsString;
 
 /// The variables that the runtimes of the sanitizers read, the one that counts last.
 const VARIABLES: [&str; 2] = ["ASAN_OPTIONS", "LSAN_OPTIONS"];
 
-/// Whether the runtime of a sanitizer that can look for leaks does so, by the environment
-/// variables that `lookup` finds. It does unless it is told not to.
+/// Whether a sanitizer that can look for leaks does so, by the environment variables that
+/// `lookup` finds. It does by default.
 pub fn looks_for_leaks(lookup: impl Fn(&str) -> Option<OsString>) -> bool {
     let values: Vec<String> = VARIABLES
         .iter()
@@ -23,8 +23,8 @@ pub fn looks_for_leaks(lookup: impl Fn(&str) -> Option<OsString>) -> bool {
     !matches!(last, Some("0" | "no" | "false"))
 }
 
-/// The variable of the address sanitizer, and its value with a wish more: that its library
-/// lets others be loaded before it. Without that it ends every program with libtmem.so.
+/// The variable of the address sanitizer, and its value with one more option: other libraries
+/// may be loaded before its own. Without it the sanitizer ends every program with libtmem.so.
 pub fn behind_others(lookup: impl Fn(&str) -> Option<OsString>) -> (&'static str, OsString) {
     const WISH: &str = "verify_asan_link_order=0";
     let name = VARIABLES[0];

@@ -42,7 +42,7 @@ pub fn read_secret(path: &Path) -> Result<Vec<u8>, ConfigError> {
     Ok(secret)
 }
 
-/// Refuses secrets that can be guessed, in words that say what to do.
+/// Refuses secrets that can be guessed, with a text that says what to do.
 ///
 /// # Errors
 /// A text that follows "secret:".
@@ -60,7 +60,7 @@ pub fn check_secret(secret: &[u8]) -> Result<(), String> {
 /// A fresh secret: 32 random bytes in hexadecimal.
 ///
 /// # Errors
-/// When the system has no random bytes to give.
+/// When the system has no random bytes.
 pub fn new_secret() -> io::Result<String> {
     let mut secret = String::new();
     for byte in [random()?, random()?].concat() {
@@ -70,10 +70,10 @@ pub fn new_secret() -> io::Result<String> {
     Ok(secret)
 }
 
-/// Writes a secret to a new file that nobody but its owner can read.
+/// Writes a secret to a new file that only its owner can read.
 ///
 /// # Errors
-/// When it is there already, or cannot be written.
+/// When the file exists, or cannot be written.
 pub fn write_secret(path: &Path, secret: &str) -> io::Result<()> {
     // A new file is never a link that leads to another.
     let mut file = OpenOptions::new()

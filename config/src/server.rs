@@ -6,15 +6,14 @@ use std::str::FromStr;
 
 use crate::Invalid;
 
-/// What a server may look like, for messages.
+/// The form of a server's address, for messages.
 pub const SERVER_ALLOWED: &str =
     "host:port, tcp://host:port or rdma://host:port, IPv6 as [::1]:port";
 
-/// How a server is reached.
+/// The transport to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scheme {
-    /// RDMA where both ends can, else TCP; what an address without a scheme
-    /// means.
+    /// RDMA if both ends can use it, else TCP. The meaning of an address without a scheme.
     Any,
     /// TCP.
     Tcp,
@@ -22,7 +21,7 @@ pub enum Scheme {
     Rdma,
 }
 
-/// Where a memory server is.
+/// The address of a memory server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ServerAddr {
     /// How it is reached.
@@ -111,8 +110,8 @@ pub fn parse_servers(text: &str) -> Result<Vec<ServerAddr>, Invalid> {
     Ok(unique(servers))
 }
 
-/// The servers without repetitions: one named twice would be asked twice for
-/// the same memory, however it is reached.
+/// The servers without repetitions. One that is named twice would be asked twice for the
+/// same memory, whatever the transport.
 pub(crate) fn unique(servers: Vec<ServerAddr>) -> Vec<ServerAddr> {
     let mut unique: Vec<ServerAddr> = Vec::with_capacity(servers.len());
     for server in servers {

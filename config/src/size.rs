@@ -1,11 +1,11 @@
-//! Amounts of memory as people write them.
+//! Amounts of memory as users write them.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::Invalid;
 
-/// What a size may look like, for messages.
+/// The form of a size, for messages.
 pub const SIZE_ALLOWED: &str = "bytes; a number with K, M, G or T, powers of 1024 (512M, 2G, \
      1.5GiB); or a percentage of the memory (50%)";
 
@@ -15,7 +15,7 @@ const PERCENT_SCALE: u128 = 1_000_000;
 /// An amount of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
-    /// So many bytes.
+    /// An amount in bytes.
     Bytes(u64),
     /// A share of the memory that there is ([`crate::Memory::most`]), in millionths of a
     /// percent (at most 100 000 000).
@@ -23,7 +23,7 @@ pub enum Size {
 }
 
 impl Size {
-    /// The amount in bytes where there are `memory` bytes in all.
+    /// The amount in bytes, on a machine with `memory` bytes.
     pub fn bytes(self, memory: u64) -> u64 {
         match self {
             Size::Bytes(bytes) => bytes,

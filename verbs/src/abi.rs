@@ -1,12 +1,12 @@
-//! The parts of the C libraries' binary interface that this crate touches.
+//! The parts of the C libraries' binary interface that this crate uses.
 //!
-//! What only the libraries allocate is declared no further than it is read here.
+//! Structures that only the libraries allocate are declared as far as they are read here.
 //! The layouts are those of 64-bit Linux; they have been the same since
 //! rdma-core 17 and cannot change under the sonames that `library` opens.
 
 use std::ffi::{c_int, c_uint, c_void};
 
-/// Something that only the libraries look into: `ibv_device`, `ibv_pd`.
+/// A structure that only the libraries read: `ibv_device`, `ibv_pd`.
 pub(crate) type Opaque = c_void;
 
 pub(crate) type PollCq = unsafe extern "C" fn(*mut Cq, c_int, *mut Wc) -> c_int;
@@ -21,8 +21,8 @@ pub(crate) struct Context {
     pub(crate) ops: Ops,
 }
 
-/// `ibv_context_ops`: the device's own functions for what has to be fast. The
-/// C header's inline functions call through it as well.
+/// `ibv_context_ops`: the device's own functions for what has to be fast. The inline
+/// functions of the C header call these.
 #[repr(C)]
 pub(crate) struct Ops {
     before_poll_cq: [*const c_void; 11],
@@ -58,7 +58,7 @@ pub(crate) struct DeviceAttr {
     max_ee_rd_atom: c_int,
     max_res_rd_atom: c_int,
     pub(crate) max_qp_init_rd_atom: c_int,
-    /// Of no interest here; the C library writes all of it.
+    /// Not used here. The C library writes it.
     rest: [u32; 18],
 }
 

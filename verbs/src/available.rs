@@ -1,10 +1,10 @@
-//! Whether RDMA can be used at all.
+//! Checks whether RDMA can be used.
 
 use crate::error::Error;
 use crate::library::library;
 use crate::manager::Channel;
 
-/// Whether RDMA can be used here; if not, the error says what is missing.
+/// Checks whether RDMA can be used on this machine. The error says what is missing.
 ///
 /// # Errors
 ///

@@ -1,5 +1,4 @@
-//! Registered memory of this process's own, for what goes to and comes from the
-//! other end.
+//! Registered memory of this process, for sending and receiving.
 
 use crate::error::Error;
 use crate::memory::{Access, Domain, Piece, Region};
@@ -11,9 +10,9 @@ use std::{fmt, io};
 /// Zeroed memory that the device of a connection may read and write, and the
 /// other end may not. It is pinned until it is dropped.
 ///
-/// The device may write to it at any time, so there are no references to it:
-/// bytes are copied, by this process or by the kernel. What is copied while the
-/// device writes there is old and new, mixed.
+/// The device may write to it at any time, so there are no references to it: bytes are
+/// copied, by this process or by the kernel. Bytes that are copied while the device writes
+/// them may be old or new.
 pub struct Buffer {
     // Before the mapping, which it registers.
     region: Region,
@@ -33,7 +32,7 @@ pub enum Part<'a> {
 const PARTS: usize = 64;
 
 impl Buffer {
-    /// So many bytes; not 0.
+    /// Makes a buffer of `len` bytes, not 0.
     ///
     /// # Errors
     ///
@@ -62,7 +61,7 @@ impl Buffer {
         self.region.piece(offset, len)
     }
 
-    /// Where a part is.
+    /// The address of a part.
     ///
     /// # Panics
     ///
@@ -105,7 +104,7 @@ impl Buffer {
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// The system's.
     ///
     /// # Panics
     ///
@@ -122,7 +121,7 @@ impl Buffer {
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// The system's.
     ///
     /// # Panics
     ///

@@ -9,15 +9,15 @@ pub struct Completion {
     pub id: u64,
     /// What it was.
     pub kind: Kind,
-    /// How it ended. After the first error the connection is no good any more:
-    /// all that is still under way is flushed.
+    /// How it ended. After the first error the connection is broken: everything that is still
+    /// under way is flushed.
     pub status: Result<(), Status>,
 }
 
 /// What ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A receive, with so many bytes; none if it failed.
+    /// A receive, with its length in bytes; 0 if it failed.
     Receive(u32),
     /// A work: a send, read or write.
     Work,
@@ -30,31 +30,31 @@ pub enum Status {
     /// A message that is longer than the receive, or more than can be sent.
     #[error("the message does not fit")]
     LocalLength,
-    /// Local memory that is not registered, or not for that.
+    /// Local memory that is not registered, or not for this access.
     #[error("local memory is not registered for that")]
     LocalProtection,
-    /// Not done: the connection ended or broke before.
+    /// Not carried out: the connection ended or broke before.
     #[error("flushed: the connection has ended")]
     Flushed,
-    /// The other end answered something that makes no sense.
+    /// The other end sent an invalid answer.
     #[error("a bad response")]
     BadResponse,
-    /// The other end could not take it, as when a message does not fit.
+    /// The other end could not take it, for instance a message that does not fit.
     #[error("an invalid request, says the other end")]
     RemoteInvalidRequest,
-    /// The other end's memory may not be used so, or the key is worth nothing.
+    /// The other end's memory does not allow this access, or the key is invalid.
     #[error("the other end's memory may not be used so")]
     RemoteAccess,
-    /// The other end failed to do it.
+    /// The other end failed.
     #[error("the other end failed")]
     RemoteOperation,
-    /// No answer, however often it was sent.
+    /// No answer, after all retries.
     #[error("the other end does not answer")]
     RetryExceeded,
     /// The other end posted no receive.
     #[error("the other end has posted no receive")]
     ReceiverNotReady,
-    /// Anything else, by libibverbs' number of it.
+    /// Anything else, by its number in libibverbs.
     #[error("completion status {0}")]
     Other(u32),
 }

@@ -16,8 +16,7 @@ use std::time::{Duration, Instant};
 /// Private data that fits into a request to connect.
 const MOST_PRIVATE: usize = 56;
 
-/// The refusal of a machine where nobody listens on the port: that of the
-/// InfiniBand connection manager.
+/// The InfiniBand connection manager's refusal when nothing listens on the port.
 const NO_SUCH_SERVICE: c_int = 8;
 
 impl Connection {
@@ -108,7 +107,7 @@ pub(crate) fn check_private(private: &[u8], most: usize) -> Result<(), Error> {
     })
 }
 
-/// Who to connect with, and how long at most.
+/// The address to connect with, and how long that may take.
 struct Until {
     addr: SocketAddr,
     timeout: Duration,
@@ -137,7 +136,7 @@ impl Until {
         })
     }
 
-    /// Waits for the end of a step.
+    /// Waits until a step ends.
     fn wait(&self, events: &Channel, want: c_int, step: &'static str) -> Result<Happened, Error> {
         loop {
             if let Some(happened) = events.next()? {
@@ -164,14 +163,14 @@ impl Until {
         }
     }
 
-    /// What an event means that is not the one waited for.
+    /// The error for an event that was not expected.
     fn failure(&self, happened: &Happened, step: &'static str) -> Error {
         let addr = self.addr;
         let status = happened.status();
         match (happened.kind(), status) {
             (abi::EVENT_DEVICE_REMOVAL, _) => Error::DeviceRemoved,
             (abi::EVENT_REJECTED, NO_SUCH_SERVICE) => Error::NobodyListens { addr },
-            // So says the connection manager of RDMA over TCP.
+            // The connection manager of iWARP reports it so.
             (abi::EVENT_REJECTED, status) if status == -libc::ECONNREFUSED => {
                 Error::NobodyListens { addr }
             }

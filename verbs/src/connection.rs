@@ -17,10 +17,10 @@ use std::os::fd::RawFd;
 use std::ptr::null_mut;
 use std::sync::Arc;
 
-/// One end of a reliable connection. Dropped, it ends for both.
+/// One end of a reliable connection. Dropping it ends the connection for both.
 pub struct Connection {
-    // The order matters, it is the order in which they go: the queue pair uses
-    // the queues, these the channel, and all of them the endpoint's device.
+    // Fields are dropped in this order: the queue pair uses the queues, the queues use the
+    // channel, and all use the endpoint's device.
     pub(crate) pair: Pair,
     sends: CompletionQueue,
     receives: CompletionQueue,
@@ -30,8 +30,7 @@ pub struct Connection {
     limits: Limits,
     pub(crate) private: Vec<u8>,
     disconnected: bool,
-    /// Room for the C form of what is posted; between posts its pointers mean
-    /// nothing.
+    /// Room for the C form of works that are posted. Its pointers are only valid while posting.
     works: Vec<SendWr>,
     posts: Vec<RecvWr>,
 }
@@ -73,7 +72,7 @@ impl Connection {
         }
     }
 
-    /// What both ends say when they connect.
+    /// The parameters of both ends when they connect.
     pub(crate) fn param(&self, private: &[u8]) -> ConnParam {
         ConnParam {
             private_data: private.as_ptr().cast(),
@@ -97,14 +96,14 @@ impl Connection {
         Arc::clone(&self.domain)
     }
 
-    /// What may be under way at once.
+    /// How much may be under way at once.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// What the other end sent along when the connection was made. The network
-    /// may have added zero bytes at its end.
+    /// The private data that the other end sent when the connection was made. The network may
+    /// have added zero bytes at its end.
     #[must_use]
     pub fn private_data(&self) -> &[u8] {
         &self.private
@@ -179,7 +178,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`Error::Call`]; the connection is no good any more.
+    /// [`Error::Call`]. The connection is broken then.
     pub fn poll(&mut self, out: &mut Vec<Completion>) -> Result<usize, Error> {
         let before = out.len();
         self.sends.poll(|wc| {
@@ -191,7 +190,7 @@ impl Connection {
         })?;
         self.receives.poll(|wc| {
             let status = Status::from_c(wc.status);
-            // Of a failed one the length means nothing.
+            // The length of a failed receive means nothing.
             let bytes = status.map_or(0, |()| wc.byte_len);
             out.push(Completion {
                 id: wc.wr_id,
@@ -202,8 +201,8 @@ impl Connection {
         Ok(out.len() - before)
     }
 
-    /// Asks for one completion event. What completed before has none: poll once
-    /// more before waiting.
+    /// Asks for one completion event. Completions from before have none: poll once more before
+    /// waiting.
     ///
     /// # Errors
     ///
@@ -245,7 +244,7 @@ impl Connection {
             return Ok(None);
         };
         let event = Event::from_c(happened.kind(), happened.status());
-        // It may be needed for what follows that the event is acknowledged.
+        // What follows may need the event to be acknowledged.
         drop(happened);
         if event == Event::Disconnected {
             // Answers the other end, and flushes what is under way.
@@ -254,8 +253,7 @@ impl Connection {
         Ok(Some(event))
     }
 
-    /// Ends the connection: the other end is told, all that is under way here is
-    /// flushed.
+    /// Ends the connection: informs the other end, and flushes everything that is under way.
     pub fn disconnect(&mut self) {
         if self.disconnected {
             return;

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use thiserror::Error;
 
-/// What went wrong, with what to do about it.
+/// What went wrong, and what to do about it.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -36,22 +36,22 @@ pub enum Error {
     Listen {
         /// The address.
         addr: SocketAddr,
-        /// What the system says.
+        /// The system's.
         #[source]
         error: io::Error,
     },
-    /// There is no way to the address.
+    /// The address cannot be reached.
     #[error("cannot reach {addr} by RDMA, {step}: {error}")]
     Unreachable {
         /// The address.
         addr: SocketAddr,
         /// What was being done.
         step: &'static str,
-        /// What the system says.
+        /// The system's.
         #[source]
         error: io::Error,
     },
-    /// The machine is there, and nobody listens on the port.
+    /// The machine answers, and nothing listens on the port.
     #[error("nobody listens on {addr} for RDMA connections")]
     NobodyListens {
         /// The address.
@@ -62,7 +62,7 @@ pub enum Error {
     Refused {
         /// The address.
         addr: SocketAddr,
-        /// The connection manager's number for it; 28 is the program's own no.
+        /// The connection manager's reason. 28 means that the program refused.
         reason: i32,
     },
     /// The time is up.
@@ -104,16 +104,16 @@ pub enum Error {
         len: usize,
         /// The process's limit on locked memory, if it has one.
         limit: Option<u64>,
-        /// What the system says.
+        /// The system's.
         #[source]
         error: io::Error,
     },
-    /// Work that a queue does not take: ENOMEM means that the queue is full.
+    /// A queue did not take some work. ENOMEM means that the queue is full.
     #[error("the queue took {posted} of the works given: {error}")]
     Post {
-        /// How many it took before; these are under way.
+        /// How many works it took before. These are under way.
         posted: usize,
-        /// What the system says.
+        /// The system's.
         #[source]
         error: io::Error,
     },
@@ -122,7 +122,7 @@ pub enum Error {
     Call {
         /// The function that failed.
         call: &'static str,
-        /// What the system says.
+        /// The system's.
         #[source]
         error: io::Error,
     },

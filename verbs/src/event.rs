@@ -6,18 +6,18 @@ use crate::abi;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// The accepted connection is there. Receives may complete before.
+    /// The accepted connection is established. Receives may complete before this.
     Established,
-    /// The other end is gone, or said that it goes. All work still under way is
+    /// The other end is gone, or is about to go. All work still under way is
     /// completed with [`Status::Flushed`](crate::Status::Flushed).
     Disconnected,
-    /// The accepted connection did not come about: the other end gave up.
+    /// The accepted connection was not established: the other end gave up.
     Failed(i32),
-    /// The device goes; the connection has to be dropped.
+    /// The device is being removed: the connection has to be dropped.
     DeviceRemoval,
     /// Nothing of the ended connection is on the network any more.
     TimewaitExit,
-    /// Anything else, by librdmacm's number of it.
+    /// Anything else, by its number in librdmacm.
     Other(i32),
 }
 

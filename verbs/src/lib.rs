@@ -1,5 +1,5 @@
-//! RDMA for tmem: reliable connections, whose ends send messages to each other
-//! and read and write each other's memory without the other's processor.
+//! RDMA for tmem: reliable connections, whose ends send messages to each other, and read and
+//! write each other's memory without the other's CPU.
 //!
 //! The C libraries libibverbs and librdmacm are opened at run time, so that the
 //! same binary runs where they are missing: [`available`] tells whether RDMA

@@ -11,7 +11,7 @@ pub struct Limits {
     pub sends: u32,
     /// Receives posted and not yet completed.
     pub receives: u32,
-    /// A send or write of at most so many bytes takes them along when it is
+    /// A send or write of at most this many bytes takes them along when it is
     /// posted, so that the device need not fetch them.
     pub inline: u32,
     /// RDMA reads under way at once, in either direction. More may be posted:

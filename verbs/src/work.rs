@@ -6,10 +6,10 @@ use crate::memory::Piece;
 use std::ffi::c_int;
 use std::ptr::null_mut;
 
-/// How many pieces one work has at most. There may be devices that do fewer.
+/// The most pieces of one work. Some devices may allow fewer.
 pub const MAX_PIECES: usize = 4;
 
-/// What is to be done.
+/// The operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
     /// The pieces' bytes go to the other end's next receive.
@@ -81,13 +81,13 @@ impl From<Piece> for Pieces {
 /// to stay until it, or a signaled one posted later, completes.
 #[derive(Clone, Copy, Debug)]
 pub struct Work {
-    /// What its completion has as id.
+    /// The id of its completion.
     pub id: u64,
-    /// What is to be done.
+    /// The operation.
     pub op: Op,
     /// The local memory.
     pub pieces: Pieces,
-    /// Whether it has a completion even if all goes well.
+    /// Whether it has a completion if it succeeds.
     pub signaled: bool,
     /// Whether it waits for the reads posted before it.
     pub fence: bool,
