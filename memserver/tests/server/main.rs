@@ -7,10 +7,12 @@
 mod client;
 mod daemon;
 mod drain;
+mod greeting;
 mod hostile;
 mod limits;
 mod metrics;
 mod model;
+mod open_files;
 mod pages;
 mod restart;
 mod sessions;
