@@ -1,11 +1,12 @@
 //! What `tmem run` promises whether or not the program can be paged.
 
+mod figures;
+mod unpaged;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use tmem_tests::process::as_from_a_shell;
 
@@ -281,101 +282,6 @@ fn bad_flags_and_variables_are_125_and_named() {
 }
 
 #[test]
-fn a_static_program_is_said_and_runs_or_with_strict_does_not() {
-    let folder = tempfile::tempdir().unwrap();
-    let source = folder.path().join("s.c");
-    fs::write(&source, "int main(void) { return 5; }").unwrap();
-    let program = folder.path().join("s");
-    let built = Command::new("gcc")
-        .arg("-static")
-        .arg(&source)
-        .arg("-o")
-        .arg(&program)
-        .status();
-    assert!(built.unwrap().success());
-    let program = program.to_str().unwrap();
-    let output = run(&["--", program]);
-    assert_eq!(output.status.code(), Some(5));
-    assert!(
-        stderr(&output).contains("is statically linked"),
-        "{}",
-        stderr(&output)
-    );
-    assert_eq!(run(&["--strict", "--", program]).status.code(), Some(125));
-    // A script is judged by its interpreter.
-    let script = folder.path().join("script");
-    fs::write(&script, format!("#!{program}\n")).unwrap();
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-    let output = run(&["--", script.to_str().unwrap()]);
-    assert!(
-        stderr(&output).contains("is statically linked"),
-        "{}",
-        stderr(&output)
-    );
-}
-
-/// Compiles a program that ends with status 5, with options of the compiler.
-fn compiled(program: &Path, options: &[&str]) {
-    let source = program.with_extension("c");
-    fs::write(&source, "int main(void) { return 5; }").expect("the test machine can do this");
-    let mut gcc = Command::new("gcc");
-    gcc.arg(&source).args(options).arg("-o").arg(program);
-    let status = gcc.status().expect("the test machine can do this");
-    assert!(status.success());
-}
-
-#[test]
-fn a_program_of_another_c_library_is_known_by_its_dynamic_linker() {
-    let folder = tempfile::tempdir().unwrap();
-    let program = folder.path().join("p");
-    for (linker, word) in [
-        ("/lib/ld-musl-x86_64.so.1", "is linked with musl, not glibc"),
-        (
-            "/system/bin/linker64",
-            "is linked with the C library of /system/bin/linker64",
-        ),
-    ] {
-        compiled(&program, &[&format!("-Wl,--dynamic-linker={linker}")]);
-        let output = run(&["--strict", "--", program.to_str().unwrap()]);
-        assert_eq!(output.status.code(), Some(125));
-        assert!(stderr(&output).contains(word), "{}", stderr(&output));
-    }
-}
-
-#[test]
-fn a_sanitizer_that_would_stop_the_engine_is_said_and_runs_or_with_strict_does_not() {
-    let run = |args: &[&str]| run_with(tmem().env("TMEM_ENGINE", "thread"), args);
-    let folder = tempfile::tempdir().unwrap();
-    let program = folder.path().join("p");
-    for options in [
-        &["-fsanitize=address"][..],
-        &["-fsanitize=address", "-static-libasan"],
-        &["-fsanitize=leak"],
-    ] {
-        compiled(&program, options);
-        let name = program.to_str().unwrap();
-        let output = run(&["--", name]);
-        assert_eq!(output.status.code(), Some(5));
-        let text = stderr(&output);
-        assert!(text.contains("looks for leaks"), "{text}");
-        assert_eq!(text.lines().count(), 1, "{text}");
-        assert_eq!(run(&["--strict", "--", name]).status.code(), Some(125));
-    }
-}
-
-#[test]
-fn valgrind_is_known_by_its_name() {
-    let folder = tempfile::tempdir().unwrap();
-    let program = folder.path().join("valgrind");
-    compiled(&program, &[]);
-    let name = program.to_str().unwrap();
-    let output = run(&["--", name]);
-    assert_eq!(output.status.code(), Some(5));
-    assert!(stderr(&output).contains("valgrind"), "{}", stderr(&output));
-    assert_eq!(run(&["--strict", "--", name]).status.code(), Some(125));
-}
-
-#[test]
 fn an_unreachable_server_is_named_and_the_program_runs_only_where_that_is_asked_for() {
     let server = closed_port();
     let output = some_library(&mut tmem())
@@ -448,87 +354,4 @@ fn a_server_that_answers_with_garbage_is_named() {
         text.contains(&format!("server {server} is not a tmem memory server")),
         "{text}"
     );
-}
-
-#[test]
-fn figures_are_written_whole() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("s.json");
-    let output = run(&[
-        "--stats-file",
-        file.to_str().unwrap(),
-        "--summary",
-        "--",
-        "true",
-    ]);
-    assert_eq!(output.status.code(), Some(0));
-    let text = fs::read_to_string(&file).unwrap();
-    assert!(text.contains("\"local_budget_bytes\": 67108864"), "{text}");
-    assert!(!text.contains("\"peak_resident_bytes\": 0,"), "{text}");
-    assert!(
-        stderr(&output).contains("tmem: memory: budget 64.0 MiB"),
-        "{}",
-        stderr(&output)
-    );
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-}
-
-/// Nothing is run when its figures would be lost in the end.
-#[test]
-fn a_place_where_figures_cannot_be_written_is_told_before_the_program_starts() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name);
-    fs::write(at("victim"), "a secret").unwrap();
-    symlink(at("victim"), at("link")).unwrap();
-    for (path, word) in [
-        (
-            Path::new("/no/such/folder/s.json"),
-            "the folder that it is in does not exist",
-        ),
-        (Path::new("/proc/s.json"), "no file can be made in /proc"),
-        (&at("link"), "symbolic link"),
-        (folder.path(), "folder"),
-    ] {
-        let path = path.to_str().unwrap();
-        let output = run(&["--stats-file", path, "--", "echo", "ran"]);
-        assert_eq!(output.status.code(), Some(125), "{path}");
-        assert!(output.stdout.is_empty());
-        let text = stderr(&output);
-        assert!(text.contains(path) && text.contains(word), "{text}");
-        assert_eq!(text.lines().count(), 1, "{text}");
-    }
-    assert_eq!(fs::read_to_string(at("victim")).unwrap(), "a secret");
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
-}
-
-#[test]
-fn figures_are_written_to_a_device_or_after_what_the_program_has_printed() {
-    let output = run(&["--stats-file", "/dev/null", "--", "true"]);
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("out");
-    let status = tmem()
-        .args(["--stats-file", "/dev/stdout", "--", "echo", "printed"])
-        .stdout(fs::File::create(&path).unwrap())
-        .status();
-    assert_eq!(status.unwrap().code(), Some(0));
-    let text = fs::read_to_string(&path).unwrap();
-    assert!(text.starts_with("printed\n{"), "{text}");
-    assert!(text.contains("\"lost_pages\": 0,"), "{text}");
-}
-
-/// A link that is laid while the program runs is not followed either.
-#[test]
-fn figures_do_not_go_through_a_link_that_is_laid_meanwhile() {
-    let folder = tempfile::tempdir().unwrap();
-    let script = "echo secret > victim; ln -s victim s.json";
-    let output = tmem()
-        .current_dir(folder.path())
-        .args(["--stats-file", "s.json", "--", "sh", "-c", script])
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(0));
-    assert!(stderr(&output).contains("statistics not written to s.json"));
-    let victim = fs::read_to_string(folder.path().join("victim")).unwrap();
-    assert_eq!(victim, "secret\n");
 }

@@ -1,5 +1,8 @@
 //! Small C programs that check themselves, natively and on remote memory.
 
+mod address_space;
+mod ahead;
+
 use tmem_tests::cc::program;
 use tmem_tests::compare::{Setting, assert_sound, at_budget, paged_at, program_at as compare};
 use tmem_tests::{MIB, MemServer, PagePath, Run, scale};
@@ -273,85 +276,6 @@ fn an_allocation_beyond_the_machines_memory_is_not_refused() {
 }
 
 #[test]
-fn memory_mapped_where_other_memory_is_about_to_leave_is_its_own() {
-    for _ in 0..4 {
-        compare("blocks", &["1000", "64", "4"], Setting::PLAIN, 40);
-    }
-    compare("blocks", &["1000", "64", "4"], Setting::COPY, 40);
-}
-
-#[test]
-fn of_a_matrix_whose_columns_are_used_little_else_is_fetched() {
-    let paged = compare("columns", &["192", "10000", "4"], Setting::PLAIN, 48);
-    let used = 4 * paged.stdout().trim().parse::<u64>().expect("how many rows");
-    let fetched = paged.figures().fetched_pages;
-    assert!(fetched < used / 2 * 3, "{}", paged.describe());
-    compare("columns", &["96", "10000", "2"], Setting::COPY, 24);
-}
-
-#[test]
-fn objects_that_lie_about_in_the_order_of_their_making_are_fetched_ahead() {
-    let paged = compare("objects", &["192"], Setting::PLAIN, 20);
-    let figures = paged.figures();
-    let waited_for = figures.fetched_pages - figures.prefetched_pages;
-    assert!(
-        waited_for < figures.fetched_pages / 30,
-        "{}",
-        paged.describe()
-    );
-    compare("objects", &["96"], Setting::COPY, 24);
-}
-
-#[test]
-fn what_an_array_of_pointers_leads_to_is_fetched_ahead() {
-    // Whether the array is seen to be read in order, or shows in nothing but what is in it.
-    let counted = ["64", "0"].map(|pages| ["64", pages]);
-    for (args, setting) in counted
-        .iter()
-        .flat_map(|args| [Setting::PLAIN, Setting::COPY].map(|s| (args, s)))
-    {
-        let paged = compare("pointers", args, setting, 24);
-        let figures = paged.figures();
-        assert!(
-            figures.prefetched_pages * 2 > figures.fetched_pages,
-            "{}",
-            paged.describe()
-        );
-    }
-}
-
-#[test]
-fn packed_copies_do_not_hide_an_array_of_pointers() {
-    let run = Run::new(program("pointers")).args(["64", "0"]);
-    let native = run.run().ok();
-    let run = run.env("TMEM_COMPRESSED_CACHE", "always");
-    for setting in [Setting::PLAIN, Setting::COPY] {
-        let paged = at_budget(&run, &native, setting, 24 * MIB);
-        let figures = paged.figures();
-        assert!(figures.compressed_cache_bytes > 0, "{}", paged.describe());
-        assert!(
-            figures.prefetched_pages * 2 > figures.evicted_pages,
-            "{}",
-            paged.describe()
-        );
-    }
-}
-
-/// Where the array's next page is both what a pointer leads to and what is to be read next.
-#[test]
-fn a_page_that_is_expected_for_two_reasons_is_fetched_once() {
-    for setting in [Setting::PLAIN, Setting::COPY] {
-        let paged = compare("pointers", &["64", "0", "1"], setting, 24);
-        let figures = paged.figures();
-        assert!(
-            figures.prefetched_pages * 2 > figures.fetched_pages,
-            "{}",
-            paged.describe()
-        );
-    }
-}
-
-#[test]
 fn heaps_that_grow_bit_by_bit_do_not_outrun_their_budget() {
     compare("heap", &["512"], Setting::PLAIN, 128);
     compare("heap", &["512", "4"], Setting::PLAIN, 128);
@@ -373,52 +297,4 @@ fn packed_copies_are_of_the_pages_that_left() {
         let (hits, bytes) = copies("always", setting);
         assert!(hits > 1000 && bytes > 0, "{hits} hits, {bytes} bytes");
     }
-}
-
-#[test]
-fn places_that_a_program_has_given_up_are_left_to_it() {
-    for setting in [Setting::PLAIN, Setting::COPY] {
-        compare("holes", &["64"], setting, 24);
-    }
-}
-
-#[test]
-fn memory_that_several_threads_move_goes_where_they_move_it() {
-    compare("moves", &["2000", "64", "4"], Setting::PLAIN, 32);
-    compare("moves", &["2000", "64", "2"], Setting::PLAIN, 32);
-    compare("moves", &["1000", "64", "4"], Setting::COPY, 32);
-}
-
-/// Random changes of the address space, `seeds` of them.
-fn model(setting: Setting, threads: &str, seeds: std::ops::Range<u64>) {
-    for seed in seeds {
-        let operations = scale::pick("1500", "5000");
-        let args = [&*seed.to_string(), operations, "256", threads];
-        let program = Run::new(program("vm_model")).args(args);
-        let native = program.run().ok();
-        for share in [50, 20] {
-            at_budget(&program, &native, setting, native.max_rss * share / 100);
-        }
-    }
-}
-
-#[test]
-fn random_changes_of_the_address_space_follow_the_model() {
-    model(Setting::PLAIN, "1", 1..scale::pick(4, 200));
-}
-
-#[test]
-fn random_changes_by_several_threads_follow_the_model() {
-    model(Setting::PLAIN, "4", 1..scale::pick(3, 100));
-}
-
-#[test]
-fn random_changes_follow_the_model_by_copying_pages() {
-    model(Setting::COPY, "1", 1..scale::pick(2, 100));
-    model(Setting::COPY, "4", 2..scale::pick(3, 100));
-}
-
-#[test]
-fn random_changes_follow_the_model_on_two_servers() {
-    model(Setting::TWO_SERVERS, "2", 1..scale::pick(2, 50));
 }
