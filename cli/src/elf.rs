@@ -1,6 +1,14 @@
 //! Whether a program file lets a library be preloaded, from its bytes alone.
 
-use std::os::unix::fs::FileExt;
+use object::elf::{ELFMAG, FileHeader64, PT_INTERP, ProgramHeader64, SHT_STRTAB};
+use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
+use object::{LittleEndian, ReadCache};
+use std::fs::File;
+
+#[cfg(target_arch = "aarch64")]
+use object::elf::EM_AARCH64;
+#[cfg(target_arch = "x86_64")]
+use object::elf::EM_X86_64;
 
 /// The part of an executable that matters here.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,11 +26,11 @@ pub(crate) enum Kind {
 }
 
 #[cfg(target_arch = "x86_64")]
-const MACHINE: u16 = 62;
+const MACHINE: u16 = EM_X86_64;
 #[cfg(target_arch = "aarch64")]
-const MACHINE: u16 = 183;
+const MACHINE: u16 = EM_AARCH64;
 
-const PT_INTERP: u32 = 3;
+type Header = FileHeader64<LittleEndian>;
 
 /// Judges a file by `head`, its first bytes.
 pub(crate) fn kind(head: &[u8]) -> Kind {
@@ -34,36 +42,35 @@ pub(crate) fn kind(head: &[u8]) -> Kind {
             None => Kind::Unknown,
         };
     }
-    if !head.starts_with(b"\x7fELF") {
+    if !head.starts_with(&ELFMAG) {
         return Kind::Unknown;
     }
-    // Class 2: 64 bits; data 1: little endian.
-    if head.get(4..6) != Some(&[2, 1]) || u16_at(head, 18) != Some(MACHINE) {
-        return Kind::Foreign;
+    match Header::parse(head) {
+        Ok(header) if is_own(header) => match interpreter(header, head) {
+            Some(Some(path)) => Kind::Dynamic(path),
+            Some(None) => Kind::Static,
+            None => Kind::Unknown,
+        },
+        _ => Kind::Foreign,
     }
-    match interpreter(head) {
-        Some(Some(path)) => Kind::Dynamic(path),
-        Some(None) => Kind::Static,
-        None => Kind::Unknown,
-    }
+}
+
+/// Whether a file is for this architecture.
+fn is_own(header: &Header) -> bool {
+    header.endian().is_ok() && header.e_machine(LittleEndian) == MACHINE
 }
 
 /// The interpreter that a program header names, if one does; nothing where the headers, or
 /// the name, are not all in `head`.
-fn interpreter(head: &[u8]) -> Option<Option<String>> {
-    let table = usize::try_from(u64_at(head, 32)?).ok()?;
-    let size = usize::from(u16_at(head, 54)?);
-    for index in 0..usize::from(u16_at(head, 56)?) {
-        let at = index.checked_mul(size)?.checked_add(table)?;
-        if u32_at(head, at)? == PT_INTERP {
-            let start = usize::try_from(u64_at(head, at.checked_add(8)?)?).ok()?;
-            let len = usize::try_from(u64_at(head, at.checked_add(32)?)?).ok()?;
-            let path = head.get(start..start.checked_add(len)?)?;
-            let path = path.split(|b| *b == 0).next().unwrap_or_default();
-            return Some(Some(String::from_utf8_lossy(path).into_owned()));
-        }
-    }
-    Some(None)
+fn interpreter(header: &Header, head: &[u8]) -> Option<Option<String>> {
+    let segments = header.program_headers(LittleEndian, head).ok()?;
+    let is_interpreter = |s: &&ProgramHeader64<LittleEndian>| s.p_type(LittleEndian) == PT_INTERP;
+    let Some(segment) = segments.iter().find(is_interpreter) else {
+        return Some(None);
+    };
+    let path = segment.data(LittleEndian, head).ok()?;
+    let path = path.split(|b| *b == 0).next().unwrap_or_default();
+    Some(Some(String::from_utf8_lossy(path).into_owned()))
 }
 
 /// The names in a program file, of symbols and of the libraries that it needs.
@@ -71,13 +78,10 @@ pub(crate) struct Names(Vec<Vec<u8>>);
 
 /// A table of names that is longer is not looked at.
 const LONGEST_TABLE: u64 = 64 << 20;
-/// Bytes of a section's header.
-const SECTION: usize = 64;
-const SHT_STRTAB: u32 = 3;
 
 impl Names {
     /// Those of a file for this architecture; none where it cannot be read.
-    pub(crate) fn of(file: &impl FileExt) -> Names {
+    pub(crate) fn of(file: &File) -> Names {
         Names(tables(file).unwrap_or_default())
     }
 
@@ -92,38 +96,15 @@ impl Names {
     }
 }
 
-fn tables(file: &impl FileExt) -> Option<Vec<Vec<u8>>> {
-    let mut head = [0; 64];
-    file.read_exact_at(&mut head, 0).ok()?;
-    let count = usize::from(u16_at(&head, 60)?);
-    let mut sections = vec![0; count * SECTION];
-    file.read_exact_at(&mut sections, u64_at(&head, 40)?).ok()?;
-    let table = |section: &[u8]| {
-        let (start, len) = (u64_at(section, 24)?, u64_at(section, 32)?);
-        if u32_at(section, 4)? != SHT_STRTAB || len > LONGEST_TABLE {
-            return None;
-        }
-        let mut table = vec![0; usize::try_from(len).ok()?];
-        file.read_exact_at(&mut table, start).ok()?;
-        Some(table)
-    };
-    Some(sections.chunks_exact(SECTION).filter_map(table).collect())
-}
-
-fn bytes<const N: usize>(head: &[u8], at: usize) -> Option<[u8; N]> {
-    head.get(at..)?.first_chunk().copied()
-}
-
-fn u16_at(head: &[u8], at: usize) -> Option<u16> {
-    bytes(head, at).map(u16::from_le_bytes)
-}
-
-fn u32_at(head: &[u8], at: usize) -> Option<u32> {
-    bytes(head, at).map(u32::from_le_bytes)
-}
-
-fn u64_at(head: &[u8], at: usize) -> Option<u64> {
-    bytes(head, at).map(u64::from_le_bytes)
+fn tables(file: &File) -> Option<Vec<Vec<u8>>> {
+    let data = &ReadCache::new(file);
+    let header = Header::parse(data).ok().filter(|h| is_own(h))?;
+    let sections = header.section_headers(LittleEndian, data).ok()?;
+    let tables = sections.iter().filter(|s| {
+        s.sh_type(LittleEndian) == SHT_STRTAB && s.sh_size(LittleEndian) <= LONGEST_TABLE
+    });
+    let texts = tables.filter_map(|s| s.data(LittleEndian, data).ok());
+    Some(texts.map(<[u8]>::to_vec).collect())
 }
 
 #[cfg(test)]

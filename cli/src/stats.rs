@@ -1,8 +1,10 @@
 //! Stats that the paged processes leave in shared memory.
 
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -23,24 +25,13 @@ pub(crate) struct Stats {
 impl Stats {
     /// Makes the memory file.
     pub(crate) fn new() -> io::Result<Stats> {
-        let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
-        // SAFETY: the name is a C string.
-        let fd = unsafe { libc::memfd_create(c"tmem-stats".as_ptr(), flags) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the descriptor was just made and nobody else has it.
-        let file = unsafe { OwnedFd::from_raw_fd(fd) };
-        // SAFETY: a plain call on a descriptor that is open.
-        if unsafe { libc::ftruncate(file.as_raw_fd(), Shared::LEN as libc::off_t) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
+        let file = memfd_create(
+            c"tmem-stats",
+            MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
+        )?;
+        ftruncate(&file, Shared::LEN as u64)?;
         // Were it to become shorter, whoever looks at it would get a SIGBUS.
-        let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
-        // SAFETY: a plain call on a descriptor that is open.
-        if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
+        fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         let mut stats = Stats::map(file)?;
         stats.shared().magic.store(MAGIC, Relaxed);
         keep(&stats.shared().keeper)?;
@@ -56,15 +47,19 @@ impl Stats {
     }
 
     fn map(file: OwnedFd) -> io::Result<Stats> {
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new mapping of a file of this length.
         let address = unsafe {
-            let (shared, fd) = (libc::MAP_SHARED, file.as_raw_fd());
-            libc::mmap(std::ptr::null_mut(), Shared::LEN, protection, shared, fd, 0)
+            let anywhere = std::ptr::null_mut();
+            mmap(
+                anywhere,
+                Shared::LEN,
+                protection,
+                MapFlags::SHARED,
+                &file,
+                0,
+            )?
         };
-        if address == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
         Ok(Stats {
             file,
             shared: address.cast(),
@@ -115,7 +110,7 @@ impl Drop for Stats {
             unsafe { libc::pthread_mutex_unlock(mutex) };
         }
         // SAFETY: the mapping is this one's and no reference to it is left.
-        unsafe { libc::munmap(self.shared.cast_mut().cast(), Shared::LEN) };
+        let _ = unsafe { munmap(self.shared.cast_mut().cast(), Shared::LEN) };
     }
 }
 
