@@ -107,7 +107,7 @@ fn watch(pid: libc::pid_t, outside: &libc::sigset_t, buries: bool) -> Ended {
                     send(pid, libc::SIGCONT);
                 }
             }
-            // Of the kernel: a key in the terminal, which the program got too.
+            // The kernel sent it for a key in the terminal. The program got it too.
             _ if info.si_code > 0 => {}
             signal => send(pid, signal),
         }

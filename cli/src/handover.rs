@@ -17,7 +17,7 @@ use tmem_config::{AgentAddr, Handed, random};
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long the listener rests when the system cannot take a connection.
 const REST: Duration = Duration::from_millis(100);
-/// Strangers that have said nothing yet: beyond so many, the oldest goes.
+/// The most connections that have said nothing yet. One more closes the oldest.
 const WAITING: usize = 256;
 
 /// Where it is handed over, as long as this lives.
@@ -55,7 +55,7 @@ impl Handover {
         let server = Server {
             token,
             memory,
-            // Who may not open it uses the system call, or says so.
+            // Without permission to open it, a process uses the system call, or says so.
             device: OpenOptions::new()
                 .read(true)
                 .write(true)
@@ -124,7 +124,7 @@ impl Server {
         }
     }
 
-    /// A stranger is not told why it gets nothing, nor is somebody who has gone.
+    /// Answers one process. One that does not know the token is not told why it gets nothing.
     fn answer(&self, mut stream: UnixStream) {
         let mut token = [0; 16];
         let patience = stream

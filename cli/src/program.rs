@@ -54,7 +54,7 @@ pub(crate) fn obstacle(path: &Path) -> Option<String> {
         return Some("valgrind knows no thread but the program's".to_owned());
     }
     let mut path = path.to_owned();
-    // As many interpreters of interpreters as the kernel follows.
+    // The kernel follows as many interpreters of interpreters.
     for _ in 0..5 {
         let mut head = Vec::new();
         // A program that may be run but not read is left to the kernel.

@@ -10,10 +10,10 @@ use tmem_rdma::Agent;
 use tmem_wire::greeting::{self, GreetingError};
 use tmem_wire::{Features, HEADER_LEN, Header, Op, ServerStats, Status, VERSION};
 
-/// For connecting, and until it is told that an answer takes its time.
+/// How long connecting may take, and how long an answer may take before the user is told.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// An answer has so many times as long: a server that takes connections is there, and may
-/// be busy. The engine waits as long.
+/// An answer may take this many times `PATIENCE`: a server that takes connections is there,
+/// and may be busy. The engine waits as long.
 const TIMES: u32 = 10;
 
 /// What a server that can be used has said.

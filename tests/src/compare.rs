@@ -180,8 +180,8 @@ pub fn assert_sound(paged: &Outcome, budget: u64) {
     let unseen = figures.late_look_us.saturating_sub(IN_TIME) * FILL_RATE;
     let allowed = budget / 20 * 21 + 16 * MIB + unseen;
     let inside = figures.peak_counted_bytes;
-    // Of the few pages of files that every program has, the kernel's peak need not be of
-    // the same moment.
+    // Every program has a few pages of files. Their peak and that of all memory may be
+    // at different moments.
     let outside = paged.max_rss.saturating_sub(figures.files_bytes);
     assert!(
         inside <= allowed,

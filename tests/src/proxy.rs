@@ -23,7 +23,7 @@ pub enum Fault {
     FailWrite,
     /// Every READ is answered with `Internal`.
     FailReads,
-    /// Every WRITE is answered with `Internal`, after so many that are not.
+    /// Every WRITE after the first ones, of this number, is answered with `Internal`.
     FailWrites(u64),
     /// Everything passes as through a network of 100 Mbit/s.
     Slow,

@@ -6,10 +6,10 @@ use super::{Outcome, Policy};
 /// Not used again.
 const NEVER: u32 = u32::MAX;
 
-/// Knows one trace.
+/// The optimal order for one trace.
 pub struct Opt<'a> {
     capacity: usize,
-    /// Whose use it is.
+    /// For each use, which page it is of.
     pages: &'a [u32],
     /// For each use, when the same page is used next.
     next: Vec<u32>,

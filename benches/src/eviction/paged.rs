@@ -62,7 +62,7 @@ pub struct Paged<R> {
 }
 
 impl<R: Rank> Paged<R> {
-    /// Of `capacity` pages in all, which are below `limit`.
+    /// Memory of `capacity` pages. The numbers of pages are below `limit`.
     pub fn new(capacity: usize, limit: u32, share: Share, rank: R) -> Paged<R> {
         let percent = match share {
             Share::Percent(percent) => percent,

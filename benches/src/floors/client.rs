@@ -96,7 +96,7 @@ impl Client {
         let slabs = decode_slab_list(&self.buffer).map_err(|e| Error::Server(e.to_string()))?;
         let first = slabs.first();
         self.slab = *first.ok_or_else(|| Error::Server("grants no slab".to_owned()))?;
-        // As many pages as a chunk has, or as few as the slab has.
+        // The pages of a chunk, or of the slab if it has fewer.
         let mut pages = PAGES as u32;
         loop {
             let payload = vec![0x5a; pages as usize * PAGE_SIZE];

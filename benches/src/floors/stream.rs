@@ -35,7 +35,8 @@ pub(super) fn once(bytes: usize, time: Duration) -> Result<f64, Error> {
     })
 }
 
-/// As many bytes each way at the same time, in 10^9 bytes per second and way.
+/// Sends `bytes` bytes each way at the same time; the rate of one way, in 10^9 bytes per
+/// second.
 pub(super) fn both_ways(bytes: usize, time: Duration) -> Result<f64, Error> {
     let (left, right) = pair().map_err(Error::io("a connection on this machine"))?;
     let (from, mut to) = (memory(bytes, 1), memory(bytes, 0));

@@ -267,7 +267,7 @@ impl Suite {
         self.report.latency.push(row);
         let bytes = self.bytes;
         let run = self.paged("zero-fill", &Work::Touch { bytes }, HALF)?;
-        // Whoever waits here waits for room, which no floor is one for.
+        // Such a wait is for room, which none of the floors measures.
         let row = LatencyRow::new("zero-fill", run, None);
         self.report.latency.push(row);
         say(&tables::latency(&self.report.latency))?;

@@ -21,7 +21,7 @@ const WINDOWS: usize = 64;
 /// What the queue and the clock are like.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    /// That of the queue.
+    /// The shape of the queue.
     pub queue: eviction::Shape,
     /// Epochs since a page left for which it is hot when it is fetched.
     pub hot_age: u8,
