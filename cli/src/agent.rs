@@ -5,7 +5,7 @@ use std::io::Write;
 use std::thread;
 use tmem_config::{AGENT_VARIABLE, Level};
 
-/// Starts an agent and stays; the exit status, if that fails.
+/// Starts an agent and keeps it running. Returns an exit status if that fails.
 pub(crate) fn run() -> i32 {
     let agent = match run::start_agent(Level::Warn) {
         Ok(agent) => agent,
@@ -20,8 +20,8 @@ pub(crate) fn run() -> i32 {
         eprintln!("tmem: the line for the environment cannot be written: {error}");
         return OWN_FAILURE;
     }
-    // Signals end it as they end any program; programs under it notice that
-    // their servers are gone.
+    // A signal ends it like any program. The programs that use it notice that their
+    // servers are gone.
     loop {
         thread::park();
     }

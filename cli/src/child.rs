@@ -1,4 +1,4 @@
-//! Running the program: same terminal, same group, signals passed on.
+//! Runs the program, in the same terminal and process group, and passes signals on to it.
 
 use std::ffi::OsString;
 use std::io;
@@ -64,8 +64,8 @@ pub(crate) fn run(
     Ok(ended)
 }
 
-/// Has the kernel end the calling process when its parent, whose first thread has started
-/// it, is killed: also a program that is not paged, and so has no engine to see it.
+/// Has the kernel end the calling process when its parent is killed. Programs that are not
+/// paged end as well: they have no engine that would notice.
 fn end_with(parent: u32) -> io::Result<()> {
     // SAFETY: plain calls, which may be made between fork and exec.
     let (failed, now) = unsafe {
@@ -75,7 +75,7 @@ fn end_with(parent: u32) -> io::Result<()> {
     if failed != 0 {
         return Err(io::Error::last_os_error());
     }
-    // It was killed before that; 0 is a parent in another PID namespace.
+    // The parent was killed before. 0 is a parent in another PID namespace.
     if now != 0 && u32::try_from(now) != Ok(parent) {
         return Err(io::ErrorKind::Interrupted.into());
     }
@@ -114,7 +114,7 @@ fn watch(pid: libc::pid_t, outside: &libc::sigset_t, buries: bool) -> Ended {
     }
 }
 
-/// Takes in what happened to the program; its end, if that.
+/// Notes a change of the program's state. Returns its end, if that was it.
 fn changes(pid: libc::pid_t, stopped: &mut bool) -> Option<Ended> {
     loop {
         let mut status = 0;
@@ -160,8 +160,7 @@ fn takes_orphans() -> bool {
     !is_in_first_namespace() && unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) } == 0
 }
 
-/// Takes note of the end of processes that were left to this one by others, or they would
-/// stay for ever.
+/// Reaps processes whose parents have ended.
 fn bury_others(pid: libc::pid_t) {
     loop {
         let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
@@ -171,7 +170,7 @@ fn bury_others(pid: libc::pid_t) {
             libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), flags);
             info.assume_init().si_pid()
         };
-        // The program's end is somebody else's to take note of.
+        // The program itself is reaped elsewhere.
         if other == 0 || other == pid {
             return;
         }
@@ -207,6 +206,6 @@ fn has_engines() -> bool {
 
 fn send(pid: libc::pid_t, signal: libc::c_int) {
     // SAFETY: the process is not waited for yet, so its id is still its own.
-    // It fails only when the program has changed its user.
+    // It fails only if the program has changed its user.
     unsafe { libc::kill(pid, signal) };
 }

@@ -1,4 +1,4 @@
-//! Whether a program file lets a library be preloaded, from its bytes alone.
+//! Tells from the bytes of a program file whether a library can be preloaded into it.
 
 use object::elf::{ELFMAG, FileHeader64, PT_INTERP, ProgramHeader64, SHT_STRTAB};
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
@@ -13,7 +13,7 @@ use object::elf::EM_X86_64;
 /// The part of an executable that matters here.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Loaded by the dynamic linker of this path.
+    /// Loaded by the dynamic linker at this path.
     Dynamic(String),
     /// No dynamic linker.
     Static,
@@ -60,8 +60,8 @@ fn is_own(header: &Header) -> bool {
     header.endian().is_ok() && header.e_machine(LittleEndian) == MACHINE
 }
 
-/// The interpreter that a program header names, if one does; nothing where the headers, or
-/// the name, are not all in `head`.
+/// The interpreter that a program header names, if one does. `None` if the headers or the name
+/// are not completely in `head`.
 fn interpreter(header: &Header, head: &[u8]) -> Option<Option<String>> {
     let segments = header.program_headers(LittleEndian, head).ok()?;
     let is_interpreter = |s: &&ProgramHeader64<LittleEndian>| s.p_type(LittleEndian) == PT_INTERP;
@@ -76,16 +76,16 @@ fn interpreter(header: &Header, head: &[u8]) -> Option<Option<String>> {
 /// The names in a program file, of symbols and of the libraries that it needs.
 pub(crate) struct Names(Vec<Vec<u8>>);
 
-/// A table of names that is longer is not looked at.
+/// Longer tables of names are not read.
 const LONGEST_TABLE: u64 = 64 << 20;
 
 impl Names {
-    /// Those of a file for this architecture; none where it cannot be read.
+    /// The names in a file for this architecture; none if it cannot be read.
     pub(crate) fn of(file: &File) -> Names {
         Names(tables(file).unwrap_or_default())
     }
 
-    /// Whether this is one of them.
+    /// Whether a name is in the file.
     pub(crate) fn has(&self, name: &str) -> bool {
         // Each name has a zero on both sides.
         let wanted = [b"\0", name.as_bytes(), b"\0"].concat();

@@ -1,4 +1,4 @@
-//! A memory server in this process, for when none is named.
+//! The embedded memory server, for runs without `--server`.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -23,11 +23,11 @@ impl Embedded {
     pub(crate) fn start(level: Level, memory: &Memory) -> Result<Embedded, String> {
         let failed = |e: &dyn std::fmt::Display| format!("embedded memory server: {e}");
         let (secret, file) = secret().map_err(|e| failed(&e))?;
-        // Memory is taken as pages come, so that there is no need to be modest.
+        // Memory is only used as pages come, so a large capacity costs nothing.
         let mut capacity = memory.most();
         let bound = loop {
             let bound = Server::bind(config(capacity, &secret, level));
-            // A kernel that does not overcommit has less to give.
+            // A kernel that does not overcommit may refuse so much.
             if !matches!(bound, Err(Error::Reserve { .. })) || capacity <= LEAST {
                 break bound;
             }
@@ -52,7 +52,7 @@ impl Embedded {
         }
     }
 
-    /// What the user is told: that this machine gains no memory by it.
+    /// The message that this machine gains no memory by it.
     pub(crate) fn notice(&self) -> String {
         format!(
             "no memory server named (--server): pages stay in this machine's memory, with an \
@@ -93,8 +93,8 @@ fn config(capacity: u64, secret: &str, level: Level) -> Config {
     }
 }
 
-/// A fresh secret, and a file with it that goes with this process. It has no
-/// name but that of this process's descriptor, which only its user may follow.
+/// A new secret, and a file with it that exists as long as this process. It has no name but
+/// that of this process's descriptor, which only its user may open.
 fn secret() -> io::Result<(String, File)> {
     let secret = new_secret()?;
     // SAFETY: the name is a C string.

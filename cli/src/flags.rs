@@ -102,7 +102,7 @@ fn flag(option: &'static Declaration) -> Arg {
     }
 }
 
-/// Reads a value as it is, if it is one that its option takes.
+/// Checks that an option takes a value, and keeps the value as it was written.
 #[derive(Clone)]
 struct Checked(fn(&OsStr) -> Result<(), Invalid>);
 

@@ -1,5 +1,5 @@
 //! Hands the memory of the family, the servers' secret and the userfaultfd device to the
-//! processes under `tmem run`, who show a token of their environment.
+//! processes under `tmem run`. They show a token from their environment.
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
@@ -13,14 +13,14 @@ use std::time::Duration;
 
 use tmem_config::{AgentAddr, Handed, random};
 
-/// How long an answer may be in the way of others. It fits into the socket.
+/// How long sending an answer may block. It fits into the socket's buffer.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long the listener rests when the system cannot take a connection.
 const REST: Duration = Duration::from_millis(100);
 /// The most connections that have said nothing yet. One more closes the oldest.
 const WAITING: usize = 256;
 
-/// Where it is handed over, as long as this lives.
+/// The socket that hands these over, as long as this lives.
 pub(crate) struct Handover {
     addr: AgentAddr,
     listener: Arc<UnixListener>,
@@ -73,14 +73,14 @@ impl Handover {
         })
     }
 
-    /// What the processes are told, in [`tmem_config::FAMILY_VARIABLE`].
+    /// The value of [`tmem_config::FAMILY_VARIABLE`] for the processes.
     pub(crate) fn addr(&self) -> &AgentAddr {
         &self.addr
     }
 }
 
 impl Server {
-    /// Waits for all at once: nobody who says nothing is in the way of another.
+    /// Waits for all connections at once, so that a silent one does not delay the others.
     fn serve(&self, listener: &UnixListener) {
         let mut waiting: Vec<UnixStream> = Vec::new();
         loop {
@@ -141,7 +141,7 @@ impl Server {
     }
 }
 
-/// Compares in a time that does not tell where they differ.
+/// Compares in constant time, so that the time does not tell where they differ.
 fn same(a: &[u8; 16], b: &[u8; 16]) -> bool {
     a.iter().zip(b).fold(0, |d, (a, b)| d | (a ^ b)) == 0
 }

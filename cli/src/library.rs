@@ -1,4 +1,4 @@
-//! Where the library to preload is.
+//! Finds the library to preload.
 
 use std::env;
 use std::ffi::OsString;

@@ -41,7 +41,7 @@ fn main() {
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => 0,
                 _ => OWN_FAILURE,
             };
-            // Nothing is left to do when the message cannot be written.
+            // If the message cannot be written, nothing can be done about it.
             let _ = error.print();
             std::process::exit(status);
         }

@@ -1,5 +1,5 @@
-//! Has the names of servers resolved, for the processes of the program: they need not
-//! ask themselves, and a name that has no address yet is used once it has one.
+//! Resolves the names of servers for the processes of the program, so that they need not. A
+//! name that has no address yet is used once it has one.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::mpsc;
@@ -10,13 +10,13 @@ use tmem_config::ServerAddr;
 
 use crate::stats::Stats;
 
-/// How long the program waits for what takes long: it starts without.
+/// How long the program waits for addresses. Then it starts without them.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// Looks for the addresses of all servers until they are found, as long as this process
-/// lives; returns when most are likely to be.
+/// Resolves the names of all servers, in the background until each has an address. Returns
+/// when most are likely to have one.
 pub(crate) fn look_for(stats: &Stats, servers: &[ServerAddr]) {
     let (tried, results) = mpsc::channel();
     let mut asked = 0;
@@ -29,7 +29,7 @@ pub(crate) fn look_for(stats: &Stats, servers: &[ServerAddr]) {
             }
             continue;
         }
-        // Without memory or threads for it each process asks by itself.
+        // Without memory or threads for it, each process resolves them itself.
         let Ok(stats) = stats.again() else { return };
         if !stats.names().begin(&server.to_string()) {
             return;

@@ -48,7 +48,7 @@ fn usable(path: PathBuf) -> Result<PathBuf, Missing> {
     }
 }
 
-/// Why nothing can be preloaded into the program at `path`, if so.
+/// Why no library can be preloaded into the program at `path`, if none can.
 pub(crate) fn obstacle(path: &Path) -> Option<String> {
     if path.file_name().is_some_and(|name| name == "valgrind") {
         return Some("valgrind knows no thread but the program's".to_owned());
@@ -57,7 +57,7 @@ pub(crate) fn obstacle(path: &Path) -> Option<String> {
     // The kernel follows as many interpreters of interpreters.
     for _ in 0..5 {
         let mut head = Vec::new();
-        // A program that may be run but not read is left to the kernel.
+        // A program that may be run but not read cannot be checked.
         File::open(&path)
             .ok()?
             .take(64 * 1024)
@@ -87,7 +87,7 @@ fn foreign_library(path: &Path, interpreter: &str) -> Option<String> {
         .file_name()
         .unwrap_or_default()
         .to_string_lossy();
-    // By any other name it may still be that of glibc, which has versions of its own.
+    // The dynamic linker of glibc may have another name. It has symbol versions of its own.
     let is_glibc = name.starts_with("ld-linux")
         || fs::read(interpreter).is_ok_and(|file| {
             let mark = b"GLIBC_PRIVATE";
@@ -100,11 +100,11 @@ fn foreign_library(path: &Path, interpreter: &str) -> Option<String> {
     (!is_glibc).then(|| format!("{} is linked with {library}, not glibc", path.display()))
 }
 
-/// What every program has that may look for leaks.
+/// A symbol of every program that may look for leaks.
 const LEAK_RUNTIMES: [&str; 2] = ["__asan_init", "__lsan_init"];
 
-/// A sanitizer that looks for leaks stops every thread of the process for that, the
-/// engine's too where that is one, and then touches what it has evicted.
+/// A sanitizer that looks for leaks stops every thread of the process, the engine too if that
+/// is a thread, and then touches evicted pages.
 fn looking_for_leaks(path: &Path) -> Option<String> {
     let names = Names::of(&File::open(path).ok()?);
     let may_look = LEAK_RUNTIMES.iter().any(|name| names.has(name));

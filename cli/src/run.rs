@@ -22,7 +22,7 @@ use crate::servers::Answer;
 use crate::stats::{self, Stats};
 use crate::{OWN_FAILURE, child, library, names, servers, signals, uffd};
 
-/// Variables that are this command's business and not the program's.
+/// Variables that are for this command and not for the program.
 pub(crate) const NOT_HANDED_ON: [&str; 5] = [
     "TMEM_CONFIG",
     "TMEM_STATS_FILE",
@@ -76,7 +76,7 @@ fn try_run(args: RunArgs) -> Result<i32, (i32, String)> {
         stats.limit(local);
     }
     let checked = pageable(&found, &mut options);
-    // From here on signals are the program's; a server's threads get none.
+    // From here on signals go to the program. The server's threads get none.
     let blocked = signals::block();
     let checked = checked.and_then(|mut ways| {
         let embedded = embed(&mut options, &mut ways, &memory)?;
@@ -122,7 +122,7 @@ fn try_run(args: RunArgs) -> Result<i32, (i32, String)> {
     Ok(ended.status)
 }
 
-/// The budget in bytes, with what is odd about it said.
+/// The budget in bytes. Prints a warning if it does not fit this machine.
 fn budget(options: &Options, memory: &Memory) -> Result<u64, (i32, String)> {
     let wish = options
         .local
@@ -134,7 +134,7 @@ fn budget(options: &Options, memory: &Memory) -> Result<u64, (i32, String)> {
     Ok(local)
 }
 
-/// What paging a program takes.
+/// What paging a program needs.
 pub(crate) struct Ways {
     /// The library to preload.
     pub(crate) library: PathBuf,
@@ -147,15 +147,15 @@ pub(crate) struct Ways {
 /// Why a program cannot be paged.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Obstacle {
-    /// It is the program's nature, as its user may well know of one among many.
+    /// The program itself cannot be paged. With several programs, the user may know that of one.
     #[error("cannot page this program: {0}")]
     Program(String),
-    /// Something is missing that can be had.
+    /// Something is missing that the user can provide.
     #[error("{0}")]
     Surroundings(String),
 }
 
-/// What paging takes, or why the program cannot be paged.
+/// What paging needs, or why the program cannot be paged.
 pub(crate) fn pageable(program: &Path, options: &mut Options) -> Result<Ways, Obstacle> {
     if let Some(reason) = program::obstacle(program) {
         return Err(Obstacle::Program(reason));
@@ -177,7 +177,7 @@ pub(crate) fn pageable(program: &Path, options: &mut Options) -> Result<Ways, Ob
     })
 }
 
-/// Where no server is named, starts one, which lives as long as the answer.
+/// If no server is named, starts one. It lives as long as the result.
 pub(crate) fn embed(
     options: &mut Options,
     ways: &mut Ways,
@@ -193,8 +193,8 @@ pub(crate) fn embed(
     Ok(Some(embedded))
 }
 
-/// Checks the servers that are named, and chooses how they are reached; the agent
-/// for those with RDMA.
+/// Checks the named servers and chooses their transports. Returns the agent for those with
+/// RDMA.
 fn check_servers(options: &mut Options, secret: Option<&[u8]>) -> Result<Option<Agent>, String> {
     if options.servers.is_empty() {
         return Ok(None);
@@ -228,7 +228,7 @@ fn check_servers(options: &mut Options, secret: Option<&[u8]>) -> Result<Option<
                     scheme: Scheme::Rdma,
                     ..server.clone()
                 };
-                // Where it does not work, TCP does.
+                // If RDMA does not work, TCP does.
                 let reached = get().and_then(|a| servers::ask(&by_rdma, secret, Ok(&a), level));
                 match reached {
                     Ok(_) => *server = by_rdma,
@@ -245,7 +245,7 @@ fn check_servers(options: &mut Options, secret: Option<&[u8]>) -> Result<Option<
     if none_left && (full == 0 || options.strict) {
         return Err(problems.join("; "));
     }
-    // A full one may have memory by the time that it is needed, and is asked again.
+    // A full server may have memory later, and is asked again then.
     let (rest, least) = match none_left {
         true => ("asked again when memory is needed", Level::Info),
         false => ("going on with the others", Level::Warn),

@@ -1,4 +1,4 @@
-//! Whether the servers can be used, asked before the program starts.
+//! Checks before the program starts whether the servers can be used.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -27,8 +27,8 @@ pub(crate) struct Answer {
     pub(crate) free_pages: u64,
 }
 
-/// Asks all servers at the same time; for each, what it can do, or what is wrong
-/// with it. Those with RDMA are asked through the agent.
+/// Asks all servers at the same time. Returns for each what it can do, or what is wrong with
+/// it. Servers with RDMA are asked through the agent.
 pub(crate) fn check(
     servers: &[ServerAddr],
     secret: Option<&[u8]>,
@@ -127,8 +127,8 @@ fn dial(server: &ServerAddr, agent: &Agent) -> Result<UnixStream, String> {
     Err(format!("cannot be reached: {last}"))
 }
 
-/// A connection on which each answer is waited for several times as long as its timeout is,
-/// with a word after the first.
+/// A connection that waits for each answer several times as long as its timeout, and tells the
+/// user after the first.
 struct Patient<'a, S> {
     stream: S,
     server: &'a ServerAddr,
@@ -198,8 +198,8 @@ impl<S: Write> Write for Patient<'_, S> {
 fn talk(stream: &mut (impl Read + Write), secret: Option<&[u8]>) -> Result<Answer, io::Error> {
     let greeting = greeting::Client::new(None, 0, secret, random()?, Vec::new());
     let reply = greeting.greet(stream, secret)?;
-    // The session is of no further use; a server that is gone now is found
-    // missing by the program's own connection.
+    // The session is not needed any more. If the server is gone now, the program's own
+    // connection finds out.
     let _ = stream.write_all(&Header::request(Op::Bye, 1).encode());
     Ok(Answer {
         features: reply.features,

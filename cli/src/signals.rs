@@ -1,13 +1,13 @@
-//! Signals of this process as it was started, and taking them in a loop.
+//! How signals were set when this process started, and taking them in a loop.
 
 use std::io;
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-/// Whether SIGPIPE was ignored when this process started: the standard
-/// library ignores it before `main`, so it has to be looked at earlier.
+/// Whether SIGPIPE was ignored when this process started. The standard library ignores it
+/// before `main`, so this is read earlier.
 static PIPE_IGNORED: AtomicBool = AtomicBool::new(false);
-/// Whether SIGCHLD was: then the kernel tells nobody of the end of a child.
+/// Whether SIGCHLD was ignored: then the kernel reports no child's end.
 static CHILD_IGNORED: AtomicBool = AtomicBool::new(false);
 
 #[used]
@@ -29,7 +29,7 @@ fn is_ignored(signal: libc::c_int) -> bool {
     handler == libc::SIG_IGN
 }
 
-/// Gives the calling process back what it was started with.
+/// Restores how signals were set when this process started.
 pub(crate) fn restore(mask: &libc::sigset_t) -> io::Result<()> {
     let as_before = |was_ignored: &AtomicBool| match was_ignored.load(Relaxed) {
         true => libc::SIG_IGN,
@@ -48,19 +48,19 @@ pub(crate) fn restore(mask: &libc::sigset_t) -> io::Result<()> {
     }
 }
 
-/// Signals that come from the outside, blocked to be taken with [`take`]. Threads
-/// that are started from then on do not get them either.
+/// Signals from other processes, blocked to be taken with [`take`]. Threads that are started
+/// later do not get them either.
 pub(crate) struct Blocked {
     pub(crate) outside: libc::sigset_t,
     /// The mask before.
     pub(crate) before: libc::sigset_t,
 }
 
-/// Blocks them, and has the end of a child told whoever started this process.
+/// Blocks them, and has the kernel report the end of children, also if SIGCHLD was ignored.
 pub(crate) fn block() -> Blocked {
     // SAFETY: nobody in this process has a handler of it.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
-    // A defect here must end this process, so these stay as they are.
+    // These signals report a defect here, which must end this process.
     let own = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL];
     let mut set = MaybeUninit::uninit();
     // SAFETY: `sigfillset` makes a whole set of it, the others change it.
@@ -80,7 +80,7 @@ pub(crate) fn block() -> Blocked {
     Blocked { outside, before }
 }
 
-/// A signal that asks this process to end and waits to be taken.
+/// A pending signal that asks this process to end.
 pub(crate) fn asked_to_end() -> Option<libc::c_int> {
     let mut set = MaybeUninit::zeroed();
     // SAFETY: room for the answer; a set of zeros is an empty one.

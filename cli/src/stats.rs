@@ -1,4 +1,4 @@
-//! Stats that the paged processes leave in shared memory.
+//! The statistics that paged processes keep in shared memory.
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
@@ -18,7 +18,7 @@ use tmem_pager::stats::{MAGIC, Shared, Totals};
 pub(crate) struct Stats {
     file: OwnedFd,
     shared: *const Shared,
-    /// Whether this process is the one that the others end with.
+    /// Whether the other processes end with this one.
     keeps: bool,
 }
 
@@ -30,7 +30,7 @@ impl Stats {
             MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
         )?;
         ftruncate(&file, Shared::LEN as u64)?;
-        // Were it to become shorter, whoever looks at it would get a SIGBUS.
+        // If it became shorter, reading it would raise SIGBUS.
         fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         let mut stats = Stats::map(file)?;
         stats.shared().magic.store(MAGIC, Relaxed);
@@ -72,7 +72,7 @@ impl Stats {
         self.file.try_clone()
     }
 
-    /// Has all processes share a budget.
+    /// Sets the budget that all processes share.
     pub(crate) fn limit(&self, bytes: u64) {
         self.shared().family.limit(bytes);
     }
@@ -142,14 +142,14 @@ fn keep(keeper: &Keeper) -> io::Result<()> {
     }
 }
 
-/// Writes the statistics as JSON, whole or not at all.
+/// Writes the statistics as JSON, completely or not at all.
 pub(crate) fn write_json(path: &Path, totals: &Totals) -> io::Result<()> {
     let mut text = String::new();
     totals.write_json(&mut text).map_err(io::Error::other)?;
     write_file(path, text.as_bytes())
 }
 
-/// The statistics for people.
+/// The statistics as text.
 pub(crate) fn summary(totals: &Totals, time: Duration) -> String {
     let of_all = if totals.processes > 1 {
         let (n, peak) = (totals.processes, mib(totals.peak_counted_bytes));
@@ -188,7 +188,7 @@ fn mib(bytes: u64) -> f64 {
 /// 5 % and 16 MiB that are allowed for.
 pub(crate) fn overrun(totals: &Totals, per_process: bool) -> Option<String> {
     const SLACK: u64 = 16 << 20;
-    /// Less is not worth a word.
+    /// Less is not reported.
     const LITTLE: u64 = 1 << 20;
     /// Each process may have 8 MiB, even where all together then have more than the budget,
     /// and somewhat more while it leaves.

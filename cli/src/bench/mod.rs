@@ -14,11 +14,11 @@ use tmem_config::{check_output, write_file};
 pub(crate) use args::{BenchArgs, WorkloadArgs};
 use runner::{Stop, progress};
 
-/// What is drawn for `--plots`.
+/// The data for `--plots`.
 const PLOTS: [&str; 2] = ["slowdown.svg", "latency.svg"];
 
-/// Measures and reports; the exit status: 0 however slow anything was, 1 when
-/// memory did not hold what was written to it.
+/// Measures and reports. The exit status is 0 however slow anything was, and 1 if memory did
+/// not hold what was written to it.
 pub(crate) fn run(args: &BenchArgs) -> i32 {
     let done = places(args).and_then(|()| suite::measure(args));
     progress("");
@@ -33,7 +33,7 @@ pub(crate) fn run(args: &BenchArgs) -> i32 {
     }
 }
 
-/// Looks whether results can be written, before minutes were spent on them.
+/// Checks whether results can be written, before minutes are spent on them.
 fn places(args: &BenchArgs) -> Result<(), Stop> {
     if let Some(path) = &args.json {
         check_output(path).map_err(|e| Stop::own(format!("--json {}: {e}", path.display())))?;

@@ -20,7 +20,7 @@ use crate::signals::{self, Blocked};
 use crate::stats::Stats;
 use crate::{OWN_FAILURE, child};
 
-/// Why the suite ends early: the exit status, and what there is to say.
+/// Why the suite ends early: the exit status, and a message.
 #[derive(Debug)]
 pub(super) struct Stop {
     pub(super) status: i32,
@@ -58,7 +58,7 @@ impl Runner {
         options.strict = true;
         let program = std::env::current_exe().map_err(Stop::own)?;
         let mut ways = pageable(&program, &mut options).map_err(Stop::own)?;
-        // From here on signals are the workloads'; a server's threads get none.
+        // From here on signals go to the workloads. The server's threads get none.
         let blocked = signals::block();
         let embedded = embed(&mut options, &mut ways, memory).map_err(Stop::own)?;
         Ok(Runner {
@@ -174,7 +174,7 @@ impl Runner {
             "bench-workload".into(),
             work.into(),
         ];
-        // A file, and not a pipe: nobody reads before the workload has ended.
+        // A file and not a pipe, since it is only read when the workload has ended.
         let mut output = memory_file().map_err(Stop::own)?;
         let copy = output.try_clone().map_err(Stop::own)?;
         let unset: Vec<&str> = NOT_HANDED_ON
@@ -184,7 +184,7 @@ impl Runner {
         let ended = child::run(&argv, vars, &unset, &self.blocked, Some(Stdio::from(copy)));
         let ended = ended.map_err(|e| Stop::own(format!("a workload cannot be started: {e}")))?;
         if ended.status != 0 {
-            // It has said itself what is wrong, unless it was killed.
+            // The workload has printed what is wrong, unless it was killed.
             let text = (ended.status > 128)
                 .then(|| format!("a workload was killed by signal {}", ended.status - 128));
             return Err(Stop {
@@ -201,7 +201,7 @@ impl Runner {
     }
 }
 
-/// Options from the environment and its file; those of flags come on top.
+/// Options from the environment and its file. Flags go before them.
 pub(super) fn options(flags: Layer) -> Result<Options, Stop> {
     let below = Layer::from_env().map_err(Stop::own)?;
     let layer = flags.or(below).with_file().map_err(Stop::own)?;
@@ -225,10 +225,10 @@ fn memory_file() -> io::Result<File> {
     Ok(unsafe { File::from_raw_fd(fd) })
 }
 
-/// Says on a terminal what is being measured; nothing elsewhere.
+/// Prints what is being measured, if stderr is a terminal.
 pub(super) fn progress(what: &str) {
     if io::stderr().is_terminal() {
-        // To the start of the line, and what was there is wiped out.
+        // Goes to the start of the line and clears it.
         eprint!("\r\x1b[K{what}");
     }
 }

@@ -19,12 +19,12 @@ use super::args::{BenchArgs, Part};
 use super::runner::{Runner, Stop, options, progress};
 use super::work::{Pace, Work};
 
-/// The share at which latencies and threads are looked at, in percent.
+/// The share for measurements of latencies and threads, in percent.
 const HALF: f64 = 50.0;
-/// The share at which most absent pages still rest in the pool, in percent.
+/// The share at which most absent pages are still on standby, in percent.
 const NEARLY_ALL: f64 = 97.0;
 
-/// How much is done.
+/// How much is measured.
 struct Amount {
     pace: Pace,
     /// For each floor.
@@ -130,8 +130,8 @@ pub(super) fn measure(args: &BenchArgs) -> Result<Report, Stop> {
     Ok(suite.report)
 }
 
-/// Bytes of the budget for a share of `bytes`; at all of it with room to
-/// spare, for the program is more than its workload.
+/// The budget in bytes for a share of `bytes`. For 100 % it has headroom, since the program
+/// has more memory than its workload.
 fn budget(bytes: u64, percent: f64) -> u64 {
     if percent >= 100.0 {
         bytes + bytes / 4 + (32 << 20)
@@ -140,7 +140,7 @@ fn budget(bytes: u64, percent: f64) -> u64 {
     }
 }
 
-/// Refuses what no figures could come of.
+/// Refuses flags for which nothing could be measured.
 fn check_budgets(
     args: &BenchArgs,
     bytes: u64,
@@ -317,7 +317,7 @@ impl Suite {
         say(&tables::threads(&self.report.threads))
     }
 
-    /// What fits into its budget, natively and under tmem by turns.
+    /// Measures workloads that fit their budget, natively and under tmem by turns.
     fn fits(&mut self) -> Result<(), Stop> {
         let mut fill = [vec![], vec![]];
         for pattern in [Pattern::SeqRead, Pattern::RandomRead] {

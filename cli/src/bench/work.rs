@@ -1,4 +1,4 @@
-//! The workloads: what one process is started for.
+//! The workloads. Each process runs one.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -84,7 +84,7 @@ impl Gauge {
         self.0.as_ref().map(Stats::totals)
     }
 
-    /// Does something; what it was, and the pager's part in it.
+    /// Runs `f`. Returns its result, and what the pager did meanwhile.
     fn around<T, E>(&self, what: impl FnOnce() -> Result<T, E>) -> Result<(T, Option<Pager>), E> {
         let before = self.read();
         let done = what()?;
@@ -94,7 +94,7 @@ impl Gauge {
     }
 }
 
-/// Does the work and gives its line of JSON.
+/// Runs the workload and returns its line of JSON.
 pub(super) fn run(work: &Work) -> Result<String, String> {
     let text = |e: &dyn std::fmt::Display| e.to_string();
     match work {
