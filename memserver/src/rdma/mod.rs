@@ -1,4 +1,4 @@
-//! Connections over RDMA: how they are taken.
+//! Accepts connections over RDMA.
 
 pub(crate) mod one_sided;
 pub(crate) mod relay;
@@ -20,16 +20,16 @@ use std::thread;
 use tmem_config::Level;
 use tmem_verbs::{Error, Incoming, Listener};
 
-/// Requests to connect that the kernel keeps until they are taken.
+/// The length of the kernel's queue of requests to connect.
 const BACKLOG: i32 = 128;
 
 /// Stack of a relay's thread.
 const STACK: usize = 256 * 1024;
 
-/// The number of the capability that makes the limit on locked memory void.
+/// The number of the capability (CAP_IPC_LOCK) that lifts the limit on locked memory.
 const CAP_IPC_LOCK: u32 = 14;
 
-/// Listens; with port 0 where TCP listens, if that is free.
+/// Listens. With port 0, on TCP's port if that is free.
 pub(crate) fn listen(at: SocketAddr, tcp_port: u16) -> Result<Listener, Error> {
     if at.port() == 0 {
         let same = SocketAddr::new(at.ip(), tcp_port);
@@ -40,7 +40,7 @@ pub(crate) fn listen(at: SocketAddr, tcp_port: u16) -> Result<Listener, Error> {
     Listener::bind(at, BACKLOG)
 }
 
-/// Takes connections until the server ends.
+/// Accepts connections until the server ends.
 pub(crate) fn take_connections(shared: &Arc<Shared>, mut listener: Listener) {
     // SAFETY: the listener, and with it the descriptor, lives as long as this loop.
     while shared.wait(unsafe { BorrowedFd::borrow_raw(listener.fd()) }) {
@@ -66,8 +66,7 @@ pub(crate) fn take_connections(shared: &Arc<Shared>, mut listener: Listener) {
     }
 }
 
-/// Has two threads serve a client: one does what it asks, as over TCP, the
-/// other carries the bytes.
+/// Has two threads serve a client: one serves requests as over TCP, the other is the relay.
 fn serve(shared: &Arc<Shared>, incoming: Incoming) -> Result<(), String> {
     if let Err(text) = shared.connections.check_room() {
         incoming.reject();
@@ -94,7 +93,7 @@ fn serve(shared: &Arc<Shared>, incoming: Incoming) -> Result<(), String> {
     client_thread::spawn(shared, socket, Some(domain), |conn| run(conn, relay))
 }
 
-/// Serves one client until it or the server has enough.
+/// Serves one client until it or the server ends the connection.
 fn run(conn: Conn, relay: Relay) {
     let (socket, shared) = (conn.socket.clone(), conn.shared.clone());
     let relay = {
@@ -113,19 +112,19 @@ fn run(conn: Conn, relay: Relay) {
     }
 }
 
-/// A relay that is ended, and waited for, however its client's thread ends.
+/// A relay. Dropping it ends it and waits for it, however its client's thread ends.
 struct Relaying(Arc<Socket>, Option<thread::JoinHandle<()>>);
 
 impl Drop for Relaying {
     fn drop(&mut self) {
-        // It sends what is left before it ends.
+        // It sends the remaining bytes before it ends.
         self.0.cut();
         // A panic there was reported when it happened.
         let _ = self.1.take().map(thread::JoinHandle::join);
     }
 }
 
-/// Says it when this process may not lock as much memory as it is to give.
+/// Warns if this process may not lock as much memory as it is to serve.
 pub(crate) fn check_lock_limit(config: &Config) {
     let Some(limit) = lock_limit() else { return };
     if limit < config.capacity {
@@ -147,7 +146,7 @@ fn lock_limit() -> Option<u64> {
     getrlimit(Resource::Memlock).current
 }
 
-/// Whether `/proc/self/status` tells of the capability.
+/// Whether this process has the capability, by `/proc/self/status`.
 fn may_lock_all(status: &str) -> bool {
     let mut lines = status.lines();
     let effective = lines.find_map(|line| line.strip_prefix("CapEff:"));

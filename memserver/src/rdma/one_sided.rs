@@ -1,4 +1,4 @@
-//! KEYS: lets a client's device reach a slab.
+//! Serves KEYS: gives a client's device access to a slab.
 
 use crate::serve::connection::Conn;
 use crate::store::keys::Region;
@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use tmem_verbs::{Access, Domain, Error};
 use tmem_wire::{ACCESS_READ, ACCESS_WRITE, Header, Status};
 
-/// The payload of the reply to a KEYS.
+/// The payload of the reply to KEYS.
 pub(crate) fn key(conn: &Conn, header: &Header, session: &Session) -> Result<Vec<u8>, Status> {
     let domain = conn.domain.as_ref().ok_or(Status::BadRequest)?;
     let slab = session.slab(header.slab).ok_or(Status::NoSuchSlab)?;
@@ -16,7 +16,7 @@ pub(crate) fn key(conn: &Conn, header: &Header, session: &Session) -> Result<Vec
         (ACCESS_WRITE, 0) => true,
         _ => return Err(Status::BadRequest),
     };
-    // A slab that is being shared must not get a key for writing meanwhile.
+    // A slab must not get a key for writing while it is being shared.
     let writing = session.writing.read();
     let _writing = writing.unwrap_or_else(PoisonError::into_inner);
     let key = slab.key(conn.key, write, |base, len| {
@@ -27,7 +27,7 @@ pub(crate) fn key(conn: &Conn, header: &Header, session: &Session) -> Result<Vec
     Ok(key.encode().to_vec())
 }
 
-/// Registers memory for the client; the key to it.
+/// Registers memory for the client. Returns its key.
 ///
 /// # Safety
 /// As [`Domain::register`].

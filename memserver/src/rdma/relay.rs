@@ -1,9 +1,9 @@
-//! Carries the stream of one client between its RDMA connection and a socket,
-//! on whose other end it is served like a client over TCP.
+//! Relays the stream of one client between its RDMA connection and a socket. At the socket's
+//! other end, the client is served as over TCP.
 //!
-//! Whoever falls behind makes the other wait: a message is only taken off the
-//! device's queue for good once its bytes have gone into the socket, and bytes
-//! are only taken out of the socket when there is a buffer to send them from.
+//! The slower side makes the other wait: a receive is only posted again when its bytes have
+//! gone into the socket, and bytes are only read from the socket when there is a buffer to
+//! send them from.
 
 use crate::serve::socket::Socket;
 use crate::store::sessions::Disconnect;
@@ -17,17 +17,17 @@ use tmem_verbs::{
 };
 use tmem_wire::{RDMA_RECEIVES, RDMA_SEND};
 
-/// Receives that are posted: twice as many as the client may count on, so that
-/// it still can while some are being used up.
+/// How many receives are posted: twice as many as the client may count on, so that enough are
+/// left while some are in use.
 const RECEIVES: usize = 2 * RDMA_RECEIVES;
 
-/// Messages under way to the client: as many as it has receives at least.
+/// The most messages under way to the client: as many as it has receives, at least.
 const SENDS: usize = RDMA_RECEIVES;
 
 /// How many buffers a connection has.
 const BUFFERS: usize = RECEIVES + SENDS;
 
-/// What may be under way of a connection. Reads are those of the client.
+/// How much may be under way on a connection. Reads are those of the client.
 pub(crate) const LIMITS: Limits = Limits {
     // One more asks whether the client is there.
     sends: SENDS as u32 + 1,
@@ -36,30 +36,29 @@ pub(crate) const LIMITS: Limits = Limits {
     reads: 16,
 };
 
-/// How long a client that is told to go may take to receive the last words.
+/// How long a client may take to receive the last messages.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// How long a client may be silent before it is asked whether its machine is
-/// there, as TCP does.
+/// How long a client may be silent before its machine is probed, as TCP does.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
-/// The id of that question, which no buffer has.
+/// The id of the probe, which no buffer has.
 const ASK: u64 = u64::MAX;
 
-/// Carries one client's bytes.
+/// The relay of one client.
 pub(crate) struct Relay {
     // It goes before the buffers, which its device uses.
     connection: Connection,
     buffers: Buffer,
     stream: UnixStream,
-    /// Buffers with bytes for the socket, and how far these have gone.
+    /// Buffers with bytes for the socket, and how many of these are written.
     arrived: VecDeque<Arrived>,
     /// Buffers to send from.
     free: Vec<usize>,
     completions: Vec<Completion>,
     heard: Instant,
     asking: bool,
-    /// All of the socket's bytes have been taken.
+    /// All bytes of the socket have been read.
     drained: bool,
     state: State,
 }
@@ -70,21 +69,20 @@ struct Arrived {
     to: usize,
 }
 
-/// Where a connection is in its life.
+/// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Open,
-    /// The server has ended it; until then its last words may be sent.
+    /// The server has ended it. Its last messages may be sent until then.
     Ending(Instant),
-    /// The client has ended it; what it sent before is still for the server.
+    /// The client has ended it. The server still gets what it sent before.
     Closed,
     /// It broke.
     Broken,
 }
 
 impl Relay {
-    /// Memory for the messages of a connection, with all receives posted: for
-    /// these are the first of its buffers.
+    /// Memory for the messages of a connection, with all receives posted into its first buffers.
     pub(crate) fn prepare(connection: &mut Connection) -> Result<Buffer, Error> {
         let buffers = Buffer::new(&connection.domain(), BUFFERS * RDMA_SEND)?;
         let receive = |n| Ok((n as u64, buffers.piece(n * RDMA_SEND, RDMA_SEND)?));
@@ -110,8 +108,8 @@ impl Relay {
         }
     }
 
-    /// Pumps until either end is gone. When the connection broke, `socket`, the
-    /// other end of the socket, is cut.
+    /// Relays until either end is gone. If the connection breaks, cuts `socket`, the other end of
+    /// the socket.
     pub(crate) fn run(mut self, socket: &Socket) {
         // An error leaves nothing to do but to end.
         if self.relay().is_err() || self.state == State::Broken {
@@ -130,7 +128,7 @@ impl Relay {
             let is_over = match self.state {
                 State::Open => false,
                 State::Ending(until) => (self.drained && self.is_sent()) || Instant::now() >= until,
-                // It may have sent something since the look at the top.
+                // More bytes may have come since the check above.
                 State::Closed => self.arrived.is_empty() && !self.complete()?,
                 State::Broken => true,
             };
@@ -142,14 +140,14 @@ impl Relay {
             }
             self.connection.clear_completion_events()?;
             self.connection.arm()?;
-            // What came before that has no event.
+            // Completions from before have no event.
             if !self.complete()? {
                 self.sleep();
             }
         }
     }
 
-    /// Takes what the device has done; whether it was anything.
+    /// Takes the device's completions. Returns whether there were any.
     fn complete(&mut self) -> Result<bool, Error> {
         let mut completions = std::mem::take(&mut self.completions);
         completions.clear();
@@ -181,11 +179,11 @@ impl Relay {
         Ok(())
     }
 
-    /// Gives to the socket what has arrived; whether it took anything.
+    /// Writes what has arrived to the socket. Returns whether it took anything.
     fn deliver(&mut self) -> Result<bool, Error> {
         let mut any = false;
         while let Some(first) = self.arrived.front_mut() {
-            // The device does not say more than the buffer has.
+            // The device does not report more bytes than the buffer has.
             let len = first.to.min(RDMA_SEND) - first.from;
             let here = Part::Here(first.buffer * RDMA_SEND + first.from, len);
             let taken = if len == 0 {
@@ -217,7 +215,7 @@ impl Relay {
         self.connection.post_receive(buffer as u64, &piece)
     }
 
-    /// Sends what the socket has; whether there was anything.
+    /// Sends the socket's bytes to the client. Returns whether there were any.
     fn collect(&mut self) -> Result<bool, Error> {
         let mut any = false;
         while let (false, Some(&buffer)) = (self.drained, self.free.last()) {
@@ -240,13 +238,13 @@ impl Relay {
         Ok(any)
     }
 
-    /// The server has nothing more to say.
+    /// The server sends nothing more.
     fn drained(&mut self) {
         self.drained = true;
         self.end();
     }
 
-    /// What is left to be sent has a moment from now on.
+    /// The remaining bytes have a limited time from now on.
     fn end(&mut self) {
         if self.state == State::Open {
             self.state = State::Ending(Instant::now() + LINGER);
@@ -267,7 +265,7 @@ impl Relay {
         }])
     }
 
-    /// Follows what happened to the connection.
+    /// Handles the events of the connection.
     fn events(&mut self) -> Result<(), Error> {
         while let Some(event) = self.connection.next_event()? {
             match event {
@@ -279,11 +277,11 @@ impl Relay {
         Ok(())
     }
 
-    /// Asks whether a silent client's machine is there, by writing nothing to
-    /// it: the device answers, or the connection breaks.
+    /// Probes a silent client's machine by an RDMA write of no bytes: its device answers, or the
+    /// connection breaks.
     fn ask(&mut self) -> Result<(), Error> {
         let silent = self.heard.elapsed() >= KEEPALIVE;
-        // What is being sent asks as well.
+        // Messages under way probe it as well.
         if silent && !self.asking && self.is_sent() && self.state == State::Open {
             self.asking = true;
             let nowhere = Op::Write { remote: 0, key: 0 };

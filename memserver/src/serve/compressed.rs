@@ -1,5 +1,5 @@
-//! Packed pages on their way into a slab: page by page, so that a client makes a server
-//! hold no more of a WRITE than it has room for.
+//! Receives compressed pages into a slab, page by page, so that a WRITE needs no memory of the
+//! server beside the slab.
 
 use crate::serve::connection::{Conn, End};
 use crate::serve::wipe::Wiped;
@@ -12,8 +12,8 @@ const LENGTH: usize = 2;
 /// Bytes received at a time.
 const ROOM: usize = 64 << 10;
 
-/// Receives the packed pages of a WRITE to memory at `to`; whether they were such. If not,
-/// the pages there hold anything.
+/// Receives the compressed pages of a WRITE to memory at `to`. Returns whether they were
+/// valid. If not, the contents of the memory are undefined.
 ///
 /// # Safety
 /// The pages of the run, from `to` on, must be memory that may be written.
@@ -34,7 +34,7 @@ pub(crate) unsafe fn receive(conn: &mut Conn, header: &Header, to: *mut u8) -> R
     let mut page: Box<Wiped<PageBytes>> = Box::new(Wiped([0; PAGE_SIZE]));
     let (mut next, mut left) = (0, all);
     while next < count {
-        // As many whole pages as there is room for.
+        // Only whole pages for which there is room.
         let first = next;
         let mut batch = 0;
         while next < count && batch + len(next) <= ROOM {

@@ -1,10 +1,11 @@
-//! ConnectionLimits: how many connections there may be, and of whom.
+//! Limits how many connections there are, for all clients and for each.
 //!
-//! Who has not greeted is a stranger. Strangers have a few places of their own, and the
-//! one that has said nothing for longest makes room for the next. Of the other places a
-//! quarter is for sessions that have no connection: no new program may keep those that run
-//! from coming back, or from forking. Second connections are for as long as half is free, and
-//! end when a session has none and there is no other place.
+//! A connection that has not greeted is a stranger. Strangers have a few places of their own.
+//! If these are used up, the stranger that has been silent for longest makes room for the
+//! next. A quarter of the other places is for sessions without a connection, so that new
+//! programs cannot keep running ones from reconnecting or forking. A session may have a second
+//! connection while half of the places are free. It ends when a session without a connection
+//! finds no other place.
 
 use crate::client::Client;
 use crate::serve::socket::Socket;
@@ -13,13 +14,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// ConnectionLimits of strangers, beside one for each eighth place of others.
+/// Places of strangers, beside one for every eight other places.
 const STRANGERS: usize = 64;
 
-/// How often one who waits looks again.
+/// How often a waiting thread looks again.
 const CHECK: Duration = Duration::from_millis(100);
 
-/// How long a new connection waits for the place of a stranger that is sent away.
+/// How long a new connection waits for the place of a stranger that is closed.
 const ROOM: Duration = Duration::from_secs(1);
 
 /// What a connection is for.
@@ -27,9 +28,9 @@ const ROOM: Duration = Duration::from_secs(1);
 pub(crate) enum Use {
     /// A new session.
     Open,
-    /// A session that has none: a forked child, or a client that comes back.
+    /// A session without a connection: of a forked child, or of a client that reconnects.
     First,
-    /// A session that has one already, which would do.
+    /// A session that has a connection already.
     Further,
 }
 
@@ -56,7 +57,7 @@ struct Inner {
 }
 
 impl ConnectionLimits {
-    /// None taken, of so many in all and for one client.
+    /// No connections yet. At most `most` are allowed, and `per_client` for one client.
     pub(crate) fn new(most: usize, per_client: usize) -> ConnectionLimits {
         ConnectionLimits {
             inner: Mutex::default(),
@@ -103,10 +104,10 @@ impl ConnectionLimits {
         Ok(inner)
     }
 
-    /// Gives a stranger that has greeted a place, as soon as there is one.
+    /// Gives a place to a stranger that has greeted, as soon as one is free.
     ///
     /// # Errors
-    /// A text for the client: which limit is met.
+    /// A text for the client that names the limit.
     pub(crate) fn take(&self, key: u64, what: Use, patience: Instant) -> Result<(), String> {
         let spare = self.most / 4;
         let (most, per_client) = match what {
@@ -144,7 +145,7 @@ impl ConnectionLimits {
         }
     }
 
-    /// Takes a connection off the list.
+    /// Removes a connection.
     pub(crate) fn remove(&self, key: u64) {
         let mut inner = self.lock();
         inner.sockets.remove(&key);
@@ -161,13 +162,13 @@ impl ConnectionLimits {
         self.ended.notify_all();
     }
 
-    /// Does something to each connection.
+    /// Calls `f` for each connection.
     pub(crate) fn each(&self, f: impl FnMut(&Arc<Socket>)) {
         self.lock().sockets.values().for_each(f);
     }
 
-    /// Does something to each connection, again and again until there is none or it is
-    /// late; whether there is none.
+    /// Calls `f` for each connection, again and again until there is none or the time is up.
+    /// Returns whether there is none.
     pub(crate) fn clear(&self, until: Option<Instant>, mut f: impl FnMut(&Arc<Socket>)) -> bool {
         let mut inner = self.lock();
         while !inner.sockets.is_empty() {
@@ -182,8 +183,8 @@ impl ConnectionLimits {
 }
 
 impl Inner {
-    /// Ends the oldest second connection of a session, one of the client's own where `own`:
-    /// its session goes on with the other, and sends again what was not answered.
+    /// Ends the oldest second connection of a session; with `own`, of the same client. The
+    /// session goes on with its other connection, and repeats requests that were not answered.
     fn part_with(&mut self, client: Client, own: bool) {
         let fits = |key: &&u64| !own || self.greeted.get(*key) == Some(&client);
         let Some(key) = self.further.iter().find(fits).copied() else {
@@ -195,7 +196,7 @@ impl Inner {
         }
     }
 
-    /// The stranger that is sent away first: the oldest of the client that has most.
+    /// The stranger that is closed first: the oldest one of the client that has most.
     fn least_wanted(&self) -> Option<&Arc<Socket>> {
         let strangers = || {
             let sockets = self.sockets.iter();

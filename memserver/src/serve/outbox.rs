@@ -10,16 +10,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tmem_wire::packed::ROOM;
 use tmem_wire::{HEADER_LEN, Header, PAGE_SIZE, Packer, PageBytes, Status};
 
-/// Replies held back at most, before they are sent.
+/// The most replies that are collected before they are sent.
 const MAX_REPLIES: usize = 64;
 
-/// Bytes held back at most.
+/// The most bytes that are collected before they are sent.
 const MAX_BYTES: usize = 1 << 20;
 
-/// Bytes of headers and small payloads that are kept room for.
+/// Room that is kept for headers and small payloads, in bytes.
 const HEADS: usize = 64 << 10;
 
-/// What pages that nobody stored are sent from.
+/// The contents of pages that were never stored.
 static ZEROS: [u8; 16 * PAGE_SIZE] = [0; 16 * PAGE_SIZE];
 
 /// Replies that are not sent yet, their pages still in their slabs.
@@ -36,26 +36,26 @@ pub(crate) struct Outbox {
 }
 
 enum Part {
-    /// So many bytes of `heads`.
+    /// This many bytes of `heads`.
     Head(usize),
     /// Pages.
     Pages(Piece),
-    /// Packed pages, and the right to hold them.
+    /// Compressed pages, and their part of the limit on them.
     Packed(
         Wiped<Vec<u8>>,
         #[expect(dead_code, reason = "given back when dropped")] Ration,
     ),
 }
 
-/// How many bytes of packed pages all connections hold for clients that have not received
-/// them, and how many they may. Beyond it pages go as they are, out of their slabs.
+/// Limits the bytes of compressed pages that all connections hold until clients receive them.
+/// Beyond the limit pages are sent as they are, from their slabs.
 #[derive(Debug)]
 pub(crate) struct Rations {
     held: AtomicU64,
     most: u64,
 }
 
-/// A part of it, given back when dropped.
+/// A part of the limit, given back when dropped.
 struct Ration(Arc<Rations>, u64);
 
 impl Rations {
@@ -67,7 +67,7 @@ impl Rations {
     fn take(self: &Arc<Rations>, bytes: u64) -> Option<Ration> {
         let before = self.held.fetch_add(bytes, Ordering::Relaxed);
         let ration = Ration(self.clone(), bytes);
-        // Given back at once when it is too much.
+        // Given back at once if it is too much.
         (before + bytes <= self.most).then_some(ration)
     }
 }
@@ -83,7 +83,7 @@ impl Outbox {
         self.replies == 0
     }
 
-    /// Whether pages are among it, which must be sent before they change.
+    /// Whether it has pages, which must be sent before they change.
     pub(crate) fn has_pages(&self) -> bool {
         !self.slabs.is_empty()
     }
@@ -107,7 +107,7 @@ impl Outbox {
         self.bytes += payload.len();
     }
 
-    /// Adds a reply that says no.
+    /// Adds a reply that refuses a request.
     pub(crate) fn refusal(&mut self, request: &Header, status: Status) {
         self.reply(request, status, status.to_string().as_bytes());
     }
@@ -135,8 +135,8 @@ impl Outbox {
         }
     }
 
-    /// Adds the pages that a READ asks for packed, if they get smaller by it and there is
-    /// room for them; whether they did.
+    /// Adds the pages that a READ asks for, compressed, if that makes them smaller and the limit
+    /// allows it. Returns whether it did.
     pub(crate) fn packed(&mut self, request: &Header, slab: &Slab, rations: &Arc<Rations>) -> bool {
         let Some(ration) = rations.take(bytes(request.count) as u64) else {
             return false;
@@ -146,7 +146,7 @@ impl Outbox {
         let is_whole = all && packer.is_whole();
         let mut bytes = packer.into_bytes();
         let len = bytes.len();
-        // What the last page was packed into goes further than what came of it.
+        // Compressing the last page has used bytes beyond the end. They are zeroed.
         bytes.resize((len + ROOM).min(bytes.capacity()), 0);
         bytes.truncate(len);
         let payload = Wiped(bytes);
@@ -203,7 +203,7 @@ impl Outbox {
     }
 }
 
-/// Packs pages, until it is not worth it; whether all were.
+/// Compresses pages until that is not worth it. Returns whether all were compressed.
 fn pack(packer: &mut Packer, request: &Header, slab: &Slab) -> bool {
     let mut copy: Box<Wiped<PageBytes>> = Box::new(Wiped([0; PAGE_SIZE]));
     for run in slab.runs(request.page, request.page + request.count) {

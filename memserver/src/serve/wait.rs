@@ -1,11 +1,10 @@
-//! How a connection's thread waits for its client: asleep in the kernel, or
-//! awake for a moment where the client says that it is awake as well.
+//! How a connection's thread waits for its client: it sleeps in the kernel, or busy-waits for
+//! a moment if the client says that it busy-waits too.
 //!
-//! Two threads that wait for each other awake, on two processors, are spared
-//! the waking of a processor that sleeps, which costs more than everything else
-//! of a small read. On one processor they would only keep each other from
-//! running: so a thread that waits awake goes away from its client's processor,
-//! and no more of them do so than half the machine's processors.
+//! Waking a sleeping CPU costs more than all the rest of a small read. Two threads that
+//! busy-wait for each other on two CPUs avoid that. On one CPU they would only keep each other
+//! from running. So a thread that busy-waits leaves its client's CPU, and at most half of the
+//! CPUs busy-wait.
 
 use crate::serve::socket::{Piece, Socket};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
@@ -14,34 +13,34 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long to stay awake without a request.
+/// How long to busy-wait without a request.
 const PATIENCE: Duration = Duration::from_micros(100);
-/// How long where requests come one after the other: even the longer pauses between them
-/// are over by then, and one who sleeps through them costs the client more than all that
-/// it does for a page itself.
+/// The same while requests come one after the other. Even the longer pauses between them are
+/// over by then. To sleep in them would cost the client more than all its own work for a
+/// page.
 const LONG_PATIENCE: Duration = Duration::from_millis(2);
-/// Requests come one after the other where so much passes between them on the average.
+/// Requests come one after the other if the average pause between them is at most this.
 const SOON: Duration = Duration::from_micros(500);
-/// A pause counts as so much at the most, or else one long one would count for too many.
+/// A longer pause counts as this, or a single long one would change the average too much.
 const LONGEST: Duration = Duration::from_millis(4);
-/// The last one is one in so many of the average.
+/// The weight of the last pause in the average is one divided by this.
 const WEIGHT: u32 = 8;
 
-/// Threads that wait awake.
+/// Threads that busy-wait.
 static AWAKE: AtomicUsize = AtomicUsize::new(0);
 
-/// A thread's right to wait awake.
+/// A thread's permission to busy-wait.
 struct Awake;
 
 impl Awake {
-    /// None when enough threads are awake.
+    /// Returns `None` if enough threads busy-wait.
     fn begin() -> Option<Awake> {
-        // Asked once, and before any thread keeps away from a processor.
+        // Asked once, before any thread leaves a CPU.
         static MOST: OnceLock<usize> = OnceLock::new();
         let processors = || std::thread::available_parallelism().map_or(1, usize::from);
         let most = *MOST.get_or_init(|| processors() / 2);
         let begun = AWAKE.fetch_add(1, Ordering::Relaxed) < most;
-        // Dropped at once when it is not given out.
+        // Dropped at once if it is not given out.
         let awake = Awake;
         begun.then_some(awake)
     }
@@ -53,13 +52,12 @@ impl Drop for Awake {
     }
 }
 
-/// Bytes of a payload that are received between two looks whether a thread that
-/// waits awake wants to run: memory that is used for the first time may take
-/// many microseconds a page.
+/// After this many received bytes, a thread lets others run that busy-wait: memory that is
+/// used for the first time may take many microseconds a page.
 const AT_ONCE: usize = 16 << 10;
 
-/// Lets threads run that wait awake: the kernel does not know that a request has
-/// come for one. Returns how many bytes to receive until the next time.
+/// Lets threads run that busy-wait: the kernel does not know that a request has come for one.
+/// Returns how many bytes to receive until the next time.
 pub(crate) fn give_way() -> usize {
     if AWAKE.load(Ordering::Relaxed) == 0 {
         return usize::MAX;
@@ -68,7 +66,7 @@ pub(crate) fn give_way() -> usize {
     AT_ONCE
 }
 
-/// What passes between requests.
+/// The pauses between requests.
 #[derive(Debug, Default)]
 struct Pauses {
     last: Option<Instant>,
@@ -76,8 +74,7 @@ struct Pauses {
 }
 
 impl Pauses {
-    /// How long to stay awake for the next request, where the one before has been served
-    /// by `now`.
+    /// How long to busy-wait for the next request, if the last one was served at `now`.
     fn patience(&mut self, now: Instant) -> Duration {
         let pause = self
             .last
@@ -96,14 +93,12 @@ impl Pauses {
 #[derive(Default)]
 pub(crate) struct Wait {
     pauses: Pauses,
-    /// The processors that this thread may run on, once it keeps away from one
-    /// of them.
+    /// The CPUs that this thread may run on, once it has left one of them.
     home: Option<CpuSet>,
 }
 
 impl Wait {
-    /// Receives as soon as there is something; with `prompt` it is expected
-    /// soon.
+    /// Receives as soon as there is something. With `prompt` that is expected to be soon.
     ///
     /// # Safety
     /// As [`Socket::receive`].
@@ -124,7 +119,7 @@ impl Wait {
                 if let Some(n) = unsafe { socket.receive(pieces, false)? } {
                     return Ok(n);
                 }
-                // Somebody may need this processor.
+                // Another thread may need this CPU.
                 std::thread::yield_now();
             }
         }
@@ -132,7 +127,7 @@ impl Wait {
         Ok(unsafe { socket.receive(pieces, true)? }.unwrap_or(0))
     }
 
-    /// Leaves the processor of a client on the same machine to it.
+    /// Leaves the CPU of a client on the same machine.
     fn step_aside(&mut self, socket: &Socket) {
         let client = socket.client_processor();
         let Some(client) = client.filter(|cpu| *cpu < CpuSet::MAX_CPU) else {
