@@ -6,15 +6,51 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use tmem_config::{Level, Size};
-use tmem_memserver::Config;
+use tmem_memserver::{Backing, Config};
+
+/// What else than to serve.
+#[derive(clap::Subcommand)]
+pub(crate) enum Command {
+    /// Have a server give no more memory, its clients move what they have there to other
+    /// servers, and the server end once it holds nothing
+    ///
+    /// Exit status: 0 when it has ended, 1 when it cannot be reached or refuses, 3 when it
+    /// holds something still after the time to wait.
+    Drain(Drain),
+}
+
+/// What a drain is told.
+#[derive(clap::Args)]
+pub(crate) struct Drain {
+    /// The server
+    #[arg(value_name = "HOST:PORT")]
+    pub(crate) server: String,
+    /// File with the server's secret
+    #[arg(long, value_name = "FILE")]
+    pub(crate) secret_file: Option<PathBuf>,
+    /// Seconds to wait for its end; it goes on to drain afterwards [default: 60]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value = "60",
+        hide_default_value = true
+    )]
+    pub(crate) wait: u64,
+}
 
 /// Hold the cold pages of other machines' programs in this machine's memory.
 ///
 /// SIGHUP is ignored. Exit status: 0 when ended by SIGTERM or SIGINT, 1 when it cannot start, 2
 /// when a flag or a value is wrong.
 #[derive(clap::Parser)]
-#[command(name = "tmem-memserver", version)]
+#[command(
+    name = "tmem-memserver",
+    version,
+    args_conflicts_with_subcommands = true
+)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
     /// Where to listen; port 0 takes a free one, which the ready line names
     /// [default: 127.0.0.1:7070]
     #[arg(long, value_name = "HOST:PORT")]
@@ -29,6 +65,18 @@ pub(crate) struct Args {
     /// Memory given at a time [default: 16M]
     #[arg(long, value_name = "SIZE")]
     slab_size: Option<Size>,
+    /// Keep what clients store in files of this folder, on a tmpfs: a server that
+    /// is started there later, after whatever end of this one, takes it up
+    #[arg(long, value_name = "DIR")]
+    backing: Option<PathBuf>,
+    /// Go on with what the server has that listens at the same address, which ends;
+    /// start as usual where there is none
+    #[arg(long)]
+    takeover: bool,
+    /// The same, of the server at this address, which is not that of --listen where its port
+    /// is any
+    #[arg(long, value_name = "IP:PORT", hide = true)]
+    takeover_of: Option<SocketAddr>,
     /// File with the secret that clients must know
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
@@ -43,6 +91,17 @@ pub(crate) struct Args {
     /// Connections of one client machine's new programs [default: half of all]
     #[arg(long, value_name = "N")]
     max_per_client: Option<usize>,
+    /// Memory that one client machine may have at most [default: all]
+    #[arg(long, value_name = "SIZE")]
+    client_memory: Option<Size>,
+    /// Sessions of one client machine's new programs [default: four for each of its
+    /// connections]
+    #[arg(long, value_name = "N")]
+    client_sessions: Option<usize>,
+    /// Memory of this machine that is left to others: nothing is given while less is
+    /// available [default: 0]
+    #[arg(long, value_name = "SIZE")]
+    reserve: Option<Size>,
     /// Messages on stderr: error, warn, info or debug [default: warn]
     #[arg(long, value_name = "LEVEL")]
     log: Option<Level>,
@@ -52,6 +111,11 @@ pub(crate) struct Args {
 }
 
 impl Args {
+    /// Whether to go on with what another server has.
+    pub(crate) fn takes_over(&self) -> bool {
+        self.takeover || self.takeover_of.is_some()
+    }
+
     /// What they and the file come to, and how much is said.
     pub(crate) fn config(self) -> Result<(Config, Level), Box<dyn Error>> {
         let file = match &self.config {
@@ -65,18 +129,31 @@ impl Args {
         let defaults = Config::default();
         let slab = Size::Bytes(defaults.slab_size);
         let secret = self.secret_file.or(file.secret_file);
+        let backing = self.backing.or(file.backing);
         let grace = self.grace.or(file.grace);
         let config = Config {
-            listen: self.listen.or(file.listen).unwrap_or(defaults.listen),
+            listen: self
+                .takeover_of
+                .map(|of| of.to_string())
+                .or(self.listen)
+                .or(file.listen)
+                .unwrap_or(defaults.listen),
             rdma: self.rdma.or(file.rdma.map(|r| r.0)),
             capacity: bytes(self.capacity, file.capacity, "50%".parse()?),
             slab_size: bytes(self.slab_size, file.slab_size, slab),
+            backing: backing.map_or(Backing::Unnamed, Backing::Folder),
             secret: secret.map(|p| tmem_config::read_secret(&p)).transpose()?,
             max_connections: self
                 .max_connections
                 .or(file.max_connections)
                 .unwrap_or(defaults.max_connections),
             max_per_client: self.max_per_client.or(file.max_per_client),
+            client_memory: self
+                .client_memory
+                .or(file.client_memory.map(|f| f.0))
+                .map(|size| size.bytes(memory)),
+            client_sessions: self.client_sessions.or(file.client_sessions),
+            reserve: bytes(self.reserve, file.reserve, Size::Bytes(0)),
             grace: grace.map_or(defaults.grace, |s| Duration::from_secs(s.into())),
             log: None,
         };

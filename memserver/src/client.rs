@@ -18,6 +18,24 @@ impl Client {
             v4 => v4,
         })
     }
+
+    /// Whether it is on this machine.
+    pub(crate) fn is_local(self) -> bool {
+        self.0.is_loopback()
+    }
+
+    /// The client as bytes.
+    pub(crate) fn to_bytes(self) -> [u8; 16] {
+        match self.0 {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+            IpAddr::V6(v6) => v6.octets(),
+        }
+    }
+
+    /// What [`Client::to_bytes`] gave.
+    pub(crate) fn from_bytes(bytes: [u8; 16]) -> Client {
+        Client(IpAddr::V6(bytes.into()).to_canonical())
+    }
 }
 
 impl fmt::Display for Client {
@@ -47,5 +65,8 @@ mod tests {
         assert_eq!(at("10.0.0.1:1").to_string(), "10.0.0.1");
         assert_eq!(at("[2001:db8::1]:1").to_string(), "2001:db8::/64");
         assert_eq!(at("[::1]:1").to_string(), "this machine");
+        for text in ["127.0.0.1:1", "10.0.0.1:1", "[2001:db8::1]:1", "[::]:1"] {
+            assert_eq!(Client::from_bytes(at(text).to_bytes()), at(text));
+        }
     }
 }

@@ -3,6 +3,7 @@
 use crate::Error;
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tmem_config::{Level, check_secret};
@@ -13,6 +14,19 @@ const MAX_SLAB: u64 = 1 << 30;
 
 /// Takes the server's messages: how much each matters, and its text.
 pub type Log = Arc<dyn Fn(Level, &str) + Send + Sync>;
+
+/// Where the memory of slabs is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Backing {
+    /// In this process, and gone with it.
+    #[default]
+    Private,
+    /// In files without a name, which another process can take over.
+    Unnamed,
+    /// In files of this folder, which a server that is started later takes up. It must be on a
+    /// tmpfs.
+    Folder(PathBuf),
+}
 
 /// What a server is told at its start.
 #[derive(Clone)]
@@ -27,6 +41,8 @@ pub struct Config {
     /// Bytes of each slab, a multiple of 4096; no larger than the capacity is
     /// used.
     pub slab_size: u64,
+    /// Where the memory of slabs is.
+    pub backing: Backing,
     /// What clients must prove to know.
     pub secret: Option<Vec<u8>>,
     /// The most connections at a time. A quarter of them is for sessions that there are.
@@ -34,6 +50,13 @@ pub struct Config {
     /// The most connections that new sessions of one client machine may have; half of all
     /// when `None`.
     pub max_per_client: Option<usize>,
+    /// The most memory that slabs of one client machine may have, in bytes; any when `None`.
+    pub client_memory: Option<u64>,
+    /// The most sessions of one client machine, beside forked children; four for each connection
+    /// that it may have when `None`.
+    pub client_sessions: Option<usize>,
+    /// Nothing is granted while less than this is available on this machine, in bytes.
+    pub reserve: u64,
     /// How long a session outlives its last connection. Twice the time for
     /// which clients try to be back: one that comes late has lost its memory.
     pub grace: Duration,
@@ -48,9 +71,13 @@ impl Default for Config {
             rdma: None,
             capacity: 1 << 30,
             slab_size: 16 << 20,
+            backing: Backing::Private,
             secret: None,
             max_connections: 2048,
             max_per_client: None,
+            client_memory: None,
+            client_sessions: None,
+            reserve: 0,
             grace: Duration::from_secs(10),
             log: None,
         }
@@ -64,9 +91,13 @@ impl fmt::Debug for Config {
             .field("rdma", &self.rdma)
             .field("capacity", &self.capacity)
             .field("slab_size", &self.slab_size)
+            .field("backing", &self.backing)
             .field("secret", &self.secret.as_ref().map(|_| "…"))
             .field("max_connections", &self.max_connections)
             .field("max_per_client", &self.max_per_client)
+            .field("client_memory", &self.client_memory)
+            .field("client_sessions", &self.client_sessions)
+            .field("reserve", &self.reserve)
             .field("grace", &self.grace)
             .finish_non_exhaustive()
     }
@@ -90,6 +121,12 @@ impl Config {
 
     /// Refuses what cannot be served.
     pub(crate) fn check(&self) -> Result<(), Error> {
+        if self.client_memory.is_some_and(|most| most < self.slab_size) {
+            return Err(Error::ClientMemory(self.slab_size));
+        }
+        if self.client_sessions == Some(0) {
+            return Err(Error::ClientSessions);
+        }
         if self.max_connections == 0 || self.max_per_client == Some(0) {
             return Err(Error::MaxConnections);
         }

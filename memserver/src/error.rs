@@ -1,5 +1,6 @@
 //! Why a server cannot start.
 
+use crate::store::files::FilesError;
 use std::io;
 use thiserror::Error;
 
@@ -40,6 +41,23 @@ pub enum Error {
         "slabs of {0} bytes are not possible; give a multiple of 4K, at least 4K and at most 1G"
     )]
     SlabSize(u64),
+    /// What another server has left, or its folder, cannot be used.
+    #[error("{at}: {error}")]
+    Files {
+        /// Where it is.
+        at: String,
+        /// Why not.
+        error: FilesError,
+    },
+    /// The server that runs does not hand itself over.
+    #[error("the server that listens there cannot be taken over: {0}; it goes on")]
+    TakeOver(io::Error),
+    /// The limit on memory of a client allows no slab.
+    #[error("a client may have less than a slab of {0} bytes: give more, or smaller slabs")]
+    ClientMemory(u64),
+    /// The limit on sessions of a client allows none.
+    #[error("a limit of 0 sessions allows none; give at least 1")]
+    ClientSessions,
     /// The limit on connections allows none.
     #[error("a limit of 0 connections allows none; give at least 1")]
     MaxConnections,

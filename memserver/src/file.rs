@@ -16,10 +16,14 @@ pub(crate) struct File {
     pub(crate) rdma: Option<Parsed<SocketAddr>>,
     pub(crate) capacity: Option<Parsed<Size>>,
     pub(crate) slab_size: Option<Parsed<Size>>,
+    pub(crate) backing: Option<PathBuf>,
     pub(crate) secret_file: Option<PathBuf>,
     pub(crate) grace: Option<u32>,
     pub(crate) max_connections: Option<usize>,
     pub(crate) max_per_client: Option<usize>,
+    pub(crate) client_memory: Option<Parsed<Size>>,
+    pub(crate) client_sessions: Option<usize>,
+    pub(crate) reserve: Option<Parsed<Size>>,
     pub(crate) log: Option<Parsed<Level>>,
 }
 
@@ -65,8 +69,13 @@ pub(crate) fn read(path: &Path) -> Result<File, String> {
         let message = e.message().replace('\n', ", ");
         format!("config file {name}, line {line}: {message}")
     })?;
-    if let (Some(folder), Some(secret)) = (path.parent(), &mut file.secret_file) {
-        *secret = folder.join(&*secret);
+    if let Some(folder) = path.parent() {
+        for named in [&mut file.secret_file, &mut file.backing]
+            .into_iter()
+            .flatten()
+        {
+            *named = folder.join(&*named);
+        }
     }
     Ok(file)
 }

@@ -24,10 +24,16 @@
 mod client;
 mod config;
 mod error;
+mod handover;
 mod rdma;
 mod serve;
 mod store;
+mod systemd;
 
-pub use config::{Config, Log};
+pub use config::{Backing, Config, Log};
 pub use error::Error;
-pub use serve::server::{Handle, Server};
+pub use handover::Inherited;
+pub use serve::server::{Control, Handle, Server};
+pub use serve::shared::Ending;
+pub use store::files::{FilesError, FolderError, TableError};
+pub use systemd::Manager;

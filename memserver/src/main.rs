@@ -1,6 +1,7 @@
 //! `tmem-memserver`: a memory server as a daemon.
 
 mod args;
+mod drain;
 mod file;
 
 use args::Args;
@@ -8,12 +9,15 @@ use clap::Parser;
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
 };
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::iterator::Signals;
 use std::io::Write;
-use std::process::ExitCode;
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use tmem_config::Level;
-use tmem_memserver::{Config, Error, Log, Server};
+use tmem_memserver::{Backing, Config, Control, Ending, Error, Inherited, Log, Manager, Server};
 
 /// Descriptors of a connection over RDMA: its pair of sockets, two channels of
 /// events, and what the device's library takes.
@@ -25,15 +29,45 @@ const OTHER_DESCRIPTORS: u64 = 32;
 /// Exit status where the system refuses something.
 const CANNOT_START: u8 = 1;
 
+/// Exit status of a drain that has not come to its end.
+const STILL_HOLDS: u8 = 3;
+
 /// Exit status of a wrong flag, or a wrong value of one or of the file.
 const WRONG_VALUE: u8 = 2;
 
+/// What one is told that this process starts.
+const OF: &str = "--takeover-of";
+
+/// Where a server begins.
+enum Start {
+    /// With what the service manager passes, if it does.
+    Usual(Inherited),
+    /// With what the server has that listens at the same address.
+    TakeOver,
+}
+
 fn main() -> ExitCode {
+    // Before anything else has descriptors.
+    let inherited = Inherited::from_manager();
     let args = Args::parse();
+    if let Some(args::Command::Drain(asked)) = &args.command {
+        return match drain::drain(asked) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::from(STILL_HOLDS),
+            Err(error) => {
+                let _ = writeln!(std::io::stderr(), "tmem-memserver: {error}");
+                ExitCode::from(CANNOT_START)
+            }
+        };
+    }
+    let start = match args.takes_over() {
+        true => Start::TakeOver,
+        false => Start::Usual(inherited),
+    };
     match keep_to_oneself()
         .map_err(|e| (CANNOT_START, e.into()))
         .and_then(|()| args.config().map_err(|e| (WRONG_VALUE, e)))
-        .and_then(|(config, level)| run(config, level).map_err(|e| (status(&*e), e)))
+        .and_then(|(config, level)| run(config, level, start).map_err(|e| (status(&*e), e)))
     {
         Ok(()) => ExitCode::SUCCESS,
         Err((status, error)) => {
@@ -47,21 +81,130 @@ fn main() -> ExitCode {
 /// The exit status of an error: whether a value is wrong, or the system refuses something.
 fn status(error: &(dyn std::error::Error + 'static)) -> u8 {
     match error.downcast_ref() {
-        Some(Error::Listen { .. } | Error::Reserve { .. } | Error::Rdma(_) | Error::System(_))
+        Some(
+            Error::Listen { .. }
+            | Error::Reserve { .. }
+            | Error::Files { .. }
+            | Error::TakeOver(_)
+            | Error::Rdma(_)
+            | Error::System(_),
+        )
         | None => CANNOT_START,
         Some(_) => WRONG_VALUE,
     }
 }
 
-fn run(mut config: Config, level: Level) -> Result<(), Box<dyn std::error::Error>> {
+fn run(mut config: Config, level: Level, start: Start) -> Result<(), Box<dyn std::error::Error>> {
     // Before the first client, so that no signal is missed.
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])?;
     let log: Log = Arc::new(move |l, text| {
         if l <= level {
             let _ = writeln!(std::io::stderr(), "tmem-memserver: {text}");
         }
     });
     config.log = Some(log.clone());
+    let capacity = config.capacity;
+    let is_folder = matches!(config.backing, Backing::Folder(_));
+    warn_of_limits(&config, &log)?;
+    let manager = Manager::from_env();
+    let server = match start {
+        Start::TakeOver => Server::take_over(config)?,
+        Start::Usual(inherited) => Server::bind_inherited(config, inherited)?,
+    };
+    let handle = server.spawn()?;
+    let rdma = handle
+        .rdma_addr()
+        .map_or(String::new(), |addr| format!(", RDMA on {addr}"));
+    let ready = format!(
+        "tmem-memserver: ready on {} with {capacity} bytes{rdma}\n",
+        handle.addr()
+    );
+    let mut out = std::io::stdout();
+    out.write_all(ready.as_bytes())?;
+    out.flush()?;
+    let tell = |text: &str| {
+        if let Some(Err(error)) = manager.as_ref().map(|manager| manager.tell(text)) {
+            log(
+                Level::Warn,
+                &format!("systemd cannot be told `{text}`: {error}"),
+            );
+        }
+    };
+    if let Some(Err(error)) = manager.as_ref().map(|manager| handle.store(manager)) {
+        log(
+            Level::Warn,
+            &format!("systemd does not keep what clients store: {error}"),
+        );
+    }
+    tell("READY=1");
+    let keeps = is_folder || manager.as_ref().is_some_and(Manager::keeps);
+    let (control, waits, addr) = (handle.control(), signals.handle(), handle.addr());
+    let listening = {
+        let log = log.clone();
+        std::thread::spawn(move || on_signals(signals, &control, addr, keeps, &log))
+    };
+    let ending = handle.wait();
+    waits.close();
+    // A panic there was reported when it happened.
+    let _ = listening.join();
+    match ending {
+        Ending::Gone => {
+            tell("STOPPING=1");
+            if let Some(manager) = &manager {
+                let _ = manager.forget();
+            }
+        }
+        Ending::Kept => tell("STOPPING=1"),
+        Ending::HandedOver(process) => tell(&format!("MAINPID={process}\nREADY=1")),
+    }
+    Ok(())
+}
+
+/// Does what signals ask for.
+fn on_signals(mut signals: Signals, control: &Control, addr: SocketAddr, keeps: bool, log: &Log) {
+    for signal in signals.forever() {
+        match signal {
+            // A terminal that is closed is no reason to end the programs of others.
+            SIGHUP => log(Level::Info, "SIGHUP is ignored; SIGTERM ends this server"),
+            SIGUSR1 => control.drain(),
+            SIGUSR2 => upgrade(addr, log),
+            SIGTERM if keeps => control.keep(),
+            _ => control.end(),
+        }
+    }
+}
+
+/// Starts this program's file as it is now, which takes over this server, that listens at `addr`.
+fn upgrade(addr: SocketAddr, log: &Log) {
+    let path = std::env::current_exe().unwrap_or_default();
+    // A file that was replaced has this after its name.
+    let path = path.to_string_lossy();
+    let path = path.strip_suffix(" (deleted)").unwrap_or(&path);
+    let mut args = std::env::args_os();
+    let mut command = Command::new(path);
+    command.arg0(args.next().unwrap_or_default());
+    while let Some(arg) = args.next() {
+        if arg == OF {
+            args.next();
+        } else {
+            command.arg(arg);
+        }
+    }
+    command.args([OF, &addr.to_string()]);
+    command.stdin(Stdio::null());
+    match command.spawn() {
+        Ok(mut child) => {
+            std::thread::spawn(move || child.wait());
+        }
+        Err(error) => log(
+            Level::Error,
+            &format!("{path} cannot be started: {error}; this server goes on"),
+        ),
+    }
+}
+
+/// Says what this machine does not give as asked for.
+fn warn_of_limits(config: &Config, log: &Log) -> std::io::Result<()> {
     let capacity = config.capacity;
     let memory = tmem_config::Memory::get()?.most();
     let warn = |text: &str| log(Level::Warn, text);
@@ -82,25 +225,6 @@ fn run(mut config: Config, level: Level) -> Result<(), Box<dyn std::error::Error
         )),
         _ => {}
     }
-    let handle = Server::bind(config)?.spawn()?;
-    let mut out = std::io::stdout();
-    let rdma = handle
-        .rdma_addr()
-        .map_or(String::new(), |addr| format!(", RDMA on {addr}"));
-    writeln!(
-        out,
-        "tmem-memserver: ready on {} with {capacity} bytes{rdma}",
-        handle.addr()
-    )?;
-    out.flush()?;
-    for signal in signals.forever() {
-        if signal != SIGHUP {
-            break;
-        }
-        // A terminal that is closed is no reason to end the programs of others.
-        log(Level::Info, "SIGHUP is ignored; SIGTERM ends this server");
-    }
-    handle.shutdown();
     Ok(())
 }
 

@@ -42,11 +42,15 @@ pub enum Op {
     /// Says that the client is about to end: if its connections are closed before it asks
     /// for anything else, the session ends with the last of them.
     Leave = 13,
+    /// From a server, unasked: it asks something of the client ([`NOTICE_ID`](crate::NOTICE_ID)).
+    Notice = 14,
+    /// Has the server give no more memory, and end once it holds nothing.
+    Drain = 15,
 }
 
 impl Op {
     /// Every operation.
-    pub const ALL: [Op; 13] = [
+    pub const ALL: [Op; 15] = [
         Op::Hello,
         Op::Auth,
         Op::Grant,
@@ -60,6 +64,8 @@ impl Op {
         Op::Bye,
         Op::Keys,
         Op::Leave,
+        Op::Notice,
+        Op::Drain,
     ];
 
     fn from_u8(v: u8) -> Option<Op> {

@@ -25,8 +25,8 @@ pub use error::{DecodeError, Status};
 pub use header::{HEADER_LEN, Header, Op, PAGE_SIZE};
 pub use keys::SlabKey;
 pub use message::{
-    FEATURE_LEAVE, FEATURE_LZ4, FEATURE_RDMA, Features, Hello, HelloReply, ServerStats, SessionId,
-    decode_slab_list, encode_slab_list,
+    FEATURE_LEAVE, FEATURE_LZ4, FEATURE_NOTICE, FEATURE_RDMA, Features, Hello, HelloReply,
+    NOTICE_DRAIN, NOTICE_GIVE_BACK, ServerStats, SessionId, decode_slab_list, encode_slab_list,
 };
 pub use packed::{Packer, PageBytes, unpack};
 
@@ -54,6 +54,9 @@ pub const MAX_RUN: u32 = 512;
 
 /// `id` of the BYE that a server sends unasked, before it ends a connection.
 pub const BYE_ID: u64 = u64::MAX;
+
+/// `id` of a NOTICE.
+pub const NOTICE_ID: u64 = u64::MAX - 1;
 
 /// The most payload bytes of any message that is not a READ reply or a WRITE.
 pub const MAX_CONTROL: u32 = 64 * 1024;

@@ -34,6 +34,17 @@ pub const FEATURE_LZ4: Features = 2;
 /// In the reply to a HELLO: the server knows LEAVE.
 pub const FEATURE_LEAVE: Features = 4;
 
+/// The client hears what a server asks of it unasked; in the reply to a HELLO: the server knows
+/// DRAIN.
+pub const FEATURE_NOTICE: Features = 8;
+
+/// `page` of a NOTICE: the server means to end, and gives nothing more. What the client has there
+/// is to be moved to others.
+pub const NOTICE_DRAIN: u32 = 1;
+
+/// `page` of a NOTICE: slabs in which the client has nothing are wanted by others.
+pub const NOTICE_GIVE_BACK: u32 = 2;
+
 /// Payload of a HELLO request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {

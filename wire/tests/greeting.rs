@@ -163,7 +163,7 @@ proptest! {
     /// secret.
     #[test]
     fn bytes_of_anybody_give_no_session(
-        op in 0u8..14,
+        op in 0u8..16,
         status in 0u16..14,
         body in proptest::collection::vec(any::<u8>(), 0..200),
         tail in proptest::collection::vec(any::<u8>(), 0..100),

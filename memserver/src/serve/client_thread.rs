@@ -63,9 +63,10 @@ impl Drop for Leaving {
 /// Serves the client until one of both has enough.
 pub(crate) fn run(mut conn: Conn) {
     let (session, end) = match greet(&mut conn) {
-        Ok(session) => {
+        Ok((session, features)) => {
             conn.inbox.deadline = None;
-            let end = conn.serve(&session);
+            let greeted = conn.greeted(features);
+            let end = greeted.and_then(|()| conn.serve(&session));
             (Some(session), end)
         }
         Err(end) => (None, Err(end)),
@@ -79,7 +80,7 @@ pub(crate) fn run(mut conn: Conn) {
         _ => CloseReason::Broken,
     };
     if let Some(session) = session {
-        let id = session.id;
+        let id = session.name;
         if conn.domain.is_some() {
             // Before another connection may take this one's place.
             session.end_keys_of(conn.key);

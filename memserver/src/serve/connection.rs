@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 use tmem_verbs::Domain;
-use tmem_wire::{HEADER_LEN, Header, Op, Status};
+use tmem_wire::{FEATURE_NOTICE, Features, HEADER_LEN, Header, NOTICE_DRAIN, Op, Status};
 
 /// How long a connection that was refused may take to read why.
 const LINGER: Duration = Duration::from_secs(1);
@@ -54,6 +54,20 @@ impl From<io::Error> for End {
 }
 
 impl Conn {
+    /// Ends the greeting: from here on the client may be told what it has not asked for.
+    pub(crate) fn greeted(&mut self, features: Features) -> Result<(), End> {
+        if features & FEATURE_NOTICE == 0 {
+            return Ok(());
+        }
+        // It waits for the answer to its greeting before anything else.
+        self.out.flush(&self.socket)?;
+        self.socket.hears_notices();
+        if self.shared.is_draining() {
+            self.socket.notify(NOTICE_DRAIN);
+        }
+        Ok(())
+    }
+
     /// Says a last thing.
     pub(crate) fn last(&mut self, header: &Header, status: Status, payload: &[u8]) {
         self.out.reply(header, status, payload);

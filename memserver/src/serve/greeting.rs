@@ -3,13 +3,14 @@
 use crate::serve::attempts::Verdict;
 use crate::serve::connection::{Conn, End, refused};
 use crate::serve::connection_limits::Use;
+use crate::store::name::SessionName;
 use crate::store::session::Session;
 use crate::store::sessions::{CloseReason, Member};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tmem_config::random;
 use tmem_wire::greeting::{self, Challenge, First, Host, Refused};
-use tmem_wire::{Header, HelloReply, Op, SessionId, Status, VERSION};
+use tmem_wire::{Features, Header, HelloReply, Op, SessionId, Status, VERSION};
 
 /// How long a join waits for the connection that it replaces.
 const JOIN: Duration = Duration::from_secs(5);
@@ -25,8 +26,9 @@ struct Asked {
     by: greeting::Asked,
 }
 
-/// Greets a client; the session that its connection belongs to from now on.
-pub(crate) fn greet(conn: &mut Conn) -> Result<Arc<Session>, End> {
+/// Greets a client; the session that its connection belongs to from now on, and what the client
+/// supports.
+pub(crate) fn greet(conn: &mut Conn) -> Result<(Arc<Session>, Features), End> {
     let header = conn.request()?;
     // What is no HELLO has a payload that is not read.
     let body = match header.op {
@@ -46,33 +48,35 @@ pub(crate) fn greet(conn: &mut Conn) -> Result<Arc<Session>, End> {
             prove(conn, challenge)?
         }
     };
-    let session = if asked.by.session == SessionId::NEW {
-        open(conn, asked.by.lane, &asked)
+    let (id, session) = if asked.by.session == SessionId::NEW {
+        open(conn, asked.by.lane, &asked)?
     } else {
-        join(conn, asked.by.lane, &asked)
-    }?;
+        (asked.by.session, join(conn, asked.by.lane, &asked)?)
+    };
     let reply = HelloReply {
-        session: session.id,
-        free_pages: conn.shared.sessions.free_pages(),
+        session: id,
+        free_pages: match conn.shared.is_draining() {
+            true => 0,
+            false => conn.shared.sessions.free_pages(),
+        },
         ..bare(conn)
     };
     conn.out
         .reply(&asked.header, Status::Ok, &asked.by.reply(&reply));
-    Ok(session)
+    Ok((session, asked.by.features))
 }
 
-fn open(conn: &Conn, lane: u32, asked: &Asked) -> Result<Arc<Session>, End> {
+fn open(conn: &Conn, lane: u32, asked: &Asked) -> Result<(SessionId, Arc<Session>), End> {
     let shared = &conn.shared;
     shared
         .connections
         .take(conn.key, Use::Open, Instant::now())
         .map_err(|text| limited(conn, asked, text))?;
-    let id = random().map_err(|_| Status::Internal);
+    let id = random().map(SessionId).map_err(|_| Status::Internal);
     id.and_then(|id| {
-        let client = conn.socket.client();
-        shared
-            .sessions
-            .open(SessionId(id), client, member(conn, lane))
+        let (client, name) = (conn.socket.client(), SessionName::of(id));
+        let session = shared.sessions.open(name, client, member(conn, lane))?;
+        Ok((id, session))
     })
     .map_err(|status| match status {
         Status::Limit => limited(conn, asked, "there are too many sessions".to_owned()),
@@ -82,8 +86,8 @@ fn open(conn: &Conn, lane: u32, asked: &Asked) -> Result<Arc<Session>, End> {
 
 fn join(conn: &Conn, lane: u32, asked: &Asked) -> Result<Arc<Session>, End> {
     let shared = &conn.shared;
-    let member = member(conn, lane);
-    let coming = shared.sessions.announce(asked.by.session, &member);
+    let (member, name) = (member(conn, lane), SessionName::of(asked.by.session));
+    let coming = shared.sessions.announce(name, &member);
     let place = || match coming.is_further {
         // The client has to be served somehow, and comes again when it is not.
         false => (shared.connections).take(conn.key, Use::First, Instant::now() + PLACE),
@@ -94,9 +98,7 @@ fn join(conn: &Conn, lane: u32, asked: &Asked) -> Result<Arc<Session>, End> {
     if !coming.replaces {
         place().map_err(|text| limited(conn, asked, text))?;
     }
-    let joined = shared
-        .sessions
-        .join(asked.by.session, &member, Instant::now() + JOIN);
+    let joined = shared.sessions.join(name, &member, Instant::now() + JOIN);
     let session = joined.map_err(|status| match status {
         // The client is told whether this is the server that it was.
         Status::NoSession => End::Gone(asked.header, asked.by.reply(&bare(conn))),
@@ -114,7 +116,7 @@ fn join(conn: &Conn, lane: u32, asked: &Asked) -> Result<Arc<Session>, End> {
         let now = Instant::now();
         shared
             .sessions
-            .leave(asked.by.session, conn.key, CloseReason::Broken, now);
+            .leave(name, conn.key, CloseReason::Broken, now);
         limited(conn, asked, text)
     })?;
     Ok(session)
@@ -147,7 +149,7 @@ fn prove(conn: &mut Conn, challenge: Challenge) -> Result<Asked, End> {
     // Whoever names a session that there is knows more than could be guessed.
     let known = asked
         .as_ref()
-        .is_some_and(|asked| shared.sessions.has(asked.session));
+        .is_some_and(|asked| shared.sessions.has(SessionName::of(asked.session)));
     let now = Instant::now();
     match (
         shared.attempts.judge(client, asked.is_some(), known, now),

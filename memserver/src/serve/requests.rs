@@ -3,6 +3,7 @@
 use crate::rdma::one_sided;
 use crate::serve::compressed;
 use crate::serve::connection::{Conn, End};
+use crate::store::name::SessionName;
 use crate::store::session::Session;
 use crate::store::sessions::{Disconnect, bytes};
 use crate::store::slab::Slab;
@@ -71,31 +72,44 @@ impl Conn {
             }
             Ok(slab)
         });
-        match slab {
-            Ok(slab) => {
-                let to = slab.page(header.page);
-                let len = bytes(header.count);
-                if header.packed {
-                    // SAFETY: the run lies within the slab, which is held.
-                    if !unsafe { compressed::receive(self, header, to)? } {
-                        self.out.refusal(header, Status::BadRequest);
-                        return Ok(());
-                    }
-                } else {
-                    // SAFETY: the run lies within the slab, which is held.
-                    unsafe { self.payload(to, len)? };
-                }
-                slab.written(header.page, header.page + header.count);
-                let written = &self.shared.pages_written;
-                written.fetch_add(u64::from(header.count), Ordering::Relaxed);
-                self.out.reply(header, Status::Ok, &[]);
-            }
+        let status = match slab {
+            Ok(slab) => self.receive_pages(header, &slab)?,
             Err(status) => {
                 self.skip(header.len as usize)?;
-                self.out.refusal(header, status);
+                status
             }
+        };
+        match status {
+            Status::Ok => self.out.reply(header, Status::Ok, &[]),
+            status => self.out.refusal(header, status),
         }
         Ok(())
+    }
+
+    /// Receives the pages of a WRITE, whose run lies within the slab; what came of it.
+    fn receive_pages(&mut self, header: &Header, slab: &Slab) -> Result<Status, End> {
+        let end = header.page + header.count;
+        let _room = match slab.begin_write(header.page, end) {
+            Ok(room) => room,
+            Err(status) => {
+                self.skip(header.len as usize)?;
+                return Ok(status);
+            }
+        };
+        let to = slab.page(header.page);
+        if header.packed {
+            // SAFETY: the run lies within the slab, which is held.
+            if !unsafe { compressed::receive(self, header, to)? } {
+                return Ok(Status::BadRequest);
+            }
+        } else {
+            // SAFETY: the run lies within the slab, which is held.
+            unsafe { self.payload(to, bytes(header.count))? };
+        }
+        slab.written(header.page, end);
+        let written = &self.shared.pages_written;
+        written.fetch_add(u64::from(header.count), Ordering::Relaxed);
+        Ok(Status::Ok)
     }
 
     fn other(&mut self, header: &Header, session: &Session) -> Result<(), End> {
@@ -118,6 +132,7 @@ impl Conn {
             Op::Keys => one_sided::key(self, header, session),
             Op::Stats => Ok(self.shared.stats().encode().to_vec()),
             Op::Leave => Ok(Vec::new()),
+            Op::Drain => self.drain(),
             Op::Bye => return Err(End::Bye(*header)),
             _ => Err(Status::BadRequest),
         };
@@ -128,13 +143,33 @@ impl Conn {
         Ok(())
     }
 
+    /// Has the server end once it holds nothing. Where it has no secret, only those on its own
+    /// machine may ask for that.
+    fn drain(&self) -> Result<Vec<u8>, Status> {
+        if self.shared.config.secret.is_none() && !self.socket.client().is_local() {
+            return Err(Status::Auth);
+        }
+        self.shared.drain();
+        Ok(Vec::new())
+    }
+
     /// Slabs, also of clients that are gone, where there are no others.
     fn grant(&self, header: &Header, session: &Session) -> Result<Vec<u32>, Status> {
+        if self.shared.is_draining() || self.shared.is_reserved() {
+            return Err(Status::Full);
+        }
+        let most = self.shared.config.client_memory.unwrap_or(u64::MAX) / bytes(1) as u64;
         let patience = Instant::now() + ROOM;
         loop {
-            let granted = session.grant(header.count);
+            let granted = session.grant(header.count, most);
             let again = matches!(granted, Err(Status::Full)) && Instant::now() < patience;
             if !again || !self.shared.sessions.make_room() {
+                if granted.is_err() && session.is_at_limit(most) {
+                    let text = "it has as much memory as it may have (--client-memory)";
+                    self.turned_away(text.to_owned());
+                } else if granted.is_err() {
+                    self.shared.ask_back();
+                }
                 return granted;
             }
         }
@@ -143,7 +178,10 @@ impl Conn {
     fn share(&self, session: &Session) -> Result<Vec<u8>, Status> {
         let id = SessionId(random().map_err(|_| Status::Internal)?);
         let is_gone = || self.socket.is_ending() || self.socket.is_dead();
-        let shared = self.shared.sessions.share(session, id, is_gone);
+        let shared = self
+            .shared
+            .sessions
+            .share(session, SessionName::of(id), is_gone);
         if shared == Err(Status::Limit) {
             self.turned_away("a child: there are too many sessions that wait".to_owned());
         }

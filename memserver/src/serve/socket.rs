@@ -7,8 +7,10 @@ use std::io;
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tmem_wire::{Header, NOTICE_ID, Op, Status};
 
 /// Bytes that the kernel keeps for a client beyond those under way to it: enough for the
 /// time until the thread that has more of them runs.
@@ -22,6 +24,12 @@ pub(crate) struct Socket {
     client: Client,
     cut: AtomicBool,
     ending: AtomicBool,
+    /// The client takes messages that it has not asked for.
+    hears: AtomicBool,
+    /// What it is to be told, a bit for each, and is not yet.
+    notices: AtomicU32,
+    /// Held while messages are sent, each to its end.
+    sending: Mutex<()>,
     /// The client is on the same machine.
     is_local: bool,
     /// It comes through a relay, from another kind of connection.
@@ -79,6 +87,9 @@ impl Socket {
             client: Client::at(Some(peer)),
             cut: AtomicBool::new(false),
             ending: AtomicBool::new(false),
+            hears: AtomicBool::new(false),
+            notices: AtomicU32::new(0),
+            sending: Mutex::new(()),
             is_local,
             is_relayed: false,
         };
@@ -103,6 +114,9 @@ impl Socket {
             client,
             cut: AtomicBool::new(false),
             ending: AtomicBool::new(false),
+            hears: AtomicBool::new(false),
+            notices: AtomicU32::new(0),
+            sending: Mutex::new(()),
             is_local: false,
             is_relayed: true,
         }
@@ -205,11 +219,70 @@ impl Socket {
         retry(|| unsafe { libc::recv(self.fd(), std::ptr::null_mut(), len, libc::MSG_TRUNC) })
     }
 
+    /// The client takes messages that it has not asked for, from now on.
+    pub(crate) fn hears_notices(&self) {
+        self.hears.store(true, Ordering::Release);
+    }
+
+    /// Tells the client something that it has not asked for, if it takes that: at once, or
+    /// behind what is being sent.
+    pub(crate) fn notify(&self, notice: u32) {
+        if self.hears.load(Ordering::Acquire) {
+            self.notices.fetch_or(1 << notice, Ordering::AcqRel);
+            self.send_notices();
+        }
+    }
+
+    /// Sends what the client is to be told, unless another thread is sending, which does so then,
+    /// or the client takes nothing at the moment.
+    fn send_notices(&self) {
+        while self.notices.load(Ordering::Acquire) != 0 {
+            let Ok(_sending) = self.sending.try_lock() else {
+                return;
+            };
+            let notices = self.notices.swap(0, Ordering::AcqRel);
+            for notice in (0..u32::BITS).filter(|bit| notices & (1 << bit) != 0) {
+                let header = Header {
+                    page: notice,
+                    ..Header::request(Op::Notice, NOTICE_ID).reply(Status::Ok, 0)
+                };
+                let bytes = header.encode();
+                let (from, flags) = (
+                    bytes.as_ptr().cast(),
+                    libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT,
+                );
+                // SAFETY: so many bytes are read.
+                let sent = retry(|| unsafe { libc::send(self.fd(), from, bytes.len(), flags) });
+                match sent {
+                    Ok(n) if n == bytes.len() => {}
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                        // With the next answer.
+                        self.notices.fetch_or(1 << notice, Ordering::AcqRel);
+                        return;
+                    }
+                    // A part of a message is worse than none: the client comes again.
+                    _ => self.cut(),
+                }
+            }
+        }
+    }
+
     /// Sends all the pieces, waiting while the client does not take them.
     ///
     /// # Safety
     /// The pieces must be memory that may be read.
-    pub(crate) unsafe fn send(&self, mut pieces: &mut [Piece]) -> io::Result<()> {
+    pub(crate) unsafe fn send(&self, pieces: &mut [Piece]) -> io::Result<()> {
+        let sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: by the caller.
+        let sent = unsafe { self.send_all(pieces) };
+        drop(sending);
+        self.send_notices();
+        sent
+    }
+
+    /// # Safety
+    /// As [`Socket::send`].
+    unsafe fn send_all(&self, mut pieces: &mut [Piece]) -> io::Result<()> {
         while !pieces.is_empty() {
             let batch = pieces.len().min(libc::UIO_MAXIOV as usize);
             let message = message(&mut pieces[..batch]);

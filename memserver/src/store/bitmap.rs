@@ -1,15 +1,24 @@
 //! Which pages of a slab its owner has stored.
 
+use super::files::bits::Place;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One bit for each page. Readers and writers on several connections use it
-/// at the same time; each bit by itself is always right. Its memory is taken when
-/// the first is set.
+/// at the same time; each bit by itself is always right.
 #[derive(Debug)]
 pub(crate) struct Bitmap {
     pages: u32,
-    words: OnceLock<Box<[AtomicU64]>>,
+    words: Words,
+}
+
+/// Where the bits are.
+#[derive(Debug)]
+enum Words {
+    /// In memory that is taken when the first is set.
+    Own(OnceLock<Box<[AtomicU64]>>),
+    /// In a file, and nowhere else.
+    File(Place),
 }
 
 /// Pages `start..end` that are all set, or all clear.
@@ -25,23 +34,51 @@ impl Bitmap {
     pub(crate) fn new(pages: u32) -> Bitmap {
         Bitmap {
             pages,
-            words: OnceLock::new(),
+            words: Words::Own(OnceLock::new()),
+        }
+    }
+
+    /// Those of a place in a file.
+    pub(crate) fn in_file(pages: u32, place: Place) -> Bitmap {
+        Bitmap {
+            pages,
+            words: Words::File(place),
+        }
+    }
+
+    /// The place in a file, where it is in one.
+    pub(crate) fn place(&self) -> Option<u32> {
+        match &self.words {
+            Words::Own(_) => None,
+            Words::File(place) => Some(place.number()),
         }
     }
 
     fn words(&self) -> &[AtomicU64] {
-        self.words.get().map_or(&[], |words| words)
+        match &self.words {
+            Words::Own(words) => words.get().map_or(&[], |words| words),
+            Words::File(place) => place.words(),
+        }
     }
 
-    /// One with the same bits.
-    pub(crate) fn copy(&self) -> Bitmap {
-        let word = |w: &AtomicU64| AtomicU64::new(w.load(Ordering::Acquire));
-        let copy = Bitmap::new(self.pages);
-        if self.count() > 0 {
-            copy.words
-                .get_or_init(|| self.words().iter().map(word).collect());
+    /// The words, with memory.
+    fn words_to_set(&self) -> &[AtomicU64] {
+        let none = || {
+            let words = self.pages.div_ceil(64);
+            (0..words).map(|_| AtomicU64::new(0)).collect()
+        };
+        match &self.words {
+            Words::Own(words) => words.get_or_init(none),
+            Words::File(place) => place.words(),
         }
-        copy
+    }
+
+    /// Takes over the bits of another, of as many pages; its own must be clear.
+    pub(crate) fn copy_from(&self, other: &Bitmap) {
+        if other.count() > 0 {
+            let both = self.words_to_set().iter().zip(other.words());
+            both.for_each(|(to, from)| to.store(from.load(Ordering::Acquire), Ordering::Release));
+        }
     }
 
     pub(crate) fn get(&self, page: u32) -> bool {
@@ -52,11 +89,7 @@ impl Bitmap {
     /// Sets `start..end`; how many were clear.
     pub(crate) fn set(&self, start: u32, end: u32) -> u32 {
         let mut changed = 0;
-        let none = || {
-            let words = self.pages.div_ceil(64);
-            (0..words).map(|_| AtomicU64::new(0)).collect()
-        };
-        let words = self.words.get_or_init(none);
+        let words = self.words_to_set();
         masks(start, end, |word, mask| {
             let old = words[word].fetch_or(mask, Ordering::AcqRel);
             changed += (mask & !old).count_ones();
@@ -164,7 +197,9 @@ mod tests {
                 prop_assert_eq!(map.get(page as u32), *set);
             }
             prop_assert_eq!(map.count() as usize, model.iter().filter(|p| **p).count());
-            prop_assert_eq!(map.copy().count(), map.count());
+            let copy = Bitmap::new(300);
+            copy.copy_from(&map);
+            prop_assert_eq!(copy.count(), map.count());
             let set: u32 = map.all_set().map(|run| run.end - run.start).sum();
             prop_assert_eq!(set, map.count());
             let mut at = 0;

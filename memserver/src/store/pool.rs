@@ -1,11 +1,15 @@
 //! Page memory taken from the kernel, in slabs that are numbered.
 
-use rustix::mm::{Advice, MapFlags, ProtFlags};
+use super::bitmap::Bitmap;
+use super::files::Files;
+use super::files::record::Record;
+use super::map::Mapping;
+use rustix::mm::Advice;
+use std::collections::BTreeSet;
 use std::io;
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tmem_wire::PAGE_SIZE;
+use tmem_wire::{PAGE_SIZE, PageBytes, Status};
 
 /// Bytes of a hold on a slab beside its bits.
 const HOLD: u64 = 160;
@@ -14,7 +18,9 @@ const HOLD: u64 = 160;
 /// the number of slabs is not bound by the kernel's limit on mappings.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    base: NonNull<u8>,
+    map: Mapping,
+    /// Where the memory is, if it is to outlive this process.
+    files: Option<Arc<Files>>,
     slab_pages: u32,
     slabs: u64,
     free: Mutex<Free>,
@@ -31,25 +37,54 @@ struct Free {
     back: Vec<u64>,
 }
 
-// SAFETY: the mapping belongs to this value alone, and is reached through the
-// kernel or through raw copies, never through references.
-unsafe impl Send for Pool {}
-// SAFETY: as above; the other fields are `Sync`.
-unsafe impl Sync for Pool {}
-
 impl Pool {
     /// A pool of `slabs` slabs of `slab_pages` pages. Its memory is populated
-    /// as it is written.
-    pub(crate) fn new(slabs: u64, slab_pages: u32) -> io::Result<Arc<Pool>> {
-        let base = map(pool_len(slabs, slab_pages).ok_or(io::ErrorKind::OutOfMemory)?)?;
+    /// as it is written. Those that files hold are taken.
+    pub(crate) fn new(
+        slabs: u64,
+        slab_pages: u32,
+        files: Option<Arc<Files>>,
+    ) -> io::Result<Arc<Pool>> {
+        let len = pool_len(slabs, slab_pages).ok_or(io::ErrorKind::OutOfMemory)?;
+        let (map, free) = match &files {
+            None => (Mapping::private(len)?, Free::default()),
+            Some(files) => {
+                let map = Mapping::of_file(&files.pages, len)?;
+                (map, Free::beside(&files.held()))
+            }
+        };
         Ok(Arc::new(Pool {
-            base,
+            map,
+            files,
             slab_pages,
             slabs,
-            free: Mutex::default(),
+            free: Mutex::new(free),
             stored: AtomicU64::new(0),
             closing: AtomicBool::new(false),
         }))
+    }
+
+    /// Its files, if its memory is to outlive this process.
+    pub(crate) fn files(&self) -> Option<&Arc<Files>> {
+        self.files.as_ref()
+    }
+
+    /// Notes a change of sessions, where that is to outlive this process.
+    ///
+    /// # Errors
+    /// [`Status::Full`] when there is no room for the note: the change must not happen.
+    pub(super) fn note(&self, record: impl FnOnce() -> Record) -> Result<(), Status> {
+        self.files
+            .as_ref()
+            .map_or(Ok(()), |files| files.note(&record()))
+    }
+
+    /// Bits for the pages of a slab, all clear; none when there is no room for them.
+    pub(super) fn bitmap(&self) -> Option<Bitmap> {
+        match &self.files {
+            None => Some(Bitmap::new(self.slab_pages)),
+            Some(files) => Some(Bitmap::in_file(self.slab_pages, files.bits.take()?)),
+        }
     }
 
     /// Leaves the memory of slabs that end from now on to the end of the pool.
@@ -64,7 +99,7 @@ impl Pool {
     /// Bytes that one session's hold on a slab takes beside the slab: its bits, its entry in
     /// the session's table, and what allocating them costs.
     pub(crate) fn bytes_of_hold(&self) -> u64 {
-        u64::from(self.slab_pages.div_ceil(64)) * 8 + HOLD
+        bytes_of_hold(self.slab_pages)
     }
 
     /// Pages of each slab.
@@ -90,6 +125,14 @@ impl Pool {
 
     /// Takes the number of a slab that nobody has; none when the pool is used up.
     pub(super) fn take(&self) -> Option<u64> {
+        let slab = u64::from(self.slab_pages) * PAGE_SIZE as u64;
+        if self
+            .files
+            .as_ref()
+            .is_some_and(|files| !files.has_room(slab))
+        {
+            return None;
+        }
         let mut free = self.free();
         if let Some(number) = free.back.pop() {
             return Some(number);
@@ -107,9 +150,75 @@ impl Pool {
     /// Where a page of a slab is, or the slab's end.
     pub(super) fn at(&self, number: u64, page: u32) -> *mut u8 {
         assert!(number < self.slabs && page <= self.slab_pages);
-        let before = number as usize * self.slab_pages as usize + page as usize;
-        // SAFETY: within the mapping, by the assertion.
-        unsafe { self.base.as_ptr().add(before * PAGE_SIZE) }
+        self.map.at(self.offset(number, page))
+    }
+
+    fn offset(&self, number: u64, page: u32) -> usize {
+        (number as usize * self.slab_pages as usize + page as usize) * PAGE_SIZE
+    }
+
+    /// Makes sure that pages can be written.
+    ///
+    /// # Errors
+    /// [`Status::Full`] when there is no memory for them.
+    pub(super) fn reserve(&self, number: u64, start: u32, end: u32) -> Result<(), Status> {
+        let Some(files) = &self.files else {
+            return Ok(());
+        };
+        let at = self.offset(number, start);
+        files.reserve(at as u64, (self.offset(number, end) - at) as u64)
+    }
+
+    /// Gives the memory of pages back, to which no device has access; they are zeros then.
+    pub(super) fn give_back(&self, number: u64, start: u32, end: u32) {
+        let at = self.offset(number, start);
+        let len = self.offset(number, end) - at;
+        match &self.files {
+            Some(files) => files.punch(at as u64, len as u64),
+            None => {
+                let start = self.at(number, start);
+                // SAFETY: the range lies within the mapping. What cannot be given back is
+                // still not read by anybody: no owner has it.
+                let _ = unsafe { rustix::mm::madvise(start.cast(), len, Advice::LinuxDontNeed) };
+            }
+        }
+    }
+
+    /// Copies what a page holds now.
+    pub(super) fn copy(&self, number: u64, page: u32, to: &mut PageBytes) {
+        let from = self.at(number, page);
+        match &self.files {
+            // A page that is given back meanwhile, and has no memory, must not be touched where
+            // there is none left.
+            Some(files) => {
+                let at = self.offset(number, page) as u64;
+                let read =
+                    rustix::io::retry_on_intr(|| rustix::io::pread(&files.pages, &mut to[..], at));
+                if !matches!(read, Ok(PAGE_SIZE)) {
+                    to.fill(0);
+                }
+            }
+            // SAFETY: the page lies within the mapping.
+            None => unsafe { std::ptr::copy_nonoverlapping(from, to.as_mut_ptr(), PAGE_SIZE) },
+        }
+    }
+
+    /// Begins to change the files, which are no other process's any more. What a server that was
+    /// killed was about to give back is given back.
+    pub(crate) fn settle(&self) {
+        let Some(files) = &self.files else {
+            return;
+        };
+        files.settle();
+        let slab = u64::from(self.slab_pages) * PAGE_SIZE as u64;
+        let end = files.pages_len().div_ceil(slab);
+        let mut next = 0;
+        for held in files.held().into_iter().map(u64::from).chain([end]) {
+            if held > next {
+                files.punch(next * slab, (held - next) * slab);
+            }
+            next = held + 1;
+        }
     }
 
     /// Counts pages whose contents are held.
@@ -128,13 +237,21 @@ impl Pool {
     }
 }
 
-impl Drop for Pool {
-    fn drop(&mut self) {
-        let len = pool_len(self.slabs, self.slab_pages).unwrap_or(0);
-        // SAFETY: the mapping is this value's own, and no slab is left. It cannot fail for
-        // a mapping that is there.
-        let _ = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), len) };
+impl Free {
+    /// All slabs but those that are held.
+    fn beside(held: &BTreeSet<u32>) -> Free {
+        let fresh = held.last().map_or(0, |last| u64::from(*last) + 1);
+        let free = |slab: &u64| u32::try_from(*slab).is_ok_and(|slab| !held.contains(&slab));
+        Free {
+            fresh,
+            back: (0..fresh).filter(free).collect(),
+        }
     }
+}
+
+/// Bytes of a hold on a slab of so many pages.
+pub(crate) fn bytes_of_hold(slab_pages: u32) -> u64 {
+    u64::from(slab_pages.div_ceil(64)) * 8 + HOLD
 }
 
 /// Bytes of so many slabs; `None` when that is no length at all.
@@ -145,25 +262,4 @@ fn pool_len(slabs: u64, slab_pages: u32) -> Option<usize> {
     pages
         .checked_mul(PAGE_SIZE)
         .filter(|len| isize::try_from(*len).is_ok())
-}
-
-/// Zeroed memory that the kernel populates when it is written.
-fn map(len: usize) -> io::Result<NonNull<u8>> {
-    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
-    let prot = ProtFlags::READ | ProtFlags::WRITE;
-    // SAFETY: a new mapping changes no other memory.
-    let base = unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), len, prot, flags)? };
-    // A huge page would be populated as a whole by the first page written, and
-    // would not go back to the kernel with a page discarded. A kernel without
-    // huge pages refuses the advice, which is as good. Neither a crash dump nor
-    // a child of this process has any business with the pages of others.
-    for advice in [
-        Advice::LinuxNoHugepage,
-        Advice::LinuxDontDump,
-        Advice::LinuxDontFork,
-    ] {
-        // SAFETY: the mapping was just made, and its contents stay as they are.
-        let _ = unsafe { rustix::mm::madvise(base, len, advice) };
-    }
-    NonNull::new(base.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
 }

@@ -3,14 +3,16 @@
 use super::bitmap::{Bitmap, Run, runs};
 use super::keys::Keys;
 use super::pool::Pool;
-use rustix::mm::Advice;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use tmem_wire::{PAGE_SIZE, PageBytes, Status};
 
 /// The pages of one slab, which several sessions may own.
 #[derive(Debug)]
 struct Memory {
     number: u64,
+    /// Pages of the slabs that the client was granted of whose account this is.
+    account: Arc<AtomicU64>,
     owners: Mutex<Owners>,
     pool: Arc<Pool>,
 }
@@ -30,6 +32,22 @@ struct Owners {
 }
 
 impl Memory {
+    /// The slab of a number, which nobody owns yet, on the account of a client.
+    fn new(pool: &Arc<Pool>, number: u64, account: &Arc<AtomicU64>) -> Memory {
+        account.fetch_add(pool.slab_pages().into(), Ordering::Relaxed);
+        Memory {
+            number,
+            account: account.clone(),
+            owners: Mutex::new(Owners {
+                count: 0,
+                held: None,
+                pins: 0,
+                writers: 0,
+            }),
+            pool: pool.clone(),
+        }
+    }
+
     fn owners(&self) -> MutexGuard<'_, Owners> {
         // Nothing panics while it is held, and any state of it is valid.
         self.owners.lock().unwrap_or_else(PoisonError::into_inner)
@@ -73,15 +91,14 @@ impl Memory {
 
     /// The caller knows that no device has the slab.
     fn give_back(&self, start: u32, end: u32) {
-        let len = (end - start) as usize * PAGE_SIZE;
-        // SAFETY: the range lies within the slab. What cannot be given back is
-        // still not read by anybody: no owner has it.
-        let _ = unsafe { rustix::mm::madvise(self.at(start).cast(), len, Advice::LinuxDontNeed) };
+        self.pool.give_back(self.number, start, end);
     }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
+        let pages = self.pool.slab_pages();
+        self.account.fetch_sub(pages.into(), Ordering::Relaxed);
         if self.pool.is_closing() {
             return;
         }
@@ -114,33 +131,56 @@ pub(crate) struct Slab {
     /// What this owner has stored.
     present: Bitmap,
     keys: Keys<Pin>,
+    /// Held by WRITEs under way, where memory that is given back meanwhile may not be had again.
+    writing: RwLock<()>,
 }
 
 impl Slab {
-    /// A slab without contents; none when the pool is used up.
-    pub(crate) fn of(pool: &Arc<Pool>) -> Option<Slab> {
-        let memory = Memory {
-            number: pool.take()?,
-            owners: Mutex::new(Owners {
-                count: 1,
-                held: None,
-                pins: 0,
-                writers: 0,
-            }),
-            pool: pool.clone(),
-        };
-        Some(Slab {
-            memory: Arc::new(memory),
-            present: Bitmap::new(pool.slab_pages()),
+    /// A slab without contents, on the account of a client; none when the pool is used up.
+    pub(crate) fn of(pool: &Arc<Pool>, account: &Arc<AtomicU64>) -> Option<Slab> {
+        let present = pool.bitmap()?;
+        let memory = Memory::new(pool, pool.take()?, account);
+        memory.owners().count = 1;
+        Some(Slab::owned(Arc::new(memory), present))
+    }
+
+    fn owned(memory: Arc<Memory>, present: Bitmap) -> Slab {
+        Slab {
+            memory,
+            present,
             keys: Keys::default(),
-        })
+            writing: RwLock::new(()),
+        }
+    }
+
+    /// The ownerships of a slab that was there before this process, each by what it has stored.
+    pub(crate) fn restored(
+        pool: &Arc<Pool>,
+        number: u32,
+        account: &Arc<AtomicU64>,
+        owners: Vec<Bitmap>,
+    ) -> Vec<Slab> {
+        let memory = Arc::new(Memory::new(pool, number.into(), account));
+        let mut stored = vec![0; pool.slab_pages() as usize];
+        for run in owners.iter().flat_map(Bitmap::all_set) {
+            let pages = run.start as usize..run.end as usize;
+            stored[pages].iter_mut().for_each(|n| *n += 1);
+        }
+        pool.add_stored(stored.iter().filter(|n| **n > 0).count() as u32);
+        let mut own = memory.owners();
+        own.count = owners.len();
+        own.held = (owners.len() > 1).then(|| stored.into());
+        drop(own);
+        let slab = |present| Slab::owned(memory.clone(), present);
+        owners.into_iter().map(slab).collect()
     }
 
     /// Another ownership of the same pages, which then cannot be written until
-    /// one of the two is gone.
-    pub(crate) fn share(&self) -> Slab {
+    /// one of the two is gone; none when there is no room for it.
+    pub(crate) fn share(&self) -> Option<Slab> {
+        let present = self.memory.pool.bitmap()?;
         let mut owners = self.memory.owners();
-        let present = self.present.copy();
+        present.copy_from(&self.present);
         let pages = self.memory.pool.slab_pages();
         let own = |page| u32::from(self.present.get(page));
         let held = owners
@@ -152,11 +192,35 @@ impl Slab {
                 .for_each(|n| *n += 1);
         }
         owners.count += 1;
-        Slab {
-            memory: self.memory.clone(),
-            present,
-            keys: Keys::default(),
+        drop(owners);
+        Some(Slab::owned(self.memory.clone(), present))
+    }
+
+    /// Where it is in the server's files: which slab it is, and where its bits are.
+    pub(crate) fn place(&self) -> Option<(u32, u32)> {
+        let slab = u32::try_from(self.memory.number).ok()?;
+        Some((slab, self.present.place()?))
+    }
+
+    /// Makes sure that pages, which must be the slab's, have memory to be written to, which
+    /// they keep as long as the guard is there.
+    ///
+    /// # Errors
+    /// [`Status::Full`] when there is none.
+    pub(crate) fn begin_write(
+        &self,
+        start: u32,
+        end: u32,
+    ) -> Result<RwLockReadGuard<'_, ()>, Status> {
+        let guard = self.writing.read().unwrap_or_else(PoisonError::into_inner);
+        let taken_ahead = self.memory.pool.files().is_some();
+        let runs = taken_ahead.then(|| self.runs(start, end));
+        for run in runs.into_iter().flatten().filter(|run| !run.set) {
+            self.memory
+                .pool
+                .reserve(self.memory.number, run.start, run.end)?;
         }
+        Ok(guard)
     }
 
     /// Whether somebody else owns it too.
@@ -184,6 +248,11 @@ impl Slab {
         })
     }
 
+    /// Pages of it.
+    pub(crate) fn pages(&self) -> u32 {
+        self.memory.pool.slab_pages()
+    }
+
     /// Bytes of it.
     pub(crate) fn len(&self) -> usize {
         self.memory.pool.slab_pages() as usize * PAGE_SIZE
@@ -197,8 +266,7 @@ impl Slab {
     /// Copies what `page`, which must be one of the slab's, holds now. Where it is written
     /// meanwhile, that is any mixture.
     pub(crate) fn copy(&self, page: u32, to: &mut PageBytes) {
-        // SAFETY: the page lies within the slab, which is held.
-        unsafe { std::ptr::copy_nonoverlapping(self.page(page), to.as_mut_ptr(), PAGE_SIZE) };
+        self.memory.pool.copy(self.memory.number, page, to);
     }
 
     /// The runs of pages that this owner has stored, and has not.
@@ -228,7 +296,11 @@ impl Slab {
             if owners.writers == 0 {
                 gone = self.present.clear(start, end);
             }
-            self.memory.empty(owners.pins, start, end);
+            // Memory that a WRITE relies on stays until the slab goes, or another DISCARD comes.
+            let alone = self.writing.try_write();
+            if alone.is_ok() || self.memory.pool.files().is_none() {
+                self.memory.empty(owners.pins, start, end);
+            }
         } else {
             let mine: Vec<Run> = self.runs(start, end).filter(|r| r.set).collect();
             for run in mine {

@@ -20,6 +20,8 @@ impl Slab {
         }
         // Before the device has it: nothing is given back from here on.
         let pin = self.pin(write)?;
+        // The device has each page populated.
+        drop(self.begin_write(0, self.pages())?);
         let base = self.page(0);
         let (key, region) = register(base, self.len())?;
         if write {
@@ -86,7 +88,7 @@ mod tests {
     }
 
     fn pool() -> Arc<Pool> {
-        Pool::new(1, PAGES).unwrap()
+        Pool::new(1, PAGES, None).unwrap()
     }
 
     /// What a device, or a WRITE, does.
@@ -111,7 +113,7 @@ mod tests {
     #[test]
     fn the_same_key_is_given_again_and_each_connection_and_access_has_its_own() {
         let (pool, device) = (pool(), Device::default());
-        let slab = Slab::of(&pool).unwrap();
+        let slab = Slab::of(&pool, &Arc::default()).unwrap();
         let first = device.key(&slab, 1, false).unwrap();
         assert_eq!(first.address, slab.page(0) as u64);
         assert_eq!(device.key(&slab, 1, false), Ok(first));
@@ -127,7 +129,7 @@ mod tests {
     #[test]
     fn what_could_not_be_registered_leaves_no_pin() {
         let pool = pool();
-        let slab = Slab::of(&pool).unwrap();
+        let slab = Slab::of(&pool, &Arc::default()).unwrap();
         slab.written(0, 1);
         put(&slab, 0, 1);
         assert_eq!(
@@ -143,7 +145,7 @@ mod tests {
     fn nothing_is_given_back_while_there_is_a_key_but_reads_as_zeros() {
         for write in [false, true] {
             let (pool, device) = (pool(), Device::default());
-            let slab = Slab::of(&pool).unwrap();
+            let slab = Slab::of(&pool, &Arc::default()).unwrap();
             device.key(&slab, 1, write).unwrap();
             put(&slab, 3, 9);
             slab.written(3, 4);
@@ -164,12 +166,12 @@ mod tests {
     #[test]
     fn a_slab_with_a_key_for_writing_counts_as_written_for_its_children_too() {
         let (pool, device) = (pool(), Device::default());
-        let slab = Slab::of(&pool).unwrap();
+        let slab = Slab::of(&pool, &Arc::default()).unwrap();
         slab.written(1, 2);
         device.key(&slab, 1, true).unwrap();
         assert_eq!(pool.stored_pages(), PAGES.into());
         slab.end_write_keys();
-        let child = slab.share();
+        let child = slab.share().unwrap();
         drop(slab);
         assert!(child.runs(0, PAGES).all(|run| run.set));
         drop(child);
@@ -179,10 +181,10 @@ mod tests {
     #[test]
     fn what_one_owner_discards_the_others_key_still_reads() {
         let (pool, device) = (pool(), Device::default());
-        let slab = Slab::of(&pool).unwrap();
+        let slab = Slab::of(&pool, &Arc::default()).unwrap();
         slab.written(0, 2);
         put(&slab, 0, 5);
-        let child = slab.share();
+        let child = slab.share().unwrap();
         device.key(&child, 2, false).unwrap();
         slab.discard(0, 1);
         assert_eq!(get(&child, 0), 5);
@@ -196,12 +198,12 @@ mod tests {
     #[test]
     fn keys_for_writing_are_for_slabs_of_one_session_only() {
         let (pool, device) = (pool(), Device::default());
-        let slab = Slab::of(&pool).unwrap();
+        let slab = Slab::of(&pool, &Arc::default()).unwrap();
         device.key(&slab, 1, false).unwrap();
         device.key(&slab, 1, true).unwrap();
         slab.end_write_keys();
         assert_eq!(device.regions(), 1);
-        let child = slab.share();
+        let child = slab.share().unwrap();
         assert_eq!(device.key(&slab, 1, true), Err(Status::Shared));
         assert_eq!(device.key(&child, 2, true), Err(Status::Shared));
         device.key(&child, 2, false).unwrap();
@@ -213,18 +215,18 @@ mod tests {
     #[test]
     fn a_released_slab_has_no_keys_whoever_still_holds_it() {
         let (pool, device) = (pool(), Device::default());
-        let slab = Slab::of(&pool).unwrap();
+        let slab = Slab::of(&pool, &Arc::default()).unwrap();
         device.key(&slab, 1, true).unwrap();
         slab.keys().end();
         assert_eq!(device.regions(), 0);
         assert_eq!(device.key(&slab, 1, true), Err(Status::NoSuchSlab));
         // A slab that is dropped with its keys ends them before it goes.
         drop(slab);
-        let slab = Slab::of(&pool).unwrap();
+        let slab = Slab::of(&pool, &Arc::default()).unwrap();
         let regions = device.regions.clone();
         device.key(&slab, 1, false).unwrap();
         drop(slab);
         assert_eq!(regions.load(Ordering::Relaxed), 0);
-        assert_eq!(get(&Slab::of(&pool).unwrap(), 0), 0);
+        assert_eq!(get(&Slab::of(&pool, &Arc::default()).unwrap(), 0), 0);
     }
 }

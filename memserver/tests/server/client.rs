@@ -164,6 +164,18 @@ impl Client {
         Ok(client)
     }
 
+    /// Says this HELLO, to a server without a secret.
+    pub(crate) fn greet_as(addr: SocketAddr, hello: &Hello, lane: u32) -> Client {
+        let mut client = Client {
+            stream: connect(addr),
+            hello: HelloReply::decode(&nothing_said()).unwrap(),
+            next: 1,
+        };
+        let reply = client.done(run(Op::Hello, lane, 0, 0), &hello.encode());
+        client.hello = HelloReply::decode(&reply).unwrap();
+        client
+    }
+
     pub(crate) fn join(addr: SocketAddr, session: SessionId, lane: u32) -> Client {
         Client::greet(addr, session, lane, None).unwrap()
     }
@@ -184,6 +196,19 @@ impl Client {
         let message = [&header.encode()[..], payload].concat();
         self.stream.write_all(&message).unwrap();
         id
+    }
+
+    /// As [`Asks::ask`], where the connection may break.
+    pub(crate) fn try_ask(&mut self, header: Header, payload: &[u8]) -> io::Result<Status> {
+        let header = Header {
+            id: self.next,
+            len: payload.len() as u32,
+            ..header
+        };
+        self.next += 1;
+        self.stream
+            .write_all(&[&header.encode()[..], payload].concat())?;
+        Ok(receive(&mut self.stream)?.0.status)
     }
 
     /// Receives a reply.

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use tmem_wire::{Op, SessionId, Status};
 
-fn command(args: &[&str]) -> Command {
+pub(crate) fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tmem-memserver"));
     command.args(args).stdin(Stdio::null());
     command
@@ -22,8 +22,12 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    fn start(args: &[&str]) -> Daemon {
-        let mut child = command(args).stdout(Stdio::piped()).spawn().unwrap();
+    pub(crate) fn start(args: &[&str]) -> Daemon {
+        Daemon::spawn(command(args))
+    }
+
+    pub(crate) fn spawn(mut command: Command) -> Daemon {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         stdout.read_line(&mut line).unwrap();
@@ -38,7 +42,48 @@ impl Daemon {
         Daemon::start(&[&["--listen", "127.0.0.1:0"], args].concat())
     }
 
-    fn signal(&self, signal: i32) {
+    /// Its process.
+    pub(crate) fn pid(&self) -> libc::pid_t {
+        self.child.id() as libc::pid_t
+    }
+
+    /// The next line that it, or a process that it has started, prints.
+    pub(crate) fn read_line(&mut self, line: &mut String) {
+        let stdout = self.child.stdout.take().unwrap();
+        let mut stdout = BufReader::new(stdout);
+        stdout.read_line(line).unwrap();
+        self.child.stdout = Some(stdout.into_inner());
+    }
+
+    /// Ends the process that goes on with what this one had, which this one has started.
+    pub(crate) fn end_successor(&self) {
+        let tag = format!("{}", self.addr);
+        let own = self.child.id();
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        for process in processes {
+            let Ok(pid) = process
+                .file_name()
+                .to_str()
+                .unwrap_or("")
+                .parse::<libc::pid_t>()
+            else {
+                continue;
+            };
+            let args = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+            let args = String::from_utf8_lossy(&args).into_owned();
+            if pid as u32 != own && args.contains("--takeover") && args.contains(&tag) {
+                // SAFETY: a plain call about a process of this test's.
+                unsafe { libc::kill(pid, libc::SIGINT) };
+            }
+        }
+    }
+
+    /// Waits for its end; its exit status, if it has one.
+    pub(crate) fn wait(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
+    pub(crate) fn signal(&self, signal: i32) {
         // SAFETY: a plain call about a child of this process.
         unsafe { libc::kill(self.child.id() as libc::pid_t, signal) };
     }
@@ -83,7 +128,7 @@ impl Drop for Daemon {
     }
 }
 
-fn fails(args: &[&str]) -> (i32, String) {
+pub(crate) fn fails(args: &[&str]) -> (i32, String) {
     let Output {
         status,
         stdout,
@@ -93,7 +138,7 @@ fn fails(args: &[&str]) -> (i32, String) {
     (status.code().unwrap(), String::from_utf8(stderr).unwrap())
 }
 
-fn write(path: &Path, text: &str) -> String {
+pub(crate) fn write(path: &Path, text: &str) -> String {
     std::fs::write(path, text).unwrap();
     // Whatever the mask of whoever runs this.
     std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).unwrap();

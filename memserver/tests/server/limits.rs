@@ -199,3 +199,67 @@ fn children_of_one_client_do_not_take_all_memory_for_their_tables() {
     children.pop().unwrap().bye();
     c.share();
 }
+
+#[test]
+fn a_client_gets_no_more_memory_than_it_may_have_however_many_sessions_it_opens() {
+    let server = server_with(1024, |config| {
+        config.client_memory = Some(3 * 64 * PAGE_SIZE as u64);
+    });
+    let mut one = Client::new(server.addr());
+    let mut other = Client::new(server.addr());
+    assert_eq!(one.grant(2).len(), 2);
+    let slabs = other.grant(2);
+    assert_eq!(slabs.len(), 1);
+    assert_eq!(one.ask(run(Op::Grant, 0, 0, 1), &[]).0, Status::Full);
+    // A child shares what there is, which counts once.
+    let child = one.share();
+    other.release(&slabs);
+    one.grant(1);
+    let mut child = Client::join(server.addr(), child, 0);
+    assert_eq!(child.ask(run(Op::Grant, 0, 0, 1), &[]).0, Status::Full);
+    one.bye();
+    other.bye();
+    until("freed", || {
+        child.ask(run(Op::Grant, 0, 0, 1), &[]).0 == Status::Ok
+    });
+}
+
+#[test]
+fn a_client_gets_no_more_sessions_than_it_may_have() {
+    let server = server_with(1024, |config| config.client_sessions = Some(2));
+    let one = Client::new(server.addr());
+    let _other = Client::new(server.addr());
+    let refused = Client::greet(server.addr(), SessionId::NEW, 0, None).unwrap_err();
+    assert_eq!(refused, Status::Limit);
+    one.bye();
+    until("let in", || {
+        Client::greet(server.addr(), SessionId::NEW, 0, None).is_ok()
+    });
+}
+
+#[test]
+fn nothing_is_given_of_what_is_reserved_for_others() {
+    let server = server_with(1024, |config| config.reserve = u64::MAX);
+    let mut c = Client::new(server.addr());
+    assert_eq!(c.ask(run(Op::Grant, 0, 0, 1), &[]).0, Status::Full);
+    let server = server_with(1024, |config| config.reserve = 1);
+    Client::new(server.addr()).grant(1);
+}
+
+#[test]
+fn clients_are_asked_for_slabs_that_they_do_not_use_when_others_find_none() {
+    let server = server(64);
+    let hello = tmem_wire::Hello {
+        features: tmem_wire::FEATURE_NOTICE,
+        ..crate::client::hello(SessionId::NEW)
+    };
+    let mut idle = Client::greet_as(server.addr(), &hello, 1);
+    let slabs = idle.grant(1);
+    let mut other = Client::new(server.addr());
+    assert_eq!(other.ask(run(Op::Grant, 0, 0, 1), &[]).0, Status::Full);
+    let (notice, _) = idle.receive();
+    assert_eq!((notice.op, notice.id), (Op::Notice, tmem_wire::NOTICE_ID));
+    assert_eq!(notice.page, tmem_wire::NOTICE_GIVE_BACK);
+    idle.release(&slabs);
+    other.grant(1);
+}

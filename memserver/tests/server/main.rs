@@ -6,8 +6,11 @@
 
 mod client;
 mod daemon;
+mod drain;
 mod hostile;
 mod limits;
 mod model;
 mod pages;
+mod restart;
 mod sessions;
+mod takeover;

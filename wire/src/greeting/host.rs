@@ -1,7 +1,7 @@
 //! The server's side of the greeting.
 
 use crate::auth::Keys;
-use crate::{Header, Hello, HelloReply, Op, SessionId, Status, VERSION};
+use crate::{Features, Header, Hello, HelloReply, Op, SessionId, Status, VERSION};
 use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -27,6 +27,7 @@ pub enum First {
 pub struct Challenge {
     keys: Keys,
     lane: u32,
+    features: Features,
 }
 
 /// What a client asks for, once it may.
@@ -36,6 +37,8 @@ pub struct Asked {
     pub session: SessionId,
     /// Which of its session's connections this is.
     pub lane: u32,
+    /// What the client supports.
+    pub features: Features,
     /// What the reply is proved with: the keys, and the AUTH that it answers.
     proof: Option<(Keys, Vec<u8>)>,
 }
@@ -71,6 +74,7 @@ impl<'a> Host<'a> {
             return Ok(First::Asked(Asked {
                 session: hello.session,
                 lane,
+                features: hello.features,
                 proof: None,
             }));
         };
@@ -86,7 +90,12 @@ impl<'a> Host<'a> {
         };
         let reply = reply.encode();
         let keys = Keys::new(secret, lane, body, &reply);
-        Ok(First::Challenge(Challenge { keys, lane }, reply))
+        let challenge = Challenge {
+            keys,
+            lane,
+            features: hello.features,
+        };
+        Ok(First::Challenge(challenge, reply))
     }
 }
 
@@ -104,6 +113,7 @@ impl Challenge {
         Ok(self.keys.session(&body).map(|session| Asked {
             session,
             lane: self.lane,
+            features: self.features,
             proof: Some((self.keys, body)),
         }))
     }

@@ -2,10 +2,12 @@
 
 use super::{CHECK, Inner, Sessions, Slot};
 use crate::client::Client;
+use crate::store::files::record::Record;
+use crate::store::name::SessionName;
 use crate::store::session::Session;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use tmem_wire::{SessionId, Status};
+use tmem_wire::Status;
 
 /// Children of one session that nobody has joined yet.
 const MAX_UNJOINED: usize = 64;
@@ -24,14 +26,16 @@ impl Sessions {
     pub(crate) fn share(
         &self,
         parent: &Session,
-        id: SessionId,
+        id: SessionName,
         is_useless: impl Fn() -> bool,
     ) -> Result<(), Status> {
         let patience = Instant::now() + CHILD_PATIENCE;
         let mut inner = self.lock();
         let (client, bytes) = loop {
             match self.room_for_child(&mut inner, parent) {
-                Err(Status::Limit) if Instant::now() < patience && !is_useless() => {
+                Err(Status::Limit)
+                    if Instant::now() < patience && !inner.frozen && !is_useless() =>
+                {
                     inner = self.wait(inner, CHECK);
                 }
                 Err(status) => return Err(status),
@@ -43,28 +47,44 @@ impl Sessions {
         let tables = session.tables().clone();
         tables.add(bytes);
         let child = Slot {
-            parent: Some(parent.id),
+            parent: Some(parent.name),
             ..Slot::new(session, client)
         };
         inner.slots.insert(id, child);
-        if let Some(slot) = inner.slots.get_mut(&parent.id) {
+        if let Some(slot) = inner.slots.get_mut(&parent.name) {
             slot.children.insert(id);
         }
         drop(inner);
         let slabs = parent.shared();
-        let inner = self.lock();
-        let child = inner.slots.get(&id).map(|slot| slot.session.fill(slabs));
+        let mut inner = self.lock();
+        let filled = slabs.ok_or(Status::Full).and_then(|slabs| {
+            let slot = inner.slots.get(&id).ok_or(Status::Limit)?;
+            self.pool.note(|| Record::Session {
+                name: id,
+                client,
+                parent: slot.parent,
+                next: slabs.next(),
+                slabs: slabs.held(),
+            })?;
+            slot.session.fill(slabs);
+            Ok(())
+        });
+        let gone = match filled {
+            Ok(()) => None,
+            Err(_) => inner.end(id, Instant::now() + self.limits.grace),
+        };
         drop(inner);
+        drop(gone);
         tables.sub(bytes);
-        child.ok_or(Status::Limit)
+        filled
     }
 
     /// The client of `parent` and the bytes of its table, if there may be a child of it.
     fn room_for_child(&self, inner: &mut Inner, parent: &Session) -> Result<(Client, u64), Status> {
-        let slot = inner.slots.get(&parent.id).ok_or(Status::NoSession)?;
+        let slot = inner.slots.get(&parent.name).ok_or(Status::NoSession)?;
         let client = slot.client;
         if slot.children.len() >= MAX_UNJOINED {
-            let age = |id: &&SessionId| inner.slots.get(id).map(|s| s.made);
+            let age = |id: &&SessionName| inner.slots.get(id).map(|s| s.made);
             let oldest = slot.children.iter().min_by_key(age).copied();
             let made = oldest.and_then(|id| inner.slots.get(&id)).map(|s| s.made);
             if made.is_none_or(|made| made.elapsed() < ABANDONED) {

@@ -1,11 +1,11 @@
 //! How sessions end, and their memory is freed.
 
 use super::{CHECK, CloseReason, Inner, Member, Sessions, Slot};
+use crate::store::name::SessionName;
 use crate::store::session::Session;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tmem_wire::SessionId;
 
 /// How long a session outlives its last connection when the client's system
 /// closed that: as it does at the client's end. What breaks on the way is
@@ -20,7 +20,7 @@ impl Sessions {
     /// A connection is gone. The session ends with its last connection if one
     /// said BYE or the client said LEAVE, soon after it if that was closed, else after
     /// the grace.
-    pub(crate) fn leave(&self, id: SessionId, key: u64, how: CloseReason, now: Instant) {
+    pub(crate) fn leave(&self, id: SessionName, key: u64, how: CloseReason, now: Instant) {
         let mut inner = self.lock();
         inner.forget(id, key);
         let mut gone = None;
@@ -75,14 +75,14 @@ impl Sessions {
     pub(crate) fn make_room(&self) -> bool {
         let mut inner = self.lock();
         loop {
-            if inner.closing {
+            if inner.closing || inner.frozen {
                 return false;
             }
             if inner.freeing > 0 || !inner.ended.is_empty() {
                 drop(self.wait(inner, CHECK));
                 return true;
             }
-            let closed = |(id, slot): (&SessionId, &Slot)| {
+            let closed = |(id, slot): (&SessionName, &Slot)| {
                 let at = slot.closed.filter(|_| slot.session.len() > 0)?;
                 Some((at, *id))
             };
@@ -110,7 +110,7 @@ impl Sessions {
             return;
         }
         let overdue = |s: &Slot| s.deadline.is_some_and(|d| d <= now);
-        let ids: Vec<SessionId> = inner
+        let ids: Vec<SessionName> = inner
             .slots
             .iter()
             .filter(|(_, s)| overdue(s))
@@ -129,6 +129,10 @@ impl Sessions {
     pub(crate) fn keep(&self) {
         let mut inner = self.lock();
         while !inner.closing {
+            if inner.frozen {
+                inner = self.wait(inner, CHECK);
+                continue;
+            }
             self.reap(&mut inner, Instant::now());
             let size = |(_, session): &(usize, &Arc<Session>)| session.len();
             let smallest = inner.ended.iter().enumerate().min_by_key(size);
@@ -144,6 +148,21 @@ impl Sessions {
             let waited = self.due.wait_timeout(inner, wait);
             inner = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Frees no memory any more, once what is being freed is; until [`Sessions::thaw`].
+    pub(crate) fn freeze(&self) {
+        let mut inner = self.lock();
+        inner.frozen = true;
+        while inner.freeing > 0 {
+            inner = self.wait(inner, CHECK);
+        }
+    }
+
+    /// Goes on after [`Sessions::freeze`].
+    pub(crate) fn thaw(&self) {
+        self.lock().frozen = false;
+        self.changed.notify_all();
     }
 
     /// The largest number of pages that can still be granted, with those of clients that

@@ -2,10 +2,12 @@
 
 use super::{CHECK, CloseReason, Member, Sessions, Slot};
 use crate::client::Client;
+use crate::store::files::record::Record;
+use crate::store::name::SessionName;
 use crate::store::session::Session;
 use std::sync::Arc;
 use std::time::Instant;
-use tmem_wire::{SessionId, Status};
+use tmem_wire::Status;
 
 /// Connections of one session.
 const MAX_MEMBERS: usize = 16;
@@ -13,7 +15,7 @@ const MAX_MEMBERS: usize = 16;
 /// A connection that is about to join a session, until this is dropped.
 pub(crate) struct Coming<'a> {
     sessions: &'a Sessions,
-    id: SessionId,
+    id: SessionName,
     /// The session has another connection, or is about to.
     pub(crate) is_further: bool,
     /// It takes the place of another.
@@ -30,7 +32,7 @@ impl Drop for Coming<'_> {
 
 impl Sessions {
     /// A connection is about to join: what it will be to its session.
-    pub(crate) fn announce(&self, id: SessionId, new: &Member) -> Coming<'_> {
+    pub(crate) fn announce(&self, id: SessionName, new: &Member) -> Coming<'_> {
         let mut inner = self.lock();
         let coming = |is_further, replaces| Coming {
             sessions: self,
@@ -50,7 +52,7 @@ impl Sessions {
     /// Opens the session `id`, which nobody else can know.
     pub(crate) fn open(
         &self,
-        id: SessionId,
+        id: SessionName,
         client: Client,
         member: Member,
     ) -> Result<Arc<Session>, Status> {
@@ -72,6 +74,17 @@ impl Sessions {
             ..Slot::new(session.clone(), client)
         };
         inner.slots.insert(id, slot);
+        let noted = self.pool.note(|| Record::Session {
+            name: id,
+            client,
+            parent: None,
+            next: 0,
+            slabs: Vec::new(),
+        });
+        if let Err(status) = noted {
+            inner.end(id, Instant::now());
+            return Err(status);
+        }
         Ok(session)
     }
 
@@ -79,7 +92,7 @@ impl Sessions {
     /// when this returns, so that nothing of it comes after.
     pub(crate) fn join(
         &self,
-        id: SessionId,
+        id: SessionName,
         member: &Member,
         patience: Instant,
     ) -> Result<Arc<Session>, Status> {
@@ -92,11 +105,13 @@ impl Sessions {
         }
         (slot.deadline, slot.closed, slot.stays) = (None, None, false);
         slot.members.push(member.clone());
-        if let Some(parent) = slot.parent.take()
-            && let Some(parent) = inner.slots.get_mut(&parent)
-        {
-            parent.children.remove(&id);
-            self.changed.notify_all();
+        if let Some(parent) = slot.parent.take() {
+            // Where that is not noted, a later note says it too.
+            let _ = self.pool.note(|| Record::Joined(id));
+            if let Some(parent) = inner.slots.get_mut(&parent) {
+                parent.children.remove(&id);
+                self.changed.notify_all();
+            }
         }
         loop {
             if inner.closing {

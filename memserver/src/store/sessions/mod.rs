@@ -7,14 +7,19 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use super::bitmap::Bitmap;
+use super::files::Files;
 use super::pool::Pool;
-use super::session::{Session, Tables};
+use super::session::{Session, Slabs, Tables};
+use super::slab::Slab;
 use crate::client::Client;
+use crate::store::name::SessionName;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use table::{Inner, Slot};
-use tmem_wire::{PAGE_SIZE, SessionId};
+use tmem_wire::PAGE_SIZE;
 
 /// How often one who waits looks whether what it waits for is gone.
 const CHECK: Duration = Duration::from_millis(100);
@@ -91,6 +96,16 @@ impl Sessions {
         }
     }
 
+    /// Those that the pool's files tell of.
+    pub(crate) fn taken_up(pool: Arc<Pool>, limits: Limits, now: Instant) -> Sessions {
+        let files = pool.files().cloned();
+        let sessions = Sessions::new(pool, limits);
+        if let Some(files) = files {
+            sessions.restore(&files, now);
+        }
+        sessions
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -126,7 +141,7 @@ impl Sessions {
     }
 
     /// Whether there is such a session.
-    pub(crate) fn has(&self, id: SessionId) -> bool {
+    pub(crate) fn has(&self, id: SessionName) -> bool {
         self.lock().slots.contains_key(&id)
     }
 
@@ -139,14 +154,67 @@ impl Sessions {
     }
 
     /// A session on the account of its client.
-    fn new_session(&self, inner: &mut Inner, id: SessionId, client: Client) -> Arc<Session> {
+    fn new_session(&self, inner: &mut Inner, id: SessionName, client: Client) -> Arc<Session> {
         let share = inner.clients.entry(client).or_default();
         share.sessions += 1;
         let tables = Tables {
             all: self.tables.clone(),
             own: share.tables.clone(),
+            pages: share.pages.clone(),
         };
         Arc::new(Session::new(id, tables, self.pool.clone()))
+    }
+
+    /// Takes up the sessions that the pool's files tell of. They have the grace to be joined
+    /// again.
+    fn restore(&self, files: &Files, now: Instant) {
+        let state = files.table().state().clone();
+        let mut owners: BTreeMap<u32, Vec<(SessionName, u32, u32)>> = BTreeMap::new();
+        for (name, kept) in &state.sessions {
+            for (number, (slab, bits)) in &kept.slabs {
+                owners
+                    .entry(*slab)
+                    .or_default()
+                    .push((*name, *number, *bits));
+            }
+        }
+        let mut inner = self.lock();
+        let mut slabs: BTreeMap<SessionName, Vec<(u32, Slab)>> = BTreeMap::new();
+        for (slab, owners) in owners {
+            let bits = |(_, _, bits): &(_, _, u32)| {
+                Bitmap::in_file(self.pool.slab_pages(), files.bits.restore(*bits))
+            };
+            let of = owners
+                .first()
+                .and_then(|owner| state.sessions.get(&owner.0));
+            let account = of.map(|kept| inner.clients.entry(kept.client).or_default());
+            let account = account.map(|share| share.pages.clone()).unwrap_or_default();
+            let bits = owners.iter().map(bits).collect();
+            let owned = Slab::restored(&self.pool, slab, &account, bits);
+            for ((name, number, _), slab) in owners.into_iter().zip(owned) {
+                slabs.entry(name).or_default().push((number, slab));
+            }
+        }
+        let deadline = now + self.limits.grace;
+        for (name, kept) in &state.sessions {
+            let session = self.new_session(&mut inner, *name, kept.client);
+            let own = slabs.remove(name).unwrap_or_default();
+            session.fill(Slabs::of(kept.next, own.into_iter()));
+            let parent = kept.parent.filter(|p| state.sessions.contains_key(p));
+            let slot = Slot {
+                deadline: parent.is_none().then_some(deadline),
+                parent,
+                ..Slot::new(session, kept.client)
+            };
+            inner.slots.insert(*name, slot);
+        }
+        for (name, kept) in &state.sessions {
+            if let Some(parent) = kept.parent.and_then(|p| inner.slots.get_mut(&p)) {
+                parent.children.insert(*name);
+            }
+        }
+        inner.look = (!inner.slots.is_empty()).then_some(deadline);
+        self.due.notify_all();
     }
 
     /// What slabs are taken from.

@@ -2,17 +2,18 @@
 
 use super::Member;
 use crate::client::Client;
+use crate::store::name::SessionName;
 use crate::store::session::Session;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
-use tmem_wire::{SessionId, Status};
+use tmem_wire::Status;
 
 /// The table of sessions.
 #[derive(Default)]
 pub(super) struct Inner {
-    pub(super) slots: HashMap<SessionId, Slot>,
+    pub(super) slots: HashMap<SessionName, Slot>,
     pub(super) clients: HashMap<Client, Share>,
     /// Sessions that have ended, and whose memory is to be freed.
     pub(super) ended: Vec<Arc<Session>>,
@@ -22,6 +23,8 @@ pub(super) struct Inner {
     /// When the next deadline is, as far as was looked.
     pub(super) look: Option<Instant>,
     pub(super) closing: bool,
+    /// Another process is about to go on with the sessions: no memory is freed.
+    pub(super) frozen: bool,
 }
 
 /// What one client has of the server.
@@ -29,6 +32,7 @@ pub(super) struct Inner {
 pub(super) struct Share {
     pub(super) sessions: usize,
     pub(super) tables: Arc<AtomicU64>,
+    pub(super) pages: Arc<AtomicU64>,
 }
 
 /// A session and its connections.
@@ -41,9 +45,9 @@ pub(super) struct Slot {
     /// Since when it has been without a connection because its client closed the last.
     pub(super) closed: Option<Instant>,
     /// A child that nobody joined yet lives with this parent.
-    pub(super) parent: Option<SessionId>,
+    pub(super) parent: Option<SessionName>,
     /// Its own such children.
-    pub(super) children: HashSet<SessionId>,
+    pub(super) children: HashSet<SessionName>,
     pub(super) made: Instant,
     /// Somebody said BYE.
     pub(super) ending: bool,
@@ -67,8 +71,8 @@ impl Inner {
     }
 
     /// The oldest of a client's sessions that were closed and have no slabs.
-    pub(super) fn unused(&self, client: Client) -> Option<SessionId> {
-        let closed = |(id, slot): (&SessionId, &Slot)| {
+    pub(super) fn unused(&self, client: Client) -> Option<SessionName> {
+        let closed = |(id, slot): (&SessionName, &Slot)| {
             let empty = slot.client == client && slot.session.len() == 0;
             slot.closed.filter(|_| empty).map(|at| (at, *id))
         };
@@ -76,7 +80,7 @@ impl Inner {
         oldest.map(|(_, id)| id)
     }
 
-    pub(super) fn forget(&mut self, id: SessionId, key: u64) {
+    pub(super) fn forget(&mut self, id: SessionName, key: u64) {
         if let Some(slot) = self.slots.get_mut(&id) {
             slot.members.retain(|m| m.key != key);
         }
@@ -84,7 +88,7 @@ impl Inner {
 
     /// Takes a session out; its children that nobody joined have until
     /// `deadline`.
-    pub(super) fn end(&mut self, id: SessionId, deadline: Instant) -> Option<Arc<Session>> {
+    pub(super) fn end(&mut self, id: SessionName, deadline: Instant) -> Option<Arc<Session>> {
         let slot = self.slots.remove(&id)?;
         for child in slot.children {
             if let Some(child) = self.slots.get_mut(&child) {
