@@ -12,7 +12,7 @@ use std::cell::UnsafeCell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tmem_pager::sys::mem::Region;
-use tmem_pager::sys::{program, space, thread};
+use tmem_pager::sys::{kill, space, thread};
 
 /// Bytes that are reserved for the engine, if the system lets; memory is taken
 /// only as it is used.
@@ -192,7 +192,7 @@ impl Half {
             // Whoever holds it may need this processor.
             thread::rest();
             if turn.is_multiple_of(1 << 12) {
-                program::end_if_holder_is_dead(turn);
+                kill::end_if_holder_is_dead(turn);
             }
         }
         // SAFETY: the lock is held.
