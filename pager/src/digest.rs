@@ -117,7 +117,7 @@ fn drawn_key() -> Key {
     key
 }
 
-/// The next number of SplitMix64 (Steele et al., OOPSLA 2014).
+/// Returns the next number of SplitMix64 (Steele et al., OOPSLA 2014).
 fn mixed(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut z = *state;

@@ -1,8 +1,8 @@
-//! What the program's filters of system calls (seccomp) say of a call.
+//! The program's seccomp filters, and what they say of a system call.
 //!
-//! A thread of the program that makes a call for the engine's sake may be ended for it by a
-//! filter. The filters are programs without loops and without state: what they say of a call
-//! is found out by running them here.
+//! When a thread of the program makes a system call for the engine, a filter may end it.
+//! Filters are programs without loops and without state, so running them here shows what
+//! they decide.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -14,17 +14,17 @@ use core::sync::atomic::Ordering::{AcqRel, Acquire};
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Instruction {
-    /// What it does.
+    /// The operation.
     pub code: u16,
-    /// How many instructions are left out where its condition holds.
+    /// Instructions to skip if its condition holds.
     pub jt: u8,
-    /// The same where it does not.
+    /// Instructions to skip if it does not.
     pub jf: u8,
     /// Its operand.
     pub k: u32,
 }
 
-/// A call, as a filter sees it (`struct seccomp_data`), in words of 32 bits.
+/// A system call, as a filter sees it (`struct seccomp_data`), in 32-bit words.
 type Data = [u32; 16];
 
 const ARCHITECTURE: u32 = 0xc000_003e;
@@ -32,17 +32,17 @@ const ACTION: u32 = 0xffff_0000;
 const ALLOW: u32 = 0x7fff_0000;
 const LOG: u32 = 0x7ffc_0000;
 
-/// A filter that the program has installed, and those before it.
+/// A filter that the program has installed, and the ones before it.
 struct Installed {
     filter: Vec<Instruction>,
     before: *const Installed,
 }
 
-/// The last one. A forked child has them all.
+/// The last filter. A forked child has all of them.
 static LAST: AtomicPtr<Installed> = AtomicPtr::new(ptr::null_mut());
 
-/// Notes a filter that the program is about to install, in whichever of its threads. It may
-/// be refused by the kernel, and counts all the same.
+/// Notes a filter that a thread of the program is about to install. It counts even if the
+/// kernel refuses it.
 pub fn note(filter: &[Instruction]) {
     let new = Box::leak(Box::new(Installed {
         filter: filter.to_vec(),
@@ -55,12 +55,13 @@ pub fn note(filter: &[Instruction]) {
     let _ = LAST.fetch_update(AcqRel, Acquire, add);
 }
 
-/// Notes that a thread allows itself next to nothing from now on (`SECCOMP_SET_MODE_STRICT`).
+/// Notes that a thread allows itself next to nothing from now on
+/// (`SECCOMP_SET_MODE_STRICT`).
 pub fn note_strict() {
     note(&[]);
 }
 
-/// Whether each filter allows a call of that number with these arguments.
+/// Tells whether every filter allows a call of this number with these arguments.
 pub(crate) fn allow(number: u32, args: [u64; 6]) -> bool {
     let mut data = [0; 16];
     (data[0], data[1]) = (number, ARCHITECTURE);
@@ -81,7 +82,7 @@ pub(crate) fn allow(number: u32, args: [u64; 6]) -> bool {
     true
 }
 
-/// Runs a filter; what it returns, if the kernel would take it.
+/// Runs a filter. Returns its result, or `None` if the kernel would not accept the filter.
 fn run(filter: &[Instruction], data: &Data) -> Option<u32> {
     let (mut a, mut x) = (0u32, 0u32);
     let mut memory = [0u32; 16];
@@ -91,7 +92,7 @@ fn run(filter: &[Instruction], data: &Data) -> Option<u32> {
         at += 1;
         let source = if code & 8 == 0 { k } else { x };
         match code & 7 {
-            // Load a word of the call, its size, a constant, or from memory.
+            // Loads a word of the call, its size, a constant, or a memory cell.
             class @ (0 | 1) => {
                 let value = match code & 0xf8 {
                     0x20 if class == 0 && k.is_multiple_of(4) => *data.get(k as usize / 4)?,
@@ -102,16 +103,16 @@ fn run(filter: &[Instruction], data: &Data) -> Option<u32> {
                 };
                 *(if class == 0 { &mut a } else { &mut x }) = value;
             }
-            // Store.
+            // Stores.
             2 => *memory.get_mut(k as usize)? = a,
             3 => *memory.get_mut(k as usize)? = x,
-            // Calculate.
+            // Calculates.
             4 => {
                 a = match code & 0xf0 {
                     0x00 => a.wrapping_add(source),
                     0x10 => a.wrapping_sub(source),
                     0x20 => a.wrapping_mul(source),
-                    // The kernel returns 0 from the whole filter.
+                    // On a division by zero the kernel's filter returns 0.
                     0x30 if source == 0 => return Some(0),
                     0x30 => a / source,
                     0x40 => a | source,
@@ -123,7 +124,7 @@ fn run(filter: &[Instruction], data: &Data) -> Option<u32> {
                     _ => return None,
                 }
             }
-            // Jump.
+            // Jumps.
             5 => {
                 let holds = match code & 0xf0 {
                     0x00 => {
@@ -138,9 +139,9 @@ fn run(filter: &[Instruction], data: &Data) -> Option<u32> {
                 };
                 at += usize::from(if holds { jt } else { jf });
             }
-            // Return a constant, or what was calculated.
+            // Returns a constant, or the accumulator.
             6 => return Some(if code & 0x18 == 0x10 { a } else { k }),
-            // Exchange.
+            // Exchanges the registers.
             _ if code & 0xf8 == 0 => x = a,
             _ => a = x,
         }
@@ -171,7 +172,8 @@ mod tests {
     fn a_call_is_allowed_where_each_filter_allows_it() {
         forget();
         assert!(allow(53, [1, 2, 3, 4, 5, 6]));
-        // Of this architecture all but call 41 and call 53 with a first argument of 9.
+        // Allows, on this architecture, everything but call 41, and call 53 with a first
+        // argument of 9.
         note(&[
             i(LOAD, 0, 0, 4),
             i(EQUALS, 1, 0, ARCHITECTURE),
@@ -188,7 +190,8 @@ mod tests {
         assert!(allow(53, [1 << 32, 0, 0, 0, 0, 0]));
         assert!(!allow(53, [9, 0, 0, 0, 0, 0]));
         assert!(!allow(41, [0; 6]));
-        // A second one, by a calculation: numbers below 60 only, each is logged.
+        // A second filter, which calculates: only numbers below 60, each of which is
+        // logged.
         note(&[
             i(LOAD, 0, 0, 0),
             i(0x02, 0, 0, 3),
@@ -226,7 +229,7 @@ mod tests {
             run(&[i(0x34, 0, 0, 0), i(RETURN, 0, 0, ALLOW)], &data),
             Some(0)
         );
-        // What was calculated.
+        // The accumulator.
         assert_eq!(run(&[i(0x00, 0, 0, 5), i(0x16, 0, 0, 0)], &data), Some(5));
     }
 }

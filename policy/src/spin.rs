@@ -1,6 +1,6 @@
 //! Spin or sleep: decides how the engine waits for an answer, by trying both.
 //!
-//! Spinning, on both sides, is faster if each side has a CPU of its own and answers come
+//! Spinning is faster if engine and server each have a CPU of their own and answers come
 //! soon. Sleeping is faster if both share a CPU, and cheaper if answers take long. That
 //! depends on what else runs. So the way that seems slower is tried again regularly, for
 //! some waits in a row, since the other side and the scheduler need a moment to adapt.
@@ -62,8 +62,8 @@ impl SpinOrSleep {
         }
     }
 
-    /// Returns the limit of a spin in nanoseconds: one and a half times the average when
-    /// asleep.
+    /// Returns the limit of a spin in nanoseconds: one and a half times the average of
+    /// waits asleep.
     pub fn longest_spin_ns(&self) -> u64 {
         match self.sleep_ns {
             0 => LONGEST_NS / 4,

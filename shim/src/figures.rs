@@ -11,7 +11,7 @@ use tmem_config::write_file;
 use tmem_pager::live::Live;
 use tmem_pager::own::Own;
 use tmem_pager::stats::{MAGIC, Shared, Slot, Totals};
-use tmem_pager::sys::thread;
+use tmem_pager::sys::confined;
 
 /// What to print at the end.
 struct Report {
@@ -92,7 +92,7 @@ pub(crate) fn own(file: Option<PathBuf>, summary: bool) -> Kept {
 /// Memory for figures that others can look at while the process runs, as far as the kernel
 /// lets them look at this process, and the descriptor by which they do.
 fn visible() -> Option<(&'static Own, OwnedFd)> {
-    if thread::is_confined() {
+    if confined::is_confined() {
         // A filter of system calls may end the process for it.
         return None;
     }

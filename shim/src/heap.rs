@@ -12,7 +12,7 @@ use std::cell::UnsafeCell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tmem_pager::sys::mem::Region;
-use tmem_pager::sys::{program, space, thread};
+use tmem_pager::sys::{kill, space, thread};
 
 /// Bytes of address space that are reserved for the engine, if possible. Memory is used only
 /// as blocks are allocated.
@@ -191,7 +191,7 @@ impl Half {
             // The thread that holds the lock may need this CPU.
             thread::rest();
             if turn.is_multiple_of(1 << 12) {
-                program::end_if_holder_is_dead(turn);
+                kill::end_if_holder_is_dead(turn);
             }
         }
         // SAFETY: the lock is held.

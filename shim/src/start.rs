@@ -23,7 +23,7 @@ use tmem_pager::sys::channel::End;
 use tmem_pager::sys::mem::Region;
 use tmem_pager::sys::roots::Root;
 use tmem_pager::sys::space::{self, SPACE};
-use tmem_pager::sys::{self, detached, program, thread};
+use tmem_pager::sys::{self, confined, detached, program, thread};
 
 /// The exit status of a program that is not started, as of `tmem run`.
 pub(crate) const NOT_STARTED: i32 = 125;
@@ -289,7 +289,7 @@ pub(crate) fn may_be_apart() -> bool {
         detached::has_reaper();
     }
     let may = detached::may_be(family::takes_orphans());
-    may && *WANTED.get_or_init(|| !wants_thread()) && !thread::is_confined()
+    may && *WANTED.get_or_init(|| !wants_thread()) && !confined::is_confined()
 }
 
 /// Sleeps while the outcome is this.

@@ -7,7 +7,7 @@ use crate::greeting::message;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use tmem_wire::{Header, Hello, Op, PAGE_SIZE, SessionId, Status};
+use tmem_wire::{Header, Op, PAGE_SIZE, SessionId, Status};
 
 #[test]
 fn sessions_do_not_see_each_other() {

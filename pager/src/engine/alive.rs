@@ -1,20 +1,21 @@
-//! Whether there is an engine, and what threads of the program need of one that may not
-//! page yet.
+//! Whether there is an engine, and what threads of the program need of an engine that does
+//! not page yet.
 
 use crate::engine::threads::THREADS;
-use crate::sys::{program, thread};
+use crate::sys::{confined, departure, program, thread};
 use core::sync::atomic::Ordering;
 
-/// How often, and how long, a thread sleeps that waits for that.
+/// How many naps a thread takes while it waits for the engine to be set up, and their
+/// length.
 const PATIENCE: u32 = 20_000;
 const NAP_US: u64 = 50;
 
-/// Has the engine open all that it will need, and waits for that. Called by a thread
-/// of the program that is about to make opening anything harder.
+/// Has the engine open every file that it will need, and waits for it. Called by a thread
+/// of the program that is about to restrict the opening of files.
 pub fn have_all() {
     if !THREADS.alive.has_all.load(Ordering::Acquire) {
         THREADS.alive.wanted_now.store(true, Ordering::Release);
-        // Whether it has by then or not.
+        // The caller goes on in either case.
         thread::sleep_until(
             || THREADS.alive.has_all.load(Ordering::Acquire),
             PATIENCE,
@@ -23,52 +24,54 @@ pub fn have_all() {
     }
 }
 
-/// Whether the program has made opening anything harder.
+/// Tells whether the program has restricted the opening of files.
 pub(crate) fn is_confined() -> bool {
     THREADS.alive.wanted_now.load(Ordering::Relaxed)
 }
 
-/// Has an engine that watches look at once; whether there is an engine.
+/// Has an engine that is still watching look at memory at once. Returns whether there is an
+/// engine.
 pub(crate) fn poke() -> bool {
     let is_set = THREADS.alive.alive.load(Ordering::Acquire);
     let alive = is_set && !program::has_lost_its_engine();
     if alive {
         THREADS.alive.poked.fetch_add(1, Ordering::AcqRel);
-        // A call that the program does not make itself may end it.
-        if !thread::is_confined() {
+        // Under a seccomp filter, a system call that the program itself does not make may
+        // end it.
+        if !confined::is_confined() {
             thread::wake_sleeper(&THREADS.alive.poked);
         }
     }
     alive
 }
 
-/// The engine has what it needs, or will not need anything.
+/// Notes that the engine has opened all that it needs, or will never need anything.
 pub(crate) fn has_all() {
     THREADS.alive.has_all.store(true, Ordering::Release);
 }
 
-/// Whether that was said.
+/// Tells whether [`has_all`] was called.
 pub(crate) fn is_said() -> bool {
     THREADS.alive.has_all.load(Ordering::Relaxed)
 }
 
-/// Whether somebody waits until the engine has all.
+/// Tells whether a thread waits until the engine has opened all that it needs.
 pub(crate) fn is_wanted_now() -> bool {
     THREADS.alive.wanted_now.load(Ordering::Acquire)
 }
 
-/// There is an engine, or it has ended.
+/// Notes that there is an engine, or that it has ended.
 pub(crate) fn set_alive(is: bool) {
     THREADS.alive.alive.store(is, Ordering::Release);
 }
 
-/// How often the engine was poked.
+/// Returns how often the engine was poked.
 pub(crate) fn pokes() -> u32 {
     THREADS.alive.poked.load(Ordering::Acquire)
 }
 
-/// Sleeps for so many microseconds, or until the engine is poked once more; whether the
-/// program is there still.
+/// Sleeps for `us` microseconds, or until the engine is poked once more. Returns whether
+/// the program still exists.
 pub(crate) fn sleep_unless_poked(pokes: u32, us: u64) -> bool {
-    program::sleep(&THREADS.alive.poked, pokes, us)
+    departure::sleep(&THREADS.alive.poked, pokes, us)
 }

@@ -15,7 +15,7 @@ const SAMPLES: u32 = 4;
 
 /// State of CPU placement and of waiting.
 #[derive(Debug, Default)]
-pub(crate) struct Pace {
+pub(crate) struct CpuPlacement {
     /// The CPUs that the engine was started with.
     all: thread::Cpus,
     /// The single CPU that the thread is bound to, if it is bound.
@@ -36,13 +36,13 @@ pub(crate) struct Pace {
     contention: Contention,
 }
 
-impl Pace {
+impl CpuPlacement {
     /// Starts with the CPUs `all`, bound to `cpu` if that is given.
-    pub(crate) fn new(all: thread::Cpus, cpu: Option<u32>) -> Pace {
-        Pace {
+    pub(crate) fn new(all: thread::Cpus, cpu: Option<u32>) -> CpuPlacement {
+        CpuPlacement {
             all,
             cpu,
-            ..Pace::default()
+            ..CpuPlacement::default()
         }
     }
 
@@ -102,9 +102,9 @@ impl Pace {
         if tid == 0 || !self.follow.is_due(now) {
             return;
         }
-        let figures = m.report.stats;
-        let faults = figures.faults.load(Relaxed);
-        let pages = figures.fetched_pages.load(Relaxed) + figures.zero_fills.load(Relaxed);
+        let stats = m.report.stats;
+        let faults = stats.faults.load(Relaxed);
+        let pages = stats.fetched_pages.load(Relaxed) + stats.zero_fills.load(Relaxed);
         let cpu = match self.follow.follows(now, faults, pages) {
             true => m.mover.kernel_mut().cpu_of(tid),
             false => None,

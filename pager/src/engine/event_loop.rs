@@ -151,13 +151,13 @@ impl Engine {
     /// Goes on with a fork, and answers what threads of the program ask.
     fn follow_fork(&mut self) {
         if self.fork.is_done(&self.memory) {
-            self.fork.go_on(&mut self.memory);
+            self.fork.resume(&mut self.memory);
         }
         let is_cached = self.reclaim.cache.are_needed();
         if self.fork.prepare(&mut self.memory, is_cached) {
             let kept = self.kept();
             let unseen = self.reclaim.lending.may_be_advised_unseen();
-            self.fork.hold(&mut self.memory, &kept, unseen);
+            self.fork.quiesce(&mut self.memory, &kept, unseen);
         }
         self.answer_calls();
     }
@@ -175,9 +175,9 @@ impl Engine {
         zap_worker::answer_leave(&mut self.reclaim.zap_worker, || backing.leave(now_ns()));
         let waited = &mut self.schedule.waited;
         waited.for_event |= mem_file::answer(&mut self.memory);
-        let holding = self.memory.fork_stage == Stage::Holding;
+        let is_quiescent = self.memory.fork_stage == Stage::Quiescent;
         let kernel = self.memory.mover.kernel();
-        waited.for_event |= self.memory.doorbell.answer(kernel, holding);
+        waited.for_event |= self.memory.doorbell.answer(kernel, is_quiescent);
     }
 
     /// Waits until there is something to do.

@@ -56,8 +56,8 @@ pub fn is_needed() -> bool {
 }
 
 /// Delays threads before they read directly, while memory is short.
-pub(crate) fn hold(on: bool) {
-    THREADS.exclusion.hold.store(on, Relaxed);
+pub(crate) fn delay_direct_reads(on: bool) {
+    THREADS.exclusion.delays.store(on, Relaxed);
 }
 
 /// Tells whether some thread reads directly now.
@@ -111,7 +111,7 @@ pub struct DirectIo(());
 impl DirectIo {
     /// Waits for a zap that is under way, and for a moment if memory is short.
     pub fn begin() -> DirectIo {
-        thread::sleep_until(|| !THREADS.exclusion.hold.load(Relaxed), PATIENCE, NAP_US);
+        thread::sleep_until(|| !THREADS.exclusion.delays.load(Relaxed), PATIENCE, NAP_US);
         enter(&THREADS.exclusion.reads);
         DirectIo(())
     }

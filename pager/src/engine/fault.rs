@@ -1,6 +1,6 @@
 //! Serves page faults.
 
-use crate::engine::cpu_placement::Pace;
+use crate::engine::cpu_placement::CpuPlacement;
 use crate::engine::memory::Memory;
 use crate::engine::memory::address::addr;
 use crate::engine::memory::faults::Fault;
@@ -22,7 +22,7 @@ pub(crate) struct Service<'a> {
     pub(crate) reclaim: &'a mut Reclaim,
     pub(crate) readahead: &'a mut Readahead,
     pub(crate) zero_fill: &'a mut ZeroFill,
-    pub(crate) pace: &'a mut Pace,
+    pub(crate) pace: &'a mut CpuPlacement,
 }
 
 impl Service<'_> {
@@ -141,7 +141,7 @@ impl Service<'_> {
                     ERROR,
                     "the program touched memory that is lost with its server; it is ended",
                 );
-                sys::thread::kill_process();
+                sys::kill::kill_process();
             }
         }
         Ok(())

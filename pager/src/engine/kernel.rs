@@ -1,21 +1,18 @@
 //! What the engine needs from the kernel.
 //!
 //! The engine reaches the program's memory through [`Kernel`] alone. So it runs on
-//! [`Linux`] and, in tests, on a model that needs no userfaultfd, no `/proc` and no second
+//! [`linux::Linux`] and, in tests, on a model that needs no userfaultfd, no `/proc` and no second
 //! thread. A call through the trait costs about a nanosecond, the system call behind it
 //! about a microsecond.
 //!
 //! The engine's own memory (frames, tables) is mapped by `sys::mem` in both cases. The
 //! clock is `sys::now_ns`, which a test sets for its thread.
 
-mod linux;
+pub(crate) mod linux;
 
-pub(crate) use linux::Linux;
-
-use super::reclaim::zap_worker::Task;
 use crate::maps::Flags;
 use crate::sys::mem::Region;
-use crate::sys::proc::{PresentRun, Proc, Resident, Shares};
+use crate::sys::proc::{PresentRun, Resident, Shares};
 use crate::sys::uffd::{OpenError, RawMsg, Transfer, Uffd};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -127,53 +124,40 @@ pub(crate) trait Kernel: Process {
     fn left_with(&self) -> Option<i32>;
 }
 
-impl Process for Proc {
-    fn resident(&mut self) -> Result<Resident, Errno> {
-        Proc::resident(self)
-    }
+/// A kind of work of a [`Task`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// Zap the pages.
+    Zap,
+    /// Unshare the pages, as writing to them would.
+    Unshare,
+    /// Take over the program's credentials: see `calls::credentials`.
+    Follow,
+}
 
-    fn size_pages(&self) -> Result<u64, Errno> {
-        Proc::size_pages(self)
-    }
-
-    fn shares(&self) -> Result<Shares, Errno> {
-        Proc::shares(self)
-    }
-
-    fn asynchronous_requests(&self) -> Option<u64> {
-        Proc::asynchronous_requests(self)
-    }
-
-    fn maps(&self, out: &mut Vec<u8>) -> Result<(), Errno> {
-        Proc::maps(self, out)
-    }
-
-    fn flags(&self) -> Result<Vec<(Range<usize>, Flags)>, Errno> {
-        Proc::flags(self)
-    }
-
-    fn smaps(&self) -> Result<Vec<u8>, Errno> {
-        Proc::smaps(self)
-    }
-
-    fn present(&self, start: usize, end: usize, out: &mut Vec<PresentRun>) -> Result<(), Errno> {
-        Proc::present(self, start, end, out)
-    }
-
-    fn occupied(&self, start: usize, end: usize, out: &mut Vec<PresentRun>) -> Result<(), Errno> {
-        Proc::occupied(self, start, end, out)
-    }
-
-    fn cpu_of(&mut self, tid: u32) -> Option<u32> {
-        Proc::cpu_of(self, tid)
-    }
-
-    unsafe fn copy_out(&self, src: usize, dst: usize, len: usize) -> Result<(), Errno> {
-        // SAFETY: the caller's promise is the same.
-        unsafe { Proc::copy_out(self, src, dst, len) }
-    }
-
-    fn words(&self, src: usize, words: &mut [u64]) -> usize {
-        Proc::words(self, src, words)
-    }
+/// A task beside the engine that does one piece of work at a time.
+pub(crate) trait Task: Debug {
+    /// Starts a piece of work. If the kernel refuses it, the pages show that.
+    ///
+    /// # Errors
+    /// Those of the kernel, if no task can be started.
+    fn ask(&mut self, work: Work, range: &Range<usize>) -> Result<(), Errno>;
+    /// Tells whether the work is done.
+    fn is_done(&self) -> bool;
+    /// Acknowledges that the work is done.
+    fn rest(&mut self);
+    /// Waits until the work is done, and returns false, or until its event has to be read,
+    /// and returns true.
+    fn is_to_be_read(&mut self) -> bool;
+    /// Forgets a task that has ended. Its work counts as done.
+    fn look_after(&mut self);
+    /// Moves the task to the engine's CPU.
+    fn stay_with(&mut self, cpu: Option<u32>);
+    /// Has the task take over the program's credentials, or end. Called while it has no
+    /// work.
+    fn follow(&mut self);
+    /// Ends a task that has no work.
+    fn end(&mut self);
+    /// Returns the task's stack.
+    fn stack(&self) -> Option<Region>;
 }

@@ -1,11 +1,11 @@
-//! The engine: one thread in the program's process that serves its faults.
+//! The engine: one thread in the program's process that serves the program's page faults.
 //!
 //! | module | what it does |
 //! |---|---|
 //! | `start` | watches the program until its memory nears the budget, then begins |
 //! | `wait` | waits for faults, answers and the clock |
-//! | `cpu_placement` | chooses the processor of the engine's thread, and whether it sleeps |
-//! | `kernel` | asks the kernel |
+//! | `cpu_placement` | chooses the CPU of the engine's thread, and whether it spins or sleeps |
+//! | `kernel` | calls the kernel |
 //! | `memory` | follows where each page is, and what the program does to its address space |
 //! | `fault` | serves faults |
 //! | `read_in` | reads pages from servers, also ahead of the program |
@@ -13,19 +13,20 @@
 //! | `writeback` | finds remote memory for evicted pages and writes them |
 //! | `servers` | follows what servers grant, answer and fail to do |
 //! | `adopt` | finds memory to page and registers it |
-//! | `unpaged` | says what cannot be paged |
-//! | `budget_share` | tells what this process may have of a budget that several share |
+//! | `unpaged` | measures memory that cannot be paged |
+//! | `budget_share` | computes this process's share of a budget that several processes share |
 //! | `control` | does what the user asks while the program runs, and measures how long it waits |
 //! | `fork` | tells a forked child where its pages are |
 //! | `calls` | answers what threads of the program ask of the engine |
-//! | `exclusion` | keeps changes of the address space, and direct input, apart from zaps |
-//! | `map_throttle` | has threads that map memory wait where there is no room |
-//! | `model` | in tests: plays kernel, program and servers, and compares with a plain map |
+//! | `exclusion` | keeps changes of the address space, and direct I/O, apart from zaps |
+//! | `map_throttle` | delays threads that map memory while memory is short |
+//! | `model` | tests only: plays kernel, program and servers, and compares with a plain map |
 //! | `watchdog` | ends the program where a defect of the engine would hang it, or its end show zeros |
 //! | `program_end` | ends the engine's process after the program |
 //!
-//! There are no locks: everything belongs to this thread. What other threads
-//! of the process see are the figures, which are atomics.
+//! The engine has no locks: only its own thread touches its data. Other threads of the
+//! process see the statistics and the fields of `threads::THREADS`, all of which are
+//! atomics.
 
 mod adopt;
 mod alive;
@@ -77,7 +78,7 @@ pub use tmem_policy::watermarks::{copies_bytes, pool_bytes};
 
 use crate::sys;
 
-/// In a process that was just forked: resets everything that stands in a static.
+/// Resets everything that lies in a static, in a process that was just forked.
 fn reset_after_fork() {
     threads::THREADS.reset_after_fork();
     exclusion::reset_after_fork();

@@ -1,4 +1,4 @@
-//! Watches the program until its memory nears the budget, then begins to page.
+//! Watches the program until its memory nears the budget, and then starts to page.
 
 use crate::digest::Digester;
 use crate::engine::adopt::Adoption;
@@ -6,13 +6,14 @@ use crate::engine::alive;
 use crate::engine::budget_share::BudgetShare;
 use crate::engine::calls::doorbell::Doorbell;
 use crate::engine::control::{self, Control};
-use crate::engine::cpu_placement::Pace;
+use crate::engine::cpu_placement::CpuPlacement;
 use crate::engine::event_loop::Engine;
 use crate::engine::fork::handover::Handed;
 use crate::engine::fork::quiesce::Fork;
 use crate::engine::fork::state::Stage;
 use crate::engine::fork::{self, child};
-use crate::engine::kernel::{Kernel, Linux};
+use crate::engine::kernel::Kernel;
+use crate::engine::kernel::linux::Linux;
 use crate::engine::memory::Memory;
 use crate::engine::memory::faults::FaultQueue;
 use crate::engine::memory::mover::Mover;
@@ -48,7 +49,7 @@ use crate::sys::proc::{Proc, left_with};
 use crate::sys::timer::Timer;
 use crate::sys::uffd::{OpenError, Uffd, feature};
 use crate::sys::wait::Waiter;
-use crate::sys::{self, anchor, now_ns, program, thread};
+use crate::sys::{self, anchor, departure, now_ns, program, thread};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
@@ -69,18 +70,18 @@ const NEEDED: u64 = EVENTS | feature::WP;
 const KNOWING: u64 = feature::THREAD_ID | feature::EXACT_ADDRESS;
 const WANTED: u64 = NEEDED | KNOWING | feature::POISON | feature::MOVE;
 
-/// A program that lives for so long is no longer a short one: its servers are
-/// seen to, so that what is wrong with them is said early.
+/// How long a program runs before the engine checks the servers anyway, so that problems
+/// with them are reported early.
 const SETTLED_NS: u64 = 20_000_000;
 
-/// Between two looks whether the program has left.
+/// Time between two checks whether the program has ended.
 const LEFT_NS: u64 = 100_000_000;
 
-/// Sleep shorter than this has to end in time.
+/// A sleep shorter than this must not end late.
 const CLOSE_US: u64 = 5_000;
 
-/// Runs the engine. Called by a thread that the C library does not know, with
-/// a file table of its own and all signals blocked.
+/// Runs the engine. Called by a thread that the C library does not know, with a file table
+/// of its own and all signals blocked.
 pub fn run(settings: &Settings) -> ! {
     alive::set_alive(true);
     let reason = begin(settings);
@@ -106,17 +107,17 @@ pub fn run(settings: &Settings) -> ! {
     }
     settings.start.outcome.store(UNPAGED, Ordering::Release);
     thread::wake_sleeper(settings.start.outcome);
-    // The program goes on by itself.
+    // The program goes on without the engine.
     anchor::release();
     watchdog::not_needed();
     thread::exit();
 }
 
-/// Ends only with the reason why the program cannot be paged.
+/// Returns only if the program cannot be paged, with the reason.
 fn begin(settings: &Settings) -> String {
     match try_to_begin(settings) {
-        // Nothing was evicted yet: with the engine goes its userfaultfd, and
-        // the program's memory is as it was.
+        // Nothing was evicted yet. The userfaultfd is closed with the engine, and the
+        // program's memory is as it was.
         Ok(engine) => engine.run(),
         Err(reason) => reason,
     }
@@ -124,9 +125,9 @@ fn begin(settings: &Settings) -> String {
 
 fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
     if settings.start.inherit.is_none() {
-        // What a child inherits takes a while, and its parent is not to wait
-        // for that. Nothing holds a program back that fills memory while this thread
-        // waits for a processor.
+        // Only a real-time thread keeps up with a program that fills memory, since nothing
+        // delays the program while this thread waits for a CPU. In a child the start takes
+        // a while, and its parent must not wait for it.
         thread::hurry_most();
         if !fork::state::has_been() {
             anchor::prepare();
@@ -145,7 +146,7 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
         Some(_) => None,
     };
     let begun = now_ns();
-    let pace = Pace::new(all, cpu);
+    let pace = CpuPlacement::new(all, cpu);
     let uffd = open(settings)?;
     anchor::keep(uffd.as_fd());
     let guard = match program::is_apart() {
@@ -159,7 +160,7 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
     let mut engine =
         Engine::new(settings.clone(), Linux::new(uffd, proc), kin, pace).map_err(no_memory)?;
     engine.program_end.set_guard(guard);
-    // Before the program goes on, which may fork at once.
+    // This has to come before the program goes on, since it may fork at once.
     engine
         .fork
         .hang_doorbell(&mut engine.memory)
@@ -182,7 +183,7 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
             }
         }
         engine.pages_from_now_on();
-        // The parent's engine is not needed any more, and sees that.
+        // This tells the parent's engine that it is not needed any more.
         Handed::begun(channel.as_ref());
         thread::hurry();
     } else {
@@ -198,9 +199,9 @@ fn no_guard(error: rustix::io::Errno) -> String {
     )
 }
 
-/// Returns when it is time to see to the servers: a quarter of the budget is used,
-/// or the program has lived for a moment and nobody has seen to them. The processor
-/// that this thread keeps to by then, if it does.
+/// Returns when the servers have to be connected: a quarter of the budget is used, or the
+/// program has run for a moment and nobody has checked the servers. Returns the CPU that
+/// this thread is bound to by then, if any.
 fn watch(settings: &Settings, proc: &mut Proc, kin: &mut BudgetShare) -> Option<u32> {
     let start = now_ns();
     if crate::engine::fork::state::has_been() {
@@ -214,7 +215,7 @@ fn watch(settings: &Settings, proc: &mut Proc, kin: &mut BudgetShare) -> Option<
         if now_ns() - looked > LEFT_NS {
             looked = now_ns();
             match program::is_apart() {
-                true if program::has_left() => thread::exit(),
+                true if departure::has_left() => thread::exit(),
                 true => {}
                 false => watchdog::follow_the_last(left_with(thread::own())),
             }
@@ -249,12 +250,13 @@ fn watch(settings: &Settings, proc: &mut Proc, kin: &mut BudgetShare) -> Option<
         if pause < CLOSE_US
             && let Some(cpu) = proc.cpu_of(program::id())
         {
-            // See `pace`: where the program runs, a timer is heard at once.
+            // Where the program runs, a timer wakes this thread at once: see
+            // `cpu_placement`.
             thread::run_on(&thread::Cpus::one(cpu));
             kept = Some(cpu);
         }
         let before = now_ns();
-        // Nothing of the program is elsewhere yet.
+        // The program has ended, and none of its pages is elsewhere.
         if !alive::sleep_unless_poked(poked, pause) {
             thread::exit();
         }
@@ -262,13 +264,14 @@ fn watch(settings: &Settings, proc: &mut Proc, kin: &mut BudgetShare) -> Option<
     }
 }
 
-/// Notes that the program is looked at again, which was to be `us` after `since`.
+/// Records by how much a sample was late that should have been made `us` microseconds after
+/// `since`.
 fn note_lateness(settings: &Settings, since: u64, us: u64) {
     let late = ((now_ns() - since) / 1000).saturating_sub(us);
     Figures::peak(&settings.report.figures.late_look_us, late);
 }
 
-/// Opens a userfaultfd that can do what is needed.
+/// Opens a userfaultfd with the necessary features.
 fn open(settings: &Settings) -> Result<Uffd, String> {
     let uffd = Uffd::open(WANTED).map_err(|e| match e {
         OpenError::NoPermission => String::from(
@@ -299,7 +302,7 @@ impl Engine {
         settings: Settings,
         kernel: Linux,
         kin: BudgetShare,
-        pace: Pace,
+        pace: CpuPlacement,
     ) -> Result<Engine, rustix::io::Errno> {
         let budget = settings.watermarks(settings.budget);
         let pool = Pool::new(budget.frames())?;
@@ -310,14 +313,14 @@ impl Engine {
         Engine::of(settings, Box::new(kernel), net, (budget, pool), kin, pace)
     }
 
-    /// An engine on any kernel and network, with the pool for a budget.
+    /// Creates an engine on any kernel and network, with the pool for a budget.
     pub(crate) fn of(
         settings: Settings,
         kernel: Box<dyn Kernel>,
         net: Servers,
         (budget, pool): (Watermarks, Pool),
         kin: BudgetShare,
-        pace: Pace,
+        pace: CpuPlacement,
     ) -> Result<Engine, rustix::io::Errno> {
         let digester = match settings.start.inherit {
             Some(manifest) => manifest.digester,

@@ -64,7 +64,7 @@ impl Engine {
         self.memory.tell_of_others_that_stay();
         self.fork.detector.hear();
         self.fork.children.answer(&self.memory.report);
-        // Its number may be another process's by now.
+        // Once the program has ended, its number may belong to another process.
         if !self.program_end.outlives() && credentials::look() {
             self.follow_credentials();
         }
@@ -126,7 +126,9 @@ impl Engine {
         if self.memory.mover.copies() {
             let is_over =
                 plan.evict > 0 && self.memory.resident() > self.memory.residency.marks().evict;
-            exclusion::hold(is_over && self.reclaim.may_evict_but_for_reads(&self.memory));
+            exclusion::delay_direct_reads(
+                is_over && self.reclaim.may_evict_but_for_reads(&self.memory),
+            );
         }
         if self.reclaim.is_to_evict(&self.memory, &plan) {
             let n = room::room_for(&mut self.memory, plan.evict);

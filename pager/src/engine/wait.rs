@@ -1,6 +1,6 @@
-//! Waits for faults, answers and the clock.
+//! Waits for faults, answers of servers, and the timer.
 
-use crate::engine::cpu_placement::Pace;
+use crate::engine::cpu_placement::CpuPlacement;
 use crate::engine::fork::handover::Child;
 use crate::engine::fork::quiesce::Fork;
 use crate::engine::memory::Memory;
@@ -11,44 +11,45 @@ use crate::sys::wait::{Interest, Waiter};
 use crate::sys::{self, now_ns};
 use alloc::vec::Vec;
 
-/// When the engine's thread runs.
+/// When the engine's thread runs, sleeps and spins.
 pub(crate) struct Schedule {
-    pub(crate) pace: Pace,
+    pub(crate) pace: CpuPlacement,
     pub(crate) waiter: Waiter,
     pub(crate) timer: Timer,
     pub(crate) waited: Waited,
-    /// When the slower things were seen to last.
+    /// When [`Engine::slowly`](super::event_loop::Engine::slowly) last ran.
     pub(crate) slow_ns: u64,
 }
 
-/// What the last wait has shown.
+/// Results of the last wait.
 #[derive(Debug, Default)]
 pub(crate) struct Waited {
-    /// The userfaultfd may have something to say.
+    /// The userfaultfd may be readable.
     pub(crate) uffd: bool,
-    /// Nothing is known of the sockets.
+    /// The sockets' state is unknown: all of them are tried.
     pub(crate) blindly: bool,
     /// A fault waits for an event.
     pub(crate) for_event: bool,
-    /// Descriptors that have something to say.
+    /// File descriptors that are ready.
     pub(crate) readable: Vec<i32>,
-    /// What was waited for.
+    /// File descriptors that were waited for.
     interests: Vec<Interest>,
 }
 
-/// What else has woken the engine.
+/// Other reasons why the engine woke up.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Heard {
-    /// A forked child asks for something.
+    /// A forked child sent a message.
     pub(crate) child: bool,
-    /// The program has forked past the C library.
+    /// The program has forked without the C library.
     pub(crate) fork: bool,
     /// The program, or a guard of the engine, has ended.
     pub(crate) end: bool,
 }
 
 impl Schedule {
-    /// Waits for the userfaultfd, the sockets and the timer; what else was heard.
+    /// Waits for the userfaultfd, the sockets and the timer. Returns what else woke the
+    /// engine.
     pub(crate) fn sleep(&mut self, m: &Memory, fork: &Fork, program_end: &ProgramEnd) -> Heard {
         let Waited {
             interests,
@@ -87,11 +88,11 @@ impl Schedule {
                 if self.waiter.look(readable).is_err() || !readable.is_empty() {
                     break;
                 }
-                // Somebody may need this processor, the server for one.
+                // Another task may need this CPU, for instance a server on this machine.
                 sys::thread::pause();
             }
         }
-        // Interrupted or not: the turn looks at what there is.
+        // An interrupted wait is no error: the next turn looks at everything.
         if readable.is_empty() && self.waiter.wait(readable).is_err() {
             return Heard::default();
         }
@@ -101,7 +102,7 @@ impl Schedule {
         let asked = fork.children.iter().any(asks);
         let ended = ends.into_iter().any(|fd| readable.contains(&fd));
         self.waited.uffd = readable.contains(&m.mover.kernel().raw());
-        // By the clock there may be something to do that no socket tells.
+        // The timer may be for work that no socket announces.
         self.waited.blindly = fired;
         if fired {
             self.timer.fired();

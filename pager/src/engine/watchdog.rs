@@ -1,22 +1,20 @@
-//! Sees to it that a defect of the engine does not hang the program.
+//! The watchdog: keeps a defect of the engine from hanging the program.
 //!
-//! Were the engine to touch memory that it has evicted, it would wait for
-//! itself, and every thread that faults with it. A second thread looks once a
-//! second whether the engine had a turn; if not, it asks the kernel what the
-//! engine waits for. A fault of its own is counted and ends the program with a
-//! message.
+//! If the engine touched memory that it has evicted, it would wait for itself, and so would
+//! every thread that faults. A second thread checks once a second whether the event loop
+//! has turned. If not, it asks the kernel what the engine waits for. A fault of the
+//! engine's own is counted, and ends the program with a message.
 //!
-//! An engine that is a process of its own has two guards, processes as well, which keep
-//! the userfaultfd open. Whichever of the three is killed, the others end the program and
-//! all that share its memory, and go when nobody is left who could read zeros where pages
-//! are elsewhere.
+//! An engine that is a process of its own has two guards, which are processes, too, and
+//! keep the userfaultfd open. If one of the three is killed, the others end the program and
+//! every process that shares its memory. They end themselves only when nobody is left who
+//! could read zeros in place of evicted pages.
 //!
-//! Nor is the program to go on for ever because of tmem: the kernel keeps a
-//! process for as long as any thread is there, also the engine's where that is a
-//! thread of it. Where all the program's own have ended one by one, the process is
-//! ended as its first thread was. (That of a later one, which would count where there
-//! are several, is not to be had.) Where `tmem run` was killed, the processes under it
-//! end as well.
+//! The program must not go on for ever because of tmem either. The kernel keeps a process
+//! while it has any thread, including the engine's. When all threads of the program itself
+//! have ended one by one, the watchdog ends the process with the status of its first
+//! thread. (With several threads the status of the last one would count, but it is not
+//! known.) When `tmem run` was killed, the processes under it end as well.
 
 use crate::engine::kernel::Kernel;
 use crate::engine::settings::Settings;
@@ -27,7 +25,7 @@ use crate::sys::helper::Helper;
 use crate::sys::mem::Region;
 use crate::sys::proc::Waits;
 use crate::sys::roots::Root;
-use crate::sys::{program, say, thread};
+use crate::sys::{descriptors, kill, program, say, thread};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -35,7 +33,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::io::Errno;
 
-/// Between two looks, in microseconds.
+/// Time between two checks, in microseconds.
 const LOOK_US: u64 = 1_000_000;
 const LOOK: Timespec = Timespec {
     tv_sec: 1,
@@ -45,28 +43,28 @@ const LOOK: Timespec = Timespec {
 /// Bytes of a guard's stack.
 const STACK: usize = 64 << 10;
 
-/// The engine's end is no reason to end the program.
+/// Notes that the engine's end is no reason to end the program.
 pub(crate) fn not_needed() {
     THREADS.watchdog.not_needed.store(true, Release);
 }
 
-/// The engine has a turn.
+/// Counts a turn of the event loop.
 pub(crate) fn turn() {
     let turns = &THREADS.watchdog.turns;
     turns.store(turns.load(Relaxed).wrapping_add(1), Relaxed);
 }
 
-/// Ends a process of whose own threads none is left, as the last of them has ended.
+/// Ends a process that has no threads of its own left, with the status of the first.
 pub(crate) fn follow_the_last(left_with: Option<i32>) {
     match left_with {
         None => {}
-        Some(status) if status & 0x7f == 0 => thread::exit_process(status >> 8 & 0xff),
-        Some(status) => thread::end_by_signal(status & 0x7f),
+        Some(status) if status & 0x7f == 0 => kill::exit_process(status >> 8 & 0xff),
+        Some(status) => kill::end_by_signal(status & 0x7f),
     }
 }
 
-/// Ends a process whose `tmem run` was killed. With an embedded server its pages are gone,
-/// and whoever killed the one has meant the other.
+/// Ends a process whose `tmem run` was killed. The pages on an embedded server are gone,
+/// and whoever killed `tmem run` has meant the program, too.
 pub(crate) fn follow_the_keeper(shared: Option<&Shared>) {
     let Some(shared) = shared.filter(|s| s.keeper.was_killed()) else {
         return;
@@ -75,19 +73,19 @@ pub(crate) fn follow_the_keeper(shared: Option<&Shared>) {
     if shared.told.is_news(TEXT) {
         say::line(TEXT);
     }
-    thread::kill_process()
+    kill::kill_process()
 }
 
-/// What a guard is given.
+/// Arguments of a guard.
 struct Watch {
-    /// The engine's thread, and where it is a process of its own, that.
+    /// The engine's thread, or its process if it is one.
     engine: u32,
     figures: &'static Figures,
     shared: Option<&'static Shared>,
-    /// Its number among the guards.
+    /// Number of the guard.
     number: usize,
-    /// Of a process, in the engine's table of descriptors: the engine's process, what it is
-    /// woken by, and the userfaultfd.
+    /// For a process: file descriptors, in the engine's file table, of the engine's
+    /// process, of the guard's bell, and of the userfaultfd.
     descriptors: Option<[i32; 3]>,
 }
 
@@ -100,17 +98,17 @@ pub(crate) struct Guard {
 /// A guard that is a process.
 struct Process {
     helper: Option<Helper>,
-    /// Readable once it has ended.
+    /// Becomes readable when the process has ended.
     end: Fd,
-    /// Wakes it.
+    /// Wakes the process.
     bell: Fd,
     watch: &'static Watch,
 }
 
-/// Starts the guard of the calling thread, as a thread.
+/// Starts a guard of the calling thread, as a thread.
 ///
 /// # Errors
-/// The kernel's.
+/// Those of the kernel.
 pub(crate) fn start(
     kernel: &dyn Kernel,
     figures: &'static Figures,
@@ -124,9 +122,8 @@ pub(crate) fn start(
         descriptors: None,
     }));
     let stack = Region::stack(STACK)?;
-    // SAFETY: the entry never returns and uses no thread-local storage; its
-    // argument lives for ever, and the stack is its own. The calling thread has
-    // blocked all signals.
+    // SAFETY: the entry never returns and uses no thread-local storage. Its argument lives
+    // for ever, and nobody else uses the stack. The calling thread has blocked all signals.
     unsafe { kernel.spawn(stack, watch_thread, core::ptr::from_mut(watch).cast())? };
     Ok(Guard {
         stacks: alloc::vec![stack],
@@ -134,10 +131,10 @@ pub(crate) fn start(
     })
 }
 
-/// Starts the guards of the calling process, which keep a copy of the userfaultfd `uffd`.
+/// Starts the guards of the calling process. Each keeps a copy of the userfaultfd `uffd`.
 ///
 /// # Errors
-/// The kernel's.
+/// Those of the kernel.
 pub(crate) fn start_apart(uffd: i32, settings: &Settings) -> Result<Guard, Errno> {
     let engine = program::pidfd(thread::id())?;
     let mut guard = Guard {
@@ -164,16 +161,17 @@ pub(crate) fn start_apart(uffd: i32, settings: &Settings) -> Result<Guard, Errno
             watch,
         });
     }
-    // The guards have their copies of it, of the same number.
+    // The guards have copies of it, with the same number.
     core::mem::forget(engine);
     Ok(guard)
 }
 
-/// Starts a process on `stack`; that, and what is readable once it has ended.
+/// Starts a process on `stack`. Returns it, and a file descriptor that becomes readable
+/// when it has ended.
 fn begin(watch: &'static Watch, stack: Region) -> Result<(Helper, Fd), Errno> {
     let arg = core::ptr::from_ref(watch).cast_mut().cast();
-    // SAFETY: the entry never returns and uses no thread-local storage; its argument
-    // lives for ever, and nobody else is on the stack. All signals are blocked.
+    // SAFETY: the entry never returns and uses no thread-local storage. Its argument lives
+    // for ever, and nobody else uses the stack. All signals are blocked.
     let helper = unsafe { Helper::spawn_apart(stack, watch_process, arg)? };
     program::note_task(1 + watch.number, helper.id());
     match program::pidfd(helper.id()) {
@@ -193,25 +191,25 @@ impl Process {
 }
 
 impl Guard {
-    /// Memory of the engine's own.
+    /// Returns the stacks, which are never paged.
     pub(crate) fn stacks(&self) -> impl Iterator<Item = Region> {
         self.stacks.iter().copied()
     }
 
-    /// What is readable once one of the processes has ended.
+    /// Returns file descriptors that become readable when a guard has ended.
     pub(crate) fn descriptors(&self) -> [Option<i32>; GUARDS] {
         let running = |process: &Process| process.helper.is_some().then(|| process.end.raw());
         core::array::from_fn(|at| self.processes.get(at).and_then(running))
     }
 
-    /// Ends the program if somebody has ended a guard.
+    /// Ends the program if a guard was killed.
     pub(crate) fn end_if_killed(&self) {
         if self.processes.iter().any(Process::was_killed) {
-            thread::kill_process();
+            kill::kill_process();
         }
     }
 
-    /// Ends the processes. The engine alone keeps the userfaultfd open then.
+    /// Ends the processes. After that only the engine keeps the userfaultfd open.
     pub(crate) fn end(&mut self) {
         for process in &mut self.processes {
             if let Some(helper) = process.helper.take() {
@@ -221,7 +219,7 @@ impl Guard {
         }
     }
 
-    /// Starts them again, as far as that is possible.
+    /// Starts the processes again, as far as possible.
     pub(crate) fn begin_again(&mut self) {
         for (process, stack) in self.processes.iter_mut().zip(&self.stacks) {
             if let Ok((helper, end)) = begin(process.watch, *stack) {
@@ -230,17 +228,17 @@ impl Guard {
         }
     }
 
-    /// Has the guards be what the program is.
+    /// Gives the guards the program's current credentials.
     pub(crate) fn follow(&self) {
         let number = THREADS.watchdog.called.fetch_add(1, AcqRel).wrapping_add(1);
         thread::wake_sleeper(&THREADS.watchdog.called);
         for process in &self.processes {
-            // It is full for nobody who reads it.
+            // The write fails only if nobody reads, and then it is not needed.
             let _ = rustix::io::write(&process.bell, &1u64.to_ne_bytes());
         }
         let has_come = |at: usize| THREADS.watchdog.came[at].load(Acquire) == number;
         let running = |process: &&Process| process.helper.is_some();
-        // They do nothing else that takes time.
+        // The guards do nothing else that takes time.
         for turn in 0.. {
             let came = match self.processes.is_empty() {
                 true => has_come(0),
@@ -259,11 +257,11 @@ impl Guard {
 }
 
 unsafe extern "C" fn watch_thread(arg: *mut u8) -> ! {
-    // SAFETY: what `start` gave.
+    // SAFETY: `start` passes a `Watch` that lives for ever.
     let watch = unsafe { &*arg.cast::<Watch>() };
-    // The engine's, of which this is a copy, has `/proc` to look into.
+    // This thread has a copy of the engine's `/proc`.
     let proc = Root::Proc.get().map(|fd| fd.as_raw_fd());
-    thread::close_all_but([proc.unwrap_or(-1)]);
+    descriptors::close_all_but([proc.unwrap_or(-1)]);
     let mut looks = Looks::new();
     let mut called = 0;
     loop {
@@ -275,15 +273,16 @@ unsafe extern "C" fn watch_thread(arg: *mut u8) -> ! {
 }
 
 unsafe extern "C" fn watch_process(arg: *mut u8) -> ! {
-    // SAFETY: what `start_apart` gave.
+    // SAFETY: `start_apart` passes a `Watch` that lives for ever.
     let watch = unsafe { &*arg.cast::<Watch>() };
     let _ = rustix::process::setpgid(None, None);
     let _ = rustix::thread::set_name(c"tmem-guard");
     let [engine, bell, uffd] = watch.descriptors.unwrap_or([-1; 3]);
     let proc = Root::Proc.get().map_or(-1, |fd| fd.as_raw_fd());
     let program = program::raw().unwrap_or(-1);
-    thread::close_all_but([engine, bell, uffd, proc, program]);
-    // SAFETY: they are in this process's table, which is its alone, for good.
+    descriptors::close_all_but([engine, bell, uffd, proc, program]);
+    // SAFETY: they are in the file table of this process, which nobody else uses, and are
+    // never closed.
     let [engine, bell] = [engine, bell].map(|fd| unsafe { BorrowedFd::borrow_raw(fd) });
     let mut looks = Looks::new();
     let mut called = THREADS.watchdog.called.load(Acquire);
@@ -295,14 +294,14 @@ unsafe extern "C" fn watch_process(arg: *mut u8) -> ! {
             if THREADS.watchdog.not_needed.load(Acquire) {
                 thread::exit();
             }
-            thread::kill_process();
+            kill::kill_process();
         }
         if poll[1].revents().is_empty() {
             if watch.number == 0 {
                 looks.look(watch, Waits::of_process);
             }
         } else {
-            // Whether it was rung once or more.
+            // The number of rings does not matter.
             let _ = rustix::io::read(bell, &mut [0; 8]);
             called = watch.come(called);
         }
@@ -310,7 +309,7 @@ unsafe extern "C" fn watch_process(arg: *mut u8) -> ! {
 }
 
 impl Watch {
-    /// Becomes what the program is, where it was called since `called` times.
+    /// Takes over the program's credentials if that was asked for since `called`.
     fn come(&self, called: u32) -> u32 {
         let number = THREADS.watchdog.called.load(Acquire);
         if number != called {
@@ -333,7 +332,7 @@ impl Looks {
         }
     }
 
-    /// Looks once; `waits` finds out what the engine waits for.
+    /// Checks once. `waits` returns what the engine waits for.
     fn look(&mut self, watch: &Watch, waits: impl Fn(u32) -> Option<Waits>) {
         follow_the_keeper(watch.shared);
         let turns = THREADS.watchdog.turns.load(Relaxed);

@@ -1,5 +1,4 @@
-//! Sockets that carry descriptors from the file table of one engine to that of
-//! another.
+//! Sockets that carry file descriptors from one engine's file table to another's.
 
 use super::fd::Fd;
 use super::program;
@@ -14,30 +13,30 @@ use rustix::net::{
 };
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
 
-/// Bytes of a message beside its descriptor.
+/// Bytes of a message, besides its file descriptor.
 pub const NOTE: usize = 8;
 
 /// A message.
 #[derive(Debug)]
 pub struct Message {
-    /// What it says.
+    /// The bytes.
     pub note: [u8; NOTE],
-    /// What came with it.
+    /// The file descriptor that came with it.
     pub fd: Option<Fd>,
-    /// The process that sent it, where that is told; see [`Channel::tell_sender`].
+    /// The process that sent it, if known: see [`Channel::tell_sender`].
     pub pid: Option<u32>,
 }
 
-/// One end of a connection that carries messages.
+/// One end of a connection for messages.
 #[derive(Debug)]
 pub struct Channel(Fd);
 
 impl Channel {
-    /// Takes a descriptor, of a socket that [`pair`] made, from a thread of the
-    /// program, which has another file table.
+    /// Takes the descriptor of a socket that [`pair`] made from a thread of the program,
+    /// which has another file table.
     ///
     /// # Errors
-    /// The kernel's; `BADF` where the descriptor is another by now.
+    /// Those of the kernel. `BADF` if the number now belongs to another file.
     pub fn taken_from(tid: u32, end: End) -> Result<Channel, Errno> {
         /// A single thread (Linux 6.9).
         const THREAD: PidfdFlags = PidfdFlags::from_bits_retain(0o200);
@@ -45,7 +44,7 @@ impl Channel {
             let pid = Pid::from_raw(id as i32).ok_or(Errno::SRCH)?;
             rustix::process::pidfd_open(pid, flags).map(Fd::from)
         };
-        // Most programs have one table.
+        // Most programs have one file table for all threads.
         let of = open(tid, THREAD).or_else(|_| open(program::id(), PidfdFlags::empty()))?;
         let fd = rustix::process::pidfd_getfd(&of, end.fd, PidfdGetfdFlags::empty())?;
         let fd = Fd::from(fd).moved_up();
@@ -55,23 +54,21 @@ impl Channel {
         }
     }
 
-    /// The end that the calling thread has, if it is still there.
+    /// Returns the end that the calling thread has inherited, if it is still open.
     pub fn inherited(end: End) -> Option<Channel> {
-        // SAFETY: it is looked at before it is used.
+        // SAFETY: it is checked before it is used.
         let fd = unsafe { BorrowedFd::borrow_raw(end.fd) };
         let is_it = end.is(fd);
         is_it.then(|| Channel(end.into_fd()))
     }
 
-    /// The descriptor's number.
+    /// Returns the file descriptor's number.
     pub fn raw(&self) -> i32 {
         self.0.raw()
     }
 
-    /// Has messages that come from now on say which process has sent them.
+    /// Makes later messages tell which process has sent them.
     ///
-    /// # Errors
-    /// The kernel's.
     pub fn tell_sender(&self) -> Result<(), Errno> {
         sockopt::set_socket_passcred(&self.0, true)
     }
@@ -79,7 +76,7 @@ impl Channel {
     /// Sends a message without waiting.
     ///
     /// # Errors
-    /// The kernel's: `PIPE` where nobody has the other end any more.
+    /// Those of the kernel. `PIPE` if the other end is closed.
     pub fn send(&self, note: &[u8; NOTE], fd: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
@@ -94,10 +91,10 @@ impl Channel {
         })
     }
 
-    /// The next message.
+    /// Receives the next message.
     ///
     /// # Errors
-    /// The kernel's: `AGAIN` where there is none yet, `PIPE` where there will be none.
+    /// Those of the kernel. `AGAIN` if there is none yet, `PIPE` if there will be none.
     pub fn receive(&self) -> Result<Message, Errno> {
         let mut space =
             [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1), ScmCredentials(1))];
@@ -136,24 +133,24 @@ impl Channel {
             tv_sec: i64::from(ms / 1000),
             tv_nsec: i64::from(ms % 1000) * 1_000_000,
         };
-        // What there is shows when it is received.
+        // The next receive shows what there is.
         let _ = rustix::event::poll(&mut poll, Some(&time));
     }
 }
 
-/// An end in the file table of the program: its number, and what tells it from
-/// another descriptor of that number.
+/// An end in the program's file table: its number, and what distinguishes it from another
+/// file with the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct End {
-    /// Its number.
+    /// The number.
     pub fd: i32,
-    /// The socket's own.
+    /// The socket's inode.
     pub inode: u64,
 }
 
 impl End {
     fn of(fd: i32) -> Option<End> {
-        // SAFETY: used for one call, which refuses what is not open.
+        // SAFETY: used for one call, which fails if it is not open.
         let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
         let inode = rustix::fs::fstat(borrowed).ok()?.st_ino;
         Some(End { fd, inode })
@@ -165,18 +162,18 @@ impl End {
 
     fn into_fd(self) -> Fd {
         use rustix::fd::FromRawFd;
-        // SAFETY: by `Channel::inherited` and `close` it is what this made.
+        // SAFETY: `inherited` and `close` have checked that it is this end.
         unsafe { Fd::from_raw_fd(self.fd) }
     }
 
-    /// Closes what has this number.
+    /// Closes the file with this number, without a check.
     pub fn close_unseen(self) {
         drop(self.into_fd());
     }
 
-    /// Closes it, unless the program has done so.
+    /// Closes the end, unless the program has done so.
     pub fn close(self) {
-        // SAFETY: looked at before it is used.
+        // SAFETY: it is checked before it is used.
         let fd = unsafe { BorrowedFd::borrow_raw(self.fd) };
         if self.is(fd) {
             drop(self.into_fd());
@@ -186,17 +183,16 @@ impl End {
 
 const SOCKET_FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
-/// Both ends of a new connection, in the calling thread's file table.
+/// Creates a connection, with both ends in the calling thread's file table. Returns `None`
+/// if the kernel refuses.
 ///
-/// # Errors
-/// The kernel's.
 pub fn pair() -> Option<[End; 2]> {
     let (unix, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
     let (a, b) = rustix::net::socketpair(unix, kind, SOCKET_FLAGS, None).ok()?;
     of_both(Fd::from(a), Fd::from(b))
 }
 
-/// Whether the program's filters of system calls allow a thread of its own to make one.
+/// Tells whether the program's seccomp filters allow one of its threads to make a channel.
 pub fn may_be_made() -> bool {
     const SOCKETPAIR: u32 = 53;
     const FSTAT: u32 = 5;

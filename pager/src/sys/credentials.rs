@@ -1,7 +1,7 @@
-//! Who a task is to the kernel: its user, groups and capabilities, each task's own.
+//! Credentials of a task: user, groups and capabilities, which every task has for itself.
 
-use super::mem::syscall3;
-use super::proc::open_of_thread;
+use super::proc::path::open_of_thread;
+use super::syscall::syscall3;
 use super::thread;
 use alloc::vec::Vec;
 use core::str::FromStr;
@@ -11,18 +11,18 @@ use rustix::process::{DumpableBehavior, dumpable_behavior, set_dumpable_behavior
 /// The credentials of a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Credentials {
-    /// Real, effective and saved user, and that of files.
+    /// The real, effective, saved and file-system user.
     uids: [u32; 4],
     gids: [u32; 4],
     groups: Vec<u32>,
-    /// Capabilities that it may have, and has.
+    /// Permitted and effective capabilities.
     permitted: u64,
     effective: u64,
 }
 
 impl Credentials {
-    /// Those of a thread of this process, as the calling task's namespace of users
-    /// names them.
+    /// Returns the credentials of a thread of this process, in terms of the calling task's
+    /// user namespace.
     pub fn of(tid: u32) -> Option<Credentials> {
         let fd = open_of_thread(tid, "status")?;
         let mut text = Vec::new();
@@ -35,23 +35,23 @@ impl Credentials {
                 break;
             }
         }
-        // Its first line is a name of any bytes.
+        // The first line is a name that may hold any bytes.
         let end = text.iter().position(|b| *b == b'\n')?;
         parse(core::str::from_utf8(&text[end..]).ok()?)
     }
 
-    /// Whether a program that overwrote such a task's stack would get nothing that this
-    /// one has not.
+    /// Tells whether a task with these credentials has no rights that an attacker could
+    /// gain by overwriting its stack.
     pub fn is_plain(&self) -> bool {
         let [uid, ..] = self.uids;
         uid != 0 && self.uids == [uid; 4] && self.permitted == 0
     }
 
-    /// Has the calling task be the same, but for capabilities that it may not have.
-    /// Whether others may inspect the process stays as it is.
+    /// Gives the calling task these credentials, except capabilities that it may not have.
+    /// Whether others may inspect the process does not change.
     ///
     /// # Errors
-    /// The kernel's, with what was done before it.
+    /// Those of the kernel. Earlier steps are not undone.
     pub fn take(&self) -> Result<(), Errno> {
         const SETGROUPS: usize = 116;
         const SETRESUID: usize = 117;
@@ -59,7 +59,7 @@ impl Credentials {
         const SETFSUID: usize = 122;
         const SETFSGID: usize = 123;
         let was = dumpable_behavior();
-        // Those that it has given up for a while do count here.
+        // Capabilities that are only disabled for the moment are needed here.
         let [_, own] = capabilities()?;
         set_capabilities(own, own)?;
         let before = Credentials::of(thread::id()).unwrap_or_default();
@@ -69,11 +69,11 @@ impl Credentials {
         }
         if before.gids != self.gids {
             call(SETRESGID, all(self.gids))?;
-            // It returns what was before.
+            // This call returns the value from before, not an error.
             let _ = call(SETFSGID, [self.gids[3] as usize, 0, 0]);
         }
         if before.uids != self.uids {
-            // Or they would go with the user, also those that are to stay.
+            // Without this, the kernel would drop all capabilities together with the user.
             let keep = rustix::thread::set_keep_capabilities(true);
             let result = call(SETRESUID, all(self.uids));
             let _ = keep.and_then(|()| rustix::thread::set_keep_capabilities(false));
@@ -120,29 +120,29 @@ fn all([real, effective, saved, _]: [u32; 4]) -> [usize; 3] {
 }
 
 fn call(number: usize, [a, b, c]: [usize; 3]) -> Result<(), Errno> {
-    // SAFETY: calls that change the credentials of the calling task, and read nothing but
-    // the list of groups that they are given.
+    // SAFETY: these calls change the credentials of the calling task, and read only the
+    // list of groups that they are given.
     match unsafe { syscall3(number, a, b, c) } {
         error @ -4095..0 => Err(Errno::from_raw_os_error(-error as i32)),
         _ => Ok(()),
     }
 }
 
-/// The third version of `capget(2)`, about the calling task.
+/// Version 3 of `capget(2)`, for the calling task.
 const VERSION: [u32; 2] = [0x2008_0522, 0];
 
-/// The calling task's capabilities: effective and permitted.
+/// Returns the calling task's effective and permitted capabilities.
 fn capabilities() -> Result<[u64; 2], Errno> {
     let mut data = [0u32; 6];
     let mut header = VERSION;
-    // The header is written where the kernel does not know its version.
+    // The kernel writes to the header if it does not know its version.
     let header = (&raw mut header).addr();
     call(125, [header, (&raw mut data).addr(), 0])?;
     Ok([0, 1].map(|which| u64::from(data[which]) | u64::from(data[which + 3]) << 32))
 }
 
-/// Does something with all capabilities that the calling task may have: some of them it may
-/// have laid down for a while, as the program has.
+/// Does something with all capabilities that the calling task is permitted. Some of them
+/// may not be in effect, since the program has given them up for a while.
 pub(super) fn raised<R>(what: impl FnOnce() -> Option<R>) -> Option<R> {
     let [effective, permitted] = capabilities().ok()?;
     if effective == permitted {
@@ -150,13 +150,13 @@ pub(super) fn raised<R>(what: impl FnOnce() -> Option<R>) -> Option<R> {
     }
     set_capabilities(permitted, permitted).ok()?;
     let result = what();
-    // They were given up before, which nobody is refused.
+    // The task gives up capabilities, which the kernel never refuses.
     let _ = set_capabilities(effective, permitted);
     result
 }
 
-/// Sets them; what is inherited by programs that it executes, which it does not, is
-/// nothing.
+/// Sets them. Inheritable capabilities become empty: they matter only at an `execve`, which
+/// the task never makes.
 fn set_capabilities(effective: u64, permitted: u64) -> Result<(), Errno> {
     let low = |mask: u64| mask as u32;
     let high = |mask: u64| (mask >> 32) as u32;
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_task_takes_credentials_and_has_them_back_where_it_may() {
-        // What a thread does here is its own.
+        // A thread's changes concern only itself.
         std::thread::spawn(|| {
             let own = Credentials::of(thread::id()).unwrap();
             own.take().unwrap();

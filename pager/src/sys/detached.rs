@@ -1,47 +1,47 @@
-//! Starts a process that shares the caller's memory and is no child of the caller's: whoever
-//! waits for children is told nothing of it, whatever it asks for.
+//! Starts a process that shares the caller's memory but is not its child, so that nobody
+//! who waits for children learns of it.
 //!
-//! A process between the two starts it and ends at once, so that it is given to the process
-//! that takes orphans in: the first of the system, or a nearer one that has asked for them
-//! (a *subreaper*), which would be told of its end.
+//! A process in between starts it and ends at once. The orphan then goes to a process that
+//! adopts orphans: the first process of the system, or a nearer one that has asked for it
+//! (a *subreaper*). That process would be told of its end.
 
-use super::mem::{Region, syscall3};
-use super::program;
-use super::thread;
+use super::mem::Region;
+use super::syscall::syscall3;
+use super::{confined, program, thread};
 use core::sync::atomic::Ordering::{Acquire, Release};
 use core::sync::atomic::{AtomicBool, AtomicI32};
 use rustix::fs::{AtFlags, CWD};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions};
 
-/// Bytes of the stack of the process between.
+/// Bytes of the stack of the process in between.
 const BETWEEN: usize = 16 << 10;
 
-/// The inode of the first namespace of processes (`PROC_PID_INIT_INO`).
+/// The inode of the first PID namespace (`PROC_PID_INIT_INO`).
 const FIRST_NAMESPACE: u64 = 0xeffffffc;
 
-/// A process of the program's, this one or one that it was forked from, takes orphans in.
+/// This process, or one that it was forked from, adopts orphans.
 static HAS_REAPER: AtomicBool = AtomicBool::new(false);
 
-/// The calling process is about to take orphans in, or may be.
+/// Notes that the calling process is about to adopt orphans, or may be.
 pub fn has_reaper() {
     HAS_REAPER.store(true, Release);
 }
 
-/// Whether the end of what outlives the program would be told to somebody who may make
-/// something of it.
+/// Tells whether a process that does not expect it would be told of a child that outlives
+/// the program.
 pub fn is_told_of_orphans() -> bool {
     HAS_REAPER.load(Acquire)
 }
 
-/// Whether the calling process is in the first namespace of processes.
+/// Tells whether the calling process is in the first PID namespace.
 pub fn is_in_first_namespace() -> bool {
     rustix::fs::statat(CWD, c"/proc/self/ns/pid", AtFlags::empty())
         .is_ok_and(|stat| stat.st_ino == FIRST_NAMESPACE)
 }
 
-/// Whether an orphan would go to a process that takes its end for nothing strange: `tmem run`,
-/// if that `takes` orphans in, the first process of the system, or what a session has for that.
+/// Tells whether an orphan would go to a process that expects strange children: `tmem run`,
+/// if that adopts orphans (`takes`), the first process of the system, or the session's.
 pub fn may_be(takes: bool) -> bool {
     const PR_GET_CHILD_SUBREAPER: usize = 37;
     let mut reaps = 0i32;
@@ -53,11 +53,12 @@ pub fn may_be(takes: bool) -> bool {
         has_reaper();
     }
     let may = !HAS_REAPER.load(Acquire);
-    // Before, a filter of system calls that ended the process between ended the program.
-    may && (!thread::is_filtered() || major_version() >= 6)
+    // Before Linux 6 a seccomp filter that ended the process in between would end the
+    // program.
+    may && (!confined::is_filtered() || major_version() >= 6)
 }
 
-/// The first number of the kernel's version.
+/// Returns the first number of the kernel's version.
 fn major_version() -> u32 {
     let name = rustix::system::uname();
     let first = name.release().to_bytes().split(|b| *b == b'.').next();
@@ -65,34 +66,35 @@ fn major_version() -> u32 {
     number.unwrap_or(0)
 }
 
-/// What the process between is given.
+/// Arguments of the process in between.
 struct Between {
     stack: Region,
     entry: unsafe extern "C" fn(*mut u8) -> !,
     arg: *mut u8,
-    /// What `clone` has returned.
+    /// The result of `clone`.
     result: AtomicI32,
 }
 
 unsafe extern "C" fn between(arg: *mut u8) -> ! {
-    // SAFETY: what `spawn` gave, which waits.
+    // SAFETY: `spawn` has passed this, and waits.
     let it = unsafe { &*arg.cast::<Between>() };
-    if thread::is_filtered() {
+    if confined::is_filtered() {
         try_calls();
     }
-    // SAFETY: by the caller of `spawn`.
+    // SAFETY: the caller of `spawn` promises the same.
     let started = unsafe { thread::spawn_engine(it.stack, it.entry, it.arg) };
     let result = started.unwrap_or_else(|error| -error.raw_os_error());
     it.result.store(result, Release);
     thread::exit()
 }
 
-/// Makes calls that only an engine makes that is a process of its own. A filter of system
-/// calls that the program was started under may end the process between for them, and no
-/// engine is started then.
+/// Makes the system calls that only an engine's process makes. If the program was started
+/// under a seccomp filter that forbids them, the filter ends the process in between, and no
+/// such engine is started.
 fn try_calls() {
     const CALLS: [usize; 5] = [
-        // kcmp, unshare, futex_waitv, pidfd_open, setpgid: they are refused, or do nothing.
+        // kcmp, unshare, futex_waitv, pidfd_open, setpgid: with these arguments they are
+        // refused, or do nothing.
         312, 272, 449, 434, 109,
     ];
     for number in CALLS {
@@ -100,25 +102,26 @@ fn try_calls() {
             272 => 0,
             _ => usize::MAX,
         };
-        // SAFETY: with no such process, or nothing to do, they touch no memory.
+        // SAFETY: without such a process, or with nothing to do, they touch no memory.
         unsafe { syscall3(number, nobody, nobody, nobody) };
     }
 }
 
-/// Starts the engine's process on `stack`, which runs `entry(arg)` with a copy of the
-/// caller's file table and all signals blocked, as they are to be here.
+/// Starts the engine's process on `stack`. It runs `entry(arg)` with a copy of the caller's
+/// file table. All signals are blocked in it, as they must be in the caller.
 ///
 /// # Errors
-/// The kernel's.
+/// Those of the kernel.
 ///
 /// # Safety
-/// As [`thread::spawn`]; the stack is larger than 64 KiB.
+/// As for [`thread::spawn`]. The stack is larger than 64 KiB.
 pub unsafe fn spawn(
     stack: Region,
     entry: unsafe extern "C" fn(*mut u8) -> !,
     arg: *mut u8,
 ) -> Result<u32, Errno> {
-    // The engine is far from there when the other has ended.
+    // The engine will use this part of the stack only long after the other process has
+    // ended.
     let lower = Region {
         len: stack.len / 4,
         ..stack
@@ -132,16 +135,16 @@ pub unsafe fn spawn(
     };
     let unseen = Unseen::begin();
     let arg = (&raw const it).cast_mut().cast();
-    // SAFETY: by the caller; `it` is there until the process has ended.
+    // SAFETY: the caller's promise is the same. `it` lives until the process has ended.
     let started = unsafe { thread::run_between(lower, between, arg, unseen.signal()) };
     let pid = Pid::from_raw(started?).ok_or(Errno::SRCH)?;
-    // What ends without a signal takes this to be waited for (`__WALL`).
+    // Waits also for a child that ends without a signal (`__WALL`).
     const ALL: WaitOptions = WaitOptions::from_bits_retain(0x4000_0000);
     while let Err(Errno::INTR) = rustix::process::waitpid(Some(pid), ALL) {}
     drop(unseen);
     match it.result.load(Acquire) {
         error @ i32::MIN..0 => Err(Errno::from_raw_os_error(-error)),
-        // It was ended before.
+        // The process was killed before it could start the engine.
         0 => Err(Errno::PERM),
         pid => {
             let_it_look(pid);
@@ -150,18 +153,18 @@ pub unsafe fn spawn(
     }
 }
 
-/// Lets the engine do what a debugger may do, where only those that are named may
-/// (`ptrace_scope` of Yama): it borrows the program's standard error.
+/// Lets the engine do what a debugger may do, if only named processes may (Yama's
+/// `ptrace_scope`): the engine borrows the program's standard error.
 fn let_it_look(pid: i32) {
     const PR_SET_PTRACER: usize = 0x5961_6d61;
-    // SAFETY: prctl(PR_SET_PTRACER, pid), which is refused where there is no such thing.
+    // SAFETY: prctl(PR_SET_PTRACER, pid), which fails if the kernel does not have it.
     unsafe { syscall3(157, PR_SET_PTRACER, pid as usize, 0) };
 }
 
 const SIGCHLD: usize = 17;
 
-/// While it lives, children of the process that end leave nothing to wait for: neither a
-/// status nor what they have used (`RUSAGE_CHILDREN`). Only where there are no others.
+/// A guard: while it lives, children that end leave nothing behind, neither a status nor
+/// their resource usage (`RUSAGE_CHILDREN`). Used only if there are no other children.
 struct Unseen {
     before: Option<[usize; 4]>,
 }
@@ -177,7 +180,7 @@ impl Unseen {
         Unseen { before }
     }
 
-    /// The signal that a child is to end with.
+    /// Returns the signal that a child must send when it ends.
     fn signal(&self) -> usize {
         self.before.map_or(0, |_| SIGCHLD)
     }
@@ -191,7 +194,7 @@ impl Drop for Unseen {
     }
 }
 
-/// Whether the process has any child, also one that has ended.
+/// Tells whether the process has any child, including one that has ended.
 fn has_children() -> bool {
     const WAITID: usize = 247;
     const P_ALL: usize = 0;
@@ -207,7 +210,7 @@ fn has_children() -> bool {
     result != -(Errno::CHILD.raw_os_error() as isize)
 }
 
-/// Whether a signal waits that would be thrown away.
+/// Tells whether a signal is pending that would be discarded.
 fn is_pending() -> bool {
     let mut pending = u64::MAX;
     // SAFETY: rt_sigpending(&pending, 8).
@@ -215,7 +218,7 @@ fn is_pending() -> bool {
     pending >> (SIGCHLD - 1) & 1 != 0
 }
 
-/// `rt_sigaction` of SIGCHLD.
+/// Calls `rt_sigaction` for SIGCHLD.
 fn action(new: Option<&[usize; 4]>, old: Option<&mut [usize; 4]>) {
     let new = new.map_or(core::ptr::null(), |new| new.as_ptr());
     let old = old.map_or(core::ptr::null_mut(), |old| old.as_mut_ptr());
@@ -227,10 +230,11 @@ fn action(new: Option<&[usize; 4]>, old: Option<&mut [usize; 4]>) {
     }
 }
 
-/// Called by the process itself: no signal to the program's process group reaches it.
+/// Prepares the engine's process itself: it gets no signals that are sent to the program's
+/// process group.
 ///
-/// Not a session of its own: the kernel may share CPUs out among those (autogroup), and the
-/// engine gives way to threads of the program.
+/// It does not get a session of its own: the kernel may divide the CPU between sessions
+/// (autogroup), and the engine yields to threads of the program.
 pub fn begin() -> Result<(), Errno> {
     let _ = rustix::process::setpgid(None, None);
     let _ = rustix::thread::set_name(c"tmem-engine");

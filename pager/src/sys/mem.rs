@@ -300,17 +300,3 @@ pub fn is_zero(page: &[u8; PAGE_SIZE]) -> bool {
         .iter()
         .all(|block| block.iter().fold(0, |acc, b| acc | b) == 0)
 }
-
-/// Makes a system call with three arguments that rustix does not have.
-///
-/// # Safety
-/// As the system call demands.
-pub(super) unsafe fn syscall3(nr: usize, a: usize, b: usize, c: usize) -> isize {
-    let r: isize;
-    // SAFETY: the calling convention of Linux on x86-64. The kernel clobbers rcx and r11.
-    unsafe {
-        core::arch::asm!("syscall", inlateout("rax") nr as isize => r, in("rdi") a, in("rsi") b,
-            in("rdx") c, lateout("rcx") _, lateout("r11") _, options(nostack));
-    }
-    r
-}

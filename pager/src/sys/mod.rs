@@ -6,18 +6,26 @@ pub mod area;
 pub mod channel;
 #[cfg(test)]
 pub(crate) mod clock;
+pub mod confined;
 pub mod credentials;
+pub mod departure;
+pub mod descriptors;
 pub mod detached;
 pub mod errno;
 pub mod fd;
 pub mod helper;
+pub mod kill;
 pub mod mem;
 pub(crate) mod mem_call;
 pub mod proc;
 pub mod program;
 pub mod roots;
 pub mod say;
+mod scheduling;
+pub mod sharers;
+mod sleep;
 pub mod space;
+mod syscall;
 pub mod tcp;
 pub mod thread;
 pub mod timer;
@@ -54,7 +62,7 @@ pub fn program_cpu_ns() -> u64 {
     let clock = (!program::id() << 3 | 2) as i32;
     let mut time = [0u64; 2];
     // SAFETY: clock_gettime(clock, time); the kernel writes two words.
-    let failed = unsafe { mem::syscall3(228, clock as usize, &raw mut time as usize, 0) } != 0;
+    let failed = unsafe { syscall::syscall3(228, clock as usize, &raw mut time as usize, 0) } != 0;
     if failed {
         return 0;
     }

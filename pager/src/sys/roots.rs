@@ -4,8 +4,8 @@
 //! Both are opened while the program may still do so, stay open, and are handed to forked
 //! children, because a program may change its root directory, its mounts, or its user.
 
+use super::confined;
 use super::fd::Fd;
-use super::thread;
 use core::ffi::CStr;
 use core::sync::atomic::AtomicI32;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -90,7 +90,7 @@ pub fn open_to_write(path: &str) -> Option<Fd> {
 /// # Errors
 /// Those of the kernel. `PERM` if the engine must open nothing.
 pub fn open_in_proc(path: &CStr) -> Result<Fd, Errno> {
-    if thread::opens_nothing() {
+    if confined::opens_nothing() {
         return Err(Errno::PERM);
     }
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;

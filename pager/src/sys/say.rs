@@ -1,4 +1,4 @@
-//! Messages for people, from a thread without the program's file table.
+//! Messages for the user, from a thread that does not have the program's file table.
 
 use super::credentials::raised;
 use super::fd::Fd;
@@ -12,7 +12,7 @@ use rustix::process::{
     DumpableBehavior, PidfdGetfdFlags, dumpable_behavior, set_dumpable_behavior,
 };
 
-/// How long a line waits for room where it is to go, before it is given up.
+/// How long a line waits for room in a pipe before it is dropped.
 const PATIENCE: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 100_000_000,
@@ -20,11 +20,10 @@ const PATIENCE: Timespec = Timespec {
 
 /// Writes one line, `tmem: …`, to the program's standard error.
 ///
-/// The engine has a file table of its own, so the descriptor is borrowed from
-/// the program's for the moment of the write: whatever the program has made of
-/// its descriptor 2 is where its user looks.
+/// The engine has its own file table, so it borrows the program's file descriptor 2 for the
+/// moment of the write: wherever the program has redirected it, its user looks there.
 pub fn line(text: &str) {
-    // What a test says belongs to its own output.
+    // Messages of a test belong to its own output.
     #[cfg(test)]
     if super::clock::now_ns().is_some() {
         return std::eprintln!("tmem: {text}");
@@ -40,7 +39,7 @@ pub fn line(text: &str) {
     }
 }
 
-/// The program's standard error. Where it may not be borrowed it is opened once more.
+/// Returns the program's standard error. If it cannot be borrowed, it is opened again.
 fn stderr() -> Option<Fd> {
     let pidfd = program::pidfd(program::id()).ok()?;
     let borrowed = rustix::process::pidfd_getfd(&pidfd, 2, PidfdGetfdFlags::empty());
@@ -51,10 +50,11 @@ fn stderr() -> Option<Fd> {
     }
 }
 
-/// Does something that takes the right to inspect the program's process, which its memory
-/// may be closed to: it is open for that moment.
+/// Does something that requires the right to inspect the program's process. If the program
+/// has given up that right (`PR_SET_DUMPABLE`), it is restored for the moment.
 pub fn inspected<R>(what: impl Fn() -> Option<R>) -> Option<R> {
-    // With a real user other than the effective one not even a task that is the same may.
+    // If the real and the effective user differ, even a task of the same user may not
+    // inspect the process without capabilities.
     let first = what().or_else(|| match program::is_apart() {
         true => raised(&what),
         false => None,
@@ -71,18 +71,18 @@ pub fn inspected<R>(what: impl Fn() -> Option<R>) -> Option<R> {
     }
     set_dumpable_behavior(DumpableBehavior::Dumpable).ok()?;
     let second = what();
-    // It has just been allowed, and this was asked for before.
+    // The kernel refuses this to nobody.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     second
 }
 
-/// Says why, and ends the program by SIGKILL.
+/// Prints why, and kills the program.
 pub fn die(text: &str) -> ! {
     line(text);
-    // A test that drives the engine says how it came to this.
+    // A test that drives the engine shows the stack by a panic.
     #[cfg(test)]
     if super::clock::now_ns().is_some() {
         panic!("{text}");
     }
-    super::thread::kill_process()
+    super::kill::kill_process()
 }

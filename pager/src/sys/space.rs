@@ -4,7 +4,7 @@
 //! anything there meanwhile. The kernel may choose such a place for any new mapping. So
 //! whatever the engine maps while the program runs goes into the reserved space.
 
-use super::thread;
+use super::confined;
 use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -33,7 +33,7 @@ static LIMIT: AtomicU64 = AtomicU64::new(u64::MAX);
 /// Returns the limit of the process's address space, if there is one. Under a seccomp
 /// filter, returns the value from before.
 pub fn limit() -> Option<u64> {
-    if !thread::is_confined() {
+    if !confined::is_confined() {
         let limit = rustix::process::getrlimit(rustix::process::Resource::As).current;
         LIMIT.store(limit.unwrap_or(u64::MAX), Relaxed);
     }

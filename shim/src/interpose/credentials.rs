@@ -10,7 +10,7 @@ use crate::errno;
 use libc::{c_char, c_int, c_long, c_ulong, c_void, gid_t, size_t, uid_t};
 use std::sync::atomic::{AtomicU32, Ordering};
 use tmem_pager::engine::credentials;
-use tmem_pager::sys::thread;
+use tmem_pager::sys::{confined, thread};
 
 /// The process that this library was loaded into, or that was forked since. A process that
 /// shares its memory (`vfork`) is another one.
@@ -30,7 +30,7 @@ pub(crate) fn is_the_programs() -> bool {
 /// Has the engine follow a change of this process. Under a seccomp filter, which may end the
 /// program for a call that it does not make itself, the engine notices the change alone.
 fn followed(result: c_int) -> c_int {
-    if result == 0 && !thread::is_confined() && is_the_programs() {
+    if result == 0 && !confined::is_confined() && is_the_programs() {
         let errno = errno::get();
         crate::heap::undisturbed(credentials::follow);
         errno::set(errno);
@@ -106,7 +106,7 @@ unsafe extern "C" fn own_capset(header: *mut c_void, data: *const c_void) -> c_i
     let real = next(Function::Capset);
     // SAFETY: the C library's function of that name, with what it takes.
     let result = unsafe { std::mem::transmute::<usize, Real>(real)(header, data) };
-    match !thread::is_confined() && thread::id() == thread::leader() {
+    match !confined::is_confined() && thread::id() == thread::leader() {
         true => followed(result),
         false => result,
     }

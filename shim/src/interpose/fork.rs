@@ -15,7 +15,7 @@ use std::cell::UnsafeCell;
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use tmem_pager::engine::fork::{self as engine_fork, Found};
-use tmem_pager::sys::thread;
+use tmem_pager::sys::{kill, thread};
 
 static PREPARED: AtomicBool = AtomicBool::new(false);
 
@@ -106,7 +106,7 @@ pub(crate) fn cannot_go_on(reason: &str) -> ! {
     start::say(&format!(
         "{reason}; the child of a program with memory on servers cannot go on and is ended"
     ));
-    thread::kill_process();
+    kill::kill_process();
 }
 
 /// Touches every stream of the C library and its lock: `fork` resets them in the child before

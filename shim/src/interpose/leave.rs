@@ -5,7 +5,7 @@ use super::interpose;
 use super::next::{Function, next};
 use libc::c_int;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tmem_pager::sys::thread;
+use tmem_pager::sys::confined;
 
 /// Whether the engine was told.
 static LEFT: AtomicBool = AtomicBool::new(false);
@@ -17,7 +17,7 @@ pub(crate) fn reset_after_fork() {
 
 /// Tells the engine, once. A call that the program does not make itself may end it.
 extern "C" fn leave() {
-    if !thread::is_confined()
+    if !confined::is_confined()
         && super::credentials::is_the_programs()
         && !LEFT.swap(true, Ordering::Relaxed)
     {

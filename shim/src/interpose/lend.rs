@@ -5,7 +5,7 @@ use super::next::{Function, NEXT, next};
 use super::{interpose, noted, user_memory};
 use libc::{c_int, c_long, c_void, iovec, size_t, socklen_t};
 use tmem_pager::engine::lending;
-use tmem_pager::sys::thread;
+use tmem_pager::sys::confined;
 
 type Setsockopt = unsafe extern "C" fn(c_int, c_int, c_int, *const c_void, socklen_t) -> c_int;
 
@@ -48,7 +48,7 @@ pub(crate) unsafe fn before(number: c_long, b: usize, c: usize) {
 /// No other thread unmaps the list meanwhile.
 unsafe fn keep_in_place(parts: *const iovec, count: usize) {
     // A call that the program does not make itself may end it.
-    if thread::is_confined() {
+    if confined::is_confined() {
         return;
     }
     // SAFETY: by the caller.

@@ -18,7 +18,7 @@ use libc::{c_char, c_int, c_void, iovec, off_t, size_t, ssize_t};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use tmem_pager::engine::{Access, populate};
-use tmem_pager::sys::thread;
+use tmem_pager::sys::confined;
 
 const PAGE: usize = 4096;
 /// How often a page is brought that has left again before it could be used.
@@ -90,7 +90,7 @@ pub(super) unsafe extern "C" fn opens(path: *const c_char) {
 /// it does by itself, so nothing is for it.
 pub(super) fn is_own(fd: c_int) -> bool {
     const PROC_SUPER_MAGIC: i64 = 0x9fa0;
-    if !OPENED.load(Relaxed) || thread::is_confined() {
+    if !OPENED.load(Relaxed) || confined::is_confined() {
         return false;
     }
     // SAFETY: zeros are a value of both, which the kernel fills in.

@@ -11,7 +11,7 @@ use super::interpose;
 use super::next::{Function, next};
 use std::ffi::{c_int, c_uint, c_ulong, c_void};
 use tmem_pager::filters::{self, Instruction};
-use tmem_pager::sys::{detached, proc, thread};
+use tmem_pager::sys::{confined, detached, proc, thread};
 
 /// The operation that sets a filter.
 const SET_FILTER: c_uint = 1;
@@ -58,7 +58,7 @@ fn confine(filter: Option<usize>) {
         // The kernel refuses what cannot be read.
         Some(at) => _ = read_filter(at).map(|filter| filters::note(&filter)),
     });
-    thread::confine();
+    confined::confine();
 }
 
 /// Reads a `struct sock_fprog`, as far as that can be read.

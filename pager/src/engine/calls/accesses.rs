@@ -1,7 +1,7 @@
 //! Accesses of the program to its own memory through `/proc/self/mem` (see `mem_file`).
 
 use crate::engine::threads::THREADS;
-use crate::sys::{mem_call, program, thread};
+use crate::sys::{departure, mem_call, thread};
 use core::ops::Range;
 use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -48,10 +48,11 @@ impl Access {
     }
 }
 
-/// Turns after which it is looked whether the program is there.
+/// The number of turns between two checks whether the program still exists.
 const TURNS: u32 = 1 << 8;
 
-/// Waits until no thread accesses a page of `range`, where no access can begin.
+/// Waits until no thread accesses a page of `range`. No access to the range can begin
+/// meanwhile.
 pub(crate) fn wait_for_accesses(range: &Range<usize>) {
     for place in &THREADS.calls.accessed {
         for turn in 1u32.. {
@@ -59,8 +60,8 @@ pub(crate) fn wait_for_accesses(range: &Range<usize>) {
             if !range.contains(&page) {
                 break;
             }
-            if turn.is_multiple_of(TURNS) && program::has_left() {
-                // Its thread was ended in the midst of the access.
+            if turn.is_multiple_of(TURNS) && departure::has_left() {
+                // The thread was killed during the access.
                 let _ = place.compare_exchange(page, 0, SeqCst, Relaxed);
             }
             thread::pause();

@@ -12,7 +12,7 @@ use crate::engine::threads::THREADS;
 use crate::sys::credentials::Credentials;
 use crate::sys::errno::Words;
 use crate::sys::roots::Root;
-use crate::sys::{program, say, thread};
+use crate::sys::{confined, program, say, thread};
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// Gives the engine's tasks the calling thread's credentials. Called with signals blocked.
@@ -32,7 +32,7 @@ pub fn given_up() {
 /// Tells whether a child may lack rights that an engine needs when it begins. Under a
 /// seccomp filter an engine that watches cannot be woken.
 pub(crate) fn is_given_up() -> bool {
-    THREADS.calls.credentials.given_up.load(Relaxed) && !thread::is_confined()
+    THREADS.calls.credentials.given_up.load(Relaxed) && !confined::is_confined()
 }
 
 /// Answers a thread while the engine only watches the program. Returns true if the engine

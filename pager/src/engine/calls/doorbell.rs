@@ -10,7 +10,7 @@
 
 use crate::engine::kernel::Kernel;
 use crate::engine::threads::THREADS;
-use crate::engine::threads::bell::HOLD;
+use crate::engine::threads::bell::QUIESCE;
 use crate::sys::mem::Region;
 use crate::sys::thread;
 use crate::sys::uffd::REGISTER_MISSING;
@@ -91,7 +91,7 @@ impl Doorbell {
         };
         let which = (addr - region.start) / PAGE_SIZE;
         self.rung[which] = true;
-        if which / 2 == HOLD {
+        if which / 2 == QUIESCE {
             self.forks = tid;
         }
         true
@@ -100,11 +100,20 @@ impl Doorbell {
     /// Lets threads go on whose calls were heard. While the engine is quiescent that
     /// includes calls to quiesce, otherwise calls to resume. Returns whether an event has
     /// to be read before some thread can go on.
-    pub(crate) fn answer(&mut self, kernel: &dyn Kernel, holding: bool) -> bool {
+    pub(crate) fn answer(&mut self, kernel: &dyn Kernel, is_quiescent: bool) -> bool {
         let Some(region) = self.region else {
             return false;
         };
-        let ready = [holding, !holding, true, true, true, true, true, true];
+        let ready = [
+            is_quiescent,
+            !is_quiescent,
+            true,
+            true,
+            true,
+            true,
+            true,
+            true,
+        ];
         let mut again = false;
         for which in 0..BELLS {
             if !self.rung[which] || !ready[which / 2] {

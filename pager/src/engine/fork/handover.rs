@@ -24,7 +24,7 @@ use crate::net::{Dialled, LINKS, Servers};
 use crate::sys::channel::{self, Channel, End, NOTE};
 use crate::sys::proc::{FILES, Proc};
 use crate::sys::roots::{self, Root, open_in_proc};
-use crate::sys::{now_ns, proc, say, thread};
+use crate::sys::{confined, descriptors, now_ns, proc, say, thread};
 use alloc::ffi::CString;
 use alloc::format;
 use alloc::vec::Vec;
@@ -84,7 +84,7 @@ pub(crate) fn offer() {
     }
     // Under a seccomp filter, a system call that the program itself does not make may end
     // it.
-    let may = !thread::is_confined() || channel::may_be_made();
+    let may = !confined::is_confined() || channel::may_be_made();
     if let Some([childs, parents]) = may.then(channel::pair).flatten() {
         THREADS.handover.childs.set(childs);
         if !has_engine() {
@@ -147,7 +147,7 @@ pub(crate) fn withdraw() {
 
 /// Closes an end in a thread of the program.
 fn close(end: End) {
-    match thread::is_confined() {
+    match confined::is_confined() {
         false => end.close(),
         true => end.close_unseen(),
     }
@@ -254,7 +254,9 @@ impl Children {
         let Some(channel) = taken_from(tid, end) else {
             return;
         };
-        proc::table_of(tid).into_iter().for_each(thread::note_table);
+        proc::table_of(tid)
+            .into_iter()
+            .for_each(descriptors::note_table);
         let _ = channel.tell_sender();
         give_roots(&channel);
         for (server, _) in ServerId::all().zip(sessions).filter(|(_, s)| s.is_some()) {
@@ -278,7 +280,7 @@ impl Children {
         let mut children = core::mem::take(&mut self.children);
         children.retain_mut(|child| {
             let is_there = child.answer();
-            if !is_there && child.waits && thread::is_confined() {
+            if !is_there && child.waits && confined::is_confined() {
                 report.say(
                     ERROR,
                     "a forked child was ended before it could use its memory, probably by the \
@@ -341,11 +343,11 @@ impl Handed {
     /// engine opens them, otherwise the child tries first. A process that others may not
     /// inspect may not open these files either, so it allows inspection for a moment.
     pub(crate) fn proc(&self) -> Result<Proc, Errno> {
-        thread::open_nothing(false);
-        if thread::is_confined()
+        confined::open_nothing(false);
+        if confined::is_confined()
             && let Some(proc) = self.ask()
         {
-            thread::open_nothing(true);
+            confined::open_nothing(true);
             return Ok(proc);
         }
         let error = match Proc::open() {

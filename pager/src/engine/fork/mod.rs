@@ -43,7 +43,7 @@ pub(crate) mod state;
 
 use crate::engine::calls::doorbell::ring;
 use crate::engine::evicted::{has_evicted, set_evicted};
-use crate::engine::threads::bell::{GO_ON, HOLD};
+use crate::engine::threads::bell::{QUIESCE, RESUME};
 use crate::sys::channel::End;
 use crate::sys::mem;
 pub use handover::taken_over;
@@ -57,13 +57,13 @@ pub fn prepare(shares_files: bool) {
         handover::offer();
     }
     let number = state::next() + 1;
-    ring(HOLD, number / 2, || state::held() == number);
+    ring(QUIESCE, number / 2, || state::quiescent_for() == number);
 }
 
 /// Has the engine resume in the parent after a fork.
 pub fn parent() {
     let number = state::next();
-    ring(GO_ON, number / 2, || state::held() != number);
+    ring(RESUME, number / 2, || state::quiescent_for() != number);
     handover::withdraw();
 }
 
@@ -83,7 +83,7 @@ pub enum Found {
 /// anything else of this crate.
 pub fn child() -> (Found, Option<End>) {
     let number = state::number();
-    let was_held = number % 2 == 1 && state::held() == number;
+    let was_quiescent = number % 2 == 1 && state::quiescent_for() == number;
     state::set_child();
     mem::new_is_locked(false);
     let manifest = current::inherited();
@@ -92,7 +92,7 @@ pub fn child() -> (Found, Option<End>) {
     if let Some(manifest) = manifest {
         return (Found::Manifest(manifest), end);
     }
-    if !was_held && has_evicted() {
+    if !was_quiescent && has_evicted() {
         return (Found::Something, end);
     }
     // The parent's flag does not concern the child.

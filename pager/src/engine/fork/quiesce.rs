@@ -56,7 +56,7 @@ impl Fork {
 
     /// Tells whether the fork is done for which the engine is quiescent.
     pub(crate) fn is_done(&self, m: &Memory) -> bool {
-        m.fork_stage == Stage::Holding && state::number() != self.number
+        m.fork_stage == Stage::Quiescent && state::number() != self.number
     }
 
     /// Advances a fork as far as possible now: first all evicted pages are written, then
@@ -160,7 +160,7 @@ impl Fork {
     }
 
     /// Writes the manifest. From here on the address space may be copied.
-    pub(crate) fn hold(&mut self, m: &mut Memory, kept: &[Range<usize>], unseen: bool) {
+    pub(crate) fn quiesce(&mut self, m: &mut Memory, kept: &[Range<usize>], unseen: bool) {
         self.times[2] = now_ns();
         if self.sessions.iter().any(Option::is_some) {
             m.backing.slots.freeze();
@@ -206,8 +206,8 @@ impl Fork {
         });
         // Such a page is only in the pool: servers are full, and it could not return to the
         // program.
-        let homeless = |e: &Entry| e.kind() == EntryKind::Remote && e.slot().is_none();
-        if entries.iter().any(homeless) {
+        let unplaced = |e: &Entry| e.kind() == EntryKind::Remote && e.slot().is_none();
+        if entries.iter().any(unplaced) {
             self.refused = Some(String::from("the memory servers are full"));
         }
         let evicted = entries.iter().any(|e| e.kind() != EntryKind::Local);
@@ -241,12 +241,12 @@ impl Fork {
                 us(shared, now_ns())
             ),
         );
-        m.fork_stage = Stage::Holding;
-        state::set_held(self.number);
+        m.fork_stage = Stage::Quiescent;
+        state::set_quiescent_for(self.number);
     }
 
     /// Resumes after the fork.
-    pub(crate) fn go_on(&mut self, m: &mut Memory) {
+    pub(crate) fn resume(&mut self, m: &mut Memory) {
         // All events of the time before have to be in the log.
         m.read_messages();
         if let Some(manifest) = current::withdraw() {
@@ -258,7 +258,7 @@ impl Fork {
         }
         self.detector.set(true);
         m.residency.share_mut().has_a_child();
-        state::set_held(0);
+        state::set_quiescent_for(0);
     }
 }
 

@@ -17,7 +17,7 @@ pub(crate) enum Stage {
     /// Servers are being asked for children.
     Sharing,
     /// The manifest was written, and nothing changes until the fork is done.
-    Holding,
+    Quiescent,
 }
 
 /// Begins or ends a fork. Returns its previous number.
@@ -31,13 +31,13 @@ pub(crate) fn number() -> u32 {
 }
 
 /// Returns the number of the fork for which the engine is quiescent, or 0.
-pub(crate) fn held() -> u32 {
-    THREADS.fork.held.load(SeqCst)
+pub(crate) fn quiescent_for() -> u32 {
+    THREADS.fork.quiescent_for.load(SeqCst)
 }
 
 /// Sets the number of the fork for which the engine is quiescent. 0 means none.
-pub(crate) fn set_held(number: u32) {
-    THREADS.fork.held.store(number, SeqCst);
+pub(crate) fn set_quiescent_for(number: u32) {
+    THREADS.fork.quiescent_for.store(number, SeqCst);
 }
 
 /// Tells whether this process was forked from another that has an engine.

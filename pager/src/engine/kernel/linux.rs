@@ -1,7 +1,7 @@
 //! The Linux kernel, through the thin modules of `sys`.
 
-use super::{Kernel, Process};
-use crate::engine::reclaim::zap_worker::{Task, ZapTask};
+use super::{Kernel, Process, Task};
+use crate::engine::reclaim::zap_worker::ZapTask;
 use crate::maps::Flags;
 use crate::sys::mem::{self, Region};
 use crate::sys::proc::{self, PresentRun, Proc, Resident, Shares};
@@ -11,6 +11,57 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::ops::Range;
 use rustix::io::Errno;
+
+impl Process for Proc {
+    fn resident(&mut self) -> Result<Resident, Errno> {
+        Proc::resident(self)
+    }
+
+    fn size_pages(&self) -> Result<u64, Errno> {
+        Proc::size_pages(self)
+    }
+
+    fn shares(&self) -> Result<Shares, Errno> {
+        Proc::shares(self)
+    }
+
+    fn asynchronous_requests(&self) -> Option<u64> {
+        Proc::asynchronous_requests(self)
+    }
+
+    fn maps(&self, out: &mut Vec<u8>) -> Result<(), Errno> {
+        Proc::maps(self, out)
+    }
+
+    fn flags(&self) -> Result<Vec<(Range<usize>, Flags)>, Errno> {
+        Proc::flags(self)
+    }
+
+    fn smaps(&self) -> Result<Vec<u8>, Errno> {
+        Proc::smaps(self)
+    }
+
+    fn present(&self, start: usize, end: usize, out: &mut Vec<PresentRun>) -> Result<(), Errno> {
+        Proc::present(self, start, end, out)
+    }
+
+    fn occupied(&self, start: usize, end: usize, out: &mut Vec<PresentRun>) -> Result<(), Errno> {
+        Proc::occupied(self, start, end, out)
+    }
+
+    fn cpu_of(&mut self, tid: u32) -> Option<u32> {
+        Proc::cpu_of(self, tid)
+    }
+
+    unsafe fn copy_out(&self, src: usize, dst: usize, len: usize) -> Result<(), Errno> {
+        // SAFETY: the caller's promise is the same.
+        unsafe { Proc::copy_out(self, src, dst, len) }
+    }
+
+    fn words(&self, src: usize, words: &mut [u64]) -> usize {
+        Proc::words(self, src, words)
+    }
+}
 
 /// The program's userfaultfd, and the open files of `/proc`.
 #[derive(Debug)]
@@ -141,7 +192,7 @@ impl Kernel for Linux {
     }
 
     fn left_with(&self) -> Option<i32> {
-        // A process that the engine is not in ends with its last thread.
+        // A process without the engine ends with its last thread.
         (!program::is_apart()).then(|| proc::left_with(thread::own()))?
     }
 }

@@ -36,7 +36,8 @@ impl Memory {
                 }),
             }
         }
-        // Adopted memory is withheld again from children that nobody prepares.
+        // Adopted memory is withheld again from children that are forked without the
+        // engine's knowledge.
         given_back
             .iter()
             .for_each(|part| self.withhold_from_forks(&part));

@@ -88,12 +88,12 @@ impl Memory {
 
     /// Tells whether servers have been asked to share what they hold with a child.
     pub(crate) fn has_asked_for_children(&self) -> bool {
-        matches!(self.fork_stage, Stage::Sharing | Stage::Holding)
+        matches!(self.fork_stage, Stage::Sharing | Stage::Quiescent)
     }
 
     /// Withholds adopted memory from processes that are forked without the engine's help.
     pub(crate) fn withhold_from_forks(&self, range: &Range<usize>) {
-        if self.fork_stage != Stage::Holding {
+        if self.fork_stage != Stage::Quiescent {
             // An error means that the range is not mapped any more, so it cannot be copied
             // either.
             let _ = self

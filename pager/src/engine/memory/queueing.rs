@@ -15,7 +15,7 @@ impl Memory {
     /// addresses.
     pub(crate) fn enqueue_present(&mut self, range: Range<usize>) {
         let mut present = Vec::new();
-        // Without the kernel's answer nothing there is evicted.
+        // If the kernel does not answer, nothing in the range is evicted.
         if self
             .mover
             .kernel()

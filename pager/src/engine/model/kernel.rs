@@ -2,8 +2,7 @@
 
 use super::paging::{pages, refused, transfer};
 use super::world::{Owner, Stage, World};
-use crate::engine::kernel::{Kernel, Process};
-use crate::engine::reclaim::zap_worker::{Task, What};
+use crate::engine::kernel::{Kernel, Process, Task, Work};
 use crate::maps::Flags;
 use crate::sys::mem::Region;
 use crate::sys::proc::{PresentRun, Resident, Shares};
@@ -327,14 +326,14 @@ impl ModelTask {
 }
 
 impl Task for ModelTask {
-    fn ask(&mut self, what: What, range: &Range<usize>) -> Result<(), Errno> {
-        self.0.call(|world| match what {
-            What::Zap => {
+    fn ask(&mut self, work: Work, range: &Range<usize>) -> Result<(), Errno> {
+        self.0.call(|world| match work {
+            Work::Zap => {
                 let stages = world.removal(range, Stage::Zap);
                 world.hold(stages, Owner::Task);
             }
-            What::Unshare => world.unshare = Some(range.clone()),
-            What::Follow => {}
+            Work::Unshare => world.unshare = Some(range.clone()),
+            Work::Follow => {}
         });
         Ok(())
     }

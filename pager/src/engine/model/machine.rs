@@ -7,11 +7,11 @@ use super::program::{Action, THREADS};
 use super::world::{BASE, Sleeper, World};
 use crate::When;
 use crate::engine::budget_share::BudgetShare;
-use crate::engine::cpu_placement::Pace;
+use crate::engine::cpu_placement::CpuPlacement;
 use crate::engine::event_loop::Engine;
 use crate::engine::fork::{current, state};
 use crate::engine::settings::{Path, ReportSettings, ServerSettings, Settings, StartSettings};
-use crate::engine::threads::bell::{GO_ON, HOLD};
+use crate::engine::threads::bell::{QUIESCE, RESUME};
 use crate::engine::threads::for_this_test;
 use crate::engine::{evicted, reset_after_fork};
 use crate::frame_number::FrameNumber;
@@ -174,7 +174,7 @@ impl Machine {
             net,
             parts,
             BudgetShare::default(),
-            Pace::default(),
+            CpuPlacement::default(),
         );
         let mut engine = engine.expect("an engine");
         let hung = engine.fork.hang_doorbell(&mut engine.memory);
@@ -291,7 +291,7 @@ impl Machine {
     fn go_on_forking(&mut self) -> Result<(), String> {
         match self.stage {
             ForkStage::Idle => self.ring(ForkStage::Asked),
-            ForkStage::Asked if state::held() == state::number() => {
+            ForkStage::Asked if state::quiescent_for() == state::number() => {
                 let child = Child::fork(&mut self.world.borrow_mut(), &self.servers)?;
                 self.children.push(child);
                 self.stage = ForkStage::Copied;
@@ -307,9 +307,9 @@ impl Machine {
         self.stage = stage;
         let before = state::next();
         let what = if before.is_multiple_of(2) {
-            HOLD
+            QUIESCE
         } else {
-            GO_ON
+            RESUME
         };
         let page = what * 2 + (before / 2) as usize % 2;
         let bell = self.engine().memory.doorbell.region();

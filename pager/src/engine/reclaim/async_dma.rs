@@ -8,9 +8,9 @@
 //! The list of mappings shows what was set up. It is read after a page was write-protected
 //! and before it is copied. I/O that was given to the kernel earlier shows in the list, and
 //! I/O that is given to it later faults on the page. The list is long, so it is read only
-//! when it may have changed: when the size of the address space has, when the program has
-//! unmapped something (which could make up for what was mapped), or when the kernel's count
-//! of requests for `io_submit` has.
+//! when it may have changed: when the size of the address space has changed, when the
+//! program has unmapped something (which may hide a new mapping in the size), or when the
+//! kernel's count of requests for `io_submit` has changed.
 
 use crate::engine::memory::Memory;
 use crate::engine::memory::report::WARN;
@@ -89,7 +89,8 @@ impl AsyncDma {
     }
 }
 
-/// Whether a line of the list of mappings is about such input, and not the engine's own.
+/// Tells whether a line of the list of mappings shows such I/O of the program. I/O of the
+/// engine does not count.
 fn is_of_the_program(line: &[u8]) -> bool {
     let has = |name: &&[u8]| line.windows(name.len()).any(|w| w == *name);
     let starts_at = |at: usize| line.starts_with(format!("{at:x}-").as_bytes());

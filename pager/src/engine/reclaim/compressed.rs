@@ -136,8 +136,6 @@ impl Reclaim {
     /// Compresses the page in a frame that is about to be freed. Returns where the copy is.
     ///
     /// Pages that stream are read ahead of their use, and need no copy.
-    ///
-    /// What comes in a stream is fetched ahead of its use, and needs none.
     pub(crate) fn keep_compressed(
         &mut self,
         m: &mut Memory,

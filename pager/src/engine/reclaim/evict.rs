@@ -157,7 +157,7 @@ impl Reclaim {
         let mut done = 0;
         // The kernel moves pages of one mapping per call.
         let mut most = n;
-        // Whether the kernel has refused the next page by way of the transit, and directly.
+        // The kernel has refused the next page: by way of the transit, and directly.
         let mut refused = (false, false);
         let mut unshared = !crate::engine::fork::state::has_been();
         while done < n {
@@ -173,8 +173,8 @@ impl Reclaim {
             };
             let to = m.pool.addr(frame);
             // The pool belongs to the same userfaultfd as the program's memory. So the
-            // kernel refuses the move while an event is outstanding, and what it moves is
-            // what the engine believes to be there.
+            // kernel refuses the move while an event is outstanding. Otherwise it moves
+            // exactly the pages that the engine expects there.
             let len = got * PAGE_SIZE;
             mem::prefetch(from);
             let t = if by_transit {

@@ -93,7 +93,7 @@ impl LendingWatch {
         self.size.is_none()
     }
 
-    /// Returns by when the code is mapped that the program was about to load, unless
+    /// Returns the time by which code is mapped that the program was about to load, unless
     /// mappings were listed since.
     fn loads_until(&self) -> Option<u64> {
         match THREADS.lending.loaded_ns.load(SeqCst) {

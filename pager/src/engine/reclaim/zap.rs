@@ -22,11 +22,12 @@
 
 use crate::engine::calls::accesses::wait_for_accesses;
 use crate::engine::exclusion::Zapping;
+use crate::engine::kernel::Work;
 use crate::engine::memory::Memory;
 use crate::engine::memory::address::addr;
 use crate::engine::memory::outcome::Again;
 use crate::engine::reclaim::Reclaim;
-use crate::engine::reclaim::zap_worker::{What, ZapWorker};
+use crate::engine::reclaim::zap_worker::ZapWorker;
 use crate::frame_number::FrameNumber;
 use crate::pages::State;
 use crate::pool::Kind;
@@ -140,7 +141,7 @@ impl Reclaim {
         let Some(zap_worker) = self.zap_worker(m) else {
             return;
         };
-        if zap_worker.ask(What::Unshare, &range).is_err() {
+        if zap_worker.ask(Work::Unshare, &range).is_err() {
             return;
         }
         for turn in 1u32.. {
@@ -267,7 +268,7 @@ impl Reclaim {
             return Vec::new();
         };
         // If nobody can zap, the pages are found present afterwards.
-        if zap_worker.ask(What::Zap, &range).is_err() {
+        if zap_worker.ask(Work::Zap, &range).is_err() {
             return Vec::new();
         }
         m.space.own_zap.begin(range);

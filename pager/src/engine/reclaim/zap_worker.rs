@@ -1,102 +1,62 @@
-//! Zaps by another task than the engine, see `zap`, and tells which reports are about
-//! them.
+//! The zap worker: zaps pages in another task than the engine (see `zap`).
 //!
-//! The kernel holds a thread that zaps until the report has been read. So it is a task
-//! beside the engine that zaps, see [`Task`].
+//! The kernel holds a task that zaps until the event was read, and the engine has to read
+//! it. So the zap worker runs beside the engine.
 
 mod task;
 
 pub(crate) use task::ZapTask;
 
+use crate::engine::kernel::{Kernel, Task, Work};
 use crate::engine::threads::THREADS;
-
-use crate::engine::kernel::Kernel;
 use crate::sys::mem::Region;
 use alloc::boxed::Box;
-use core::fmt::Debug;
 use core::ops::Range;
 use core::sync::atomic::Ordering::Release;
 use rustix::io::Errno;
 
-/// What can be asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum What {
-    /// The pages are taken away.
-    Zap,
-    /// The pages become the program's own, as writing to them would make them.
-    Unshare,
-    /// The task becomes what the program is, see `credentials`.
-    Follow,
-}
-
-/// Ends the process that zaps, which would be reaped by another than the engine if it
-/// outlived the program. Called by a thread of the program that is about to end it, with
+/// Ends the worker's process. If it outlived the program, another process than the engine
+/// would have to reap it. Called by a thread of the program that is about to end it, with
 /// signals blocked.
 pub fn leave() {
     THREADS.calls.leaving.store(true, Release);
-    // Without an engine there is none.
+    // Without an engine there is no worker.
     THREADS.calls.leave.turn().ask();
 }
 
-/// The program has ended, and others use its memory still.
+/// Tells whether the program has ended while others still use its memory.
 pub(crate) fn is_outlived() {
     THREADS.calls.leaving.store(false, Release);
 }
 
-/// Answers a thread that asked for it, once `has_left` says that servers know that the
-/// program is about to end.
+/// Answers a thread that called [`leave`], once `has_left` says that the servers know that
+/// the program is about to end.
 pub(crate) fn answer_leave(zap_worker: &mut Option<ZapWorker>, has_left: impl FnOnce() -> bool) {
     let leave = &THREADS.calls.leave;
     if leave.is_asked() {
         zap_worker.iter_mut().for_each(ZapWorker::end);
-        // Until then it asks again and again.
+        // Until then the thread keeps asking.
         if has_left() {
             leave.answer(|| ());
         }
     }
 }
 
-/// A task beside the engine that does what is asked of it, one thing at a time.
-pub(crate) trait Task: Debug {
-    /// Asks for something. What the kernel refuses to do shows in the pages.
-    ///
-    /// # Errors
-    /// The kernel's, where nobody can be started to do it.
-    fn ask(&mut self, what: What, range: &Range<usize>) -> Result<(), Errno>;
-    /// Whether what was asked is done.
-    fn is_done(&self) -> bool;
-    /// What was asked is done, and known to be.
-    fn rest(&mut self);
-    /// Waits until what was asked is done, which is false then, or waits for its report to
-    /// be read.
-    fn is_to_be_read(&mut self) -> bool;
-    /// Forgets a task that has ended; what it was asked to do counts as done.
-    fn look_after(&mut self);
-    /// Has it run on the engine's CPU.
-    fn stay_with(&mut self, cpu: Option<u32>);
-    /// Has it become what the program is, or end. Called while it has nothing to do.
-    fn follow(&mut self);
-    /// Ends one that has nothing to do.
-    fn end(&mut self);
-    /// Its stack.
-    fn stack(&self) -> Option<Region>;
-}
-
-/// The task that zaps.
+/// The zap worker.
 #[derive(Debug)]
 pub(crate) struct ZapWorker {
     task: Box<dyn Task>,
-    /// It is still at something that the engine has stopped waiting for.
+    /// The task still does work that the engine does not wait for any more.
     is_busy: bool,
-    /// It is to follow a change of credentials once it is done with that.
+    /// The task has to take over the program's credentials after that work.
     has_to_follow: bool,
 }
 
 impl ZapWorker {
-    /// One whose task begins when it is asked first.
+    /// Prepares a worker. Its task starts with the first piece of work.
     ///
     /// # Errors
-    /// The kernel's.
+    /// Those of the kernel.
     pub(crate) fn new(kernel: &dyn Kernel) -> Result<ZapWorker, Errno> {
         Ok(ZapWorker {
             task: kernel.zap_task()?,
@@ -105,12 +65,12 @@ impl ZapWorker {
         })
     }
 
-    /// Stops waiting for what was asked. Nothing else can be asked before it is done.
+    /// Stops waiting for the current work. No other work can be given before it is done.
     pub(crate) fn leave_behind(&mut self) {
         self.is_busy = true;
     }
 
-    /// Whether something can be asked.
+    /// Tells whether work can be given.
     pub(crate) fn is_free(&mut self) -> bool {
         if self.is_busy {
             self.task.look_after();
@@ -125,31 +85,31 @@ impl ZapWorker {
         !self.is_busy
     }
 
-    /// Memory that is the engine's own.
+    /// Returns its memory, which is never paged.
     pub(crate) fn stack(&self) -> Option<Region> {
         self.task.stack()
     }
 
-    /// Asks for something, see [`Task::ask`].
+    /// Starts a piece of work: see [`Task::ask`].
     ///
     /// # Errors
-    /// The kernel's, where nobody can be started to do it.
-    pub(crate) fn ask(&mut self, what: What, range: &Range<usize>) -> Result<(), Errno> {
-        self.task.ask(what, range)
+    /// Those of the kernel, if no task can be started.
+    pub(crate) fn ask(&mut self, work: Work, range: &Range<usize>) -> Result<(), Errno> {
+        self.task.ask(work, range)
     }
 
-    /// Whether what was asked is done.
+    /// Tells whether the work is done.
     pub(crate) fn is_done(&self) -> bool {
         self.task.is_done()
     }
 
-    /// What was asked is done, and known to be.
+    /// Acknowledges that the work is done.
     pub(crate) fn rest(&mut self) {
         self.task.rest();
     }
 
-    /// Waits until the zap is done, which is false then, or waits for its report to be
-    /// read.
+    /// Waits until the work is done, and returns false, or until its event has to be read,
+    /// and returns true.
     pub(crate) fn is_to_be_read(&mut self) -> bool {
         self.task.is_to_be_read()
     }
@@ -159,8 +119,8 @@ impl ZapWorker {
         self.task.look_after();
     }
 
-    /// Has the task run where the engine does. The two take turns, and to wake one that
-    /// sleeps on another CPU takes longer than a zap.
+    /// Moves the task to the engine's CPU. The two take turns, and waking a task on another
+    /// CPU takes longer than a zap.
     pub(crate) fn stay_with(&mut self, cpu: Option<u32>) {
         self.task.stay_with(cpu);
     }

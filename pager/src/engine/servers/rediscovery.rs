@@ -5,7 +5,7 @@ use crate::engine::memory::report::{DEBUG, Report};
 use crate::engine::servers::Backing;
 use crate::names::Names;
 use crate::sys::fd::Fd;
-use crate::sys::{proc, thread};
+use crate::sys::{confined, proc};
 
 /// The first and the longest pause between two attempts. Each is twice as long as the one
 /// before.
@@ -72,7 +72,7 @@ impl Rediscovery {
     /// program.
     fn is_forbidden(&self) -> bool {
         let is_filtered = self.status.as_ref().is_none_or(proc::is_filtered);
-        crate::engine::alive::is_confined() || thread::is_confined() || is_filtered
+        crate::engine::alive::is_confined() || confined::is_confined() || is_filtered
     }
 }
 

@@ -22,7 +22,7 @@ unsafe extern "C" fn begin_late(arg: *mut u8) -> ! {
     }
     begin(shared.starter);
     // SAFETY: write(pipe, one byte).
-    unsafe { crate::sys::mem::syscall3(1, shared.pipe as usize, arg.addr(), 1) };
+    unsafe { crate::sys::syscall::syscall3(1, shared.pipe as usize, arg.addr(), 1) };
     thread::exit()
 }
 

@@ -1,18 +1,18 @@
-//! The task that zaps.
+//! The task of the zap worker.
 //!
-//! The kernel holds it until the report has been read, and stops do not get it
-//! out of there. Were it a thread of the program's process, a stop of the program that
-//! comes then would stop who reads, and never be complete: its parent would not be told
-//! (a shell would hang). So it is a process of its own, which is there for as long as
-//! pages leave.
+//! The kernel holds this task until the zap's event was read, and a stop signal does not
+//! release it. If it were a thread of the program's process, a stop of the program at that
+//! moment would stop the engine, which reads the event, and so never complete: the parent
+//! process would not be told, and a shell would hang. So the task is a process of its own,
+//! which lives while pages are being evicted.
 //!
-//! Of another process the kernel says what it waits for only where it may be inspected.
-//! Where it may not (`PR_SET_DUMPABLE`) it is a thread after all. So it is where the engine is
-//! a thread of the program, and the end of a child that outlives the program would be told to
-//! somebody who does not expect it.
+//! The kernel shows what another process waits for only if that process may be inspected.
+//! If it may not (`PR_SET_DUMPABLE`), the task is a thread after all. It is a thread, too,
+//! if the engine is a thread of the program, and a process that outlives the program would
+//! be reported to a process that does not expect it.
 
-use super::{Task, What};
 use crate::engine::calls::credentials;
+use crate::engine::kernel::{Task, Work};
 use crate::engine::threads::THREADS;
 use crate::sys::helper::{self, Helper, Starter};
 use crate::sys::mem::{self, Region};
@@ -27,34 +27,33 @@ use rustix::io::Errno;
 const IDLE: u32 = 0;
 const ASKED: u32 = 1;
 const DONE: u32 = 2;
-/// The process has nothing to do, and ends.
+/// The process has had no work, and ends.
 const GONE: u32 = 3;
 
-/// So long the process waits for more to do: longer than between two runs of pages that
-/// leave, and no longer, as it is seen by whoever reaps the processes of a program that
-/// somebody ends.
+/// How long the process waits for more work. That is longer than the time between two
+/// rounds of eviction. It should not be much longer, since whoever reaps the processes of a
+/// program that was killed sees this one too.
 const IDLE_US: u64 = 5_000;
-/// How long what was asked is waited for before reports are read that might be about
-/// it.
+/// How long to wait for the work before reading events that might be its own.
 const PATIENCE_NS: u64 = 20_000_000;
 
-const UNSHARE: u32 = What::Unshare as u32;
-const FOLLOW: u32 = What::Follow as u32;
+const UNSHARE: u32 = Work::Unshare as u32;
+const FOLLOW: u32 = Work::Follow as u32;
 
-/// What the engine and who zaps share.
+/// The memory that the engine and its task share.
 #[derive(Debug)]
 struct Job {
     state: AtomicU32,
-    /// Which [`What`].
+    /// The [`Work`] to do.
     what: AtomicU32,
     start: AtomicUsize,
     len: AtomicUsize,
-    /// Of which process, and which of its threads it was that started who zaps.
+    /// Process and thread that started the task.
     process: AtomicU32,
     thread: AtomicU32,
 }
 
-/// Who zaps at present.
+/// The kind of the current task.
 #[derive(Debug)]
 enum Who {
     Nobody,
@@ -76,26 +75,26 @@ impl Job {
     }
 }
 
-/// The process or thread that zaps.
+/// The process or thread that does the work.
 #[derive(Debug)]
 pub(crate) struct ZapTask {
     job: &'static Job,
     who: Who,
     stack: Region,
     waits: Option<Waits>,
-    /// Where it was put last.
+    /// The CPU that it was last moved to.
     cpu: Option<u32>,
-    /// Whether the kernel says what it waits for; not known at first.
+    /// Whether the kernel shows what the task waits for, once that is known.
     is_told: Option<bool>,
-    /// Whether it says so of another process.
+    /// The same for a task that is a process.
     is_told_of_processes: bool,
 }
 
 impl ZapTask {
-    /// One that begins when it is asked first.
+    /// Prepares a task that starts with the first piece of work.
     ///
     /// # Errors
-    /// The kernel's.
+    /// Those of the kernel.
     pub(crate) fn new() -> Result<ZapTask, Errno> {
         let job = Job {
             state: AtomicU32::new(IDLE),
@@ -134,8 +133,8 @@ impl ZapTask {
         self.cpu = None;
         self.job.set_starter(Starter::this());
         if self.is_told_of_processes {
-            // SAFETY: the entry never returns and uses no thread-local storage; the job
-            // lives for ever, and nobody else is on the stack: who was there before has
+            // SAFETY: the entry never returns and uses no thread-local storage. The job
+            // lives for ever. The stack is free, since the task that used it before has
             // ended. The calling thread has blocked all signals.
             let process = unsafe { Helper::spawn(self.stack, zap_as_process, arg)? };
             self.waits = Waits::of_process(process.id());
@@ -155,9 +154,9 @@ impl Task for ZapTask {
         Some(self.stack)
     }
 
-    fn ask(&mut self, what: What, range: &Range<usize>) -> Result<(), Errno> {
+    fn ask(&mut self, work: Work, range: &Range<usize>) -> Result<(), Errno> {
         let job = self.job;
-        job.what.store(what as u32, Relaxed);
+        job.what.store(work as u32, Relaxed);
         job.start.store(range.start, Relaxed);
         job.len.store(range.len(), Relaxed);
         if job
@@ -187,8 +186,8 @@ impl Task for ZapTask {
             process.join();
             self.job.state.store(IDLE, Release);
         } else if idle.is_ok() {
-            // Of the program's process it stays, and is counted among its threads. The
-            // engine's own process ends with its last.
+            // A thread of the program's process stays, and counts among its threads. The
+            // engine's own process has to end with its last thread.
             if let Who::Thread(tid) = self.who
                 && program::is_apart()
             {
@@ -204,7 +203,7 @@ impl Task for ZapTask {
 
     fn follow(&mut self) {
         self.end();
-        if matches!(self.who, Who::Thread(_)) && self.ask(What::Follow, &(0..0)).is_ok() {
+        if matches!(self.who, Who::Thread(_)) && self.ask(Work::Follow, &(0..0)).is_ok() {
             for turn in 0.. {
                 if self.is_done() {
                     break;
@@ -292,9 +291,8 @@ impl Task for ZapTask {
     }
 }
 
-/// How the process or thread works: it does what it is asked to, and ends where that
-/// is nothing for `idle_us` microseconds, or where after such a time nobody is there any
-/// more who could ask.
+/// Does work until there has been none for `idle_us` microseconds, or until nothing is left
+/// that could ask for more, which is checked after such a time.
 fn work(job: &Job, idle_us: u64, is_left: impl Fn() -> bool) {
     loop {
         match job.state.load(Acquire) {
@@ -311,8 +309,8 @@ fn work(job: &Job, idle_us: u64, is_left: impl Fn() -> bool) {
             }
         }
         let (start, len) = (job.start.load(Relaxed), job.len.load(Relaxed));
-        // What could not be zapped is found present; what could not be made its own
-        // is not moved.
+        // If a zap is refused, the pages are found present. If unsharing is refused, they
+        // are not moved.
         let _ = match job.what.load(Relaxed) {
             FOLLOW => {
                 credentials::become_as(credentials::whom());
@@ -326,7 +324,7 @@ fn work(job: &Job, idle_us: u64, is_left: impl Fn() -> bool) {
 }
 
 unsafe extern "C" fn zap_as_process(arg: *mut u8) -> ! {
-    // SAFETY: what `ZapTask::start` gave.
+    // SAFETY: `ZapTask::start` passes a job that lives for ever.
     let job = unsafe { &*arg.cast::<Job>() };
     let starter = job.starter();
     helper::begin(starter);
@@ -337,10 +335,10 @@ unsafe extern "C" fn zap_as_process(arg: *mut u8) -> ! {
 
 unsafe extern "C" fn zap_as_thread(arg: *mut u8) -> ! {
     thread::hurry();
-    // SAFETY: what `ZapTask::start` gave.
+    // SAFETY: `ZapTask::start` passes a job that lives for ever.
     let job = unsafe { &*arg.cast::<Job>() };
     loop {
-        // In the program's process it does not come to an end while the engine asks it.
+        // In the program's process the thread never ends while the engine may ask it.
         work(job, u64::MAX >> 1, || false);
         if program::is_apart() {
             thread::exit();
