@@ -1,5 +1,6 @@
 //! Native runs beside paged ones.
 
+use crate::running::is_about_waiting;
 use crate::{MIB, MemServer, Outcome, PagePath, Run};
 
 /// Servers and page path of a paged run.
@@ -115,10 +116,9 @@ fn unexpected(paged: &Outcome) -> String {
         .stats
         .as_ref()
         .is_some_and(|s| s.late_look_us > IN_TIME);
-    // A run that thrashes for ten seconds says so, as many tests do on a busy machine.
-    let waited = |line: &str| line.contains(" has waited for pages for ");
-    let is_left_out =
-        |line: &&str| was_late && line.starts_with("tmem: the budget of ") || waited(line);
+    let is_left_out = |line: &&str| {
+        was_late && line.starts_with("tmem: the budget of ") || is_about_waiting(line)
+    };
     let stderr = paged.stderr();
     stderr
         .split_inclusive('\n')

@@ -1,6 +1,6 @@
 //! Metrics, health checks and logs of the daemon.
 
-use crate::client::connect;
+use crate::client::Client;
 use crate::daemon::{Daemon, command};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -41,7 +41,9 @@ fn value(metrics: &str, name: &str) -> f64 {
 fn figures_and_latencies_are_scraped() {
     let daemon = daemon(&[]);
     let addr = metrics_of(&daemon);
-    let _client = connect(daemon.addr);
+    // A server that has answered has counted the connection.
+    let mut client = Client::new(daemon.addr);
+    client.ping();
     let (status, metrics) = get(addr, "GET", "/metrics");
     assert!(status.ends_with("200 OK"), "{status}");
     assert_eq!(
@@ -55,6 +57,33 @@ fn figures_and_latencies_are_scraped() {
         "tmem_memserver_request_duration_seconds_sum{op=\"read\"} ",
     );
     assert!(metrics.ends_with("# EOF\n"), "{metrics}");
+}
+
+/// OpenMetrics text in Prometheus' older format, which is all that `promtool` reads: it has no
+/// units, end or type `info`, and describes a sample by its whole name.
+fn as_text_format(metrics: &str) -> String {
+    let types: Vec<_> = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+        .collect();
+    let suffix = |name: &str| match types.iter().find(|(family, _)| *family == name) {
+        Some((_, "counter")) => "_total",
+        Some((_, "info")) => "_info",
+        _ => "",
+    };
+    let mut text = String::new();
+    for line in metrics.lines() {
+        let words: Vec<_> = line.splitn(4, ' ').collect();
+        let line = match words[..] {
+            ["#", "UNIT", ..] | ["#", "EOF"] => continue,
+            ["#", "TYPE", name, "info"] => format!("# TYPE {name}_info gauge"),
+            ["#", what, name, rest] => format!("# {what} {name}{} {rest}", suffix(name)),
+            _ => line.to_owned(),
+        };
+        text += &line;
+        text.push('\n');
+    }
+    text
 }
 
 #[test]
@@ -72,12 +101,7 @@ fn promtool_accepts_what_is_scraped() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("promtool can be run");
-    // It reads the text format of Prometheus, which has no units and no end.
-    let text: String = metrics
-        .lines()
-        .filter(|line| !line.starts_with("# UNIT") && *line != "# EOF")
-        .map(|line| format!("{line}\n"))
-        .collect();
+    let text = as_text_format(&metrics);
     let mut input = promtool.stdin.take().expect("a pipe");
     input.write_all(text.as_bytes()).expect("promtool reads");
     drop(input);
