@@ -1,8 +1,8 @@
-//! Figures of paged processes, in memory that `tmem run` shares with them.
+//! Statistics of paged processes, in memory that `tmem run` shares with them.
 //!
-//! `tmem run` makes one memory file, every process under it maps the file and
-//! claims a [`Slot`]. Plain atomics and no locks: a process may die at any
-//! instruction and leaves its figures behind readable.
+//! `tmem run` creates one memory file. Each process under it maps the file and claims a
+//! [`Slot`]. Everything is atomics without locks, so a process may end at any instruction
+//! and leaves readable statistics behind.
 
 use crate::family::Family;
 use crate::keeper::Keeper;
@@ -11,16 +11,16 @@ use crate::told::Told;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-/// Slots of a [`Shared`] area; processes beyond them add up in the last one.
+/// Slots of a [`Shared`] area. Further processes share the last one.
 pub const SLOTS: usize = 256;
 
-/// Linear steps in each power of two of a [`Histogram`].
+/// Linear buckets for each power of two of a [`Histogram`].
 const STEPS: usize = 16;
-/// Powers of two above the linear start: up to 2^40 ns, some 18 minutes.
+/// Powers of two above the linear start: up to 2^40 ns, about 18 minutes.
 const POWERS: usize = 36;
 const BUCKETS: usize = STEPS * (POWERS + 1);
 
-/// A latency histogram with buckets at most 1/16 wide.
+/// A histogram of latencies, with buckets at most 1/16 wide.
 #[repr(C)]
 pub struct Histogram {
     buckets: [AtomicU64; BUCKETS],
@@ -36,7 +36,7 @@ impl Histogram {
         ((power - 3) * STEPS + step).min(BUCKETS - 1)
     }
 
-    /// The lowest value of a bucket, in nanoseconds.
+    /// Returns the lowest value of a bucket, in nanoseconds.
     fn value(index: usize) -> u64 {
         if index < STEPS {
             return index as u64;
@@ -53,31 +53,30 @@ impl Histogram {
 
 macro_rules! counters {
     (most { $($(#[$most_doc:meta])* $most:ident,)* } all { $($(#[$doc:meta])* $name:ident,)* }) => {
-        /// The figures of one process. Counters only grow; see [`Slot::peak`]
-        /// for those that keep a maximum.
+        /// The statistics of one process. Counters only grow. [`Slot::peak`] raises those
+        /// that keep a maximum.
         #[repr(C)]
         pub struct Slot {
-            /// The process, 0 while the slot is free.
+            /// The process, or 0 while the slot is free.
             pub pid: AtomicU32,
-            /// How many processes here have begun to page: 0 or 1, more where several
-            /// share the last slot.
+            /// How many processes of this slot have begun to page: 0 or 1, or more if
+            /// several share the last slot.
             pub paging: AtomicU32,
             $($(#[$most_doc])* pub $most: AtomicU64,)*
             $($(#[$doc])* pub $name: AtomicU64,)*
-            /// Times from the moment a fault is read to the moment the thread
-            /// is woken.
+            /// Times from when a fault was read until its thread was woken.
             pub fault_ns: Histogram,
         }
 
-        /// Figures of all processes, added up.
+        /// The statistics of all processes together.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct Totals {
             /// Processes that were started with a budget.
             pub processes: u64,
-            /// Those of them that have begun to page.
+            /// Processes that have begun to page.
             pub paging: u64,
-            /// The most memory that all had resident at one moment, as far as it counts
-            /// against the budget, in bytes: a page that several share counts once.
+            /// The most memory that all processes had resident at one moment, as far as it
+            /// counts against the budget, in bytes. Memory that several share counts once.
             pub budget_peak_bytes: u64,
             $($(#[$most_doc])* pub $most: u64,)*
             $($(#[$doc])* pub $name: u64,)*
@@ -85,12 +84,12 @@ macro_rules! counters {
         }
 
         impl Totals {
-            /// Figures of nothing.
+            /// Starts with zeros.
             pub const fn new() -> Totals {
                 Totals { processes: 0, paging: 0, budget_peak_bytes: 0, $($most: 0,)* $($name: 0,)* buckets: [0; BUCKETS] }
             }
 
-            /// Adds what one slot holds now.
+            /// Adds the statistics of one slot.
             pub fn add(&mut self, slot: &Slot) {
                 if slot.pid.load(Relaxed) == 0 {
                     return;
@@ -126,100 +125,101 @@ macro_rules! counters {
 counters! { most {
     /// The budget for resident memory, in bytes.
     local_budget_bytes,
-    /// The most memory that was resident in one process, in bytes: the kernel's
-    /// resident size, with pages of files.
+    /// The most resident memory of one process, in bytes: the kernel's resident size, which
+    /// includes pages of files.
     peak_resident_bytes,
-    /// The most memory of one process that counted against the budget, in bytes:
-    /// private memory and shared memory, without pages of files.
+    /// The most memory of one process that counted against the budget, in bytes: private
+    /// and shared memory, without pages of files.
     peak_counted_bytes,
-    /// The most pages of files that were resident in one process, in bytes. They do not
-    /// count against the budget: the kernel takes them back when memory is short.
+    /// The most resident pages of files of one process, in bytes. They do not count against
+    /// the budget, since the kernel reclaims them when memory is short.
     files_bytes,
-    /// The most shared memory that was resident in one process, in bytes: it counts and
-    /// cannot be paged.
+    /// The most resident shared memory of one process, in bytes. It counts, and cannot be
+    /// paged.
     shared_bytes,
-    /// The most memory of one process that was locked, or pinned for devices, in bytes
-    /// of address space: it cannot be paged.
+    /// The most address space of one process that was locked, or pinned for devices, in
+    /// bytes. It cannot be paged.
     locked_bytes,
-    /// The most huge pages that one process had, of those that are set aside for them,
-    /// in bytes: they do not count and cannot be paged.
+    /// The most memory of one process in huge pages of the reserved pool (hugetlbfs), in
+    /// bytes. It does not count, and cannot be paged.
     huge_bytes,
-    /// Private memory of one process that is not paged, by kinds, in bytes: looked at
-    /// only where more was resident than the budget and what is allowed beyond it, else 0.
-    /// Stacks, as far as they have that name.
+    /// Named thread stacks, in bytes. This and the next four are private memory of one
+    /// process that is not paged. It is measured only when more is resident than the budget
+    /// and its allowance, else 0.
     stacks_bytes,
-    /// Likewise: code that was made while the program ran, and may not be written to.
+    /// Code that was generated while the program ran and is not writable, in bytes.
     code_bytes,
-    /// Likewise: what was changed of mapped files, such as the data of libraries.
+    /// Changed pages of mapped files, such as the data of libraries, in bytes.
     libraries_bytes,
-    /// Likewise: mappings that are too small to be worth it.
+    /// Mappings that are too small to be worth paging, in bytes.
     small_bytes,
-    /// Likewise: stacks without a name, memory that the program registers with a
-    /// userfaultfd of its own, and what had not been found yet.
+    /// Unnamed stacks, memory that the program registers with a userfaultfd of its own, and
+    /// memory that was not found yet, in bytes.
     other_bytes,
-    /// The most memory whose only copy was on servers at one moment, of all processes
-    /// together, in bytes.
+    /// The most memory, of all processes together, whose only copy was on servers at one
+    /// moment, in bytes.
     remote_bytes,
-        /// By how much, at most, the pager looked later at the resident size than it was to, in
-        /// microseconds: so long memory that it does not serve yet can grow unseen.
+        /// The longest delay of a sample of the resident memory, in microseconds. Memory
+        /// that is not adopted can grow unnoticed for so long.
         late_look_us,
 } all {
-    /// Memory put under the pager so far, in bytes.
+    /// Memory adopted so far, in bytes.
     adopted_bytes,
-    /// Page faults that the pager served.
+    /// Page faults that the engine served.
     faults,
-    /// Pages fetched from servers, prefetched ones included.
+    /// Pages read from servers, including those read ahead.
     fetched_pages,
-    /// Pages fetched before they were asked for.
+    /// Pages read ahead.
     prefetched_pages,
-    /// Faults on pages that had been fetched ahead. Most pages that are fetched ahead
-    /// are put into the program before they are touched, and have no fault: this is not
-    /// how many of them were used.
+    /// Faults on pages that had been read ahead. Most pages that are read ahead are
+    /// installed before they are touched, and cause no fault, so this is not the number of
+    /// those that were used.
     prefetch_hits,
-    /// Pages taken out of the program.
+    /// Pages evicted from the program.
     evicted_pages,
-    /// Pages sent to servers.
+    /// Pages written to servers.
     written_pages,
     /// Evicted pages that a server already had.
     clean_evictions,
     /// Evicted pages that were all zeros.
     zero_evictions,
-    /// Faults on pages that still rested in the frame pool.
+    /// Faults on pages on standby in the frame pool.
     standby_refaults,
-    /// Faults on pages of which a packed copy was kept in local memory.
+    /// Faults on pages that were in the compressed cache.
     compressed_hits,
-    /// The most memory that such copies took, in bytes.
+    /// The most memory of the compressed cache, in bytes.
     compressed_cache_bytes,
-    /// Faults on memory never touched or given up, answered with zeros.
+    /// Faults on memory that was never touched or was discarded, served with zeros.
     zero_fills,
-    /// Pages given back to servers because the program gave them up.
+    /// Pages that the program discarded and that servers could forget.
     discarded_pages,
-    /// Pages that a page-moving call refused and that were copied.
+    /// Pages that were evicted or installed by copying, since the kernel refused to move
+    /// them.
     copied_pages,
-    /// Faults that the pager's own threads took; anything but 0 is a defect.
+    /// Faults of the engine's own threads. Anything but 0 is a defect.
     self_faults,
-    /// Pages that no server could give back.
+    /// Pages that no server could return.
     lost_pages,
-    /// Times, at most one in a while, at which pages that were to leave had to stay because
-    /// every memory server was full.
+    /// How often pages had to stay in the program because every memory server was full,
+    /// counted at most once in a while.
     servers_full,
     /// Nanoseconds in which at least one thread of a process waited for a page.
     waited_some_ns,
     /// Those of them in which nothing of the process ran: at most, where it has several
     /// threads.
     waited_full_ns,
-    /// Nanoseconds of CPU time that the pager used.
+    /// CPU time of the engine in nanoseconds.
     pager_cpu_ns,
     /// Connections to servers that broke and were made again.
     reconnects,
-    /// Pages that travelled packed, to servers and from them.
+    /// Pages that were compressed on the network, in both directions.
     compressed_pages,
-    /// Bytes that they took.
+    /// Bytes of these pages on the network.
     compressed_bytes,
 }}
 
 impl Slot {
-    /// Raises a figure that keeps a maximum.
+    /// Raises a statistic that keeps a maximum.
     pub fn peak(figure: &AtomicU64, value: u64) {
         figure.fetch_max(value, Relaxed);
     }
@@ -232,8 +232,8 @@ impl Default for Totals {
 }
 
 impl Totals {
-    /// The time within which the share `quantile` (0 to 1) of the faults was
-    /// served, in microseconds; 0 without faults.
+    /// Returns the time, in microseconds, within which the share `quantile` (0 to 1) of the
+    /// faults was served. 0 without faults.
     pub fn fault_us(&self, quantile: f64) -> f64 {
         let total: u64 = self.buckets.iter().sum();
         let wanted = (total as f64 * quantile) as u64;
@@ -251,25 +251,25 @@ impl Totals {
     }
 }
 
-/// First word of a [`Shared`] area of this layout.
+/// First word of a [`Shared`] area with this layout.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"tmstats7");
 
-/// The area that processes share. All zeros but for `magic` is its start.
+/// The area that processes share. Its initial state is all zeros except for `magic`.
 #[repr(C)]
 pub struct Shared {
-    /// [`MAGIC`], so that a stale or foreign file is not taken for one.
+    /// [`MAGIC`], which tells a file of another layout.
     pub magic: AtomicU64,
     /// Processes that have claimed a slot.
     started: AtomicU64,
-    /// One per process.
+    /// One slot per process.
     pub slots: [Slot; SLOTS],
-    /// What the processes share of a budget.
+    /// The shared budget.
     pub family: Family,
     /// Addresses of servers.
     pub names: Names,
-    /// What has been said to the user.
+    /// Messages that were printed.
     pub told: Told,
-    /// Whether `tmem run` is there.
+    /// Whether `tmem run` is alive.
     pub keeper: Keeper,
     /// Not 0 once a process takes orphans in (`PR_SET_CHILD_SUBREAPER`).
     pub has_reaper: AtomicU32,
@@ -279,8 +279,8 @@ impl Shared {
     /// Bytes of the area.
     pub const LEN: usize = size_of::<Shared>();
 
-    /// The slot of process `pid`: the next one, or the last where all are taken. No other
-    /// is touched, or all of them would come to be resident in each process.
+    /// Claims a slot for process `pid`: the next one, or the last if all are taken. Other
+    /// slots are not touched, which would make them resident in each process.
     pub fn claim(&self, pid: u32) -> &Slot {
         let number = self.started.fetch_add(1, Relaxed);
         let at = usize::try_from(number).map_or(SLOTS - 1, |at| at.min(SLOTS - 1));
@@ -295,17 +295,17 @@ impl Shared {
         at.unwrap_or(SLOTS - 1) as u32
     }
 
-    /// The figures of all slots.
+    /// Returns the statistics of all slots together.
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::new();
         let started = self.started.load(Relaxed);
-        // To look at the others would have the kernel find memory for all of them.
+        // Reading the other slots would make the kernel allocate memory for them.
         let claimed = usize::try_from(started).map_or(SLOTS, |n| n.min(SLOTS));
         self.slots[..claimed]
             .iter()
             .for_each(|slot| totals.add(slot));
         totals.processes = started;
-        // What one process has was seen more often.
+        // Each process samples itself more often than the shared budget is computed.
         totals.budget_peak_bytes = self.family.peak().max(totals.peak_counted_bytes);
         totals.remote_bytes = totals.remote_bytes.max(self.family.remote_peak());
         totals
@@ -326,7 +326,7 @@ mod tests {
     }
 
     fn shared() -> std::boxed::Box<Shared> {
-        // SAFETY: all zeros is a valid value of every field, and is its start.
+        // SAFETY: all zeros is a valid value of every field.
         unsafe { std::boxed::Box::new_zeroed().assume_init() }
     }
 

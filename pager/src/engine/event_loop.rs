@@ -23,10 +23,10 @@ use crate::sys::now_ns;
 use alloc::format;
 use alloc::string::String;
 
-/// Between two looks at the slower things.
+/// Time between two runs of [`Engine::slowly`].
 const SLOW_NS: u64 = 100_000_000;
 
-/// The owners, which the event loop passes to one another.
+/// The owners. The event loop passes them to one another.
 pub(crate) struct Engine {
     pub(crate) settings: Settings,
     pub(crate) memory: Memory,
@@ -41,8 +41,8 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Serves the program for as long as it lives; ends with the reason when no
-    /// server can be had in the beginning.
+    /// Serves the program for as long as it lives. Returns early, with the reason, if no
+    /// server can be used at the start.
     pub(crate) fn run(mut self) -> String {
         if self.settings.start.inherit.is_none() {
             self.memory.backing.learn_addresses();
@@ -85,7 +85,7 @@ impl Engine {
         self.maintain();
         self.reclaim.lending.search_code(&mut self.memory);
         if !self.memory.faults.is_empty() {
-            // There may be memory for them now.
+            // Memory for them may be available now.
             self.serve_faults();
         }
         if now >= self.schedule.slow_ns + SLOW_NS {
@@ -96,12 +96,12 @@ impl Engine {
         self.control
             .go_on(&mut self.memory, &mut self.reclaim, &self.settings);
         if self.schedule.waited.for_event {
-            // A thread that changes the address space has to run first.
+            // A thread that is changing the address space has to run first.
             self.memory.mover.kernel().pause();
         }
     }
 
-    /// Serves what faults there are, as far as that can be done now.
+    /// Serves each waiting fault that can be served now.
     fn serve_faults(&mut self) {
         let mut left = self.memory.faults.len();
         while left > 0 {
@@ -124,13 +124,13 @@ impl Engine {
             self.memory.faults.push(fault);
             if why == Again::Event {
                 self.schedule.waited.for_event = true;
-                // What stands in the way may be what waits to be read.
+                // The event that blocks this fault may be waiting to be read.
                 self.memory.read_messages();
             }
         }
     }
 
-    /// Moves bytes to and from servers, and takes in what they answered.
+    /// Sends requests to servers and handles their answers.
     pub(crate) fn drive(&mut self) {
         let mut done = core::mem::take(&mut self.memory.backing.done);
         let now = now_ns();
@@ -148,7 +148,7 @@ impl Engine {
         self.memory.backing.done = done;
     }
 
-    /// Goes on with a fork, and answers what threads of the program ask.
+    /// Advances a fork that is under way, and answers calls from threads of the program.
     fn follow_fork(&mut self) {
         if self.fork.is_done(&self.memory) {
             self.fork.resume(&mut self.memory);
@@ -162,7 +162,7 @@ impl Engine {
         self.answer_calls();
     }
 
-    /// Answers what threads of the program ask, and lets them go on.
+    /// Answers calls from threads of the program, and lets these threads go on.
     fn answer_calls(&mut self) {
         if self.memory.doorbell.region().is_none() {
             return;
@@ -182,9 +182,9 @@ impl Engine {
 
     /// Waits until there is something to do.
     ///
-    /// While nothing is adopted that is only to look how much there is by the clock, some
-    /// hundreds of times a second of a program that nearly fills its budget: those looks
-    /// touch as little as can be.
+    /// While nothing is adopted, the engine only samples the resident memory, some hundreds
+    /// of times a second when the program nearly fills its budget. The loop below keeps
+    /// these samples cheap.
     pub(crate) fn wait(&mut self) {
         while self.has_slept() && self.is_only_to_look() {
             watchdog::turn();
@@ -192,7 +192,7 @@ impl Engine {
         }
     }
 
-    /// Whether the clock alone has woken the engine, and the program needs nothing.
+    /// Tells whether only the timer has woken the engine, and nothing but a sample is due.
     fn is_only_to_look(&self) -> bool {
         let now = now_ns();
         self.memory.space.adopted().is_empty()
@@ -210,7 +210,7 @@ impl Engine {
                 .is_none_or(|at| now < at)
     }
 
-    /// Waits once; whether it had to.
+    /// Waits once. Returns false if there was no need to wait.
     fn has_slept(&mut self) -> bool {
         let now = now_ns();
         self.schedule.waited.uffd = true;
@@ -218,9 +218,9 @@ impl Engine {
         if self.schedule.waited.for_event || self.work_left() {
             return false;
         }
-        // Faults that wait for memory are served when some was written, which a
-        // socket tells, or when less is resident, which a look tells.
-        // A fork is not to wait for long.
+        // A fault that waits for memory is served after a write completes, which a socket
+        // announces, or after resident memory falls, which only a sample shows. A fork must
+        // not wait long.
         let look = match self.memory.faults.is_empty() && !self.memory.is_forking() {
             true => {
                 self.memory
@@ -244,8 +244,8 @@ impl Engine {
             return false;
         }
         if !self.memory.backing.was_up {
-            // What it takes to begin takes so long that the kernel finds the program
-            // another processor.
+            // Setting up takes so long that the kernel meanwhile moves the program to
+            // another CPU.
             self.schedule.pace.go_near(&mut self.memory);
             self.reclaim.pacing = self.schedule.pace.pacing();
         }
@@ -266,7 +266,7 @@ impl Engine {
         true
     }
 
-    /// Whether the next turn has something to do that nothing will announce.
+    /// Tells whether the next turn has work that no file descriptor or timer will announce.
     fn work_left(&self) -> bool {
         let plan = self.reclaim.plan(&self.memory);
         self.control.has_work(&self.memory)

@@ -1,4 +1,4 @@
-//! Asks servers for pages, and gives up those that they do not have.
+//! Sends reads to servers, and gives up pages that no server can return.
 
 use crate::engine::memory::Memory;
 use crate::engine::memory::address::addr;
@@ -14,7 +14,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use tmem_policy::PageNumber;
 use tmem_wire::PAGE_SIZE;
 
-/// Asks for a run of slots that follow one another.
+/// Reads a run of consecutive slots. `asked_ns` is the time of the fault if a thread waits.
 pub(crate) fn read(
     m: &mut Memory,
     run: &[(PageNumber, Slot, FrameNumber)],
@@ -56,14 +56,14 @@ pub(crate) fn ask_for(
     }));
     let (slab, page) = m.backing.slots.address(slot).unwrap_or((u32::MAX, 0));
     let at = At { server, slab, page };
-    // SAFETY: frames of kind `ReadIn` are used by nobody until the read
-    // has ended.
+    // SAFETY: nobody uses a frame of kind `ReadIn` until the read has ended.
     unsafe {
         m.backing.net.read(lane, token, at, &addrs);
     };
 }
 
-/// A page cannot be had back from its server, and is lost if there is no copy of it.
+/// Gives up a page that its server does not return. The page is lost unless the compressed
+/// cache has a copy.
 pub(crate) fn lose(m: &mut Memory, reclaim: &mut Reclaim, page: PageNumber, frame: FrameNumber) {
     let mut entry = m.pages.get(page);
     m.backing.free_slot(entry.slot.take());
@@ -79,17 +79,18 @@ pub(crate) fn lose(m: &mut Memory, reclaim: &mut Reclaim, page: PageNumber, fram
     entry.state = State::Lost;
     entry.has_waiters = false;
     m.pages.set(page, &entry);
-    // Before it counts as gone: a child that is forked must not take it for
-    // one that never was.
+    // The loss is noted before the page stops to count as remote: a child that is forked in
+    // between must not read zeros there.
     m.lost_some(1);
     m.count_remote(-1);
     if wanted {
-        // Who waits comes again and is told.
+        // Threads that wait fault again, and are told.
         m.mover.kernel().wake(addr(page), PAGE_SIZE);
     }
 }
 
-/// Gives pages that have only a copy a frame, from where they find another place.
+/// Restores pages that are only in the compressed cache into frames, from where they are
+/// written to another server.
 pub(crate) fn place_rescued(m: &mut Memory, reclaim: &mut Reclaim) {
     while let Some(page) = reclaim.cache.rescued() {
         let entry = m.pages.get(page);

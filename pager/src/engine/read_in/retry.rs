@@ -1,4 +1,4 @@
-//! Asks again for pages that a server has failed to give.
+//! Repeats reads that a server has failed.
 
 use crate::engine::memory::Memory;
 use crate::engine::memory::report::{DEBUG, ERROR, WARN, program};
@@ -13,8 +13,8 @@ use crate::pool::Kind;
 use crate::sys::now_ns;
 use alloc::format;
 
-/// How pages are asked for again: after how many milliseconds, and whether over a
-/// connection that was made anew. Then they are lost.
+/// Pauses before each repetition in milliseconds, and whether it uses a new connection.
+/// After the last one the page is lost.
 const TRIES: [(u64, bool); 5] = [
     (0, false),
     (0, true),
@@ -23,8 +23,7 @@ const TRIES: [(u64, bool); 5] = [
     (800, false),
 ];
 
-/// Does what is due: servers that have rested are tried again, and reads made
-/// again.
+/// Uses servers again whose pause is over, and repeats reads that are due.
 pub(crate) fn retry_due(m: &mut Memory, reclaim: &mut Reclaim, now: u64) {
     if m.backing.errors.due().is_none_or(|due| now < due) {
         return;
@@ -45,7 +44,7 @@ fn read_again(m: &mut Memory, reclaim: &mut Reclaim, again: ReadAgain, now: u64)
         return m.pool.put(frame, Kind::Free, None);
     };
     let Some(slot) = m.pages.get(page).slot else {
-        // Its server was lost meanwhile.
+        // The server was lost meanwhile.
         return read::lose(m, reclaim, page, frame);
     };
     let (_, is_anew) = TRIES[usize::from(tries) - 1];
@@ -55,7 +54,7 @@ fn read_again(m: &mut Memory, reclaim: &mut Reclaim, again: ReadAgain, now: u64)
     read::ask_for(m, &[(page, slot, frame)], None, None, tries, Lane::Demand);
 }
 
-/// A read has failed.
+/// Handles a read that has failed.
 pub(crate) fn not_fetched(m: &mut Memory, reclaim: &mut Reclaim, read: &Read, error: RequestError) {
     let text = match error {
         RequestError::Lost => None,
@@ -71,9 +70,9 @@ pub(crate) fn not_fetched(m: &mut Memory, reclaim: &mut Reclaim, read: &Read, er
     );
 }
 
-/// Pages of a read are not what they should be, for a reason, or their server is
-/// lost: those that threads wait for are asked for again, if that may help, and
-/// are lost otherwise.
+/// Handles pages that were not read correctly. Pages that threads wait for are read again
+/// if that `helps`, and are lost otherwise. The other pages are left on the server. `why`
+/// is `None` if the whole server is lost.
 pub(crate) fn fetch_again(
     m: &mut Memory,
     reclaim: &mut Reclaim,
@@ -90,7 +89,7 @@ pub(crate) fn fetch_again(
             continue;
         };
         if !m.pages.get(page).has_waiters && m.pages.get(page).slot.is_some() {
-            // Whoever touches it will ask for it.
+            // The next fault on the page reads it.
             m.pages.update(page, |p| {
                 p.state = State::Remote;
                 p.ahead = false;
@@ -113,7 +112,7 @@ pub(crate) fn fetch_again(
             }
         }
     }
-    // The loss of a whole server is told once.
+    // The loss of a whole server is reported elsewhere, once.
     let Some(why) = why else { return };
     let name = m.backing.net.name(read.server);
     if again > 0 {

@@ -1,4 +1,4 @@
-//! Which slabs servers were asked for, and which of them have none to give.
+//! Slabs that servers were asked for, and servers that have none to grant.
 
 use crate::ServerId;
 use crate::engine::servers::reuse::Reuse;
@@ -6,35 +6,35 @@ use crate::net::RequestError;
 use crate::slots::{MAX_SERVERS, Slots};
 use tmem_wire::Status;
 
-/// After how long a server that had no room is asked again.
+/// Time after which a server that refused is asked again.
 const RETRY_NS: u64 = 1_000_000_000;
 
-/// The user is told at most this often that there is no room.
+/// The shortest time between two messages that there is no room.
 const TELL_NS: u64 = 60_000_000_000;
 
-/// What is known of one server's willingness to give slabs.
+/// What one server was asked for.
 #[derive(Clone, Copy, Debug, Default)]
 struct Grant {
-    /// Pages that were asked for and not answered.
+    /// Returns the pages asked for and not granted yet.
     coming: u64,
     asked: bool,
-    /// When it gave nothing, and why.
+    /// When the server last refused, and why.
     refused: Option<(u64, RequestError)>,
 }
 
-/// Which slabs were asked for.
+/// What all servers were asked for.
 #[derive(Debug)]
 pub(crate) struct Grants {
     of: [Grant; MAX_SERVERS],
-    /// Pages that were asked for in all.
+    /// Pages asked for and not granted yet.
     coming: u64,
-    /// No server has room: nothing leaves the program.
+    /// No server has room, so nothing leaves the program.
     pub(crate) full: bool,
-    /// A server has said that it has no more to give, and none has given any since.
+    /// A server has refused because it is full, and no server has granted anything since.
     pub(crate) short: bool,
-    /// The search for remote memory of pages that do not need theirs.
+    /// The search for slots of pages that do not need theirs.
     pub(crate) reuse: Reuse,
-    /// The user was told so, and not yet that it is over.
+    /// The user was told that there is no room, and not yet that there is some again.
     told: bool,
     told_ns: Option<u64>,
 }
@@ -52,13 +52,13 @@ impl Grants {
         }
     }
 
-    /// Pages that were asked for and not answered.
+    /// Returns the pages asked for and not granted yet.
     pub(crate) fn coming(&self) -> u64 {
         self.coming
     }
 
-    /// Notes that `server` is asked for so many pages; false when an answer is
-    /// to come already.
+    /// Notes that `server` is asked for `pages` pages. Returns false if an answer is still
+    /// outstanding.
     pub(crate) fn ask(&mut self, server: ServerId, pages: u64) -> bool {
         let grant = &mut self.of[server.index()];
         let is_new = !grant.asked;
@@ -70,32 +70,32 @@ impl Grants {
         is_new
     }
 
-    /// Whether an answer is to come.
+    /// Tells whether an answer is outstanding.
     pub(crate) fn waiting(&self) -> bool {
         self.of.iter().any(|g| g.asked)
     }
 
-    /// The server has answered, or is gone.
+    /// Notes that the server has answered, or is gone.
     pub(crate) fn answered(&mut self, server: ServerId) {
         let grant = &mut self.of[server.index()];
         self.coming -= grant.coming;
         *grant = Grant::default();
     }
 
-    /// There is room again.
+    /// Notes that there is room again.
     pub(crate) fn has_room(&mut self) {
         (self.full, self.short) = (false, false);
     }
 
-    /// Pages have come home, and what they had on servers may serve others. Where servers
-    /// fail, and are not full, that changes nothing.
+    /// Counts pages that are in the program again, so that their slots can serve other
+    /// pages. That makes room if servers are full, but not if they fail.
     pub(crate) fn came_home(&mut self, pages: u64) {
         if self.reuse.came_home(pages) && self.short {
             self.full = false;
         }
     }
 
-    /// The server gives nothing now.
+    /// Notes that the server has refused.
     pub(crate) fn refused(
         &mut self,
         server: ServerId,
@@ -109,8 +109,8 @@ impl Grants {
         self.of[server.index()].refused = Some((now, error));
     }
 
-    /// Has servers asked again that have not refused lately, whatever is known of
-    /// their room: others may have made some since.
+    /// Makes servers eligible again that have not refused lately, even if they seemed full:
+    /// other clients may have freed memory.
     pub(crate) fn retry(&mut self, slots: &mut Slots, now: u64) {
         for (server, grant) in ServerId::all().zip(&mut self.of) {
             let slab = u64::from(slots.slab_pages(server));
@@ -123,14 +123,14 @@ impl Grants {
         }
     }
 
-    /// Whether all servers that gave nothing said that they are full.
+    /// Tells whether all refusals were for lack of room.
     pub(crate) fn is_for_lack_of_room(&self) -> bool {
         let full = RequestError::Status(Status::Full);
         let mut refusals = self.of.iter().filter_map(|g| g.refused);
         refusals.all(|(_, error)| error == full)
     }
 
-    /// Whether the user is to be told now that there is no room.
+    /// Tells whether the user has to be told now that there is no room.
     pub(crate) fn tells(&mut self, now: u64) -> bool {
         let lately = self.told_ns.is_some_and(|then| now < then + TELL_NS);
         if self.told || lately {
@@ -141,7 +141,7 @@ impl Grants {
         true
     }
 
-    /// Whether the user is to be told now that there is room again.
+    /// Tells whether the user has to be told now that there is room again.
     pub(crate) fn tells_of_room(&mut self) -> bool {
         core::mem::take(&mut self.told)
     }
@@ -155,7 +155,7 @@ mod tests {
     const SERVER: ServerId = ServerId::new(0);
     const FULL: RequestError = RequestError::Status(Status::Full);
 
-    /// A server that said that it has so many pages.
+    /// Slots of a server that has reported `pages` free pages.
     fn slots(pages: u64) -> Slots {
         let mut slots = Slots::new(1);
         slots.set_geometry(SERVER, 64).expect("64 pages are a slab");

@@ -1,4 +1,4 @@
-//! What servers grant, answer and fail to do.
+//! Remote memory: what servers grant, answer and fail to do.
 
 pub(crate) mod drains;
 pub(crate) mod errors;
@@ -14,11 +14,11 @@ use crate::slots::{Slot, Slots};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// Where pages lie on servers, and what was asked of these.
+/// The owner of everything about memory servers.
 pub(crate) struct Backing {
     pub(crate) net: Servers,
     pub(crate) slots: Slots,
-    /// Tells whether a page is what a server was given.
+    /// Computes digests, which show whether a page is what the server was given.
     pub(crate) digester: &'static Digester,
     pub(crate) requests: requests::Requests,
     pub(crate) grants: grants::Grants,
@@ -29,28 +29,29 @@ pub(crate) struct Backing {
     /// Probes of frozen slabs under way.
     pub(crate) probes: usize,
     pub(crate) done: Vec<Completion>,
-    /// Why servers could not be had, before one was.
+    /// Reasons why servers could not be used, before the first one was.
     pub(crate) refused: Vec<String>,
-    /// A server was there: pages may leave.
+    /// A server could be used: pages may leave.
     pub(crate) was_up: bool,
 }
 
 impl Backing {
-    /// A slot is not needed any more.
+    /// Frees the slot of a page, if it has one.
     pub(crate) fn free_slot(&mut self, slot: Option<Slot>) {
         if let Some(slot) = slot {
             self.free_slots(slot, 1);
         }
     }
 
-    /// Tells servers that the program is about to end; whether they know, or had their time.
+    /// Tells servers that the program is about to end. Returns true when they know, or have
+    /// had enough time.
     pub(crate) fn leave(&mut self, now: u64) -> bool {
         self.net.leave(now);
         self.net.send(now, &mut self.done);
         self.net.has_left(now)
     }
 
-    /// Slots that follow one another are not needed any more.
+    /// Frees consecutive slots.
     pub(crate) fn free_slots(&mut self, first: Slot, n: u32) {
         if let Some((slab, page)) = self.slots.address(first) {
             let server = first.server();

@@ -1,4 +1,4 @@
-//! What was asked of servers and is not answered yet.
+//! Requests to servers that are not answered yet.
 
 use crate::ServerId;
 use crate::frame_number::FrameNumber;
@@ -6,39 +6,38 @@ use crate::slots::Slot;
 use alloc::vec::Vec;
 use tmem_policy::PageNumber;
 
-/// A request that is under way.
+/// A request under way.
 #[derive(Debug)]
 pub(crate) enum Op {
-    /// Pages are being received into these frames.
+    /// A read into frames.
     Read(Read),
-    /// Pages are being sent from frames.
+    /// A write from frames.
     Write(Write),
-    /// Zeros are being sent to a slot that is not in use, in the slab of this
-    /// name on the wire, see `thaw`.
+    /// A probe: zeros are written to an unused slot of the slab with this wire number (see
+    /// `thaw`).
     Probe(Slot, u32),
 }
 
-/// A read that is under way.
+/// A read under way.
 #[derive(Debug)]
 pub(crate) struct Read {
-    /// In the order of their remote slots.
+    /// The frames, in the order of the remote slots.
     pub(crate) frames: Vec<FrameNumber>,
-    /// The page that is not to be put into the program: touching it asks for
-    /// more.
+    /// The page that is not installed, so that touching it causes more readahead.
     pub(crate) marker: Option<PageNumber>,
-    /// When the fault was read that asked for it; none when none did.
+    /// When the fault was read that needs this page. `None` for readahead.
     pub(crate) asked_ns: Option<u64>,
     /// The server.
     pub(crate) server: ServerId,
-    /// How often the pages were asked for in vain before.
+    /// How often the pages were read in vain before.
     pub(crate) tries: u8,
 }
 
-/// A write that is under way.
+/// A write under way.
 #[derive(Debug)]
 pub(crate) struct Write {
     pub(crate) frames: Vec<FrameNumber>,
-    /// Where the first page goes; the others follow on.
+    /// Slot of the first page. The others follow it.
     pub(crate) slot: Slot,
 }
 
@@ -54,7 +53,7 @@ pub(crate) struct Requests {
 }
 
 impl Requests {
-    /// Keeps a request; its token.
+    /// Adds a request. Returns its token.
     pub(crate) fn add(&mut self, op: Op) -> u64 {
         if let Op::Read(read) = &op {
             self.reads += 1;
@@ -68,7 +67,7 @@ impl Requests {
         self.ops.len() as u64 - 1
     }
 
-    /// Takes the request of a token.
+    /// Takes the request of a token out.
     pub(crate) fn take(&mut self, token: u64) -> Option<Op> {
         let op = self.ops.get_mut(usize::try_from(token).ok()?)?.take()?;
         self.vacant.push(token as u32);

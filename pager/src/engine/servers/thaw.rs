@@ -1,10 +1,10 @@
-//! Slabs that were shared with a forked process and are not any more.
+//! Finds frozen slabs that are not shared any more.
 //!
-//! As long as two processes have a slab neither may write it, and pages that
-//! change go elsewhere: room in such slabs is lost to both. Nobody tells when
-//! the other process has given a slab back, so a page that is not in use is
-//! written now and then; the server refuses that, without any effect, while the
-//! slab is shared.
+//! While two processes share a slab, neither may write to it. Pages that change go
+//! elsewhere, and the free room of such slabs is lost to both. Nobody tells a process that
+//! the other has given a slab back. So the engine writes an unused page of a frozen slab
+//! from time to time. The server refuses the write, without any effect, while the slab is
+//! shared.
 
 use crate::engine::servers::Backing;
 use crate::engine::servers::requests::Op;
@@ -12,7 +12,7 @@ use crate::net::At;
 use crate::slots::Slot;
 use tmem_wire::PAGE_SIZE;
 
-/// Slabs asked for at a time.
+/// The most slabs that are probed at a time.
 const PROBES: usize = 16;
 
 /// A page of zeros.
@@ -22,7 +22,7 @@ struct Zeros([u8; PAGE_SIZE]);
 static ZEROS: Zeros = Zeros([0; PAGE_SIZE]);
 
 impl Backing {
-    /// Asks whether some slabs are still shared.
+    /// Probes some frozen slabs.
     pub(crate) fn probe_frozen(&mut self) {
         if self.probes > 0 {
             return;
@@ -35,18 +35,18 @@ impl Backing {
             self.probes += 1;
             let token = self.requests.add(Op::Probe(slot, slab));
             let zeros = ZEROS.0.as_ptr() as usize;
-            // SAFETY: a page that never changes.
+            // SAFETY: the page never changes.
             unsafe {
                 self.net.write(token, At { server, slab, page }, &[zeros]);
             };
         }
     }
 
-    /// A probe has ended: the server took the page, or not.
+    /// Handles the end of a probe. `taken` says that the server accepted the write.
     pub(crate) fn probed(&mut self, slot: Slot, slab: u32, taken: bool) {
         self.probes = self.probes.saturating_sub(1);
         let server = slot.server();
-        // It may have been given back meanwhile, and be another now.
+        // The slab may have been released meanwhile, and its index used for another.
         match self.slots.address(slot) {
             Some((now, page)) if taken && now == slab => {
                 self.net.discard(At { server, slab, page }, 1);

@@ -1,4 +1,4 @@
-//! Finds room on servers for evicted pages, and writes them there.
+//! Writes evicted pages to servers.
 
 mod reuse;
 pub(crate) mod room;
@@ -20,14 +20,13 @@ use tmem_policy::PageNumber;
 /// The most pages of one write.
 const RUN: usize = 128;
 
-/// As many pages are written together while a thread waits for one.
+/// While threads wait for pages, writes are held back until this many can go together.
 const CLUSTER: usize = 16;
 
-/// So many writes to a slab that fail one after the other have it given up for new
-/// pages, where the server may take the next.
+/// Consecutive failed writes after which a slab is not used for new pages.
 const SLAB_TRIES: u8 = 3;
 
-/// Begins to write what waits for it, as far as there is room.
+/// Writes pending pages, as far as there is room.
 pub(crate) fn start(m: &mut Memory) {
     if m.has_asked_for_children() || is_too_few(m) {
         return;
@@ -39,7 +38,7 @@ pub(crate) fn start(m: &mut Memory) {
                 break;
             };
             let Some(page) = m.pool.page(frame) else {
-                // Whoever gives a page up frees its frame.
+                // The program has given the page up.
                 m.pool.put(frame, Kind::Free, None);
                 continue;
             };
@@ -81,18 +80,18 @@ pub(crate) fn start(m: &mut Memory) {
     }
 }
 
-/// Whether it is too soon to write the few pages that wait for it: while a
-/// program asks for page after page, as many leave, and to write them one
-/// by one costs it more than to write some together.
+/// Tells whether too few pages are pending. While a program asks for one page after
+/// another, as many pages leave, and to write them one by one would cost it more than to
+/// write several together.
 fn is_too_few(m: &Memory) -> bool {
     let asks = m.faults.has_served_one() || m.backing.net.outstanding(Lane::Demand) > 0;
     let is_pressed = m.is_forking() || !m.faults.is_empty();
     m.pool.pending_writeback() < CLUSTER && asks && !is_pressed
 }
 
-/// Sees to which servers enough is on its way: so much as keeps a network
-/// busy, and is little for a read to wait behind. Whether more can be sent to
-/// any.
+/// Finds out which servers have enough writes under way: as many as keep the network busy,
+/// but not so many that a read would wait long behind them. Returns whether any server can
+/// take more.
 fn see_who_is_busy(m: &mut Memory) -> bool {
     let mut any = !m.backing.net.any_up();
     for (server, speed) in m.backing.net.speeds() {
@@ -103,8 +102,8 @@ fn see_who_is_busy(m: &mut Memory) -> bool {
     any
 }
 
-/// A page that another process can read where it is, or that is on a server that
-/// fails, gets another place.
+/// Frees the slot of a page if it is shared with another process, or if its server fails or
+/// is slow.
 fn leave_place(m: &mut Memory, page: PageNumber) {
     let slot = m.pages.get(page).slot;
     if slot.is_some_and(|slot| m.backing.slots.is_frozen(slot)) {
@@ -142,8 +141,7 @@ fn write(m: &mut Memory, batch: &[(FrameNumber, PageNumber, Option<Slot>)]) {
         let server = first.server();
         let slot = first;
         let token = m.backing.requests.add(Op::Write(Write { frames, slot }));
-        // SAFETY: frames of kind `Writeback` stay as they are until the
-        // write has ended.
+        // SAFETY: frames of kind `Writeback` do not change until the write has ended.
         unsafe {
             m.backing
                 .net
@@ -152,7 +150,7 @@ fn write(m: &mut Memory, batch: &[(FrameNumber, PageNumber, Option<Slot>)]) {
     }
 }
 
-/// A server has the pages.
+/// Handles a successful write.
 pub(crate) fn written(m: &mut Memory, frames: &[FrameNumber]) {
     let written = &m.report.stats.written_pages;
     written.fetch_add(frames.len() as u64, Relaxed);
@@ -168,7 +166,7 @@ pub(crate) fn written(m: &mut Memory, frames: &[FrameNumber]) {
     }
 }
 
-/// A write has failed. The frames still hold what was to be written.
+/// Handles a failed write. The frames still hold the pages.
 pub(crate) fn not_written(m: &mut Memory, write: &Write, error: RequestError) {
     if let RequestError::Status(_) = error {
         fails(m, write, error);
@@ -187,7 +185,7 @@ pub(crate) fn not_written(m: &mut Memory, write: &Write, error: RequestError) {
     }
 }
 
-/// Notes that a server does not take pages, and says so.
+/// Counts a write that a server has refused, and reports it.
 fn fails(m: &mut Memory, write: &Write, error: RequestError) {
     let server = write.slot.server();
     let failed = m.backing.errors.write_failed(server, now_ns());
@@ -214,7 +212,7 @@ fn fails(m: &mut Memory, write: &Write, error: RequestError) {
     }
 }
 
-/// A server has taken pages.
+/// Notes that a server has accepted pages.
 pub(crate) fn took(m: &mut Memory, server: ServerId) {
     if m.backing.errors.wrote(server) {
         let name = m.backing.net.name(server);

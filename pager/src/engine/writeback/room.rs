@@ -1,4 +1,4 @@
-//! Asks servers for room, and says where there is none.
+//! Asks servers for room, and reports when there is none.
 
 use crate::ServerId;
 use crate::engine::memory::Memory;
@@ -14,7 +14,7 @@ use core::sync::atomic::Ordering::Relaxed;
 pub(crate) fn ask_for_slabs(m: &mut Memory, now: u64) {
     let want = (m.pool.pending_writeback() + m.residency.marks().pool) as u64;
     m.backing.grants.retry(&mut m.backing.slots, now);
-    // Of those that it would come to anyway the best is asked.
+    // The best server is asked first.
     while let Some(server) = m.backing.slots.grant_target() {
         let free = m.backing.slots.free_as_good_as(server);
         let pages = u64::from(m.backing.slots.slab_pages(server)).max(1);
@@ -36,7 +36,7 @@ pub(crate) fn give_slabs_back(m: &mut Memory, keep: usize) {
     }
 }
 
-/// How many of `n` pages have a place on servers, or can be given one.
+/// Returns how many of `n` pages have a slot, or can get one.
 pub(crate) fn room_for(m: &mut Memory, n: usize) -> usize {
     if !m.backing.grants.short {
         return n;
@@ -58,14 +58,14 @@ pub(crate) fn room_for(m: &mut Memory, n: usize) -> usize {
     0
 }
 
-/// Whether servers were asked for room, or can be.
+/// Tells whether servers were asked for room, or can be.
 fn is_to_come(m: &Memory) -> bool {
     m.backing.grants.waiting() || m.backing.slots.grant_target().is_some()
 }
 
-/// Finds room for what waits to be written, where servers give none: slots of pages that
-/// are in the program. Whether there is some now. With no room left anywhere, what was
-/// evicted goes back: the program goes on in local memory, and nothing is lost.
+/// Finds room for pending pages when servers grant none, by taking slots back from pages in
+/// the program. Returns whether there is room now. If there is none at all, evicted pages
+/// return to the program: it goes on in local memory, and nothing is lost.
 pub(crate) fn see_whether_full(m: &mut Memory) -> bool {
     if m.pool.pending_writeback() == 0 || m.backing.slots.total_free() > 0 {
         return false;
@@ -102,7 +102,7 @@ pub(crate) fn see_whether_full(m: &mut Memory) -> bool {
     false
 }
 
-/// No server has room: nothing leaves the program until one has.
+/// Stops eviction, because no server has room, and reports it.
 fn no_room(m: &mut Memory) {
     m.backing.grants.full = true;
     m.backing.grants.reuse.give_up();
@@ -123,8 +123,9 @@ fn no_room(m: &mut Memory) {
     }
 }
 
-/// Lets pages leave again when there is room: any where no more leave than have a place,
-/// else room for as many as leave at a time. Says so once the program's memory came down.
+/// Allows eviction again when there is room. When servers are short, eviction is limited to
+/// the free slots, so one is enough; otherwise there must be room for a whole round.
+/// Reports when resident memory is within the budget again.
 pub(crate) fn follow_room(m: &mut Memory) {
     let least = match m.backing.grants.short {
         true => 1,
@@ -143,7 +144,7 @@ pub(crate) fn follow_room(m: &mut Memory) {
     }
 }
 
-/// Spreads pages over the servers as they are quick.
+/// Distributes pages over the servers by their speed.
 pub(crate) fn weigh_servers(m: &mut Memory) {
     let (servers, speeds): (Vec<ServerId>, Vec<_>) = m.backing.net.speeds().unzip();
     let shares = tmem_policy::placement::shares(&speeds);
