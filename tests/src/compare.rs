@@ -1,6 +1,5 @@
 //! Native runs beside paged ones.
 
-use crate::running::is_about_waiting;
 use crate::{MIB, MemServer, Outcome, PagePath, Run};
 
 /// Servers and page path of a paged run.
@@ -116,9 +115,7 @@ fn unexpected(paged: &Outcome) -> String {
         .stats
         .as_ref()
         .is_some_and(|s| s.late_look_us > IN_TIME);
-    let is_left_out = |line: &&str| {
-        was_late && line.starts_with("tmem: the budget of ") || is_about_waiting(line)
-    };
+    let is_left_out = |line: &&str| was_late && line.starts_with("tmem: the budget of ");
     let stderr = paged.stderr();
     stderr
         .split_inclusive('\n')

@@ -200,8 +200,17 @@ impl Outcome {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// What it wrote to standard error.
+    /// What it wrote to standard error, without the line that it waited for pages most of the
+    /// time for ten seconds: whether a run says so depends on the machine's speed.
     pub fn stderr(&self) -> String {
+        let text = self.whole_stderr();
+        let lines = text.split_inclusive('\n');
+        let is_about_waiting = |line: &&str| line.contains(" has waited for pages for ");
+        lines.filter(|line| !is_about_waiting(line)).collect()
+    }
+
+    /// All that it wrote to standard error.
+    pub fn whole_stderr(&self) -> String {
         let bytes = fs::read(self.places.stderr()).expect("the output can be read");
         String::from_utf8_lossy(&bytes).into_owned()
     }
@@ -222,11 +231,11 @@ impl Outcome {
         }
     }
 
-    /// The lines of standard error that are tmem's, but for the one of [`is_about_waiting`].
+    /// The lines of [`Outcome::stderr`] that are tmem's.
     pub fn messages(&self) -> Vec<String> {
         let text = self.stderr();
         text.lines()
-            .filter(|line| line.starts_with("tmem:") && !is_about_waiting(line))
+            .filter(|line| line.starts_with("tmem:"))
             .map(str::to_owned)
             .collect()
     }
@@ -252,14 +261,8 @@ impl Outcome {
             self.end,
             self.seconds,
             self.max_rss,
-            self.stderr(),
+            self.whole_stderr(),
             self.stats
         )
     }
-}
-
-/// Whether a line says that the program waited for pages most of the time for ten seconds.
-/// Whether a run says so depends on the machine's speed.
-pub(crate) fn is_about_waiting(line: &str) -> bool {
-    line.contains(" has waited for pages for ")
 }

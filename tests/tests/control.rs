@@ -186,7 +186,7 @@ fn a_program_that_waits_most_of_its_time_says_what_would_cure_it() {
     running.say("end");
     running.wait_for_line("thrashed");
     let ended = running.wait().ok();
-    let said = ended.stderr();
+    let said = ended.whole_stderr();
     assert_eq!(said.matches(mark).count(), 1, "{said}");
     assert!(
         said.contains("asked (process ") && said.contains("--local "),
