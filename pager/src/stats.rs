@@ -203,6 +203,18 @@ counters! { most {
     /// Times, at most one in a while, at which pages that were to leave had to stay because
     /// every memory server was full.
     servers_full,
+    /// Pages that were asked of another server, because the first did not give them.
+    failed_over_pages,
+    /// Pages that were asked of a second server, because the first took long.
+    late_pages,
+    /// Pages that were written anew, because one server had other bytes than the others.
+    mended_pages,
+    /// Pages that were copied to another server, because a server that had them was lost.
+    repaired_pages,
+    /// Pages on servers that have fewer copies than they are to have, at this moment.
+    degraded_pages,
+    /// Servers that are away and waited for, at this moment.
+    away_servers,
     /// Nanoseconds of CPU time that the pager used.
     pager_cpu_ns,
     /// Connections to servers that broke and were made again.

@@ -32,6 +32,7 @@ mod naming;
 mod never_paged;
 mod obstacle;
 mod raw;
+mod redundancy;
 mod start;
 mod target;
 

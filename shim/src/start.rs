@@ -159,6 +159,7 @@ fn launch(options: &Options) -> Result<(), String> {
     }
     let shared = family::shared();
     let figures = figures_of(options, shared, budget);
+    let servers = endpoints(options, shared.map(|s| &s.names))?;
     let settings = Settings {
         budget,
         path: match options.page_path {
@@ -171,11 +172,13 @@ fn launch(options: &Options) -> Result<(), String> {
         family: shared.map(|s| &s.family),
         keep: never_paged::ranges(),
         servers: ServerSettings {
-            endpoints: endpoints(options, shared.map(|s| &s.names))?,
+            redundancy: crate::redundancy::redundancy(options, &servers, memory.most()),
+            endpoints: servers.into_iter().map(|(endpoint, _)| endpoint).collect(),
             net: net::Options {
                 secret: secret(options)?,
                 packing: when(options.compress),
                 seed: u64::from(std::process::id()),
+                wait_ms: options.on_loss.wait_ms(),
                 ..net::Options::default()
             },
             names: shared.map(|s| &s.names),
@@ -230,12 +233,15 @@ fn secret(options: &Options) -> Result<Option<Vec<u8>>, String> {
         .map_err(|e| e.to_string())
 }
 
+/// A server, and its zone.
+type InZone = (net::Endpoint, Option<String>);
+
 /// The servers that can be used, or can be once their names are resolved.
-fn endpoints(options: &Options, names: Option<&Names>) -> Result<Vec<net::Endpoint>, String> {
+fn endpoints(options: &Options, names: Option<&Names>) -> Result<Vec<InZone>, String> {
     let (mut endpoints, mut problems) = (Vec::new(), Vec::new());
     for server in &options.servers {
         match endpoint(server, names) {
-            Ok(endpoint) => endpoints.push(endpoint),
+            Ok(endpoint) => endpoints.push((endpoint, server.zone.clone())),
             Err(text) => problems.push(text),
         }
     }

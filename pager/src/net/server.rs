@@ -15,10 +15,14 @@ use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use tmem_policy::placement::{Rate, Speed, Wait};
+use tmem_policy::replica::Tail;
 use tmem_wire::{
     BYE_ID, FEATURE_LEAVE, FEATURE_LZ4, Header, HelloReply, Op, PAGE_SIZE, SessionId, Status,
     decode_slab_list,
 };
+
+/// That a server is away is told this often.
+const TELL_AWAY_NS: u64 = 60_000_000_000;
 
 /// A server and what is known of it.
 #[derive(Debug)]
@@ -41,8 +45,13 @@ pub(super) struct Server {
     /// That it takes its time to greet was told once.
     told_silent: bool,
     wait: Wait,
+    tail: Tail,
     rate: Rate,
     retries: Retries,
+    /// What it has nobody else has: it is waited for.
+    is_waited_for: bool,
+    /// When it was told last that it is away.
+    told_away_ns: Option<u64>,
     /// The program is about to end.
     leaving: bool,
     /// The server was told so since anything else was asked.
@@ -86,8 +95,11 @@ impl Server {
             packing: Learner::new(packing),
             told_silent: false,
             wait: Wait::default(),
+            tail: Tail::default(),
             rate: Rate::default(),
             retries: Retries::default(),
+            is_waited_for: false,
+            told_away_ns: None,
             leaving: false,
             said_leave: false,
         }
@@ -100,6 +112,34 @@ impl Server {
 
     pub(super) fn is_up(&self) -> bool {
         self.state == State::Up
+    }
+
+    /// Whether it is waited for when it is away.
+    pub(super) fn set_waited_for(&mut self, is: bool) {
+        self.is_waited_for = is;
+    }
+
+    /// Whether it is away, and waited for.
+    pub(super) fn is_away(&self) -> bool {
+        self.told_away_ns.is_some()
+    }
+
+    /// Tells once a minute that the server is away, and is waited for all the same.
+    fn tell_away(&mut self, now: u64, options: &Options, out: &mut Vec<Completion>) {
+        let is_connected = self.links.iter().any(Link::is_ready);
+        let away = self.links.iter().filter_map(|l| l.away_ms(now, options));
+        let Some((ms, reason)) = away.max_by_key(|a| a.0).filter(|_| !is_connected) else {
+            self.told_away_ns = None;
+            return;
+        };
+        if self
+            .told_away_ns
+            .is_none_or(|then| now >= then + TELL_AWAY_NS)
+        {
+            self.told_away_ns = Some(now);
+            let server = self.id;
+            out.push(Completion::Away { server, ms, reason });
+        }
     }
 
     /// Whether it has all of its connections, or none and wants none.
@@ -163,6 +203,12 @@ impl Server {
     /// A thread waited so long for a page of this server.
     pub(super) fn waited_for(&mut self, ns: u64) {
         self.wait.add(ns);
+        self.tail.add(ns);
+    }
+
+    /// After how many nanoseconds an answer is late.
+    pub(super) fn late_ns(&self) -> u64 {
+        self.tail.late_ns()
     }
 
     /// What it takes, as measured.
@@ -263,6 +309,8 @@ impl Server {
         out: &mut Vec<Completion>,
     ) {
         self.links[link].joins = self.is_resuming();
+        self.links[link].waits_ms = options.wait_ms.filter(|_| self.is_waited_for);
+        self.tell_away(now, options, out);
         for request in self.retries.take_due(now) {
             self.push(request);
         }
@@ -428,7 +476,8 @@ impl Server {
             }
             return;
         }
-        if reason.is_final() {
+        let hangs = matches!(reason, Reason::Stalled(_)) && self.links[link].waits_ms.is_some();
+        if reason.is_final() && !hangs {
             return self.lost(reason, out);
         }
         let other_may_do = self.resuming[link] && self.has_other(link);
@@ -485,6 +534,8 @@ impl Server {
         self.session = None;
         self.load = [Load::default(); 2];
         (self.wait, self.rate) = (Wait::default(), Rate::default());
+        self.tail = Tail::default();
+        self.told_away_ns = None;
         let server = self.id;
         out.push(match core::mem::replace(&mut self.state, State::Down) {
             State::Up => Completion::Lost { server, reason },
@@ -571,7 +622,7 @@ fn answer(
             token,
             result: Ok(()),
         }),
-        (Op::Write, Status::Ok) => out.push(Completion::Written { token }),
+        (Op::Write, Status::Ok) => out.push(Completion::Written { token, server }),
         (Op::Grant, Status::Ok) => {
             let slabs = decode_slab_list(body);
             if slabs

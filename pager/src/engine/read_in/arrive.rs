@@ -49,7 +49,13 @@ pub(crate) fn fetched(
             readahead.note_pointer_page(m, page, bytes);
         }
         m.pages.update(page, |p| p.state = State::Pooled(frame));
-        if m.backing.leave_slow(entry.slot, forking) {
+        if read.elsewhere.was_spoilt && !forking && entry.slot.is_some() {
+            // Written anew: what another server has of it is wrong.
+            m.backing.free_slot(entry.slot);
+            m.report.stats.mended_pages.fetch_add(1, Relaxed);
+            m.pages.update(page, |p| p.slot = None);
+            m.pool.queue_writeback(frame, page);
+        } else if m.backing.leave_slow(entry.slot, forking) {
             m.pages.update(page, |p| p.slot = None);
             m.pool.queue_writeback(frame, page);
         } else if entry.slot.is_some() {
@@ -77,14 +83,7 @@ pub(crate) fn fetched(
         m.report.served(asked_ns);
     }
     if !wrong.is_empty() {
-        retry::fetch_again(
-            m,
-            reclaim,
-            read,
-            &wrong,
-            Some("it answered with other bytes"),
-            true,
-        );
+        retry::spoilt(m, reclaim, read, &wrong);
     }
     took
 }

@@ -3,6 +3,7 @@
 mod ahead;
 pub(crate) mod arrive;
 pub(crate) mod indirect;
+pub(crate) mod late;
 pub(crate) mod read;
 pub(crate) mod retry;
 mod run;

@@ -1,9 +1,10 @@
 //! Asks servers for pages, and gives up those that they do not have.
 
+use crate::ServerId;
 use crate::engine::memory::Memory;
 use crate::engine::memory::address::addr;
 use crate::engine::reclaim::Reclaim;
-use crate::engine::servers::requests::{Op, Read};
+use crate::engine::servers::requests::{Elsewhere, Op, Read};
 use crate::frame_number::FrameNumber;
 use crate::net::{At, Lane};
 use crate::pages::State;
@@ -12,6 +13,7 @@ use crate::slots::Slot;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 use tmem_policy::PageNumber;
+use tmem_policy::replica;
 use tmem_wire::PAGE_SIZE;
 
 /// Asks for a run of slots that follow one another.
@@ -25,17 +27,60 @@ pub(crate) fn read(
         let ahead = &m.report.stats.prefetched_pages;
         ahead.fetch_add(run.len() as u64, Relaxed);
     }
-    ask_for(m, run, asked_ns, marker, 0);
+    let how = How {
+        asked_ns,
+        marker,
+        ..How::default()
+    };
+    ask_for(m, run, how);
 }
 
-/// The same, after so many tries.
-pub(crate) fn ask_for(
-    m: &mut Memory,
-    run: &[(PageNumber, Slot, FrameNumber)],
-    asked_ns: Option<u64>,
-    marker: Option<PageNumber>,
-    tries: u8,
-) {
+/// How pages are asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct How {
+    /// See [`Read`].
+    pub(crate) asked_ns: Option<u64>,
+    pub(crate) marker: Option<PageNumber>,
+    pub(crate) tries: u8,
+    pub(crate) elsewhere: Elsewhere,
+}
+
+/// No server has the page.
+const NOWHERE: At = At {
+    server: ServerId::new(u16::MAX),
+    slab: u32::MAX,
+    page: 0,
+};
+
+/// The server to ask for a page, of those that have it and were not asked yet.
+pub(crate) fn choose(m: &mut Memory, slot: Slot, elsewhere: &Elsewhere) -> Option<At> {
+    let net = &m.backing.net;
+    let mut places = m.backing.slots.readable(slot);
+    let mut is_new = places.by_ref().filter(|at| !elsewhere.has(at.server));
+    let Some(first) = is_new.next() else {
+        let mut others = m.backing.slots.readable_already(slot);
+        return others.find(|at| !elsewhere.has(at.server));
+    };
+    let Some(second) = is_new.next() else {
+        return Some(first);
+    };
+    let mut all = [first, second, first];
+    let mut count = 2;
+    if let Some(third) = is_new.next() {
+        (all[2], count) = (third, 3);
+    }
+    let waits = all.map(|at| net.wait_ns(at.server));
+    m.backing.turn += 1;
+    let spread = slot.bits() / TOGETHER;
+    let chosen = replica::choose(&waits[..count], m.backing.turn, spread);
+    all.get(chosen).copied()
+}
+
+/// Neighbouring pages are asked of the same server, up to so many.
+const TOGETHER: u64 = 128;
+
+/// Asks for a run of slots that follow one another.
+pub(crate) fn ask_for(m: &mut Memory, run: &[(PageNumber, Slot, FrameNumber)], how: How) {
     let Some(&(_, slot, _)) = run.first() else {
         return;
     };
@@ -45,16 +90,15 @@ pub(crate) fn ask_for(
     }
     let frames: Vec<FrameNumber> = run.iter().map(|r| r.2).collect();
     let addrs: Vec<usize> = frames.iter().map(|f| m.pool.addr(*f)).collect();
-    let server = slot.server();
+    let at = choose(m, slot, &how.elsewhere).unwrap_or(NOWHERE);
     let token = m.backing.requests.add(Op::Read(Read {
         frames,
-        marker,
-        asked_ns,
-        server,
-        tries,
+        marker: how.marker,
+        asked_ns: how.asked_ns,
+        server: at.server,
+        tries: how.tries,
+        elsewhere: how.elsewhere,
     }));
-    let (slab, page) = m.backing.slots.address(slot).unwrap_or((u32::MAX, 0));
-    let at = At { server, slab, page };
     // SAFETY: frames of kind `ReadIn` are used by nobody until the read
     // has ended.
     unsafe {

@@ -1,14 +1,18 @@
 //! What servers grant, answer and fail to do.
 
+pub(crate) mod awaited;
+pub(crate) mod copies;
 pub(crate) mod errors;
 pub(crate) mod grants;
 pub(crate) mod rediscovery;
+pub(crate) mod repair;
 pub(crate) mod requests;
 pub(crate) mod reuse;
 pub(crate) mod thaw;
 
 use crate::digest::Digester;
-use crate::net::{At, Completion, Servers};
+use crate::engine::servers::awaited::Awaited;
+use crate::net::{Completion, Servers};
 use crate::slots::{Slot, Slots};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -23,6 +27,12 @@ pub(crate) struct Backing {
     pub(crate) grants: grants::Grants,
     pub(crate) errors: errors::ServerErrors,
     pub(crate) rediscovery: rediscovery::Rediscovery,
+    pub(crate) repair: repair::Repair,
+    pub(crate) copies: copies::CopiesWatch,
+    /// Pages that threads wait for, where other servers have them too.
+    pub(crate) awaited: Awaited,
+    /// Reads from which a page was to be chosen among several replicas.
+    pub(crate) turn: u64,
     /// Probes of frozen slabs under way.
     pub(crate) probes: usize,
     pub(crate) done: Vec<Completion>,
@@ -40,6 +50,13 @@ impl Backing {
         }
     }
 
+    /// When something is to be done though no server has answered.
+    pub(crate) fn due(&self, forking: bool) -> Option<u64> {
+        let repair = self.repair.due().filter(|_| !forking);
+        let dues = [self.errors.due(), self.awaited.due(), repair];
+        dues.into_iter().flatten().min()
+    }
+
     /// Tells servers that the program is about to end; whether they know, or had their time.
     pub(crate) fn leave(&mut self, now: u64) -> bool {
         self.net.leave(now);
@@ -49,9 +66,9 @@ impl Backing {
 
     /// Slots that follow one another are not needed any more.
     pub(crate) fn free_slots(&mut self, first: Slot, n: u32) {
-        if let Some((slab, page)) = self.slots.address(first) {
-            let server = first.server();
-            self.net.discard(At { server, slab, page }, n);
+        self.repair.changes(&self.slots, first, n);
+        for at in self.slots.writable(first) {
+            self.net.discard(at, n);
         }
         self.slots.free(first, n);
     }
@@ -59,7 +76,7 @@ impl Backing {
     /// Gives up a page's place on a server that is far slower than others with room.
     /// The page, which is at hand, has no place then.
     pub(crate) fn leave_slow(&mut self, slot: Option<Slot>, forking: bool) -> bool {
-        let is_slow = slot.is_some_and(|slot| self.slots.has_better(slot.server()));
+        let is_slow = slot.is_some_and(|slot| self.slots.has_better(slot));
         let leaves = is_slow && !forking;
         if leaves {
             self.free_slot(slot);

@@ -7,9 +7,9 @@
 //! slab is shared.
 
 use crate::engine::servers::Backing;
-use crate::engine::servers::requests::Op;
+use crate::engine::servers::requests::{Answers, Op, Probe};
 use crate::net::At;
-use crate::slots::Slot;
+use alloc::vec::Vec;
 use tmem_wire::PAGE_SIZE;
 
 /// Slabs asked for at a time.
@@ -28,31 +28,35 @@ impl Backing {
             return;
         }
         for slot in self.slots.frozen_with_room(PROBES) {
-            let Some((slab, page)) = self.slots.address(slot) else {
+            let to: Vec<At> = self.slots.writable(slot).collect();
+            if to.is_empty() {
                 continue;
-            };
-            let server = slot.server();
+            }
             self.probes += 1;
-            let token = self.requests.add(Op::Probe(slot, slab));
+            let answers = Answers::of(to.len());
+            let token = self.requests.add(Op::Probe(Probe {
+                slot,
+                to: to.clone(),
+                answers,
+            }));
             let zeros = ZEROS.0.as_ptr() as usize;
-            // SAFETY: a page that never changes.
-            unsafe {
-                self.net.write(token, At { server, slab, page }, &[zeros]);
-            };
+            for at in to {
+                // SAFETY: a page that never changes.
+                unsafe { self.net.write(token, at, &[zeros]) };
+            }
         }
     }
 
-    /// A probe has ended: the server took the page, or not.
-    pub(crate) fn probed(&mut self, slot: Slot, slab: u32, taken: bool) {
+    /// A probe has ended: all servers took the page, or not.
+    pub(crate) fn probed(&mut self, probe: &Probe) {
         self.probes = self.probes.saturating_sub(1);
-        let server = slot.server();
-        // It may have been given back meanwhile, and be another now.
-        match self.slots.address(slot) {
-            Some((now, page)) if taken && now == slab => {
-                self.net.discard(At { server, slab, page }, 1);
-                self.slots.thaw(slot);
+        let is_taken = probe.answers.outcome() == Ok(());
+        // It may have been given back meanwhile, and be another now, or have lost a replica.
+        if is_taken && self.slots.writable(probe.slot).eq(probe.to.iter().copied()) {
+            for at in &probe.to {
+                self.net.discard(*at, 1);
             }
-            _ => {}
+            self.slots.thaw(probe.slot);
         }
     }
 }
