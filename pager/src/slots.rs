@@ -627,4 +627,6 @@ impl Slots {
 }
 
 #[cfg(test)]
+mod copies_tests;
+#[cfg(test)]
 mod tests;

@@ -98,6 +98,13 @@ fn threads_go_on_while_servers_are_killed() {
     assert_eq!(outcome.digest(), native.digest(), "{}", outcome.describe());
 }
 
+#[test]
+fn forked_children_go_on_while_servers_are_killed() {
+    let run = Run::new(program("fork_storm")).args(["64", "3", "60"]);
+    let outcome = kill_while_it_runs(run.local(24 * MIB));
+    assert_nothing_lost(&outcome);
+}
+
 /// Kills and restarts servers one after the other until the program ends, each once all
 /// copies are there again, in the program and in all children that it had by then.
 fn kill_while_it_runs(run: Run) -> Outcome {
