@@ -4,6 +4,7 @@ mod agent;
 mod args;
 mod bench;
 mod child;
+mod debug;
 mod elf;
 mod embedded;
 mod flags;
@@ -41,6 +42,7 @@ fn main() {
         args::Command::Run(args) => run::run(args),
         args::Command::Agent => agent::run(),
         args::Command::Keygen(args) => keygen::run(&args),
+        args::Command::Debug(args) => debug::run(&args),
         args::Command::Bench(args) => bench::run(&args),
         args::Command::BenchWorkload(args) => bench::workload(&args),
     });

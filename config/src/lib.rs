@@ -10,6 +10,7 @@
 mod agent;
 mod budget;
 mod complaints;
+mod debugger;
 mod error;
 mod family;
 mod markdown;
@@ -26,6 +27,7 @@ mod task;
 pub use agent::{AGENT_VARIABLE, AgentAddr};
 pub use budget::{MIN_LOCAL, check_local, ram_bytes};
 pub use complaints::Complaints;
+pub use debugger::DEBUGGER_VARIABLE;
 pub use error::{ConfigError, Invalid};
 pub use family::{FAMILY_TOLD, FAMILY_VARIABLE, Handed, family_from_env};
 pub use markdown::{options_markdown, replace_generated};

@@ -1,6 +1,6 @@
 //! Reads the options and starts the engine, before the program's `main`.
 
-use crate::interpose::{activate, exec, fork, next};
+use crate::interpose::{activate, debugger, exec, fork, next};
 use crate::link::bind;
 use crate::{family, figures, naming, never_paged, obstacle};
 use rustix::fd::FromRawFd;
@@ -61,7 +61,7 @@ extern "C" fn begin() {
             }
         }
         // A program that was started without any option is none of our business.
-        Ok(None) => {}
+        Ok(None) => debugger::begin(),
         Err(text) => {
             // The options are not to be had, but this one may be.
             let strict = std::env::var("TMEM_STRICT")
