@@ -7,6 +7,7 @@ use clap::{ArgMatches, FromArgMatches};
 use tmem_config::Layer;
 
 use crate::bench::{BenchArgs, WorkloadArgs};
+use crate::doctor::DoctorArgs;
 use crate::flags;
 
 /// Run programs that need more memory than the machine has.
@@ -21,6 +22,8 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     // `flags` has its description.
     Run(RunArgs),
+    /// Check what this machine, this user and the servers need for paging
+    Doctor(DoctorArgs),
     /// RDMA helper for programs that are started with LD_PRELOAD
     ///
     /// Prints a line to set in their environment, and stays.

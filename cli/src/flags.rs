@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 
+use crate::help::heading;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -17,17 +18,17 @@ trying tmem.";
 
 const USAGE: &str = "tmem run --local SIZE [--server ADDR]... [OPTIONS] -- PROGRAM [ARGUMENTS]...";
 
-const EXAMPLES: &str = "Examples:
-  tmem run --local 2G --server node1:7070 --server node2:7070 -- ./app --flag-of-app
+const EXAMPLES: &str =
+    "  tmem run --local 2G --server node1:7070 --server node2:7070 -- ./app --flag-of-app
   tmem run --local 64M --summary -- sort big.txt    # without --server: only to try tmem";
 
-const EXIT_STATUS: &str = "Exit status:
+const EXIT_STATUS: &str = "\
   that of the program; 128 + N if signal N ended it
   125  tmem did not start the program: a message says why
   126  the program cannot be executed
   127  the program was not found";
 
-const PLACES: &str = "Variables and file:
+const PLACES: &str = "\
   Each option may also be set by its environment variable, or by its key in the file that
   --config names. A flag wins over a variable, a variable over the file. In variables, 1, true,
   yes and on switch an option on; 0, false, no and off switch it off; an empty variable counts as
@@ -35,14 +36,16 @@ const PLACES: &str = "Variables and file:
 
 /// Adds the flags and the rest of the help to the command.
 pub(crate) fn describe(command: Command) -> Command {
+    let part = |title, text| format!("{}\n{text}", heading(title));
+    let examples = part("Examples", EXAMPLES);
+    let status = part("Exit status", EXIT_STATUS);
+    let places = part("Variables and file", PLACES);
     let command = command
         .about("Run a program with its cold memory on memory servers")
         .long_about(ABOUT)
         .override_usage(USAGE)
-        .after_help(format!(
-            "{EXAMPLES}\n\n{EXIT_STATUS}\n\nMore: tmem run --help"
-        ))
-        .after_long_help(format!("{PLACES}\n\n{EXIT_STATUS}\n\n{EXAMPLES}"));
+        .after_help(format!("{examples}\n\n{status}\n\nMore: tmem run --help"))
+        .after_long_help(format!("{places}\n\n{status}\n\n{examples}"));
     let groups = Group::ALL.into_iter();
     groups.fold(command, |command, group| {
         let of_group = OPTIONS.iter().filter(|option| option.group == group);
@@ -114,9 +117,18 @@ impl TypedValueParser for Checked {
     ) -> Result<OsString, clap::Error> {
         (self.0)(value).map_err(|invalid| {
             let flag = arg.map(ToString::to_string).unwrap_or_default();
-            let text = format!("{flag}: {invalid}\n");
+            let text = format!("{flag}: {invalid}\n{}", pointed_at(&invalid));
             clap::Error::raw(ErrorKind::ValueValidation, text).with_cmd(command)
         })?;
         OsStringValueParser::new().parse_ref(command, arg, value)
     }
+}
+
+/// The value once more with a mark below the place that is wrong, where that is known.
+fn pointed_at(invalid: &Invalid) -> String {
+    let Some(place) = invalid.place else {
+        return String::new();
+    };
+    let indent = " ".repeat(place as usize);
+    format!("\n  {}\n  {indent}^\n", invalid.value)
 }

@@ -4,10 +4,12 @@ mod agent;
 mod args;
 mod bench;
 mod child;
+mod doctor;
 mod elf;
 mod embedded;
 mod flags;
 mod handover;
+mod help;
 mod keygen;
 mod library;
 mod names;
@@ -18,14 +20,19 @@ mod signals;
 mod stats;
 mod uffd;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches};
 
 /// Exit status for failures of tmem itself.
 const OWN_FAILURE: i32 = 125;
 
 fn main() {
-    let args = match args::Args::try_parse() {
+    if std::env::args_os().len() == 1 {
+        // Nothing was started, which a script is to notice.
+        eprint!("{}", help::WELCOME);
+        std::process::exit(OWN_FAILURE);
+    }
+    let args = match parse() {
         Ok(args) => args,
         Err(error) => {
             let status = match error.kind() {
@@ -39,9 +46,18 @@ fn main() {
     };
     std::process::exit(match args.command {
         args::Command::Run(args) => run::run(args),
+        args::Command::Doctor(args) => doctor::run(&args),
         args::Command::Agent => agent::run(),
         args::Command::Keygen(args) => keygen::run(&args),
         args::Command::Bench(args) => bench::run(&args),
         args::Command::BenchWorkload(args) => bench::workload(&args),
     });
+}
+
+fn parse() -> Result<args::Args, clap::Error> {
+    let mut command = help::describe(args::Args::command());
+    let matches = command
+        .try_get_matches_from_mut(std::env::args_os())
+        .map_err(|error| help::with_nearest(error, &command))?;
+    args::Args::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }

@@ -23,6 +23,8 @@ pub(crate) struct Answer {
     pub(crate) features: Features,
     /// Whether it has no memory to give now.
     pub(crate) full: bool,
+    /// Pages that it has to give.
+    pub(crate) free_pages: u64,
 }
 
 /// Asks all servers at the same time; for each, what it can do, or what is wrong
@@ -181,6 +183,7 @@ fn talk(stream: &mut (impl Read + Write), secret: Option<&[u8]>) -> Result<Answe
     Ok(Answer {
         features: reply.features,
         full: reply.free_pages == 0,
+        free_pages: reply.free_pages,
     })
 }
 

@@ -7,14 +7,17 @@ use thiserror::Error;
 
 /// A value that is not what its option takes.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("`{value}` {reason}; allowed: {allowed}")]
+#[error("`{value}` {reason}{}; allowed: {allowed}", self.where_wrong())]
 pub struct Invalid {
     /// The value as given.
     pub value: String,
     /// What is wrong with it, in words that follow the value.
     pub reason: &'static str,
     /// What the option takes.
-    pub allowed: String,
+    pub allowed: Box<str>,
+    /// The character of the value, from 0, that is the first wrong one, where that can be
+    /// told.
+    pub place: Option<u32>,
 }
 
 impl Invalid {
@@ -22,8 +25,22 @@ impl Invalid {
         Invalid {
             value: value.to_owned(),
             reason,
-            allowed: allowed.to_owned(),
+            allowed: allowed.into(),
+            place: None,
         }
+    }
+
+    pub(crate) fn at(self, place: Option<u32>) -> Invalid {
+        Invalid { place, ..self }
+    }
+
+    /// The wrong place in words, if it is one of several characters.
+    fn where_wrong(&self) -> String {
+        let at = self.place.filter(|_| self.value.chars().count() > 1);
+        let named = at.and_then(|at| Some((at, self.value.chars().nth(at as usize)?)));
+        named.map_or(String::new(), |(at, wrong)| {
+            format!(", because of `{wrong}` in place {}", at + 1)
+        })
     }
 }
 

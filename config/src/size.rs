@@ -79,7 +79,13 @@ pub fn parse_size(text: &str) -> Result<Size, Invalid> {
         .unwrap_or(trimmed.len());
     let (number, unit) = trimmed.split_at(unit_at);
     let unit = unit.trim_start().to_ascii_lowercase();
-    let number = Decimal::parse(number).ok_or_else(|| invalid("is not a size"))?;
+    let wrong = |at: usize| {
+        let before = text.len() - text.trim_start().len() + at;
+        let place = text[..before].chars().count() as u32;
+        invalid("is not a size").at((before < text.trim_end().len()).then_some(place))
+    };
+    let number =
+        Decimal::parse(number).ok_or_else(|| wrong(first_wrong(number).unwrap_or(unit_at)))?;
     let scale = match unit.as_str() {
         "" | "b" => {
             if number.digits != 0 {
@@ -98,7 +104,7 @@ pub fn parse_size(text: &str) -> Result<Size, Invalid> {
             let share = share.ok_or_else(|| invalid("is more than all of the memory"))?;
             return Ok(Size::Share(share as u32));
         }
-        _ => return Err(invalid("is not a size")),
+        _ => return Err(wrong(trimmed.len() - trimmed[unit_at..].trim_start().len())),
     };
     let bytes = number
         .times(scale)
@@ -106,6 +112,14 @@ pub fn parse_size(text: &str) -> Result<Size, Invalid> {
     bytes
         .map(Size::Bytes)
         .ok_or_else(|| invalid("is too large"))
+}
+
+/// The byte of a number that should not be there, if it is none of those that are missing: a
+/// second point, or a point at the start.
+fn first_wrong(number: &str) -> Option<usize> {
+    let point = number.find('.')?;
+    let second = number[point + 1..].find('.').map(|at| point + 1 + at);
+    if point == 0 { Some(0) } else { second }
 }
 
 /// A decimal number, exactly: `mantissa / 10^digits`.
@@ -167,12 +181,13 @@ mod tests {
         for (text, reason) in [
             ("", "is empty"),
             ("M", "is not a size"),
-            ("-1G", "is not a size"),
-            ("1..5G", "is not a size"),
-            ("1.G", "is not a size"),
-            (".5G", "is not a size"),
-            ("2 parsecs", "is not a size"),
-            ("1e9", "is not a size"),
+            ("-1G", "is not a size, because of `-` in place 1"),
+            ("1..5G", "is not a size, because of `.` in place 3"),
+            ("1.G", "is not a size, because of `G` in place 3"),
+            (".5G", "is not a size, because of `.` in place 1"),
+            (" 2 parsecs", "is not a size, because of `p` in place 4"),
+            ("512Q", "is not a size, because of `Q` in place 4"),
+            ("1e9", "is not a size, because of `e` in place 2"),
             ("1.5", "is a fraction of a byte"),
             ("101%", "is more than all of the memory"),
             ("18446744073709551616", "is too large"),

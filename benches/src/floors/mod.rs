@@ -4,10 +4,12 @@ mod client;
 mod echo;
 mod fault;
 mod fill;
+mod miss;
 mod stream;
 mod threads;
 
 pub use client::Server;
+pub use miss::Miss;
 pub use threads::faults_per_second;
 
 use std::time::Duration;

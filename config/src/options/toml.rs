@@ -34,7 +34,8 @@ impl<'a> Toml<'a> {
         self.value.get_ref().as_str().ok_or_else(|| Invalid {
             value: self.written(),
             reason: self.kind(),
-            allowed: allowed.to_owned(),
+            allowed: allowed.into(),
+            place: None,
         })
     }
 

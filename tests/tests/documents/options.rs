@@ -120,6 +120,15 @@ fn flags_and_keys_of_the_memory_server_are_documented() {
 }
 
 #[test]
+fn flags_of_doctor_are_documented() {
+    let options = document("docs/options.md");
+    assert_eq!(
+        column(&options, "`tmem doctor`", 0),
+        flags_of(&artefacts::tmem(), &["doctor"])
+    );
+}
+
+#[test]
 fn flags_of_bench_are_documented() {
     let options = document("docs/options.md");
     assert_eq!(
@@ -180,7 +189,7 @@ fn documented_flags_exist() {
     ];
     let tmem = artefacts::tmem();
     let mut known: Names = others.map(str::to_owned).into();
-    for command in ["run", "bench", "agent", "keygen"] {
+    for command in ["run", "doctor", "bench", "agent", "keygen"] {
         known.extend(flags_of(&tmem, &[command]));
     }
     known.extend(flags_of(&artefacts::memserver(), &[]));
