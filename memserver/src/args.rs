@@ -1,9 +1,12 @@
 //! Flags, and the file that they win over.
 
+use crate::control::log::Format;
 use crate::file::{File, Parsed, read};
+use clap::CommandFactory;
+use clap_complete::Shell;
 use std::error::Error;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tmem_config::{Level, Size};
 use tmem_memserver::Config;
@@ -46,14 +49,46 @@ pub(crate) struct Args {
     /// Messages on stderr: error, warn, info or debug [default: warn]
     #[arg(long, value_name = "LEVEL")]
     log: Option<Level>,
+    /// How messages are written: text or json [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<Format>,
+    /// Where to answer metrics (/metrics) and health checks (/healthz, /readyz)
+    /// over HTTP; port 0 takes a free one, which the ready line names
+    #[arg(long, value_name = "IP:PORT")]
+    metrics: Option<SocketAddr>,
     /// TOML file with the same options, which flags win over
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Write manual pages and completions for shells into this folder, and end
+    #[arg(long, value_name = "DIR", hide = true, exclusive = true)]
+    pub(crate) generate: Option<PathBuf>,
+}
+
+/// Writes manual pages and completions for shells into a folder.
+pub(crate) fn generate(folder: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let command = Args::command();
+    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+        let mut command = command.clone();
+        clap_complete::generate_to(shell, &mut command, "tmem-memserver", folder)?;
+    }
+    clap_mangen::generate_to(command, folder)
+}
+
+/// What the daemon is told at its start.
+pub(crate) struct Daemon {
+    /// The server.
+    pub(crate) config: Config,
+    /// Which messages are written, and how.
+    pub(crate) level: Level,
+    pub(crate) format: Format,
+    /// Where to answer metrics and health checks.
+    pub(crate) metrics: Option<SocketAddr>,
 }
 
 impl Args {
-    /// What they and the file come to, and how much is said.
-    pub(crate) fn config(self) -> Result<(Config, Level), Box<dyn Error>> {
+    /// What they and the file come to.
+    pub(crate) fn config(self) -> Result<Daemon, Box<dyn Error>> {
         let file = match &self.config {
             Some(path) => read(path)?,
             None => File::default(),
@@ -66,6 +101,7 @@ impl Args {
         let slab = Size::Bytes(defaults.slab_size);
         let secret = self.secret_file.or(file.secret_file);
         let grace = self.grace.or(file.grace);
+        let metrics = self.metrics.or(file.metrics.map(|m| m.0));
         let config = Config {
             listen: self.listen.or(file.listen).unwrap_or(defaults.listen),
             rdma: self.rdma.or(file.rdma.map(|r| r.0)),
@@ -78,9 +114,16 @@ impl Args {
                 .unwrap_or(defaults.max_connections),
             max_per_client: self.max_per_client.or(file.max_per_client),
             grace: grace.map_or(defaults.grace, |s| Duration::from_secs(s.into())),
+            measures: metrics.is_some(),
             log: None,
         };
         let level = self.log.or(file.log.map(|l| l.0)).unwrap_or_default();
-        Ok((config, level))
+        let format = self.log_format.or(file.log_format.map(|f| f.0));
+        Ok(Daemon {
+            config,
+            level,
+            format: format.unwrap_or_default(),
+            metrics,
+        })
     }
 }

@@ -37,6 +37,8 @@ pub struct Config {
     /// How long a session outlives its last connection. Twice the time for
     /// which clients try to be back: one that comes late has lost its memory.
     pub grace: Duration,
+    /// Whether it is measured how long requests take.
+    pub measures: bool,
     /// Where messages go; nowhere when `None`.
     pub log: Option<Log>,
 }
@@ -52,6 +54,7 @@ impl Default for Config {
             max_connections: 2048,
             max_per_client: None,
             grace: Duration::from_secs(10),
+            measures: false,
             log: None,
         }
     }

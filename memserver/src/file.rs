@@ -1,5 +1,6 @@
 //! The TOML file that flags win over.
 
+use crate::control::log::Format;
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 use std::fmt;
 use std::marker::PhantomData;
@@ -21,6 +22,8 @@ pub(crate) struct File {
     pub(crate) max_connections: Option<usize>,
     pub(crate) max_per_client: Option<usize>,
     pub(crate) log: Option<Parsed<Level>>,
+    pub(crate) log_format: Option<Parsed<Format>>,
+    pub(crate) metrics: Option<Parsed<SocketAddr>>,
 }
 
 /// A value that is read as its flag is; a number may be without quotes.

@@ -24,10 +24,13 @@
 mod client;
 mod config;
 mod error;
+mod latency;
 mod rdma;
 mod serve;
 mod store;
 
 pub use config::{Config, Log};
 pub use error::Error;
+pub use latency::Requests;
+pub use serve::observer::Observer;
 pub use serve::server::{Handle, Server};

@@ -1,19 +1,20 @@
 //! `tmem-memserver`: a memory server as a daemon.
 
 mod args;
+mod control;
 mod file;
 
-use args::Args;
+use args::{Args, Daemon};
 use clap::Parser;
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::io::Write;
+use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
 use tmem_config::Level;
-use tmem_memserver::{Config, Error, Log, Server};
+use tmem_memserver::{Error, Observer, Server};
 
 /// Descriptors of a connection over RDMA: its pair of sockets, two channels of
 /// events, and what the device's library takes.
@@ -30,10 +31,19 @@ const WRONG_VALUE: u8 = 2;
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let Some(folder) = &args.generate {
+        return match args::generate(folder) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                let _ = writeln!(std::io::stderr(), "tmem-memserver: {error}");
+                ExitCode::from(CANNOT_START)
+            }
+        };
+    }
     match keep_to_oneself()
         .map_err(|e| (CANNOT_START, e.into()))
         .and_then(|()| args.config().map_err(|e| (WRONG_VALUE, e)))
-        .and_then(|(config, level)| run(config, level).map_err(|e| (status(&*e), e)))
+        .and_then(|daemon| run(daemon).map_err(|e| (status(&*e), e)))
     {
         Ok(()) => ExitCode::SUCCESS,
         Err((status, error)) => {
@@ -53,14 +63,16 @@ fn status(error: &(dyn std::error::Error + 'static)) -> u8 {
     }
 }
 
-fn run(mut config: Config, level: Level) -> Result<(), Box<dyn std::error::Error>> {
+fn run(daemon: Daemon) -> Result<(), Box<dyn std::error::Error>> {
+    let Daemon {
+        mut config,
+        level,
+        format,
+        metrics,
+    } = daemon;
     // Before the first client, so that no signal is missed.
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    let log: Log = Arc::new(move |l, text| {
-        if l <= level {
-            let _ = writeln!(std::io::stderr(), "tmem-memserver: {text}");
-        }
-    });
+    let log = control::log::to_stderr(level, format);
     config.log = Some(log.clone());
     let capacity = config.capacity;
     let memory = tmem_config::Memory::get()?.most();
@@ -83,13 +95,16 @@ fn run(mut config: Config, level: Level) -> Result<(), Box<dyn std::error::Error
         _ => {}
     }
     let handle = Server::bind(config)?.spawn()?;
+    let observer = handle.observer();
+    let metrics = metrics.map(|addr| metrics_on(addr, observer)).transpose()?;
     let mut out = std::io::stdout();
     let rdma = handle
         .rdma_addr()
         .map_or(String::new(), |addr| format!(", RDMA on {addr}"));
+    let metrics = metrics.map_or(String::new(), |addr| format!(", metrics on {addr}"));
     writeln!(
         out,
-        "tmem-memserver: ready on {} with {capacity} bytes{rdma}",
+        "tmem-memserver: ready on {} with {capacity} bytes{rdma}{metrics}",
         handle.addr()
     )?;
     out.flush()?;
@@ -102,6 +117,14 @@ fn run(mut config: Config, level: Level) -> Result<(), Box<dyn std::error::Error
     }
     handle.shutdown();
     Ok(())
+}
+
+/// Answers metrics and health checks on `addr`; where, with the real port.
+fn metrics_on(addr: SocketAddr, server: Observer) -> Result<SocketAddr, Error> {
+    control::start(addr, server).map_err(|error| Error::Listen {
+        listen: addr.to_string(),
+        error,
+    })
 }
 
 /// Keeps what this process holds, the secret and pages of clients, out of core files, and

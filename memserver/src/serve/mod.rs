@@ -7,6 +7,7 @@ pub(crate) mod connection;
 pub(crate) mod connection_limits;
 pub(crate) mod greeting;
 pub(crate) mod inbox;
+pub(crate) mod observer;
 pub(crate) mod outbox;
 pub(crate) mod requests;
 pub(crate) mod server;

@@ -34,11 +34,13 @@ impl Conn {
             if self.leaving.load(Ordering::Relaxed) != leaves {
                 self.leaving.store(leaves, Ordering::Relaxed);
             }
+            let begun = self.shared.latency.begin();
             match header.op {
                 Op::Read => self.read(&header, session)?,
                 Op::Write => self.write(&header, session)?,
                 _ => self.other(&header, session)?,
             }
+            self.shared.latency.end(header.op, begun);
         }
     }
 

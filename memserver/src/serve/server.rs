@@ -1,9 +1,11 @@
 //! The server: its listener, and the threads of its connections.
 
+use crate::latency::Latency;
 use crate::rdma;
 use crate::serve::attempts::Attempts;
 use crate::serve::client_thread;
 use crate::serve::connection_limits::ConnectionLimits;
+use crate::serve::observer::Observer;
 use crate::serve::outbox::Rations;
 use crate::serve::shared::{LOOK, REST, Shared};
 use crate::serve::socket::Socket;
@@ -132,6 +134,7 @@ impl Server {
             rations: Rations::new((capacity / 64).max(RATIONS)),
             attempts: Attempts::default(),
             secrets: Complaints::default(),
+            latency: Latency::new(config.measures),
             config,
             instance: random()?,
             pages_read: AtomicU64::new(0),
@@ -255,6 +258,11 @@ impl Handle {
     /// Its figures.
     pub fn stats(&self) -> ServerStats {
         self.shared.stats()
+    }
+
+    /// Returns what metrics and health checks look at it with.
+    pub fn observer(&self) -> Observer {
+        Observer(self.shared.clone())
     }
 
     /// Ends all keys that clients have to memory. Their connections over RDMA

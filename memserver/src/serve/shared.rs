@@ -2,6 +2,7 @@
 
 use crate::Config;
 use crate::client::Client;
+use crate::latency::Latency;
 use crate::serve::attempts::Attempts;
 use crate::serve::connection_limits::ConnectionLimits;
 use crate::serve::outbox::Rations;
@@ -29,6 +30,7 @@ pub(crate) struct Shared {
     pub(crate) instance: [u8; 16],
     pub(crate) pages_read: AtomicU64,
     pub(crate) pages_written: AtomicU64,
+    pub(crate) latency: Latency,
     pub(crate) warnings: Complaints,
     pub(crate) connections: ConnectionLimits,
     /// What is held of packed pages on their way out.

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use tmem_wire::{Op, SessionId, Status};
 
-fn command(args: &[&str]) -> Command {
+pub(crate) fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tmem-memserver"));
     command.args(args).stdin(Stdio::null());
     command
@@ -36,6 +36,11 @@ impl Daemon {
 
     pub(crate) fn on_free_port(args: &[&str]) -> Daemon {
         Daemon::start(&[&["--listen", "127.0.0.1:0"], args].concat())
+    }
+
+    /// The line that says that it is ready.
+    pub(crate) fn line(&self) -> &str {
+        &self.line
     }
 
     fn signal(&self, signal: i32) {

@@ -8,6 +8,7 @@ mod client;
 mod daemon;
 mod hostile;
 mod limits;
+mod metrics;
 mod model;
 mod pages;
 mod sessions;

@@ -1,0 +1,239 @@
+//! Metrics, health checks and logs of the daemon.
+
+use crate::client::connect;
+use crate::daemon::{Daemon, command};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
+
+/// Where a daemon answers metrics, by its ready line.
+fn metrics_of(daemon: &Daemon) -> SocketAddr {
+    let line = daemon.line();
+    let (_, addr) = line.split_once("metrics on ").expect("the line names it");
+    addr.trim().parse().expect("an address")
+}
+
+/// Status line and body of what is answered.
+fn get(addr: SocketAddr, method: &str, path: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(addr).expect("it listens");
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("it reads");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("it answers");
+    let (head, body) = text.split_once("\r\n\r\n").expect("head and body");
+    let status = head.lines().next().unwrap_or_default().to_owned();
+    (status, body.to_owned())
+}
+
+fn daemon(args: &[&str]) -> Daemon {
+    let metrics = ["--metrics", "127.0.0.1:0", "--capacity", "64M"];
+    Daemon::on_free_port(&[&metrics[..], args].concat())
+}
+
+/// The value of a metric.
+fn value(metrics: &str, name: &str) -> f64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+    let value = line.unwrap_or_else(|| panic!("{name} in\n{metrics}"));
+    value.trim().parse().expect("a number")
+}
+
+#[test]
+fn figures_and_latencies_are_scraped() {
+    let daemon = daemon(&[]);
+    let addr = metrics_of(&daemon);
+    let _client = connect(daemon.addr);
+    let (status, metrics) = get(addr, "GET", "/metrics");
+    assert!(status.ends_with("200 OK"), "{status}");
+    assert_eq!(
+        value(&metrics, "tmem_memserver_capacity_bytes "),
+        f64::from(64 << 20)
+    );
+    assert_eq!(value(&metrics, "tmem_memserver_connections "), 1.0);
+    value(&metrics, "tmem_memserver_read_bytes_total ");
+    value(
+        &metrics,
+        "tmem_memserver_request_duration_seconds_sum{op=\"read\"} ",
+    );
+    assert!(metrics.ends_with("# EOF\n"), "{metrics}");
+}
+
+#[test]
+fn promtool_accepts_what_is_scraped() {
+    if Command::new("promtool").arg("--version").output().is_err() {
+        eprintln!("skipped: promtool is not installed (Debian's package prometheus)");
+        return;
+    }
+    let daemon = daemon(&[]);
+    let (_, metrics) = get(metrics_of(&daemon), "GET", "/metrics");
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool can be run");
+    // It reads the text format of Prometheus, which has no units and no end.
+    let text: String = metrics
+        .lines()
+        .filter(|line| !line.starts_with("# UNIT") && *line != "# EOF")
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let mut input = promtool.stdin.take().expect("a pipe");
+    input.write_all(text.as_bytes()).expect("promtool reads");
+    drop(input);
+    let output = promtool.wait_with_output().expect("promtool ends");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}\n{text}");
+}
+
+#[test]
+fn health_checks_are_answered_and_other_requests_refused() {
+    let daemon = daemon(&[]);
+    let addr = metrics_of(&daemon);
+    for (method, path, status) in [
+        ("GET", "/healthz", "200 OK"),
+        ("GET", "/readyz", "200 OK"),
+        ("HEAD", "/readyz", "200 OK"),
+        ("GET", "/", "404 Not Found"),
+        ("POST", "/metrics", "405 Method Not Allowed"),
+    ] {
+        let (answer, _) = get(addr, method, path);
+        assert!(answer.ends_with(status), "{method} {path}: {answer}");
+    }
+}
+
+#[test]
+fn clients_of_metrics_that_say_nothing_are_in_nobodys_way() {
+    let daemon = daemon(&[]);
+    let addr = metrics_of(&daemon);
+    let silent: Vec<_> = (0..20)
+        .map(|_| TcpStream::connect(addr).expect("it listens"))
+        .collect();
+    let (status, _) = get(addr, "GET", "/healthz");
+    assert!(status.ends_with("200 OK"), "{status}");
+    drop(silent);
+}
+
+#[test]
+fn a_log_for_machines_is_json() {
+    let mut child = command(&[
+        "--log-format",
+        "json",
+        "--listen",
+        "0.0.0.0:0",
+        "--capacity",
+        "16M",
+    ])
+    .stdout(Stdio::null())
+    .stderr(Stdio::piped())
+    .spawn()
+    .expect("it can be run");
+    let mut line = String::new();
+    let stderr = child.stderr.take().expect("a pipe");
+    // The warning that there is no secret.
+    BufReader::new(stderr).read_line(&mut line).expect("a line");
+    child.kill().and_then(|()| child.wait()).expect("it ends");
+    let value: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+    assert_eq!(value["level"], "WARN");
+    let message = value["message"].as_str().expect("text");
+    assert!(message.contains("can use this memory"), "{message}");
+    assert!(value["timestamp"].is_string());
+}
+
+/// A file below `packaging`.
+fn packaged(name: &str) -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/");
+    std::fs::read_to_string(format!("{path}{name}")).expect("it is there")
+}
+
+#[test]
+fn alerts_and_dashboard_name_metrics_that_there_are() {
+    let daemon = daemon(&[]);
+    let (_, metrics) = get(metrics_of(&daemon), "GET", "/metrics");
+    let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+    let mut count = 0;
+    for file in ["prometheus/tmem.rules.yml", "grafana/tmem-memserver.json"] {
+        let text = packaged(file);
+        let words = text.split(|c: char| !is_name(c));
+        for name in words.filter(|word| word.starts_with("tmem_memserver_")) {
+            count += 1;
+            let begins = |line: &str| {
+                let rest = line.strip_prefix(name);
+                rest.is_some_and(|rest| rest.starts_with([' ', '{']))
+            };
+            assert!(metrics.lines().any(begins), "{file}: {name} in\n{metrics}");
+        }
+    }
+    assert!(count > 10, "only {count} names were found");
+    let dashboard = packaged("grafana/tmem-memserver.json");
+    serde_json::from_str::<serde_json::Value>(&dashboard).expect("the dashboard is JSON");
+}
+
+#[test]
+fn alerts_fire_when_they_should() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/prometheus");
+    let output = Command::new("promtool")
+        .args(["test", "rules", "tmem.test.yml"])
+        .current_dir(folder)
+        .output();
+    match output {
+        Ok(output) => assert!(output.status.success(), "{output:?}"),
+        Err(_) => eprintln!("skipped: promtool is not installed (Debian's package prometheus)"),
+    }
+}
+
+/// A real Prometheus finds the server up, and has its figures.
+#[test]
+fn prometheus_scrapes_it() {
+    if Command::new("prometheus")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
+        eprintln!("skipped: prometheus is not installed");
+        return;
+    }
+    let daemon = daemon(&[]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    let config = format!(
+        "global: {{scrape_interval: 1s}}\nscrape_configs:\n  - job_name: tmem\n    \
+         static_configs: [{{targets: ['{}']}}]\n",
+        metrics_of(&daemon)
+    );
+    std::fs::write(at("prometheus.yml"), config).expect("the folder can be written");
+    // A port that was free a moment ago.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
+    let addr = free.expect("a port");
+    let mut prometheus = Command::new("prometheus")
+        .arg(format!("--config.file={}", at("prometheus.yml")))
+        .arg(format!("--storage.tsdb.path={}", at("data")))
+        .arg(format!("--web.listen-address={addr}"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("prometheus can be run");
+    let query = "/api/v1/query?query=tmem_memserver_capacity_bytes";
+    let begun = std::time::Instant::now();
+    let found = loop {
+        let is_there = TcpStream::connect(addr).is_ok();
+        let answer = if is_there {
+            get(addr, "GET", query).1
+        } else {
+            String::new()
+        };
+        if answer.contains("\"67108864\"") {
+            break true;
+        }
+        if begun.elapsed() > std::time::Duration::from_secs(120) {
+            break false;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    };
+    prometheus
+        .kill()
+        .and_then(|()| prometheus.wait())
+        .expect("it ends");
+    assert!(found);
+}
