@@ -7,8 +7,10 @@ use clap::{ArgMatches, FromArgMatches};
 use tmem_config::Layer;
 
 use crate::bench::{BenchArgs, WorkloadArgs};
+use crate::control::{EvictArgs, PsArgs, RecallArgs, SetArgs, StatsArgs, TopArgs};
 use crate::doctor::DoctorArgs;
 use crate::flags;
+use crate::generate::GenerateArgs;
 
 /// Run programs that need more memory than the machine has.
 #[derive(clap::Parser)]
@@ -24,6 +26,18 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Check what this machine, this user and the servers need for paging
     Doctor(DoctorArgs),
+    /// List the paged programs of this user
+    Ps(PsArgs),
+    /// Show the paged programs live
+    Top(TopArgs),
+    /// Print the statistics of a program while it runs
+    Stats(StatsArgs),
+    /// Change the budget of a program while it runs
+    Set(SetArgs),
+    /// Have a program's memory leave, as far as it can
+    Evict(EvictArgs),
+    /// Bring a program's memory back from the servers
+    Recall(RecallArgs),
     /// RDMA helper for programs that are started with LD_PRELOAD
     ///
     /// Prints a line to set in their environment, and stays.
@@ -32,6 +46,9 @@ pub(crate) enum Command {
     Keygen(KeygenArgs),
     /// Measure what tmem costs on this machine
     Bench(BenchArgs),
+    /// Write manual pages and completions for shells into a folder
+    #[command(hide = true)]
+    Generate(GenerateArgs),
     /// What `bench` starts
     #[command(hide = true)]
     BenchWorkload(WorkloadArgs),

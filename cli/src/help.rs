@@ -19,15 +19,18 @@ All commands: tmem --help
 ";
 
 /// The commands by what they are for. `help` is clap's own.
-const GROUPS: [(&str, &[&str]); 3] = [
+const GROUPS: [(&str, &[&str]); 5] = [
     ("Run", &["run", "doctor"]),
+    ("Watch", &["ps", "top", "stats"]),
+    ("Change while it runs", &["set", "evict", "recall"]),
     ("Set up", &["keygen", "agent"]),
     ("Measure", &["bench"]),
 ];
 
-const EXAMPLES: [&str; 3] = [
+const EXAMPLES: [&str; 4] = [
     "tmem doctor --server node1:7070",
     "tmem run --local 2G --server node1:7070 -- ./app --flag-of-app",
+    "tmem set 4711 --local 3G",
     "tmem run --local 64M --summary -- sort big.txt    # without --server: only to try tmem",
 ];
 

@@ -4,10 +4,12 @@ mod agent;
 mod args;
 mod bench;
 mod child;
+mod control;
 mod doctor;
 mod elf;
 mod embedded;
 mod flags;
+mod generate;
 mod handover;
 mod help;
 mod keygen;
@@ -47,6 +49,13 @@ fn main() {
     std::process::exit(match args.command {
         args::Command::Run(args) => run::run(args),
         args::Command::Doctor(args) => doctor::run(&args),
+        args::Command::Ps(args) => control::ps(&args),
+        args::Command::Stats(args) => control::stats(&args),
+        args::Command::Top(args) => control::top(&args),
+        args::Command::Set(args) => control::set(&args),
+        args::Command::Evict(args) => control::evict(&args),
+        args::Command::Recall(args) => control::recall(&args),
+        args::Command::Generate(args) => generate::run(&args),
         args::Command::Agent => agent::run(),
         args::Command::Keygen(args) => keygen::run(&args),
         args::Command::Bench(args) => bench::run(&args),

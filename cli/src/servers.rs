@@ -8,7 +8,7 @@ use std::time::Duration;
 use tmem_config::{Level, Scheme, ServerAddr, random};
 use tmem_rdma::Agent;
 use tmem_wire::greeting::{self, GreetingError};
-use tmem_wire::{Features, Header, Op, Status, VERSION};
+use tmem_wire::{Features, HEADER_LEN, Header, Op, ServerStats, Status, VERSION};
 
 /// For connecting, and until it is told that an answer takes its time.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -73,6 +73,27 @@ pub(crate) fn ask(
         }
     };
     talked.map_err(|error| wrong(&error))
+}
+
+/// What a server says of itself, over TCP.
+pub(crate) fn figures(server: &ServerAddr, secret: Option<&[u8]>) -> Result<ServerStats, String> {
+    let stream = connect(server).map_err(|e| format!("cannot be reached: {e}"))?;
+    let mut stream = Patient::new(stream, server, Level::Error);
+    let mut asked = || -> io::Result<ServerStats> {
+        let greeting = greeting::Client::new(None, 0, secret, random()?, Vec::new());
+        greeting.greet(&mut stream, secret)?;
+        stream.write_all(&Header::request(Op::Stats, 1).encode())?;
+        let mut head = [0; HEADER_LEN];
+        stream.read_exact(&mut head)?;
+        let odd = |_| io::Error::from(io::ErrorKind::InvalidData);
+        let reply = Header::decode(&head).map_err(odd)?;
+        let mut payload = vec![0; reply.len as usize];
+        stream.read_exact(&mut payload)?;
+        let stats = ServerStats::decode(&payload).map_err(odd)?;
+        let _ = stream.write_all(&Header::request(Op::Bye, 2).encode());
+        Ok(stats)
+    };
+    asked().map_err(|error| wrong(&error))
 }
 
 fn connect(server: &ServerAddr) -> io::Result<TcpStream> {

@@ -166,7 +166,8 @@ pub(crate) fn summary(totals: &Totals, time: Duration) -> String {
         "tmem: memory: budget {:.1} MiB, peak {:.1} MiB{of_all}; file pages {:.1} MiB, not \
          counted; on servers at most {:.1} MiB\n\
          tmem: pages: {} faults, {} fetched ({} of them ahead), {} evicted, {} lost\n\
-         tmem: time: half of the faults within {:.1} us, 99 % within {:.1} us; {:.3} s in all\n",
+         tmem: time: waited for pages {:.3} s, with nothing else running {:.3} s; half of the \
+         faults within {:.1} us, 99 % within {:.1} us; {:.3} s in all\n",
         mib(totals.local_budget_bytes),
         mib(totals.budget_peak_bytes),
         mib(totals.files_bytes),
@@ -176,6 +177,8 @@ pub(crate) fn summary(totals: &Totals, time: Duration) -> String {
         totals.prefetched_pages,
         totals.evicted_pages,
         totals.lost_pages,
+        totals.waited_some_ns as f64 / 1e9,
+        totals.waited_full_ns as f64 / 1e9,
         totals.fault_us(0.5),
         totals.fault_us(0.99),
         time.as_secs_f64(),

@@ -13,6 +13,7 @@
 //! process has to look up others by their process numbers, which differ between PID
 //! namespaces, and no living process is ever taken for dead.
 
+use crate::live::Live;
 use crate::sys::thread;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use core::sync::atomic::{AtomicU32, AtomicU64};
@@ -47,6 +48,8 @@ pub struct Member {
     list: [AtomicU64; 3],
     /// The only entry of that list: the address of the list again.
     entry: AtomicU64,
+    /// Its control words.
+    pub(crate) live: Live,
 }
 
 /// The shared budget. All zeros is its initial state, in which each process has a budget of
@@ -104,6 +107,18 @@ impl Family {
     /// Sets the budget, in bytes, for all processes together.
     pub fn limit(&self, bytes: u64) {
         self.budget.store(bytes, Relaxed);
+    }
+
+    /// Returns the budget in bytes; `None` if each process has a budget of its own.
+    pub fn budget(&self) -> Option<u64> {
+        Some(self.budget.load(Relaxed)).filter(|bytes| *bytes > 0)
+    }
+
+    /// Iterates over the control words of all living processes.
+    pub fn living(&self) -> impl Iterator<Item = &Live> {
+        let used = (self.used.load(Acquire) as usize).min(MEMBERS);
+        let taken = self.members[..used].iter().filter(|m| m.is_taken());
+        taken.map(|m| &m.live)
     }
 
     /// Returns the most memory, in bytes, that all processes had resident at one moment.

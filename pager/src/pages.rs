@@ -115,6 +115,22 @@ impl Pages {
         wanted: impl Fn(Slot) -> bool,
         out: &mut Vec<(PageNumber, Slot)>,
     ) -> Option<PageNumber> {
+        self.find(from, entries, most, out, |page, entry| {
+            let slot = entry.slot.filter(|_| entry.state == State::Local)?;
+            wanted(slot).then_some((page, slot))
+        })
+    }
+
+    /// Collects what `wanted` returns for up to `most` entries, from the page `from` on. Looks
+    /// at about `entries` entries. Returns where to go on; `None` after the last page.
+    pub(crate) fn find<T>(
+        &self,
+        from: PageNumber,
+        entries: usize,
+        most: usize,
+        out: &mut Vec<T>,
+        wanted: impl Fn(PageNumber, &Page) -> Option<T>,
+    ) -> Option<PageNumber> {
         let from = from.get();
         let mut left = entries.div_ceil(BLOCK_PAGES as usize);
         let chunks = self
@@ -136,12 +152,7 @@ impl Pages {
                     if out.len() >= most {
                         return Some(PageNumber::new(page));
                     }
-                    let entry = stored.page();
-                    let slot = entry.slot.filter(|_| entry.state == State::Local);
-                    out.extend(
-                        slot.filter(|slot| wanted(*slot))
-                            .map(|slot| (PageNumber::new(page), slot)),
-                    );
+                    out.extend(wanted(PageNumber::new(page), &stored.page()));
                 }
             }
         }

@@ -203,6 +203,11 @@ counters! { most {
     /// Times, at most one in a while, at which pages that were to leave had to stay because
     /// every memory server was full.
     servers_full,
+    /// Nanoseconds in which at least one thread of a process waited for a page.
+    waited_some_ns,
+    /// Those of them in which nothing of the process ran: at most, where it has several
+    /// threads.
+    waited_full_ns,
     /// Nanoseconds of CPU time that the pager used.
     pager_cpu_ns,
     /// Connections to servers that broke and were made again.
@@ -282,6 +287,12 @@ impl Shared {
         let slot = &self.slots[at];
         slot.pid.store(pid, Relaxed);
         slot
+    }
+
+    /// The number of a slot.
+    pub fn number_of(&self, slot: &Slot) -> u32 {
+        let at = self.slots.iter().position(|s| core::ptr::eq(s, slot));
+        at.unwrap_or(SLOTS - 1) as u32
     }
 
     /// The figures of all slots.

@@ -12,6 +12,8 @@
 //! | What is read ahead of a fault? | [`readahead`], [`indirect`], [`straddle`] |
 //! | How many zero pages does a fault on new memory get? | [`zero_fill`] |
 //! | When do pages leave, when do threads wait, how is the budget divided? | [`watermarks`], with [`demand`] |
+//! | How does a budget that the user lowers take effect? | [`glide`] |
+//! | How much memory would the program need? | [`working_set`] |
 //! | How long is the standby list? | [`standby`] |
 //! | How much memory holds compressed copies? | [`compressed_cache`] |
 //! | Which server gets a page? | [`placement`] |
@@ -29,6 +31,7 @@ pub mod cyclic;
 pub mod demand;
 pub mod engine_cpu;
 pub mod eviction;
+pub mod glide;
 pub mod indirect;
 mod page_number;
 pub mod placement;
@@ -38,6 +41,7 @@ pub mod spin;
 pub mod standby;
 pub mod straddle;
 pub mod watermarks;
+pub mod working_set;
 pub mod zero_fill;
 
 pub use page_number::PageNumber;

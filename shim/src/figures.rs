@@ -2,13 +2,16 @@
 //! this process, which then tells of them at its end.
 
 use std::fmt::Write;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::ptr::null_mut;
 use std::sync::atomic::AtomicPtr;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use tmem_config::write_file;
+use tmem_pager::live::Live;
+use tmem_pager::own::Own;
 use tmem_pager::stats::{MAGIC, Shared, Slot, Totals};
+use tmem_pager::sys::thread;
 
 /// What to tell at the end, and of what.
 struct Report {
@@ -56,18 +59,20 @@ fn map(fd: libc::c_int) -> Option<&'static Shared> {
     (at != libc::MAP_FAILED).then(|| unsafe { &*at.cast::<Shared>() })
 }
 
+/// Figures, where the process shows itself if that is not in memory of the family, and the
+/// descriptor that the engine is to hold for those who look.
+pub(crate) type Kept = (&'static Slot, Option<&'static Live>, Option<OwnedFd>);
+
 /// Figures of this process alone, told at its end where the user asks for that.
-pub(crate) fn own(file: Option<PathBuf>, summary: bool) -> &'static Slot {
-    let layout = std::alloc::Layout::new::<Slot>();
-    // SAFETY: the layout is that of a slot, which is not empty.
-    let slot = unsafe { std::alloc::alloc_zeroed(layout) }.cast::<Slot>();
-    if slot.is_null() {
-        std::alloc::handle_alloc_error(layout);
-    }
-    // SAFETY: allocated just now and for good; all zeros is a valid value of
-    // every field.
-    let slot: &'static Slot = unsafe { &*slot };
+pub(crate) fn own(file: Option<PathBuf>, summary: bool) -> Kept {
     let pid = std::process::id();
+    let (slot, live, fd) = match visible() {
+        Some((own, fd)) => {
+            own.begin(pid);
+            (&own.slot, Some(&own.live), Some(fd))
+        }
+        None => (hidden(), None, None),
+    };
     slot.pid.store(pid, Relaxed);
     if file.is_some() || summary {
         // Only the constructor comes here, and each forked child once.
@@ -81,7 +86,53 @@ pub(crate) fn own(file: Option<PathBuf>, summary: bool) -> &'static Slot {
         }));
         REPORT.store(report, Release);
     }
-    slot
+    (slot, live, fd)
+}
+
+/// Memory for figures that others can look at while the process runs, as far as the kernel
+/// lets them look at this process, and the descriptor by which they do.
+fn visible() -> Option<(&'static Own, OwnedFd)> {
+    if thread::is_confined() {
+        // A filter of system calls may end the process for it.
+        return None;
+    }
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    // SAFETY: the name is a C string.
+    let fd = unsafe { libc::memfd_create(c"tmem-own".as_ptr(), flags) };
+    if fd < 0 {
+        return None;
+    }
+    // SAFETY: the descriptor was just made and nobody else has it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: plain calls on a descriptor that is open. The file gets its length before it is
+    // mapped, and keeps it: nobody who looks is to get a SIGBUS.
+    let at = unsafe {
+        let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+        if libc::ftruncate(fd.as_raw_fd(), Own::LEN as libc::off_t) != 0
+            || libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals) != 0
+        {
+            return None;
+        }
+        let (rw, shared) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+        let at = libc::mmap(null_mut(), Own::LEN, rw, shared, fd.as_raw_fd(), 0);
+        // It is nothing of the program's.
+        libc::madvise(at, Own::LEN, libc::MADV_DONTDUMP);
+        at
+    };
+    // SAFETY: mapped for good, page-aligned, and atomics throughout; all zeros is a value.
+    (at != libc::MAP_FAILED).then(|| (unsafe { &*at.cast::<Own>() }, fd))
+}
+
+/// Memory of this process alone.
+fn hidden() -> &'static Slot {
+    let layout = std::alloc::Layout::new::<Slot>();
+    // SAFETY: the layout is that of a slot, which is not empty.
+    let slot = unsafe { std::alloc::alloc_zeroed(layout) }.cast::<Slot>();
+    if slot.is_null() {
+        std::alloc::handle_alloc_error(layout);
+    }
+    // SAFETY: allocated just now and for good; all zeros is a valid value of every field.
+    unsafe { &*slot }
 }
 
 #[used]

@@ -5,7 +5,7 @@ use crate::link::bind;
 use crate::{family, figures, naming, never_paged, obstacle};
 use rustix::fd::FromRawFd;
 use std::net::ToSocketAddrs;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tmem_config::{
@@ -19,7 +19,7 @@ use tmem_pager::engine::{
 };
 use tmem_pager::names::Names;
 use tmem_pager::net;
-use tmem_pager::stats::{Shared, Slot};
+use tmem_pager::stats::Shared;
 use tmem_pager::sys::channel::End;
 use tmem_pager::sys::mem::Region;
 use tmem_pager::sys::roots::Root;
@@ -120,8 +120,9 @@ pub(crate) fn start_child(will: Option<&'static ForkManifest>, handed: Option<En
     };
     let mut settings = parents.clone();
     let shared = family::shared();
-    settings.report.figures = match shared {
-        Some(shared) => shared.claim(std::process::id()),
+    let shown;
+    (settings.report.figures, settings.report.live, shown) = match shared {
+        Some(shared) => (shared.claim(std::process::id()), None, None),
         None => figures::own(naming::own(), false),
     };
     let budget = settings.budget;
@@ -133,7 +134,7 @@ pub(crate) fn start_child(will: Option<&'static ForkManifest>, handed: Option<En
     settings.servers.net.seed = u64::from(std::process::id());
     settings.start.inherit = will;
     settings.start.handed = handed;
-    match (spawn(settings), will) {
+    match (spawn(settings, shown.as_ref()), will) {
         // One that cannot be paged is ended by its engine.
         (Ok(()), Some(_)) => _ = wait(),
         (Ok(()), None) => {}
@@ -158,7 +159,7 @@ fn launch(options: &Options) -> Result<(), String> {
         say(&text);
     }
     let shared = family::shared();
-    let figures = figures_of(options, shared, budget);
+    let (figures, live, shown) = figures_of(options, shared, budget);
     let settings = Settings {
         budget,
         path: match options.page_path {
@@ -186,6 +187,7 @@ fn launch(options: &Options) -> Result<(), String> {
             told: family::told(),
             figures,
             shared,
+            live,
         },
         start: StartSettings {
             strict: options.strict,
@@ -198,7 +200,7 @@ fn launch(options: &Options) -> Result<(), String> {
     let _ = SETTINGS.set(settings.clone());
     fork::prepare();
     activate(true);
-    spawn(settings)
+    spawn(settings, shown.as_ref())
 }
 
 fn when(mode: AutoMode) -> tmem_pager::When {
@@ -209,13 +211,13 @@ fn when(mode: AutoMode) -> tmem_pager::When {
     }
 }
 
-fn figures_of(options: &Options, shared: Option<&'static Shared>, budget: u64) -> &'static Slot {
-    let figures = match shared {
-        Some(shared) => shared.claim(std::process::id()),
+fn figures_of(options: &Options, shared: Option<&'static Shared>, budget: u64) -> figures::Kept {
+    let kept = match shared {
+        Some(shared) => (shared.claim(std::process::id()), None, None),
         None => figures::own(naming::own(), options.summary),
     };
-    figures.local_budget_bytes.store(budget, Ordering::Relaxed);
-    figures
+    kept.0.local_budget_bytes.store(budget, Ordering::Relaxed);
+    kept
 }
 
 fn secret(options: &Options) -> Result<Option<Vec<u8>>, String> {
@@ -286,7 +288,7 @@ fn tell_of_panics() {
     }));
 }
 
-fn spawn(settings: Settings) -> Result<(), String> {
+fn spawn(settings: Settings, shown: Option<&OwnedFd>) -> Result<(), String> {
     tell_of_panics();
     crate::interpose::credentials::begin();
     let failed = |e: rustix::io::Errno| format!("the engine cannot be started: {e}");
@@ -312,6 +314,7 @@ fn spawn(settings: Settings) -> Result<(), String> {
     let arg: *mut Start = Box::into_raw(Box::new(Start {
         settings,
         device: number,
+        shown: shown.map_or(-1, AsRawFd::as_raw_fd),
     }));
     // Where the kernel's clock is, is found out at the first look at it, and before
     // Linux 6.4 with a file, whose closing takes a thread of the C library: in
@@ -368,17 +371,30 @@ struct Start {
     settings: Settings,
     /// An open `/dev/userfaultfd`, or -1.
     device: i32,
+    /// The memory that shows what this process has, or -1: only to be held, for those who may
+    /// look.
+    shown: i32,
 }
 
 unsafe extern "C" fn enter(arg: *mut u8) -> ! {
     // SAFETY: what `spawn` gave.
-    let Start { settings, device } = *unsafe { Box::from_raw(arg.cast::<Start>()) };
+    let Start {
+        settings,
+        device,
+        shown,
+    } = *unsafe { Box::from_raw(arg.cast::<Start>()) };
     let end = settings.start.handed.map_or(-1, |end| end.fd);
     // The descriptors of the program are none of this thread's.
-    thread::close_all_but([end, device]);
+    thread::close_all_but([end, device, shown]);
     if device >= 0 {
         // SAFETY: it is in this thread's file table, which is its alone, and nobody else's.
         Root::Device.keep(unsafe { sys::fd::Fd::from_raw_fd(device) });
+    }
+    if shown >= 0 {
+        // SAFETY: as above.
+        let shown = unsafe { sys::fd::Fd::from_raw_fd(shown) };
+        // It is held for as long as the engine lives.
+        std::mem::forget(shown.moved_up());
     }
     if program::is_apart() && detached::begin().is_err() {
         // The program has ended.

@@ -3,11 +3,13 @@
 
 use crate::engine::kernel::Process;
 use crate::engine::settings::Settings;
-use crate::family::{Member, Use};
+use crate::family::{Family, Member, Use};
+use crate::live::Live;
 use crate::stats::Slot as Figures;
 use crate::sys::now_ns;
 use crate::sys::proc::Resident;
 use core::sync::atomic::Ordering::Relaxed;
+use tmem_policy::glide::Glide;
 use tmem_policy::watermarks::Watermarks;
 use tmem_wire::PAGE_SIZE;
 
@@ -26,6 +28,9 @@ const FEW: u64 = 256;
 /// parent needs the time to notice that it shares. Until then both would count the memory,
 /// and one of them would evict pages for no reason.
 const CHILDHOOD_NS: u64 = 250_000_000;
+
+/// Budget in bytes while all memory is to leave.
+pub(crate) const SQUEEZED: u64 = 8 << 20;
 
 /// One member of the shared budget.
 #[derive(Default)]
@@ -46,6 +51,12 @@ pub(crate) struct BudgetShare {
     fetched: u64,
     need: u32,
     need_ns: u64,
+    /// All is to leave.
+    squeezed: bool,
+    /// Bytes that the user allowed when it was looked last, and how a lower budget takes
+    /// effect.
+    allowed: u64,
+    glide: Glide,
 }
 
 impl BudgetShare {
@@ -58,7 +69,7 @@ impl BudgetShare {
         shared: u64,
         remote: u64,
     ) -> Watermarks {
-        let all = settings.budget;
+        let all = self.allowed(settings);
         // Shared memory that has appeared since the last measurement is probably another
         // process's too. It counts once it was measured, which is soon.
         let elsewhere = self.elsewhere + shared.saturating_sub(self.shared);
@@ -66,7 +77,7 @@ impl BudgetShare {
             Some(family) => {
                 if !self.has_joined {
                     self.has_joined = true;
-                    self.member = family.join();
+                    self.join(settings);
                 }
                 if let Some(me) = self.member {
                     me.say(Use {
@@ -81,7 +92,48 @@ impl BudgetShare {
             }
             None => all,
         };
-        settings.watermarks(bytes)
+        if let Some(live) = self.live(settings) {
+            let page = PAGE_SIZE as u64;
+            live.show(bytes, resident as u64 * page, remote * page);
+        }
+        let bytes = if self.squeezed {
+            bytes.min(SQUEEZED)
+        } else {
+            bytes
+        };
+        self.glide.follow(settings.watermarks(bytes), resident)
+    }
+
+    fn join(&mut self, settings: &Settings) {
+        self.member = settings.family.and_then(Family::join);
+        let report = &settings.report;
+        if let (Some(me), Some(shared)) = (self.member, report.shared) {
+            let pid = report.figures.pid.load(Relaxed);
+            me.live.begin(pid, shared.number_of(report.figures));
+        }
+    }
+
+    /// Where this process shows what it has, and is asked for something.
+    pub(crate) fn live(&self, settings: &Settings) -> Option<&'static Live> {
+        self.member.map(|me| &me.live).or(settings.report.live)
+    }
+
+    /// Has all leave, or ends that.
+    pub(crate) fn squeeze(&mut self, on: bool) {
+        self.squeezed = on;
+    }
+
+    /// Bytes that the user allows now: this process, or all together.
+    fn allowed(&mut self, settings: &Settings) -> u64 {
+        let together = settings.family.and_then(Family::budget);
+        let own = || self.live(settings).and_then(Live::wanted);
+        let all = together.or_else(own).unwrap_or(settings.budget);
+        let now = if self.squeezed { SQUEEZED } else { all };
+        if now < self.allowed {
+            self.glide.begin();
+        }
+        self.allowed = now;
+        all
     }
 
     /// Updates the rate at which this process reads pages from servers.

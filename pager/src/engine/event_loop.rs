@@ -4,6 +4,7 @@
 use crate::engine::adopt::Adoption;
 use crate::engine::alive;
 use crate::engine::calls::{advice, credentials, mem_file, mincore, relinquish};
+use crate::engine::control::Control;
 use crate::engine::fault::Service;
 use crate::engine::fork::quiesce::Fork;
 use crate::engine::fork::state::Stage;
@@ -33,6 +34,7 @@ pub(crate) struct Engine {
     pub(crate) readahead: Readahead,
     pub(crate) zero_fill: ZeroFill,
     pub(crate) adoption: Adoption,
+    pub(crate) control: Control,
     pub(crate) fork: Fork,
     pub(crate) schedule: Schedule,
     pub(crate) program_end: ProgramEnd,
@@ -66,6 +68,7 @@ impl Engine {
         if self.schedule.waited.uffd {
             self.memory.read_messages();
         }
+        self.control.waiting.note(&mut self.memory);
         self.serve_faults();
         self.drive();
         if !alive::is_said() && self.memory.backing.was_up && self.memory.backing.net.is_settled() {
@@ -89,6 +92,9 @@ impl Engine {
             self.schedule.slow_ns = now;
             self.slowly(now);
         }
+        self.control.waiting.note(&mut self.memory);
+        self.control
+            .go_on(&mut self.memory, &mut self.reclaim, &self.settings);
         if self.schedule.waited.for_event {
             // A thread that changes the address space has to run first.
             self.memory.mover.kernel().pause();
@@ -263,6 +269,9 @@ impl Engine {
     /// Whether the next turn has something to do that nothing will announce.
     fn work_left(&self) -> bool {
         let plan = self.reclaim.plan(&self.memory);
-        plan.release > 0 || plan.reclaim > 0 || self.reclaim.is_to_evict(&self.memory, &plan)
+        self.control.has_work(&self.memory)
+            || plan.release > 0
+            || plan.reclaim > 0
+            || self.reclaim.is_to_evict(&self.memory, &plan)
     }
 }

@@ -45,6 +45,9 @@ impl Service<'_> {
                 if entry.ahead {
                     self.m.report.stats.prefetch_hits.fetch_add(1, Relaxed);
                 }
+                if !entry.has_waiters {
+                    self.m.faults.join();
+                }
                 self.m.pages.update(fault.page, |p| {
                     p.has_waiters = true;
                     p.ahead = false;
@@ -81,6 +84,8 @@ impl Service<'_> {
             return Err(Again::Memory);
         };
         let hot = self.reclaim.refault.is_hot(entry.epoch);
+        let age = self.reclaim.refault.age(entry.epoch);
+        self.reclaim.refaults.refault(age);
         self.m.pages.update(fault.page, |p| p.referenced = hot);
         if self.reclaim.restore_wanted(self.m, fault, entry, frame) {
             // SAFETY: no request writes to a frame on standby.

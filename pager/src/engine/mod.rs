@@ -15,6 +15,7 @@
 //! | `adopt` | finds memory to page and registers it |
 //! | `unpaged` | says what cannot be paged |
 //! | `budget_share` | tells what this process may have of a budget that several share |
+//! | `control` | does what the user asks while the program runs, and measures how long it waits |
 //! | `fork` | tells a forked child where its pages are |
 //! | `calls` | answers what threads of the program ask of the engine |
 //! | `exclusion` | keeps changes of the address space, and direct input, apart from zaps |
@@ -31,6 +32,7 @@ mod alive;
 mod budget_share;
 mod calls;
 mod completions;
+mod control;
 mod cpu_placement;
 mod event_loop;
 mod evicted;

@@ -3,6 +3,7 @@
 use crate::When;
 use crate::engine::fork::manifest::ForkManifest;
 use crate::family::Family;
+use crate::live::Live;
 use crate::names::Names;
 use crate::net::{Endpoint, Options};
 use crate::stats::{Shared, Slot as Figures};
@@ -83,6 +84,8 @@ pub struct ReportSettings {
     pub figures: &'static Figures,
     /// Memory that the processes under `tmem run` share with it.
     pub shared: Option<&'static Shared>,
+    /// Where the process shows what it has, and is asked for something, if not there.
+    pub live: Option<&'static Live>,
 }
 
 /// How an engine starts.
@@ -104,7 +107,14 @@ impl Settings {
     /// Returns the watermarks for a budget of `bytes`. With stress eviction memory is
     /// adopted from the first page on.
     pub(crate) fn watermarks(&self, bytes: u64) -> Watermarks {
+        let first = Watermarks::new(self.budget);
         let marks = Watermarks::new(bytes);
+        // The pool has the frames that it was made with.
+        let marks = Watermarks {
+            pool: marks.pool.min(first.pool),
+            reserve: marks.reserve.min(first.reserve),
+            ..marks
+        };
         if self.evict_all {
             Watermarks { adopt: 0, ..marks }
         } else {

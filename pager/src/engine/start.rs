@@ -5,6 +5,7 @@ use crate::engine::adopt::Adoption;
 use crate::engine::alive;
 use crate::engine::budget_share::BudgetShare;
 use crate::engine::calls::doorbell::Doorbell;
+use crate::engine::control::{self, Control};
 use crate::engine::cpu_placement::Pace;
 use crate::engine::event_loop::Engine;
 use crate::engine::fork::handover::Handed;
@@ -60,6 +61,7 @@ use tmem_policy::refault::RefaultClock;
 use tmem_policy::standby::StandbySizer;
 use tmem_policy::straddle::StraddlePredictor;
 use tmem_policy::watermarks::Watermarks;
+use tmem_policy::working_set::WorkingSet;
 
 const EVENTS: u64 = feature::EVENT_REMAP | feature::EVENT_REMOVE | feature::EVENT_UNMAP;
 const NEEDED: u64 = EVENTS | feature::WP;
@@ -82,6 +84,9 @@ pub fn run(settings: &Settings) -> ! {
     alive::set_alive(true);
     let reason = begin(settings);
     alive::set_alive(false);
+    if let Some(live) = settings.report.live {
+        live.end();
+    }
     crate::engine::calls::doorbell::no_engine();
     alive::has_all();
     if settings.start.inherit.is_some() {
@@ -228,7 +233,7 @@ fn watch(settings: &Settings, proc: &mut Proc, kin: &mut BudgetShare) -> Option<
         let early_pages = budget.evict / 4;
         crate::engine::budget_share::note(settings.report.figures, &memory);
         let early = !settings.servers.checked && now_ns() - start > SETTLED_NS;
-        let wanted = early || alive::is_wanted_now();
+        let wanted = early || alive::is_wanted_now() || control::answer_early(kin, settings);
         if settings.start.strict || settings.evict_all || wanted || resident > early_pages {
             return kept;
         }
@@ -372,6 +377,7 @@ impl Engine {
                 standby: StandbySizer::default(),
                 cache,
                 refault: RefaultClock::default(),
+                refaults: WorkingSet::default(),
                 stress_ns: evict_all.then_some(0),
                 pacing: pace.pacing(),
             },
@@ -382,6 +388,7 @@ impl Engine {
             },
             zero_fill: ZeroFill::default(),
             adoption: Adoption::default(),
+            control: Control::default(),
             fork: Fork::default(),
             schedule: Schedule {
                 pace,

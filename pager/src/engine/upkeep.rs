@@ -48,6 +48,10 @@ impl Engine {
             residency, mover, ..
         } = &mut self.memory;
         residency.look_at_share(mover.kernel_mut(), &self.settings, stats, now);
+        self.control.look(&mut self.memory, &self.settings, now);
+        let refaults = &mut self.reclaim.refaults;
+        let waiting = &mut self.control.waiting;
+        waiting.look(&mut self.memory, refaults, &self.settings, now);
         self.look_at_unpaged(now);
         self.memory.tidy_queue();
         self.memory.space.check_discards(self.memory.mover.kernel());

@@ -120,12 +120,15 @@ fn flags_and_keys_of_the_memory_server_are_documented() {
 }
 
 #[test]
-fn flags_of_doctor_are_documented() {
+fn flags_of_commands_with_a_table_are_documented() {
     let options = document("docs/options.md");
-    assert_eq!(
-        column(&options, "`tmem doctor`", 0),
-        flags_of(&artefacts::tmem(), &["doctor"])
-    );
+    for command in ["doctor", "top", "set"] {
+        assert_eq!(
+            column(&options, &format!("`tmem {command}`"), 0),
+            flags_of(&artefacts::tmem(), &[command]),
+            "{command}"
+        );
+    }
 }
 
 #[test]
@@ -189,7 +192,9 @@ fn documented_flags_exist() {
     ];
     let tmem = artefacts::tmem();
     let mut known: Names = others.map(str::to_owned).into();
-    for command in ["run", "doctor", "bench", "agent", "keygen"] {
+    for command in [
+        "run", "doctor", "ps", "top", "stats", "set", "evict", "recall", "bench", "agent", "keygen",
+    ] {
         known.extend(flags_of(&tmem, &[command]));
     }
     known.extend(flags_of(&artefacts::memserver(), &[]));

@@ -38,6 +38,8 @@ pub(crate) struct FaultQueue {
     waiting: VecDeque<Fault>,
     /// In this turn a page was installed for a thread that had waited for a server.
     served_one: bool,
+    /// Number of pages that are being read ahead and that a thread has begun to wait for.
+    joined: usize,
 }
 
 impl FaultQueue {
@@ -64,6 +66,26 @@ impl FaultQueue {
     /// Iterates over all faults.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Fault> {
         self.waiting.iter()
+    }
+
+    /// Notes that a thread waits for a page that is already being read ahead.
+    pub(crate) fn join(&mut self) {
+        self.joined += 1;
+    }
+
+    /// Notes that such a page has arrived.
+    pub(crate) fn part(&mut self) {
+        self.joined = self.joined.saturating_sub(1);
+    }
+
+    /// Notes that no page is being read.
+    pub(crate) fn part_all(&mut self) {
+        self.joined = 0;
+    }
+
+    /// Whether a thread waits: its fault is queued, or its page is being read ahead.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.joined > 0 || !self.is_empty()
     }
 
     /// Forgets the faults on a range of pages.

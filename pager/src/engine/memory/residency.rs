@@ -170,7 +170,7 @@ impl Residency {
 
     /// Updates the watermarks to this process's current budget share.
     pub(crate) fn take_share(&mut self, settings: &Settings, resident: usize, shared: u64) {
-        if settings.family.is_some() {
+        if settings.family.is_some() || settings.report.live.is_some() {
             let remote = self.remote.saturating_sub(self.inherited);
             self.marks = self.share.budget(settings, resident, shared, remote);
         }

@@ -155,6 +155,7 @@ impl Machine {
                 // SAFETY: it lives until the machine is dropped, and the engine with it.
                 figures: unsafe { &*figures },
                 shared: None,
+                live: None,
             },
             start: StartSettings {
                 strict: false,

@@ -39,6 +39,9 @@ pub(crate) fn fetched(
             continue;
         };
         let entry = m.pages.get(page);
+        if entry.has_waiters && read.asked_ns.is_none() {
+            m.faults.part();
+        }
         // SAFETY: the read has ended, and nobody else uses the frame.
         let bytes = unsafe { mem::page(m.pool.addr(frame)) };
         if m.backing.digester.digest(bytes, None) != entry.hash {

@@ -1,6 +1,6 @@
 //! Pages that come back from servers.
 
-mod ahead;
+pub(crate) mod ahead;
 pub(crate) mod arrive;
 pub(crate) mod indirect;
 pub(crate) mod read;

@@ -14,6 +14,7 @@ pub(crate) mod zap_worker;
 
 use tmem_policy::refault::RefaultClock;
 use tmem_policy::standby::StandbySizer;
+use tmem_policy::working_set::WorkingSet;
 
 /// The owner of everything about pages that leave, or could not.
 pub(crate) struct Reclaim {
@@ -31,6 +32,8 @@ pub(crate) struct Reclaim {
     pub(crate) cache: compressed::CompressedPages,
     /// The clock of [`crate::pages::Page::epoch`].
     pub(crate) refault: RefaultClock,
+    /// Refault distances of the pages that threads have waited for.
+    pub(crate) refaults: WorkingSet,
     /// When everything is evicted next, with stress eviction.
     pub(crate) stress_ns: Option<u64>,
     /// How the engine's thread runs now.

@@ -47,11 +47,19 @@ pub(crate) struct Write {
 pub(crate) struct Requests {
     ops: Vec<Option<Op>>,
     vacant: Vec<u32>,
+    /// Reads that a thread waits for.
+    awaited: usize,
+    /// Reads, in all.
+    reads: usize,
 }
 
 impl Requests {
     /// Keeps a request; its token.
     pub(crate) fn add(&mut self, op: Op) -> u64 {
+        if let Op::Read(read) = &op {
+            self.reads += 1;
+            self.awaited += usize::from(read.asked_ns.is_some());
+        }
         if let Some(at) = self.vacant.pop() {
             self.ops[at as usize] = Some(op);
             return u64::from(at);
@@ -64,6 +72,20 @@ impl Requests {
     pub(crate) fn take(&mut self, token: u64) -> Option<Op> {
         let op = self.ops.get_mut(usize::try_from(token).ok()?)?.take()?;
         self.vacant.push(token as u32);
+        if let Op::Read(read) = &op {
+            self.reads -= 1;
+            self.awaited -= usize::from(read.asked_ns.is_some());
+        }
         Some(op)
+    }
+
+    /// Whether a thread waits for a page that was asked for on its behalf.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.awaited > 0
+    }
+
+    /// Whether no page is on its way.
+    pub(crate) fn has_no_reads(&self) -> bool {
+        self.reads == 0
     }
 }
