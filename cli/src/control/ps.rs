@@ -97,7 +97,7 @@ fn table(lines: &[Line], width: Option<usize>) -> String {
     if lines.is_empty() {
         return "no paged programs that you may look at\n".to_owned();
     }
-    const HEAD: usize = 59;
+    const HEAD: usize = 62;
     let mut text =
         "    PID   BUDGET RESIDENT   REMOTE FAULTS/S    NET/S WAIT FULL  COMMAND\n".to_owned();
     for line in lines {
@@ -141,7 +141,7 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(
             lines[1],
-            "     12      64M      60M     2.0G     1.2k      95M  50%  25%  ./app --with many…"
+            "     12      64M      60M     2.0G     1.2k      95M  50%  25%  ./app --with ma…"
         );
         assert_eq!(lines[0].find("COMMAND"), lines[1].find("./app"));
         assert!(table(&[], None).contains("no paged programs"));
