@@ -129,10 +129,14 @@ impl BudgetShare {
         let own = || self.live(settings).and_then(Live::wanted);
         let all = together.or_else(own).unwrap_or(settings.budget);
         let now = if self.squeezed { SQUEEZED } else { all };
-        if now < self.allowed {
-            self.glide.begin();
+        if now != self.allowed {
+            if now < self.allowed {
+                self.glide.begin();
+            }
+            self.allowed = now;
+            // The largest that it ever had is what its use is held against at the end.
+            Figures::peak(&settings.report.figures.local_budget_bytes, all);
         }
-        self.allowed = now;
         all
     }
 
