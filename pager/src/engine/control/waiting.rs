@@ -72,7 +72,7 @@ impl Waiting {
         let looked = Looked {
             at_ns: now,
             some_ns: self.some_ns + under_way,
-            busy_ns: sys::process_cpu_ns().saturating_sub(sys::thread_cpu_ns()),
+            busy_ns: sys::program_cpu_ns(),
         };
         let before = core::mem::replace(&mut self.looked, looked);
         if before.at_ns == 0 {
