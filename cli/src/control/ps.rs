@@ -40,6 +40,22 @@ pub(crate) struct Line {
 }
 
 impl Line {
+    /// What people see of it before the command: `tmem ps` and `tmem top` have the same columns.
+    pub(crate) fn cells(&self) -> [String; 8] {
+        [
+            self.pid.to_string(),
+            text::bytes(self.budget_bytes),
+            text::bytes(self.resident_bytes),
+            text::bytes(self.remote_bytes),
+            text::count(self.faults_per_second),
+            text::bytes(self.bytes_per_second as u64),
+            text::percent(self.waited_some),
+            text::percent(self.waited_full),
+        ]
+    }
+}
+
+impl Line {
     /// Of a program and what happened of late.
     pub(crate) fn new(program: &Program, now: &Sample, rates: &Rates) -> Line {
         Line {
@@ -105,16 +121,10 @@ fn table(lines: &[Line], width: Option<usize>) -> String {
             Some(width) => text::cut(&line.command, width.saturating_sub(HEAD + 2).max(8)),
             None => line.command.clone(),
         };
+        let [pid, budget, resident, remote, faults, net, some, full] = line.cells();
         text += &format!(
-            "{:>7} {:>8} {:>8} {:>8} {:>8} {:>8} {:>4} {:>4}  {command}\n",
-            line.pid,
-            text::bytes(line.budget_bytes),
-            text::bytes(line.resident_bytes),
-            text::bytes(line.remote_bytes),
-            text::count(line.faults_per_second),
-            text::bytes(line.bytes_per_second as u64),
-            text::percent(line.waited_some),
-            text::percent(line.waited_full),
+            "{pid:>7} {budget:>8} {resident:>8} {remote:>8} {faults:>8} {net:>8} {some:>4} \
+             {full:>4}  {command}\n"
         );
     }
     text

@@ -76,18 +76,8 @@ fn draw_programs(frame: &mut Frame<'_>, area: Rect, state: &State) {
             share if share > 0.1 => coloured(Color::Yellow),
             _ => Style::new(),
         };
-        let cells = [
-            line.pid.to_string(),
-            text::bytes(line.budget_bytes),
-            text::bytes(line.resident_bytes),
-            text::bytes(line.remote_bytes),
-            text::count(line.faults_per_second),
-            text::bytes(line.bytes_per_second as u64),
-            text::percent(line.waited_some),
-            text::percent(line.waited_full),
-        ];
         let command = Cell::from(line.command.clone());
-        Row::new(cells.map(right).into_iter().chain([command])).style(style)
+        Row::new(line.cells().map(right).into_iter().chain([command])).style(style)
     });
     let widths = [7, 8, 8, 8, 8, 8, 4, 4].map(Constraint::Length);
     let widths = widths.into_iter().chain([Constraint::Min(8)]);
