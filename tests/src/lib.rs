@@ -12,6 +12,7 @@ pub mod cgroup;
 pub mod compare;
 mod dump;
 pub mod fake;
+pub mod filled;
 pub mod inputs;
 mod lock;
 pub mod memserver;

@@ -2,46 +2,14 @@
 //! goes on with the right data, and loses nothing.
 
 use std::time::{Duration, Instant};
-use tmem_tests::cc::program;
-use tmem_tests::process::{self, End};
-use tmem_tests::{MIB, MemServer, Outcome, Run, Running};
-
-const BUDGET: u64 = 48 * MIB;
+use tmem_tests::filled::{assert_right, filled};
+use tmem_tests::process;
+use tmem_tests::{MIB, MemServer};
 
 /// Room for all that leaves, and the smallest that there is.
 const ROOMY: u64 = 1024 * MIB;
 
 const ANY: &str = "127.0.0.1:0";
-
-/// A program that fills memory, waits for a line, and reads it all back.
-fn filled(run: impl FnOnce(Run) -> Run) -> Running {
-    let program = Run::new(program("fill")).args(["192", "pause", "1", "1"]);
-    let mut running = run(program.stdin_pipe().local(BUDGET)).spawn();
-    running.wait_for_line("filled");
-    running
-}
-
-fn native() -> Outcome {
-    let run = Run::new(program("fill"))
-        .args(["192", "pause", "1", "1"])
-        .stdin_pipe();
-    let mut running = run.spawn();
-    running.wait_for_line("filled");
-    running.say("go");
-    running.wait().ok()
-}
-
-fn assert_right(outcome: &Outcome) {
-    assert_eq!(outcome.end, End::Exit(0), "{}", outcome.describe());
-    assert_eq!(
-        outcome.digest(),
-        native().digest(),
-        "{}",
-        outcome.describe()
-    );
-    assert_eq!(outcome.figures().lost_pages, 0, "{}", outcome.describe());
-    assert_eq!(outcome.figures().self_faults, 0, "{}", outcome.describe());
-}
 
 #[test]
 fn a_server_that_is_killed_and_started_again_where_its_files_are_loses_nothing() {

@@ -7,42 +7,11 @@ mod room;
 use tmem_tests::cc::program;
 use tmem_tests::compare::assert_sound;
 use tmem_tests::fake;
+use tmem_tests::filled::{BUDGET, assert_right, filled};
 use tmem_tests::process::End;
 use tmem_tests::proxy::Fault;
 use tmem_tests::{MIB, MemServer, Outcome, PagePath, Proxy, Run, Running};
 use tmem_wire::PAGE_SIZE;
-
-const BUDGET: u64 = 48 * MIB;
-
-/// A program that fills memory, waits for a line, and reads it all back.
-fn filled(run: impl FnOnce(Run) -> Run) -> Running {
-    let program = Run::new(program("fill")).args(["192", "pause", "1", "1"]);
-    let mut running = run(program.stdin_pipe().local(BUDGET)).spawn();
-    running.wait_for_line("filled");
-    running
-}
-
-fn native() -> Outcome {
-    let run = Run::new(program("fill"))
-        .args(["192", "pause", "1", "1"])
-        .stdin_pipe();
-    let mut running = run.spawn();
-    running.wait_for_line("filled");
-    running.say("go");
-    running.wait().ok()
-}
-
-fn assert_right(outcome: &Outcome) {
-    assert_eq!(outcome.end, End::Exit(0), "{}", outcome.describe());
-    assert_eq!(
-        outcome.digest(),
-        native().digest(),
-        "{}",
-        outcome.describe()
-    );
-    assert_eq!(outcome.figures().lost_pages, 0, "{}", outcome.describe());
-    assert_eq!(outcome.figures().self_faults, 0, "{}", outcome.describe());
-}
 
 /// The program got SIGBUS or was ended, and was told which server it was.
 fn assert_ended_because_of(outcome: &Outcome, server: &str) {

@@ -1,8 +1,8 @@
 //! Servers that are full, and how their memory becomes free.
 
-use super::{BUDGET, assert_right, filled};
 use tmem_tests::cc::program;
 use tmem_tests::compare::assert_sound;
+use tmem_tests::filled::{BUDGET, assert_right, filled};
 use tmem_tests::process::{self, End};
 use tmem_tests::{MIB, MemServer, Outcome, Run, Running};
 
