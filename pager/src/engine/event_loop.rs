@@ -171,8 +171,13 @@ impl Engine {
         mincore::answer(&self.memory);
         relinquish::answer(&mut self.memory, &mut self.reclaim);
         credentials::answer(|| self.follow_credentials());
+        let (children, report) = (&mut self.fork.children, &self.memory.report);
         let backing = &mut self.memory.backing;
-        zap_worker::answer_leave(&mut self.reclaim.zap_worker, || backing.leave(now_ns()));
+        zap_worker::answer_leave(&mut self.reclaim.zap_worker, || {
+            // The program may know of a child's end before this loop has heard of it.
+            children.answer(report);
+            backing.leave(now_ns())
+        });
         let waited = &mut self.schedule.waited;
         waited.for_event |= mem_file::answer(&mut self.memory);
         let is_quiescent = self.memory.fork_stage == Stage::Quiescent;
