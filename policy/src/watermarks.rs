@@ -69,7 +69,7 @@ pub struct MemoryUse {
     /// Free frames used up per millisecond.
     pub demand: usize,
     /// The evict watermark may be exceeded by up to this, so that more frames are given
-    /// back at a time.
+    /// back at a time. The throttle watermark may not.
     pub slack: usize,
     /// The process was just forked and shares its pages. Evicting a shared page means
     /// copying it first, and many such processes end soon.
@@ -122,7 +122,9 @@ impl Watermarks {
     pub fn plan(&self, now: &MemoryUse) -> Plan {
         let target = if now.young { self.throttle } else { self.evict };
         let over = now.resident.saturating_sub(target);
-        let over = if over < now.slack { 0 } else { over };
+        // Threads wait for memory above the throttle watermark: nothing may stay there.
+        let stays = over < now.slack && now.resident <= self.throttle;
+        let over = if stays { 0 } else { over };
         // Frames that can get memory without taking any from the program, because it has
         // freed memory, or its share of the budget grew.
         let room = target.saturating_sub(now.resident);

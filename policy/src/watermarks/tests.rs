@@ -66,8 +66,22 @@ proptest! {
             now.evictable -= plan.evict;
         }
         prop_assert_eq!(b.plan(&now), Plan::default());
-        let most = if now.young { b.throttle } else { b.evict } + now.slack;
+        let most = match now.young {
+            true => b.throttle,
+            false => b.throttle.min(b.evict + now.slack),
+        };
         prop_assert!(now.resident <= most || now.evictable <= b.floor);
+    }
+
+    // Threads wait then for as long as frames are free or on standby.
+    #[test]
+    fn frames_are_given_back_above_the_throttle_watermark_whatever_the_slack(
+        now in any_use(), pages in 64usize..20_000, over in 1usize..200,
+    ) {
+        let b = Watermarks::new((pages * PAGE_SIZE) as u64);
+        let now = MemoryUse { resident: b.throttle + over, ..now };
+        let plan = b.plan(&now);
+        prop_assert!(plan.release + plan.reclaim > 0 || now.free + now.standby == 0);
     }
 
     #[test]
