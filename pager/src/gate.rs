@@ -9,8 +9,8 @@ use crate::atomic::{AtomicU32, Ordering};
 /// Set while the gate is shut. The other bits count the threads inside.
 const SHUT: u32 = 1 << 31;
 
-/// A gate. Threads enter and leave while it is open. One thread, always the same, shuts it,
-/// and is alone once it is empty.
+/// A gate. Threads enter and leave while it is open. One thread shuts it, and is alone once
+/// it is empty.
 #[derive(Debug)]
 pub(crate) struct Gate(pub(crate) AtomicU32);
 
@@ -30,7 +30,7 @@ impl Gate {
     }
 
     /// Shuts the gate: nobody enters any more. Threads inside stay as long as they like.
-    /// Returns whether it was open.
+    /// Returns whether it was open: where several threads shut a gate, it is the caller's then.
     pub(crate) fn shut(&self) -> bool {
         self.0.fetch_or(SHUT, Ordering::AcqRel) & SHUT == 0
     }

@@ -10,7 +10,14 @@
 //! zap at that moment could hit the new mapping. Such a thread also waits while the engine
 //! waits for all events: the events of several threads may arrive in another order than
 //! their changes, so the engine knows where memory is only when no change is under way.
+//!
+//! A move that keeps the old range mapped (`MREMAP_DONTUNMAP`) is alone. The kernel has
+//! moved the pages before it reports the move, and first reports what the move unmaps.
+//! Another thread could meanwhile give up or move what is in the old range now, which is
+//! nothing, and the engine would read that event first and take it for the moved pages.
 
+#[cfg(test)]
+use crate::engine::threads::Exclusion;
 use crate::engine::threads::THREADS;
 use crate::gate::Gate;
 use crate::sys::thread;
@@ -71,17 +78,35 @@ pub(crate) fn is_changed() -> bool {
 }
 
 /// For a test that plays the program's threads itself: tells whether a change may begin
-/// now, without the wait of [`Change::begin`].
+/// now, without the wait of [`Change::begin`], or of [`Change::begin_alone`].
 #[cfg(test)]
-pub(crate) fn may_change() -> bool {
+pub(crate) fn may_change(is_alone: bool) -> bool {
+    let Exclusion { moves, changes, .. } = &THREADS.exclusion;
     THREADS.exclusion.changed.fetch_add(1, Relaxed);
-    THREADS.exclusion.changes.enter()
+    let may = match is_alone {
+        true => moves.is_empty() && moves.shut(),
+        false => moves.enter(),
+    };
+    if may && !changes.enter() {
+        end_beside_moves(is_alone);
+        return false;
+    }
+    may
 }
 
 /// For the same test: ends such a change.
 #[cfg(test)]
-pub(crate) fn has_changed() {
+pub(crate) fn has_changed(is_alone: bool) {
     THREADS.exclusion.changes.leave();
+    end_beside_moves(is_alone);
+}
+
+#[cfg(test)]
+fn end_beside_moves(is_alone: bool) {
+    match is_alone {
+        true => THREADS.exclusion.moves.open(),
+        false => THREADS.exclusion.moves.leave(),
+    }
 }
 
 /// How many naps a thread takes before a direct read, and their length.
@@ -123,23 +148,61 @@ impl Drop for DirectIo {
     }
 }
 
+/// How a change excludes moves that keep the old range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BesideMoves {
+    /// None is under way.
+    Apart,
+    /// It is such a move, and no other change is under way.
+    Alone,
+    /// One was under way for longer than [`PATIENCE`]: perhaps this is a signal handler of
+    /// the thread that moves.
+    NotExcluded,
+}
+
 /// A guard: nothing is zapped while it lives. Hold it only for one system call that changes
 /// mappings.
 #[derive(Debug)]
-pub struct Change(());
+pub struct Change(BesideMoves);
 
 impl Change {
-    /// Waits for a zap that is under way, and while the engine waits for events.
+    /// Waits for a zap that is under way, for a move that keeps the old range, and while
+    /// the engine waits for events.
     pub fn begin() -> Change {
+        let moves = &THREADS.exclusion.moves;
+        let is_apart = thread::sleep_until(|| moves.enter(), PATIENCE, NAP_US);
+        Change::enter(match is_apart {
+            true => BesideMoves::Apart,
+            false => BesideMoves::NotExcluded,
+        })
+    }
+
+    /// The same for a move that keeps the old range. Waits for all other changes.
+    pub fn begin_alone() -> Change {
+        let moves = &THREADS.exclusion.moves;
+        if !thread::sleep_until(|| moves.shut(), PATIENCE, NAP_US) {
+            return Change::enter(BesideMoves::NotExcluded);
+        }
+        // Each that is inside ends as soon as the engine has read its events.
+        thread::sleep_until(|| moves.is_empty(), PATIENCE, NAP_US);
+        Change::enter(BesideMoves::Alone)
+    }
+
+    fn enter(beside: BesideMoves) -> Change {
         THREADS.exclusion.changed.fetch_add(1, Relaxed);
         enter(&THREADS.exclusion.changes);
-        Change(())
+        Change(beside)
     }
 }
 
 impl Drop for Change {
     fn drop(&mut self) {
         THREADS.exclusion.changes.leave();
+        match self.0 {
+            BesideMoves::Apart => THREADS.exclusion.moves.leave(),
+            BesideMoves::Alone => THREADS.exclusion.moves.open(),
+            BesideMoves::NotExcluded => {}
+        }
     }
 }
 

@@ -87,6 +87,9 @@ pub(crate) struct Exclusion {
     pub(crate) reads: Gate,
     /// The gate that threads enter to change the address space.
     pub(crate) changes: Gate,
+    /// The gate that threads enter for any such change but a move that keeps the old range,
+    /// for which the gate is shut.
+    pub(crate) moves: Gate,
     /// Counts how often a thread was about to change the address space.
     pub(crate) changed: AtomicU32,
 }
@@ -191,6 +194,7 @@ impl Threads {
                 delays: AtomicBool::new(false),
                 reads: Gate(GateU32::new(0)),
                 changes: Gate(GateU32::new(0)),
+                moves: Gate(GateU32::new(0)),
                 changed: AtomicU32::new(0),
             },
             doorbell: AtomicUsize::new(0),
@@ -250,6 +254,7 @@ impl Threads {
         self.exclusion.delays.store(false, Relaxed);
         self.exclusion.reads.reset_after_fork();
         self.exclusion.changes.reset_after_fork();
+        self.exclusion.moves.reset_after_fork();
         self.doorbell.store(0, SeqCst);
         self.fork.forking.store(0, SeqCst);
         self.fork.quiescent_for.store(0, SeqCst);

@@ -33,9 +33,17 @@ impl Real {
         flags: c_int,
         new: *mut c_void,
     ) -> *mut c_void {
-        let _change = Change::begin();
+        let _change = begin(flags);
         // SAFETY: by the caller.
         unsafe { (self.0)(old, old_len, len, flags, new) }
+    }
+}
+
+/// Begins a call with these flags. A move that keeps the old range is alone.
+pub(super) fn begin(flags: c_int) -> Change {
+    match flags & libc::MREMAP_DONTUNMAP {
+        0 => Change::begin(),
+        _ => Change::begin_alone(),
     }
 }
 

@@ -119,12 +119,15 @@ unsafe extern "C" fn own_syscall(
     let shares_files = flags & libc::CLONE_FILES as u64 != 0;
     let forks = forks && fork::is_prepared();
     let changes = match number {
-        libc::SYS_munmap | libc::SYS_mremap => true,
+        libc::SYS_munmap => true,
         libc::SYS_mmap => super::unmap::maps_over(d as c_int),
         libc::SYS_madvise => super::unmap::empties(c as c_int),
         _ => false,
     };
-    let _change = changes.then(Change::begin);
+    let _change = match number {
+        libc::SYS_mremap => Some(super::mremap::begin(d as c_int)),
+        _ => changes.then(Change::begin),
+    };
     // SAFETY: by the caller; the handlers are called as they are meant to be.
     let result = unsafe {
         if forks {

@@ -318,7 +318,8 @@ impl World {
 
     /// A change that the engine hears of waits at the gate.
     fn change_space(&mut self, action: Action) {
-        if !exclusion::may_change() {
+        let is_alone = matches!(action, Action::Move { keep: true, .. });
+        if !exclusion::may_change(is_alone) {
             return self.program.waiting.push_back(action);
         }
         let stages = self.changed(action).unwrap_or_default();
@@ -328,7 +329,7 @@ impl World {
             }
             _ => None,
         };
-        self.hold(stages, Owner::Program(given_up));
+        self.hold(stages, Owner::Program { given_up, is_alone });
     }
 
     fn changed(&mut self, action: Action) -> Option<Vec<Stage>> {

@@ -86,8 +86,11 @@ pub(super) enum Stage {
 /// Whose change it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
-    /// The program's; what it gives up by that.
-    Program(Option<Range<usize>>),
+    /// The program's; what it gives up by that, and whether it excludes other changes.
+    Program {
+        given_up: Option<Range<usize>>,
+        is_alone: bool,
+    },
     /// The engine's task that zaps.
     Task,
 }
@@ -278,8 +281,8 @@ impl World {
     }
 
     fn ended(&mut self, owner: Owner) {
-        if let Owner::Program(given_up) = owner {
-            exclusion::has_changed();
+        if let Owner::Program { given_up, is_alone } = owner {
+            exclusion::has_changed(is_alone);
             if let Some(range) = given_up {
                 self.program.has_given_up(&range);
             }
