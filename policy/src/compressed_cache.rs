@@ -120,7 +120,7 @@ pub struct CacheSample {
     /// Bytes of the copies with their headers. A page that did not compress well counts
     /// whole.
     pub bytes: u64,
-    /// CPU time of the whole process plus its time asleep waiting for servers, in
+    /// CPU time of program and engine plus their time asleep waiting for servers, in
     /// nanoseconds. 0 if unknown.
     pub busy_ns: u64,
 }

@@ -43,8 +43,8 @@ pub fn now_ns() -> u64 {
     clock_ns(ClockId::Monotonic)
 }
 
-/// Returns the CPU time of the process, all threads together, in nanoseconds.
-pub fn process_cpu_ns() -> u64 {
+/// Returns the CPU time of this process, all threads together, in nanoseconds.
+fn process_cpu_ns() -> u64 {
     #[cfg(test)]
     if let Some(ns) = clock::now_ns() {
         return ns;

@@ -13,7 +13,7 @@ use crate::pool::Kind;
 use crate::stats::Slot as Figures;
 use crate::sys::mem::{self, Region};
 use crate::sys::space::{self, SPACE};
-use crate::sys::{now_ns, process_cpu_ns};
+use crate::sys::{now_ns, program_cpu_ns, thread_cpu_ns};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
@@ -229,7 +229,7 @@ impl Reclaim {
         };
         let pages = match self.cache.when {
             When::Auto => {
-                let busy = process_cpu_ns() + self.pacing.asleep_ns;
+                let busy = program_cpu_ns() + thread_cpu_ns() + self.pacing.asleep_ns;
                 let before = core::mem::replace(&mut self.cache.busy_ns, busy);
                 if before > 0 {
                     seen.busy_ns = busy.saturating_sub(before);
