@@ -11,7 +11,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::ops::Range;
 use rustix::io::Errno;
 use tmem_wire::PAGE_SIZE;
@@ -227,7 +227,10 @@ impl Kernel for ModelKernel {
     }
 
     fn zap_task(&self) -> Result<Box<dyn Task>, Errno> {
-        Ok(Box::new(ModelTask(self.clone())))
+        Ok(Box::new(ModelTask {
+            kernel: self.clone(),
+            polls: Cell::new(0),
+        }))
     }
 
     fn left_with(&self) -> Option<i32> {
@@ -314,20 +317,27 @@ impl Process for ModelKernel {
     }
 }
 
+/// The engine asks a task so often whether it is done before callers that are held go on.
+/// The task may wait for them.
+const POLLS: u32 = 16;
+
 /// The task that zaps pages. The model's kernel delays it like any other task.
 #[derive(Debug)]
-struct ModelTask(ModelKernel);
+struct ModelTask {
+    kernel: ModelKernel,
+    polls: Cell<u32>,
+}
 
 impl ModelTask {
     fn is_held(&self) -> bool {
-        let world = self.0.0.borrow();
+        let world = self.kernel.0.borrow();
         world.held.iter().any(|h| h.owner == Owner::Task)
     }
 }
 
 impl Task for ModelTask {
     fn ask(&mut self, work: Work, range: &Range<usize>) -> Result<(), Errno> {
-        self.0.call(|world| match work {
+        self.kernel.call(|world| match work {
             Work::Zap => {
                 let stages = world.removal(range, Stage::Zap);
                 world.hold(stages, Owner::Task);
@@ -339,13 +349,17 @@ impl Task for ModelTask {
     }
 
     fn is_done(&self) -> bool {
-        self.0.call(|world| world.unshare_some()) && !self.is_held()
+        self.polls.set(self.polls.get() + 1);
+        if self.polls.get().is_multiple_of(POLLS) {
+            self.kernel.call(World::go_on);
+        }
+        self.kernel.call(|world| world.unshare_some()) && !self.is_held()
     }
 
     fn rest(&mut self) {}
 
     fn is_to_be_read(&mut self) -> bool {
-        self.0.call(World::go_on);
+        self.kernel.call(World::go_on);
         self.is_held()
     }
 
