@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tmem_pager::sys::detached::is_in_first_namespace;
 
+use crate::open_files;
 use crate::signals::{self, Blocked};
 
 /// What engines and their guards are called.
@@ -52,7 +53,11 @@ pub(crate) fn run(
     unsafe {
         let mask = blocked.before;
         let parent = std::process::id();
-        command.pre_exec(move || end_with(parent).and_then(|()| signals::restore(&mask)));
+        command.pre_exec(move || {
+            end_with(parent)
+                .and_then(|()| open_files::restore())
+                .and_then(|()| signals::restore(&mask))
+        });
     }
     let buries = std::process::id() == 1 || takes_orphans();
     let child = command.spawn()?;

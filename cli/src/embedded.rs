@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tmem_config::{Level, Memory, Scheme, ServerAddr, new_secret};
-use tmem_memserver::{Config, Error, Handle, Server};
+use tmem_memserver::{Config, Error, Handle, Server, bearable_connections};
+
+use crate::open_files;
 
 /// The server; it ends when this is dropped, and its memory with it.
 pub(crate) struct Embedded {
@@ -23,6 +25,7 @@ impl Embedded {
     pub(crate) fn start(level: Level, memory: &Memory) -> Result<Embedded, String> {
         let failed = |e: &dyn std::fmt::Display| format!("embedded memory server: {e}");
         let (secret, file) = secret().map_err(|e| failed(&e))?;
+        open_files::raise();
         // Memory is only used as pages come, so a large capacity costs nothing.
         let mut capacity = memory.most();
         let bound = loop {
@@ -78,12 +81,14 @@ impl Embedded {
 const LEAST: u64 = 64 << 20;
 
 fn config(capacity: u64, secret: &str, level: Level) -> Config {
+    let connections = bearable_connections(false);
     Config {
         listen: "127.0.0.1:0".to_owned(),
         capacity,
         secret: Some(secret.as_bytes().to_vec()),
         // There is one client only: the programs of this run.
-        max_per_client: Some(Config::default().max_connections),
+        max_connections: connections,
+        max_per_client: Some(connections),
         log: Some(Arc::new(move |l, text| {
             if l <= level {
                 eprintln!("tmem: embedded memory server: {text}");

@@ -15,6 +15,7 @@ mod help;
 mod keygen;
 mod library;
 mod names;
+mod open_files;
 mod program;
 mod run;
 mod servers;

@@ -80,7 +80,7 @@ pub(crate) fn figures(server: &ServerAddr, secret: Option<&[u8]>) -> Result<Serv
     let stream = connect(server).map_err(|e| format!("cannot be reached: {e}"))?;
     let mut stream = Patient::new(stream, server, Level::Error);
     let mut asked = || -> io::Result<ServerStats> {
-        let greeting = greeting::Client::new(None, 0, secret, random()?, Vec::new());
+        let greeting = greeting::Client::new(None, 0, 0, secret, random()?, Vec::new());
         greeting.greet(&mut stream, secret)?;
         stream.write_all(&Header::request(Op::Stats, 1).encode())?;
         let mut head = [0; HEADER_LEN];
@@ -196,7 +196,7 @@ impl<S: Write> Write for Patient<'_, S> {
 
 /// Greets a server, and takes leave of it.
 fn talk(stream: &mut (impl Read + Write), secret: Option<&[u8]>) -> Result<Answer, io::Error> {
-    let greeting = greeting::Client::new(None, 0, secret, random()?, Vec::new());
+    let greeting = greeting::Client::new(None, 0, 0, secret, random()?, Vec::new());
     let reply = greeting.greet(stream, secret)?;
     // The session is not needed any more. If the server is gone now, the program's own
     // connection finds out.

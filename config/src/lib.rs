@@ -23,6 +23,7 @@ mod secret;
 mod server;
 mod size;
 mod task;
+mod tasks;
 
 pub use agent::{AGENT_VARIABLE, AgentAddr};
 pub use budget::{MIN_LOCAL, check_local, ram_bytes};
@@ -39,3 +40,4 @@ pub use secret::{MIN_SECRET, check_secret, new_secret, read_secret, write_secret
 pub use server::{SERVER_ALLOWED, Scheme, ServerAddr, parse_servers};
 pub use size::{SIZE_ALLOWED, Size, parse_size};
 pub use task::wants_thread;
+pub use tasks::most_tasks;

@@ -23,7 +23,9 @@ impl Memory {
         let ram = crate::ram_bytes()?;
         let of = |file| fs::read_to_string(file).unwrap_or_default();
         let (cgroups, mounts) = (of("/proc/self/cgroup"), of("/proc/self/mountinfo"));
-        let limit = lowest(&cgroups, &mounts, |path| fs::read_to_string(path).ok());
+        let limit = lowest(&MEMORY, &cgroups, &mounts, |path| {
+            fs::read_to_string(path).ok()
+        });
         Ok(Memory {
             ram,
             // Version 1 has a number for "none" that is larger than any machine.
@@ -44,19 +46,27 @@ enum Version {
     Two,
 }
 
-impl Version {
-    /// The files that limit memory.
-    fn files(self) -> &'static [&'static str] {
-        match self {
-            Version::One => &["memory.limit_in_bytes"],
-            Version::Two => &["memory.max", "memory.high"],
-        }
-    }
+/// What a cgroup limits, and the files with the limits in each version.
+pub(crate) struct Controller {
+    pub(crate) name: &'static str,
+    pub(crate) one: &'static [&'static str],
+    pub(crate) two: &'static [&'static str],
 }
+
+const MEMORY: Controller = Controller {
+    name: "memory",
+    one: &["memory.limit_in_bytes"],
+    two: &["memory.max", "memory.high"],
+};
 
 /// The lowest limit of the cgroups that `cgroups` (`/proc/self/cgroup`) names, from each
 /// up to the root of its mount in `mounts` (`/proc/self/mountinfo`).
-fn lowest(cgroups: &str, mounts: &str, read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
+pub(crate) fn lowest(
+    of: &Controller,
+    cgroups: &str,
+    mounts: &str,
+    read: impl Fn(&Path) -> Option<String>,
+) -> Option<u64> {
     let mut least: Option<u64> = None;
     for line in cgroups.lines() {
         let mut fields = line.splitn(3, ':');
@@ -66,19 +76,23 @@ fn lowest(cgroups: &str, mounts: &str, read: impl Fn(&Path) -> Option<String>) -
         };
         let version = if controllers.is_empty() {
             Version::Two
-        } else if controllers.split(',').any(|name| name == "memory") {
+        } else if controllers.split(',').any(|name| name == of.name) {
             Version::One
         } else {
             continue;
         };
-        for (root, mount) in mounts.lines().filter_map(|line| mounted(line, version)) {
+        for (root, mount) in mounts.lines().filter_map(|line| mounted(of, line, version)) {
             // What is mounted may begin further down than the root of the hierarchy.
             let Ok(within) = Path::new(path).strip_prefix(&root) else {
                 continue;
             };
             let folder = mount.join(within);
             for folder in folder.ancestors().take_while(|f| f.starts_with(&mount)) {
-                for file in version.files() {
+                let files = match version {
+                    Version::One => of.one,
+                    Version::Two => of.two,
+                };
+                for file in files {
                     let limit = read(&folder.join(file)).and_then(|text| text.trim().parse().ok());
                     least = [least, limit].into_iter().flatten().min();
                 }
@@ -88,14 +102,13 @@ fn lowest(cgroups: &str, mounts: &str, read: impl Fn(&Path) -> Option<String>) -
     least
 }
 
-/// Root and mount point of a hierarchy with limits of memory, if a line of `mountinfo`
-/// is of one.
-fn mounted(line: &str, version: Version) -> Option<(PathBuf, PathBuf)> {
+/// Root and mount point of a hierarchy with such limits, if a line of `mountinfo` is of one.
+fn mounted(of: &Controller, line: &str, version: Version) -> Option<(PathBuf, PathBuf)> {
     let (before, after) = line.split_once(" - ")?;
     let mut after = after.split(' ');
     let (kind, options) = (after.next()?, after.nth(1)?);
     let fits = match version {
-        Version::One => kind == "cgroup" && options.split(',').any(|name| name == "memory"),
+        Version::One => kind == "cgroup" && options.split(',').any(|name| name == of.name),
         Version::Two => kind == "cgroup2",
     };
     let mut before = before.split(' ').skip(3);
@@ -132,7 +145,7 @@ mod tests {
 
     fn limit(cgroups: &str, mounts: &str, files: &[(&str, &str)]) -> Option<u64> {
         let files: HashMap<&Path, &str> = files.iter().map(|(p, t)| (Path::new(*p), *t)).collect();
-        lowest(cgroups, mounts, |path| {
+        lowest(&MEMORY, cgroups, mounts, |path| {
             files.get(path).map(|t| (*t).to_owned())
         })
     }

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tmem_config::{Level, Size};
-use tmem_memserver::{Backing, Config};
+use tmem_memserver::{Backing, Config, bearable_connections};
 
 /// What else than to serve.
 #[derive(clap::Subcommand)]
@@ -88,7 +88,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS")]
     grace: Option<u32>,
     /// Connections at a time, of which a quarter is for programs that run already
-    /// [default: 2048]
+    /// [default: as many as open files, memory and tasks allow]
     #[arg(long, value_name = "N")]
     max_connections: Option<usize>,
     /// Connections of one client machine's new programs [default: half of all]
@@ -167,6 +167,7 @@ impl Args {
         let backing = self.backing.or(file.backing);
         let grace = self.grace.or(file.grace);
         let metrics = self.metrics.or(file.metrics.map(|m| m.0));
+        let rdma = self.rdma.or(file.rdma.map(|r| r.0));
         let config = Config {
             listen: self
                 .takeover_of
@@ -174,7 +175,7 @@ impl Args {
                 .or(self.listen)
                 .or(file.listen)
                 .unwrap_or(defaults.listen),
-            rdma: self.rdma.or(file.rdma.map(|r| r.0)),
+            rdma,
             capacity: bytes(self.capacity, file.capacity, "50%".parse()?),
             slab_size: bytes(self.slab_size, file.slab_size, slab),
             backing: backing.map_or(Backing::Unnamed, Backing::Folder),
@@ -182,7 +183,7 @@ impl Args {
             max_connections: self
                 .max_connections
                 .or(file.max_connections)
-                .unwrap_or(defaults.max_connections),
+                .unwrap_or_else(|| bearable_connections(rdma.is_some())),
             max_per_client: self.max_per_client.or(file.max_per_client),
             client_memory: self
                 .client_memory

@@ -64,7 +64,7 @@ impl Server {
         let mut stream = TcpStream::connect(name)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        let mut greeting = Client::new(None, 0, secret, random()?, Vec::new());
+        let mut greeting = Client::new(None, 0, 0, secret, random()?, Vec::new());
         loop {
             let unsent = greeting.unsent().to_vec();
             stream.write_all(&unsent)?;

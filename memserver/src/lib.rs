@@ -21,6 +21,7 @@
 //! Buffers that held pages are wiped. What one client can have of connections and sessions
 //! is limited (`serve::connection_limits`, `store::sessions`), and some are set aside for those who are in.
 
+mod bearable;
 mod client;
 mod config;
 mod error;
@@ -31,6 +32,7 @@ mod serve;
 mod store;
 mod systemd;
 
+pub use bearable::{bearable_connections, descriptors};
 pub use config::{Backing, Config, Log};
 pub use error::Error;
 pub use handover::Inherited;

@@ -20,14 +20,8 @@ use std::time::{Duration, Instant};
 use tmem_config::Level;
 use tmem_memserver::{
     Backing, Config, Control, Ending, Error, Handle, Inherited, Log, Manager, Observer, Server,
+    descriptors,
 };
-
-/// Descriptors of a connection over RDMA: its pair of sockets, two channels of
-/// events, and what the device's library takes.
-const RDMA_DESCRIPTORS: u64 = 6;
-
-/// Descriptors beside those of connections.
-const OTHER_DESCRIPTORS: u64 = 32;
 
 /// Exit status where the system refuses something.
 const CANNOT_START: u8 = 1;
@@ -235,10 +229,7 @@ fn warn_of_limits(config: &Config, log: &Log) -> std::io::Result<()> {
         ));
     }
     let wanted = config.max_connections;
-    let each = config.rdma.map_or(1, |_| RDMA_DESCRIPTORS);
-    let descriptors = (wanted as u64)
-        .saturating_mul(each)
-        .saturating_add(OTHER_DESCRIPTORS);
+    let descriptors = descriptors(wanted, config.rdma.is_some());
     match allow_descriptors(descriptors) {
         Ok(allowed) if allowed < descriptors => warn(&format!(
             "{allowed} open files are allowed, too few for {wanted} connections: raise `ulimit -n`"

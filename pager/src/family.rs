@@ -146,6 +146,11 @@ impl Family {
         Some(member)
     }
 
+    /// Returns how many living processes have an entry.
+    pub(crate) fn count(&self) -> usize {
+        self.living().count()
+    }
+
     /// Returns how many pages the member may have now, or `None` if there is no shared
     /// budget. A process without an entry has the least possible.
     pub(crate) fn share_of(&self, me: Option<&Member>) -> Option<u64> {

@@ -7,7 +7,7 @@ use tmem_tests::compare::{Setting, assert_sound, at_budget, program_at as compar
 use tmem_tests::inputs::Inputs;
 use tmem_tests::process::End;
 use tmem_tests::redis::Redis;
-use tmem_tests::{MIB, MemServer, PagePath, Run, scale, software};
+use tmem_tests::{MIB, MemServer, Outcome, PagePath, Run, scale, software};
 
 const COPYING_TO_TWO: Setting = Setting {
     servers: 2,
@@ -40,6 +40,44 @@ fn forks_in_the_midst_of_everything_are_right() {
 fn hundreds_of_short_lived_children_are_right() {
     let children = scale::pick("200", "2000");
     compare("fork_many", &["64", children], Setting::PLAIN, 24);
+}
+
+/// A server with so many places, all of them for this machine.
+fn with_places(places: &str) -> MemServer {
+    let args = ["--max-connections", places, "--max-per-client", places];
+    MemServer::spawn_with(8192 * MIB, "127.0.0.1:0", &args)
+}
+
+fn live_children(places: &str, setting: Setting, children: &[&str]) -> Outcome {
+    let server = with_places(places);
+    let args = ["64"].iter().chain(children);
+    let run = Run::new(program("fork_live")).args(args);
+    let run = run.local(32 * MIB).page_path(setting.path);
+    let run = run.servers([server.address()]).run().ok();
+    assert_eq!(run.stdout(), "right\n", "{}", run.describe());
+    assert_eq!(run.figures().lost_pages, 0, "{}", run.describe());
+    run
+}
+
+/// Each process has one connection while it moves few pages.
+#[test]
+fn three_hundred_children_live_with_a_server_of_four_hundred_places() {
+    for setting in [Setting::PLAIN, Setting::COPY] {
+        live_children("400", setting, &["300"]);
+    }
+}
+
+#[test]
+fn children_wait_for_a_place_of_the_servers_and_say_for_which() {
+    let run = live_children("12", Setting::PLAIN, &["40", "3000"]);
+    let told = run.messages();
+    let waits = |line: &&String| line.contains("waits for a place");
+    let line = told.iter().find(waits);
+    let line = line.unwrap_or_else(|| panic!("{}", run.describe()));
+    assert!(line.contains("no more connections to give"), "{line}");
+    assert!(line.contains(": --max-"), "{line}");
+    let lost = told.iter().any(|line| line.contains("lost"));
+    assert!(!lost, "{}", run.describe());
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn greeted(
     piece: usize,
     answer: impl Fn(&Asked) -> (Status, HelloReply),
 ) -> (Result<HelloReply, GreetingError>, Option<SessionId>) {
-    let mut client = Client::new(known, 1, clients, [5; 16], Vec::new());
+    let mut client = Client::new(known, 2, 1, clients, [5; 16], Vec::new());
     let host = Host::new(servers);
     let (header, body) = split(&sent(&mut client, piece));
     let (op, asked) = match host.hello(&header, &body, [6; 16]).expect("a good HELLO") {
@@ -169,7 +169,7 @@ proptest! {
         tail in proptest::collection::vec(any::<u8>(), 0..100),
         piece in 1usize..100,
     ) {
-        let mut client = Client::new(None, 1, Some(b"secret"), [5; 16], Vec::new());
+        let mut client = Client::new(None, 2, 1, Some(b"secret"), [5; 16], Vec::new());
         sent(&mut client, 4096);
         let mut bytes = reply(Op::Hello, Status::Ok, &body);
         bytes[0] = op;
@@ -186,7 +186,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_taken_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let mut client = Client::new(None, 1, None, [5; 16], Vec::new());
+        let mut client = Client::new(None, 2, 1, None, [5; 16], Vec::new());
         sent(&mut client, 4096);
         let _ = give(&mut client, &bytes, 7, None);
     }
@@ -267,9 +267,12 @@ fn a_session_that_is_gone_is_told_from_a_server_that_was_restarted() {
 
 #[test]
 fn a_proof_is_good_for_its_own_connection_only() {
-    let hello = Header::request(Op::Hello, 0);
+    let hello = Header {
+        slab: 2,
+        ..Header::request(Op::Hello, 0)
+    };
     let client = |nonce| {
-        let mut client = Client::new(None, 1, Some(b"secret"), nonce, Vec::new());
+        let mut client = Client::new(None, 2, 1, Some(b"secret"), nonce, Vec::new());
         let (_, body) = split(&sent(&mut client, 4096));
         (client, body)
     };
@@ -302,7 +305,7 @@ fn refusals_bring_the_servers_words_where_they_are_fit_to_be_printed() {
         (Op::Hello, 0, &[0xff], None),
         (Op::Hello, 0, &[b'a'; 201], None),
     ] {
-        let mut client = Client::new(None, 1, None, [5; 16], Vec::new());
+        let mut client = Client::new(None, 2, 1, None, [5; 16], Vec::new());
         sent(&mut client, 4096);
         let bytes = message(&Header::request(op, id).reply(Status::Limit, 0), body);
         let error = GreetingError::Refused(Status::Limit, words.map(str::to_owned));
@@ -330,7 +333,7 @@ fn what_is_no_answer_is_refused_whoever_sends_it() {
             "does not speak tmem's protocol",
         ),
     ] {
-        let mut client = Client::new(None, 1, None, [5; 16], Vec::new());
+        let mut client = Client::new(None, 2, 1, None, [5; 16], Vec::new());
         sent(&mut client, 4096);
         let said = give(&mut client, &bytes, 99, None).0.unwrap_err();
         assert!(said.to_string().contains(error), "{said}");
@@ -341,7 +344,7 @@ fn what_is_no_answer_is_refused_whoever_sends_it() {
         count: 512,
         ..Header::request(Op::Read, 0).reply(Status::Ok, 0)
     };
-    let mut client = Client::new(None, 1, None, [5; 16], Vec::new());
+    let mut client = Client::new(None, 2, 1, None, [5; 16], Vec::new());
     sent(&mut client, 4096);
     let error = give(&mut client, &long.encode(), 99, None).0.unwrap_err();
     assert_eq!(error, GreetingError::Unexpected("a greeting too long"));
@@ -350,7 +353,7 @@ fn what_is_no_answer_is_refused_whoever_sends_it() {
 /// What is done with a client after an error does no harm.
 #[test]
 fn a_greeting_that_has_failed_takes_no_more() {
-    let mut client = Client::new(None, 1, None, [5; 16], Vec::new());
+    let mut client = Client::new(None, 2, 1, None, [5; 16], Vec::new());
     sent(&mut client, 4096);
     let bytes = reply(Op::Hello, Status::Full, b"full");
     assert!(give(&mut client, &bytes, 99, None).0.is_err());
@@ -363,6 +366,7 @@ fn a_greeting_that_has_failed_takes_no_more() {
 fn a_session_is_not_named_to_strangers() {
     let mut client = Client::new(
         Some(told(OLD)),
+        2,
         1,
         Some(b"secret"),
         [5; 16],
@@ -378,6 +382,6 @@ fn a_session_is_not_named_to_strangers() {
         assert!(!said.windows(16).any(|bytes| bytes == OLD.0), "{said:?}");
     }
     let (_, hello) = split(&first[3..]);
-    let keys = Keys::new(b"secret", 0, &hello, &challenge);
+    let keys = Keys::new(b"secret", 2, &hello, &challenge);
     assert_eq!(keys.session(&split(&second).1), Some(OLD));
 }

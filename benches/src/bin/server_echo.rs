@@ -95,7 +95,7 @@ impl Client {
     /// Connects to a memory server and gets its slab 0.
     fn greeted(addr: SocketAddr) -> Result<Client> {
         let mut client = Client::new(addr)?;
-        let greeting = greeting::Client::new(None, 0, None, [1; 16], Vec::new());
+        let greeting = greeting::Client::new(None, 0, 0, None, [1; 16], Vec::new());
         greeting.greet(&mut client.stream, None)?;
         let mut grant = Header::request(Op::Grant, 0);
         grant.count = 1;

@@ -80,7 +80,7 @@ impl Client {
     fn greet(&mut self, secret: Option<&[u8]>) -> Result<(), Error> {
         // The proof goes over this connection once; nothing hangs on a nonce
         // that others could guess.
-        let greeting = greeting::Client::new(None, 0, secret, [1; 16], Vec::new());
+        let greeting = greeting::Client::new(None, 0, 0, secret, [1; 16], Vec::new());
         let greeted = greeting.greet(&mut self.stream, secret);
         greeted
             .map(drop)

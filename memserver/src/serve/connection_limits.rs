@@ -15,7 +15,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Places of strangers, beside one for every eight other places.
-const STRANGERS: usize = 64;
+pub(crate) const STRANGERS: usize = 64;
 
 /// How often a waiting thread looks again.
 const CHECK: Duration = Duration::from_millis(100);

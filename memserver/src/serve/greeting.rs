@@ -79,7 +79,10 @@ fn open(conn: &Conn, lane: u32, asked: &Asked) -> Result<(SessionId, Arc<Session
         Ok((id, session))
     })
     .map_err(|status| match status {
-        Status::Limit => limited(conn, asked, "there are too many sessions".to_owned()),
+        Status::Limit => {
+            let text = "there are too many sessions (--client-sessions)".to_owned();
+            limited(conn, asked, text)
+        }
         status => End::Refused(asked.header, status, status.to_string()),
     })
 }
@@ -96,7 +99,11 @@ fn join(conn: &Conn, lane: u32, asked: &Asked) -> Result<Arc<Session>, End> {
             .take(conn.key, Use::Further, Instant::now()),
     };
     if !coming.replaces {
-        place().map_err(|text| limited(conn, asked, text))?;
+        place().map_err(|text| match coming.is_further {
+            // The client does with the one that it has.
+            true => End::Refused(asked.header, Status::Limit, text),
+            false => limited(conn, asked, text),
+        })?;
     }
     let joined = shared.sessions.join(name, &member, Instant::now() + JOIN);
     let session = joined.map_err(|status| match status {

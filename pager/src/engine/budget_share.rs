@@ -17,6 +17,9 @@ use tmem_wire::PAGE_SIZE;
 const LOOK_NS: u64 = 1_000_000_000;
 /// Pause after a measurement, in multiples of the time that it took.
 const PAUSE_PER_LOOK: u64 = 100;
+/// With more processes than this the pauses are longer: what all of them measure together
+/// takes no more of a CPU.
+const FEW_PROCESSES: u32 = 8;
 /// Once at least `CHANGED` pages of shared memory have come or gone, the pauses are
 /// shorter: at least `SOON_NS`, and `SOON_SHARE` times the measurement.
 const CHANGED: u64 = 256;
@@ -28,6 +31,11 @@ const FEW: u64 = 256;
 /// parent needs the time to notice that it shares. Until then both would count the memory,
 /// and one of them would evict pages for no reason.
 const CHILDHOOD_NS: u64 = 250_000_000;
+
+/// The share of one process in the time between two samples of a process. All engines
+/// together take a bounded part of a CPU for samples, however many processes there are. A
+/// process of many grows more slowly, since the others run as well.
+const TURN_US: u64 = 100;
 
 /// Budget in bytes while all memory is to leave.
 pub(crate) const SQUEEZED: u64 = 8 << 20;
@@ -51,6 +59,8 @@ pub(crate) struct BudgetShare {
     fetched: u64,
     need: u32,
     need_ns: u64,
+    /// Processes that share the budget, when they were counted last.
+    processes: u32,
     /// All is to leave.
     squeezed: bool,
     /// Bytes that the user allowed when it was looked last, and how a lower budget takes
@@ -140,6 +150,11 @@ impl BudgetShare {
         all
     }
 
+    /// The least time between two samples, in microseconds.
+    pub(crate) fn turn_us(&self) -> u64 {
+        u64::from(self.processes) * TURN_US
+    }
+
     /// Updates the rate at which this process reads pages from servers.
     pub(crate) fn count(&mut self, figures: &Figures, now: u64) {
         let fetched = figures.fetched_pages.load(Relaxed);
@@ -153,6 +168,9 @@ impl BudgetShare {
     /// Measures what this process shares with others, if it may share anything and a
     /// measurement is due.
     pub(crate) fn look(&mut self, proc: &mut dyn Process, settings: &Settings, now: u64) {
+        if let Some(family) = settings.family {
+            self.processes = family.count() as u32;
+        }
         let Ok(resident) = proc.resident() else {
             return;
         };
@@ -173,6 +191,7 @@ impl BudgetShare {
             self.shared = resident.shared;
         }
         let took = now_ns().saturating_sub(now);
+        let took = took * u64::from(self.processes / FEW_PROCESSES).max(1);
         self.look_ns = now + (took * PAUSE_PER_LOOK).max(LOOK_NS);
         self.soon_ns = now + (took * SOON_SHARE).max(SOON_NS);
     }

@@ -88,6 +88,19 @@ impl Engine {
                 );
                 self.memory.report.say(WARN, &text);
             }
+            Completion::NoPlace {
+                server,
+                reason,
+                until_ms,
+            } => {
+                let name = self.memory.backing.net.name(server);
+                let text = format!(
+                    "server {name}: {reason}; {} waits for a place, for up to {} s",
+                    program(),
+                    until_ms / 1000
+                );
+                self.memory.report.say(WARN, &text);
+            }
             Completion::Lost { server, reason } => self.lost(server, &reason),
             Completion::Refused { server, reason } => self.refused(server, &reason),
         }

@@ -19,12 +19,14 @@ use crate::engine::settings::Settings;
 use crate::engine::wait::Schedule;
 use crate::engine::watchdog;
 use crate::engine::zero_fill::ZeroFill;
-use crate::sys::now_ns;
+use crate::sys::{confined, now_ns, program};
 use alloc::format;
 use alloc::string::String;
 
 /// Time between two runs of [`Engine::slowly`].
 const SLOW_NS: u64 = 100_000_000;
+/// Samples that take about as much time as one such run.
+const SAMPLES_PER_SLOW: u64 = 10;
 
 /// The owners. The event loop passes them to one another.
 pub(crate) struct Engine {
@@ -88,7 +90,7 @@ impl Engine {
             // Memory for them may be available now.
             self.serve_faults();
         }
-        if now >= self.schedule.slow_ns + SLOW_NS {
+        if now >= self.slow_due_ns() {
             self.schedule.slow_ns = now;
             self.slowly(now);
         }
@@ -134,6 +136,9 @@ impl Engine {
     pub(crate) fn drive(&mut self) {
         let mut done = core::mem::take(&mut self.memory.backing.done);
         let now = now_ns();
+        // A filter of system calls does not hold for an engine that is a process of its own.
+        let may_connect = program::is_apart() || !alive::is_confined() && !confined::is_confined();
+        self.memory.backing.net.allow_second(may_connect);
         if self.schedule.waited.blindly {
             self.memory.backing.net.drive(now, &mut done);
         } else {
@@ -206,13 +211,20 @@ impl Engine {
             && self.memory.faults.is_empty()
             && !self.memory.is_over()
             && !self.memory.is_forking()
-            && now < self.schedule.slow_ns + SLOW_NS
+            && now < self.slow_due_ns()
             && self
                 .memory
                 .backing
                 .net
                 .next_timer()
                 .is_none_or(|at| now < at)
+    }
+
+    /// When [`Engine::slowly`] is due. It takes more than a sample, so an engine of many does it
+    /// more rarely.
+    fn slow_due_ns(&self) -> u64 {
+        let pause = SLOW_NS.max(self.memory.residency.turn_ns() * SAMPLES_PER_SLOW);
+        self.schedule.slow_ns + pause
     }
 
     /// Waits once. Returns false if there was no need to wait.
@@ -228,11 +240,9 @@ impl Engine {
         // not wait long.
         let look = match self.memory.faults.is_empty() && !self.memory.is_forking() {
             true => {
-                self.memory
-                    .residency
-                    .marks()
-                    .quiet_us(self.memory.residency.sampled())
-                    * 1000
+                let residency = &self.memory.residency;
+                let quiet_ns = residency.marks().quiet_us(residency.sampled()) * 1000;
+                quiet_ns.max(residency.turn_ns())
             }
             false => SAMPLE_NS,
         };

@@ -243,7 +243,7 @@ fn watch(settings: &Settings, proc: &mut Proc, kin: &mut BudgetShare) -> Option<
             adopt: early_pages,
             ..budget
         };
-        let mut pause = early_budget.quiet_us(resident);
+        let mut pause = early_budget.quiet_us(resident).max(kin.turn_us());
         if !settings.servers.checked {
             pause = pause.min(SETTLED_NS / 1000);
         }

@@ -1,6 +1,7 @@
 //! The requests of one connection: sent in order, many at once, answered in
 //! any order.
 
+use super::Lane;
 use super::reason::Reason;
 use super::request::Request;
 use super::transport::{Iov, MAX_IOV, Transport};
@@ -131,6 +132,11 @@ impl Pipeline {
     /// Takes what the server has asked for unasked.
     pub(super) fn take_notices(&mut self) -> u32 {
         core::mem::take(&mut self.notices)
+    }
+
+    /// Whether a request of `lane` is not answered.
+    pub(super) fn has(&self, lane: Lane) -> bool {
+        self.queue.iter().any(|r| r.lane == lane && !r.done)
     }
 
     /// Whether any answer is awaited.

@@ -5,17 +5,19 @@ use super::transport::{Iov, Transport};
 use alloc::vec::Vec;
 use rustix::io::Errno;
 use tmem_wire::greeting::{Client, GreetingError};
-use tmem_wire::{FEATURE_LZ4, FEATURE_NOTICE, HelloReply};
+use tmem_wire::{FEATURE_LZ4, FEATURE_NOTICE, HelloReply, Status};
 
 /// A greeting under way.
 #[derive(Debug)]
 pub(super) struct Handshake(Client);
 
 impl Handshake {
-    /// Begins a greeting that joins the session that is `known` or opens a new one. The nonce is
-    /// random; `preface` is sent before.
+    /// Begins a greeting that joins the session that is `known` or opens a new one. The server
+    /// ends the session's former connection of that `lane`. The nonce is random; `preface` is
+    /// sent before.
     pub(super) fn new(
         known: Option<HelloReply>,
+        lane: u32,
         secret: Option<&[u8]>,
         nonce: [u8; 16],
         preface: Vec<u8>,
@@ -25,7 +27,7 @@ impl Handshake {
             // The agent expects nothing that was not asked for.
             false => FEATURE_LZ4,
         };
-        Handshake(Client::new(known, features, secret, nonce, preface))
+        Handshake(Client::new(known, lane, features, secret, nonce, preface))
     }
 
     /// Tells whether there is anything to send.
@@ -83,6 +85,9 @@ impl From<GreetingError> for Reason {
             GreetingError::Malformed(e) => Reason::Protocol(e),
             GreetingError::Unexpected(what) => Reason::Unexpected(what),
             GreetingError::Version(version) => Reason::Version(version),
+            GreetingError::Refused(Status::Limit, words) => {
+                Reason::no_place(words.as_deref().unwrap_or_default())
+            }
             GreetingError::Refused(status, _) => Reason::Status(status),
             GreetingError::SecretWanted => Reason::SecretWanted,
             GreetingError::SecretWrong => Reason::SecretWrong,

@@ -16,6 +16,8 @@ use tmem_wire::{HelloReply, Preface};
 const CONNECT_MS: u64 = 3_000;
 /// After how long a greeting that is not answered is told of.
 const SILENT_MS: u64 = 3_000;
+/// After how long it is told that a server has no place for the connection.
+const NO_PLACE_MS: u64 = 1_000;
 /// The first and the longest pause between two attempts.
 const PAUSE_MS: core::ops::RangeInclusive<u64> = 20..=500;
 /// So many times as long is a server attempted that is slow to let a forked child in: many
@@ -34,8 +36,13 @@ const TURN_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Link {
     network: Rc<dyn Network>,
+    /// Its number within the session: a connection that is made again takes the place of the
+    /// former one of this number.
+    lane: u32,
     pub(super) phase: Phase,
     pub(super) pipe: Pipeline,
+    /// Requests wait in the queue and are not sent.
+    pub(super) is_held: bool,
     /// The kernel's buffer was full; the poll says when it is not.
     blocked: bool,
     /// When requests began to wait without an answer.
@@ -109,11 +116,13 @@ pub(super) enum Phase {
 type Dialled = (Box<dyn Stream>, Vec<u8>);
 
 impl Link {
-    pub(super) fn new(network: Rc<dyn Network>) -> Link {
+    pub(super) fn new(network: Rc<dyn Network>, lane: u32) -> Link {
         Link {
             network,
+            lane,
             phase: Phase::Off,
             pipe: Pipeline::new(),
+            is_held: false,
             blocked: false,
             waiting_since: None,
             broken: None,
@@ -154,7 +163,7 @@ impl Link {
             Phase::Greeting {
                 sock, handshake, ..
             } => Some((&**sock, handshake.unsent())),
-            Phase::Ready(sock) => Some((&**sock, self.pipe.unsent())),
+            Phase::Ready(sock) => Some((&**sock, self.pipe.unsent() && !self.is_held)),
         }
     }
 
@@ -179,6 +188,7 @@ impl Link {
         self.waiting_since = None;
         self.broken = None;
         self.blocked = false;
+        self.is_held = false;
     }
 
     /// An attempt failed; the next address follows.
@@ -249,6 +259,14 @@ impl Link {
             _ => 1,
         };
         options.reconnect_ms.saturating_mul(times)
+    }
+
+    /// Why the server has no place for the connection, and how long it is waited for in all,
+    /// once it has been for a while.
+    pub(super) fn waits_for_place(&self, now: u64, options: &Options) -> Option<(Reason, u64)> {
+        let broken = self.broken.filter(|broken| broken.reason.is_limit())?;
+        let tells = now >= after(broken.since, NO_PLACE_MS);
+        tells.then(|| (broken.reason, self.patience(&broken.reason, options)))
     }
 
     /// Begins an attempt if its time has come, and ends one that takes too
@@ -331,7 +349,7 @@ impl Link {
                 core::mem::replace(&mut self.phase, Phase::Off)
             {
                 sock.connected().map_err(|e| Reason::Io(Code(e)))?;
-                let handshake = Handshake::new(known.cloned(), secret, nonce, preface);
+                let handshake = Handshake::new(known.cloned(), self.lane, secret, nonce, preface);
                 let handshake = Box::new(handshake);
                 self.told_silent = false;
                 self.phase = Phase::Greeting {
@@ -364,6 +382,7 @@ impl Link {
     pub(super) fn flush(&mut self) -> Result<(), Reason> {
         if let Phase::Ready(sock) = &mut self.phase
             && !self.blocked
+            && !self.is_held
             && self.pipe.unsent()
         {
             self.blocked = !self.pipe.send(&mut **sock, TURN_BYTES)?;

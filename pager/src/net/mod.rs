@@ -3,9 +3,9 @@
 //!
 //! Nothing here waits: [`Servers::drive`] does what can be done now, and
 //! [`Servers::interests`] and [`Servers::next_timer`] say when to call it again.
-//! Each server has one session with two connections, so that a page that a
-//! thread waits for does not queue behind write-back: [`Lane`]. Requests of one
-//! lane that touch the same pages take effect in order.
+//! Each server has one session, with a second connection while many pages move,
+//! so that a page that a thread waits for does not queue behind write-back:
+//! [`Lane`]. Requests of one lane that touch the same pages take effect in order.
 
 mod clock;
 mod conn;
@@ -17,6 +17,7 @@ mod packing;
 mod reason;
 mod request;
 mod retry;
+mod second;
 mod server;
 mod sock;
 mod transport;
@@ -195,6 +196,16 @@ pub enum Completion {
         /// It is waited for so many in all.
         until_ms: u64,
     },
+    /// The server has no place for a connection to a session that there is, and is waited for.
+    /// Told once of each server.
+    NoPlace {
+        /// The server.
+        server: ServerId,
+        /// What it has none of.
+        reason: Reason,
+        /// It is waited for so many milliseconds in all.
+        until_ms: u64,
+    },
     /// The server cannot be used any more, and what it held is gone. All that
     /// was asked of it has failed before this.
     Lost {
@@ -218,16 +229,11 @@ pub enum Completion {
 pub struct Dialled {
     /// The server.
     pub server: ServerId,
-    /// Which of its connections: less than [`LINKS`].
-    pub link: usize,
     /// The server's address, by its place in the list.
     pub addr: usize,
     /// The socket.
     pub fd: Fd,
 }
-
-/// Connections to each server.
-pub const LINKS: usize = 2;
 
 /// All memory servers.
 #[derive(Debug)]
@@ -419,7 +425,14 @@ impl Servers {
         server.session().filter(|_| server.is_up())
     }
 
-    /// Joins a session of a server that is down, as if its connections had just
+    /// Whether second connections may be opened from now on. A filter of system calls may
+    /// end the program for it.
+    pub fn allow_second(&mut self, may: bool) {
+        let servers = self.servers.iter_mut();
+        servers.for_each(|server| server.may_open = may);
+    }
+
+    /// Joins a session of a server that is down, as if its connection had just
     /// been broken. The server is up from here on.
     pub fn resume(&mut self, server: ServerId, session: HelloReply, now_ns: u64) {
         if let Some(server) = self.servers.get_mut(server.index()) {
@@ -429,12 +442,11 @@ impl Servers {
 
     /// Begins to connect to a server for a process that is about to be forked, which
     /// may not be able to; nothing where that fails.
-    pub fn dial(&self, server: ServerId, link: usize) -> Option<Dialled> {
+    pub fn dial(&self, server: ServerId) -> Option<Dialled> {
         let of = self.servers.get(server.index())?;
-        let (sock, addr) = of.dial(link, &self.options)?;
+        let (sock, addr) = of.dial(&self.options)?;
         Some(Dialled {
             server,
-            link,
             addr,
             fd: sock.into_fd()?,
         })
@@ -443,10 +455,10 @@ impl Servers {
     /// Goes on, after [`Servers::resume`], with what the parent process has dialled.
     pub fn resume_by(&mut self, dialled: Dialled, now_ns: u64) {
         let server = self.servers.get_mut(dialled.server.index());
-        if let Some(server) = server.filter(|s| s.is_up() && dialled.link < LINKS) {
+        if let Some(server) = server.filter(|s| s.is_up()) {
             let sock = Box::new(Sock::inherited(dialled.fd));
             let now = self.clock.look(now_ns);
-            server.resume_by(dialled.link, sock, dialled.addr, now);
+            server.resume_by(sock, dialled.addr, now);
         }
     }
 

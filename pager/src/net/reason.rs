@@ -58,6 +58,9 @@ pub enum Reason {
     /// It refused, or failed, with this status.
     #[error("{}", Told(*.0))]
     Status(Status),
+    /// It has no place for one more connection or session: what limits them.
+    #[error("it has {0}")]
+    NoPlace(&'static str),
     /// It wants a secret and there is none.
     #[error("it wants a secret, and none is configured")]
     SecretWanted,
@@ -81,28 +84,57 @@ pub enum Reason {
 /// A status, where one is more to a connection than to a request.
 struct Told(Status);
 
+/// What a server has no place for, by the flag that it names.
+const PLACES: [(&str, &str); 3] = [
+    (
+        "--max-per-client",
+        "no more connections to give to this machine: --max-per-client",
+    ),
+    (
+        "--client-sessions",
+        "no more sessions to give to this machine: --client-sessions",
+    ),
+    ("--max-connections", MOST),
+];
+
+/// What limits the connections of a server that names no flag.
+const MOST: &str = "no more connections to give: --max-connections";
+
 impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Status::Limit => f.write_str(
-                "it has as many connections or sessions as it takes; `--max-connections` of the \
-                 server limits them",
-            ),
+            Status::Limit => write!(f, "it has {MOST}"),
             status => write!(f, "{status}"),
         }
     }
 }
 
 impl Reason {
+    /// A refusal for a limit, in the server's words.
+    pub(super) fn no_place(words: &str) -> Reason {
+        let named = PLACES.iter().find(|(flag, _)| words.contains(flag));
+        Reason::NoPlace(named.map_or(MOST, |(_, what)| what))
+    }
+
     /// Whether it has no place for one more connection now.
     pub(super) fn is_limit(&self) -> bool {
-        matches!(self, Reason::Status(Status::Limit))
+        matches!(self, Reason::NoPlace(_) | Reason::Status(Status::Limit))
+    }
+
+    /// Whether the server says that there is no such session, or will be none.
+    pub(super) fn ends_session(&self) -> bool {
+        matches!(
+            self,
+            Reason::Restarted
+                | Reason::SessionGone
+                | Reason::Status(Status::NoSession | Status::ShuttingDown)
+        )
     }
 
     /// Whether the server is there, and may let a client in a moment later.
     pub(super) fn is_busy(&self) -> bool {
-        let passing = [Status::Limit, Status::Full, Status::Internal];
-        matches!(self, Reason::Status(status) if passing.contains(status))
+        let passing = [Status::Full, Status::Internal];
+        self.is_limit() || matches!(self, Reason::Status(status) if passing.contains(status))
     }
 
     /// Whether another attempt, at another address, may go better.
@@ -126,6 +158,7 @@ impl Reason {
             | Reason::Closed
             | Reason::NoConnection(_)
             | Reason::NoAnswer(_)
+            | Reason::NoPlace(_)
             | Reason::Protocol(_)
             | Reason::Unexpected(_) => false,
             _ => true,

@@ -1,4 +1,4 @@
-//! One memory server: a session, and the two connections that carry it.
+//! One memory server: a session, and the connections that carry it.
 
 use super::conn::Packed;
 use super::link::{Link, Phase};
@@ -6,6 +6,7 @@ use super::packing::Learner;
 use super::reason::{Reason, RequestError};
 use super::request::Request;
 use super::retry::Retries;
+use super::second::Second;
 use super::transport::{Iov, Network, Ready, Stream};
 use super::{Completion, Endpoint, Lane, Options};
 use crate::ServerId;
@@ -27,19 +28,22 @@ pub(super) struct Server {
     pub(super) endpoint: Endpoint,
     state: State,
     session: Option<HelloReply>,
-    /// Demand and bulk.
+    /// The first, which is always there, and the second.
     links: [Link; 2],
-    /// The link that carries both lanes, when there is only one.
-    only: Option<usize>,
+    second: Second,
+    /// The second may be opened.
+    pub(super) may_open: bool,
     /// Of each lane.
     load: [Load; 2],
     /// Connections that were made again.
     reconnects: u64,
-    /// Which links have not been ready since the session was resumed.
-    resuming: [bool; 2],
+    /// The session was resumed and has not been joined yet.
+    resuming: bool,
     packing: Learner,
     /// That it takes its time to greet was told once.
     told_silent: bool,
+    /// That it has no place was told once.
+    told_full: bool,
     wait: Wait,
     rate: Rate,
     retries: Retries,
@@ -78,19 +82,27 @@ impl Server {
             endpoint,
             state: State::Down,
             session: None,
-            links: [Link::new(network.clone()), Link::new(network.clone())],
-            only: None,
+            links: [1, 2].map(|lane| Link::new(network.clone(), lane)),
+            second: Second::default(),
+            may_open: true,
             load: [Load::default(); 2],
             reconnects: 0,
-            resuming: [false; 2],
+            resuming: false,
             packing: Learner::new(packing),
             told_silent: false,
+            told_full: false,
             wait: Wait::default(),
             rate: Rate::default(),
             retries: Retries::default(),
             leaving: false,
             said_leave: false,
         }
+    }
+
+    /// Whether the second connection carries the bulk lane.
+    #[cfg(test)]
+    pub(super) fn has_both(&self) -> bool {
+        matches!(self.second, Second::Carries { .. }) && self.links[1].is_ready()
     }
 
     /// Connections that broke and were made again.
@@ -102,11 +114,11 @@ impl Server {
         self.state == State::Up
     }
 
-    /// Whether it has all of its connections, or none and wants none.
+    /// Whether it has a connection, or none and wants none.
     pub(super) fn is_settled(&self) -> bool {
         match self.state {
             State::Down => true,
-            State::Up => self.only.is_some() || self.links.iter().all(Link::is_ready),
+            State::Up => self.links[0].is_ready(),
             State::Opening => false,
         }
     }
@@ -119,7 +131,6 @@ impl Server {
     pub(super) fn connect(&mut self, now: u64) {
         if self.state == State::Down {
             self.state = State::Opening;
-            self.only = None;
             self.links[0].begin(now);
         }
     }
@@ -133,26 +144,25 @@ impl Server {
     pub(super) fn resume(&mut self, session: HelloReply, now: u64) {
         self.session = Some(session);
         self.state = State::Up;
-        self.only = None;
-        self.resuming = [true; 2];
-        self.links.iter_mut().for_each(|link| link.begin(now));
+        self.resuming = true;
+        self.links[0].begin(now);
     }
 
     /// Begins to connect for another process; and the address, by its place in the list.
-    pub(super) fn dial(&self, link: usize, options: &Options) -> Option<(Box<dyn Stream>, usize)> {
-        let link = &self.links[link];
+    pub(super) fn dial(&self, options: &Options) -> Option<(Box<dyn Stream>, usize)> {
+        let link = &self.links[0];
         let (sock, _) = link.dial(&self.endpoint, options.stall_ms).ok()?;
         Some((sock, link.addr))
     }
 
     /// Joins the session by what another process has dialled.
-    pub(super) fn resume_by(&mut self, link: usize, sock: Box<dyn Stream>, addr: usize, now: u64) {
-        self.links[link].addr = addr;
-        self.links[link].dialled(sock, &self.endpoint, now);
+    pub(super) fn resume_by(&mut self, sock: Box<dyn Stream>, addr: usize, now: u64) {
+        self.links[0].addr = addr;
+        self.links[0].dialled(sock, &self.endpoint, now);
     }
 
     pub(super) fn is_resuming(&self) -> bool {
-        self.resuming == [true; 2]
+        self.resuming
     }
 
     /// So long there was nothing else to do than to wait for servers.
@@ -214,7 +224,7 @@ impl Server {
 
     /// Queues a request. The server must be up.
     pub(super) fn push(&mut self, request: Request) {
-        let link = self.only.unwrap_or(request.lane as usize);
+        let link = self.link_of(request.lane);
         if core::mem::take(&mut self.said_leave) && self.endpoint.agent.is_some() {
             // The server does not see what its device does by itself.
             self.load[Lane::Bulk as usize].requests += 1;
@@ -226,9 +236,17 @@ impl Server {
         self.links[link].pipe.push(request);
     }
 
+    /// The link that requests of `lane` go to now.
+    fn link_of(&self, lane: Lane) -> usize {
+        match lane {
+            Lane::Demand => 0,
+            Lane::Bulk => usize::from(self.second.takes_bulk()),
+        }
+    }
+
     /// Makes the connection that carries `lane` anew, if there is one.
     pub(super) fn renew(&mut self, lane: Lane, now: u64) {
-        let link = self.only.unwrap_or(lane as usize);
+        let link = self.link_of(lane);
         self.links[link].renew(now, Reason::Unexpected("spoilt answers"));
     }
 
@@ -251,7 +269,8 @@ impl Server {
 
     pub(super) fn next_timer(&self, options: &Options) -> Option<u64> {
         let links = self.links.iter().filter_map(|l| l.next_timer(options));
-        links.chain(self.retries.due()).min()
+        let second = self.second.due().filter(|_| !self.leaving);
+        links.chain(self.retries.due()).chain(second).min()
     }
 
     /// Begins and ends attempts of one link, and sends what is queued.
@@ -262,7 +281,7 @@ impl Server {
         options: &Options,
         out: &mut Vec<Completion>,
     ) {
-        self.links[link].joins = self.is_resuming();
+        self.links[link].joins = self.resuming;
         for request in self.retries.take_due(now) {
             self.push(request);
         }
@@ -270,12 +289,20 @@ impl Server {
             self.say_leave();
         }
         if let Some(reason) = self.links[link].overdue(now, options) {
-            self.give_up(link, reason, out);
+            self.give_up(link, reason, now, out);
+        }
+        match link {
+            0 => self.tell_of_no_place(now, options, out),
+            _ => {
+                self.follow_load(now);
+                self.begin_bulk(now, options, out);
+            }
         }
         let is_writing = self.load[Lane::Bulk as usize].bytes > 0;
         self.rate.begin(now, is_writing);
         let l = &mut self.links[link];
         if let Some(ms) = l.falls_silent(now)
+            && (link == 0 || !self.second.is_new())
             && !core::mem::replace(&mut self.told_silent, true)
         {
             out.push(Completion::Silent {
@@ -309,7 +336,10 @@ impl Server {
         let id = self.id;
         if ready.read || ready.write {
             match self.links[link].greet(ready, self.session.as_ref(), now, options) {
-                Ok(Some(reply)) => return self.greeted(link, reply, now, out),
+                Ok(Some(reply)) => {
+                    self.greeted(link, reply, out);
+                    return self.begin_bulk(now, options, out);
+                }
                 Ok(None) => {}
                 Err(reason) => return self.failed(link, reason, now, options, out),
             }
@@ -342,8 +372,9 @@ impl Server {
         let to_write = self.load(Lane::Bulk).bytes;
         let written = (writing - to_write) / PAGE_SIZE;
         self.rate.add(now, written as u64, to_write > 0);
-        if let Err(reason) = result {
-            self.failed(link, reason, now, options, out);
+        match result {
+            Err(reason) => self.failed(link, reason, now, options, out),
+            Ok(()) => self.begin_bulk(now, options, out),
         }
     }
 
@@ -352,34 +383,28 @@ impl Server {
     }
 
     /// A connection is greeted by its server.
-    fn greeted(&mut self, link: usize, reply: HelloReply, now: u64, out: &mut Vec<Completion>) {
+    fn greeted(&mut self, link: usize, reply: HelloReply, out: &mut Vec<Completion>) {
         // Over RDMA pages travel by themselves.
         let able = reply.features & FEATURE_LZ4 != 0 && self.endpoint.agent.is_none();
         self.packing.greeted(able);
-        match (&self.session, self.state) {
-            (None, _) => {
-                self.session = Some(reply);
-                self.links[1].begin(now);
-                self.links[1].addr = self.links[0].addr;
-                return;
-            }
-            (Some(known), _) if known.instance != reply.instance => {
-                return self.lost(Reason::Restarted, out);
-            }
-            (Some(known), _)
-                if known.session != reply.session || known.slab_pages != reply.slab_pages =>
-            {
-                return self.lost(
-                    Reason::Unexpected("another session than was asked for"),
-                    out,
-                );
-            }
-            (Some(_), State::Opening) => return self.up(out),
-            (Some(_), _) => {
-                self.said_leave = false;
-                let resumed = core::mem::take(&mut self.resuming[link]);
-                self.reconnects += u64::from(!resumed);
-            }
+        let Some(known) = &self.session else {
+            self.session = Some(reply);
+            return self.up(out);
+        };
+        if known.instance != reply.instance {
+            return self.lost(Reason::Restarted, out);
+        }
+        if known.session != reply.session || known.slab_pages != reply.slab_pages {
+            let reason = Reason::Unexpected("another session than was asked for");
+            return self.lost(reason, out);
+        }
+        self.said_leave = false;
+        if link == 1 && self.second == Second::Opening {
+            self.second = Second::Waiting;
+            self.links[1].is_held = true;
+        } else {
+            let resumed = link == 0 && core::mem::take(&mut self.resuming);
+            self.reconnects += u64::from(!resumed);
         }
         if let Err(reason) = self.restart(link, out) {
             self.lost(reason, out);
@@ -416,14 +441,7 @@ impl Server {
         out: &mut Vec<Completion>,
     ) {
         let l = &mut self.links[link];
-        let opening = self.state == State::Opening;
-        if opening && self.session.is_some() && link == 1 {
-            // One connection is enough.
-            l.end();
-            self.only = Some(0);
-            return self.up(out);
-        }
-        if opening && self.session.is_none() {
+        if self.state == State::Opening {
             let more = l.attempts + 1 < self.endpoint.addrs.len();
             if reason.is_transient() && more {
                 return l.again(now);
@@ -437,47 +455,107 @@ impl Server {
             }
             return;
         }
+        if link == 1 && self.second.is_new() && !reason.ends_session() {
+            return self.fold(now, out);
+        }
         if reason.is_final() {
             return self.lost(reason, out);
         }
-        let other_may_do = self.resuming[link] && self.has_other(link);
-        if reason.is_limit() && (self.links[1 - link].is_ready() || other_may_do) {
+        if reason.is_limit() && (link == 1 || self.has_second()) {
             // One connection is enough, and leaves a place to another process.
-            return self.give_up(link, reason, out);
+            return self.give_up(link, reason, now, out);
         }
         let l = &mut self.links[link];
         l.broke(now, reason);
         if let Some(reason) = l.overdue(now, options) {
-            self.give_up(link, reason, out);
+            self.give_up(link, reason, now, out);
         }
     }
 
-    /// Whether another connection could carry what this one does.
-    fn has_other(&self, link: usize) -> bool {
-        self.only.is_none() && self.links[1 - link].is_ready()
+    /// Whether the second connection could carry what the first does.
+    fn has_second(&self) -> bool {
+        self.second.takes_bulk() && self.links[1].is_ready()
     }
 
     /// A connection could not be had again in time.
-    fn give_up(&mut self, link: usize, reason: Reason, out: &mut Vec<Completion>) {
-        if !self.has_other(link) {
+    fn give_up(&mut self, link: usize, reason: Reason, now: u64, out: &mut Vec<Completion>) {
+        if link == 1 {
+            return self.fold(now, out);
+        }
+        if !self.has_second() {
             return self.lost(reason, out);
         }
-        let other = 1 - link;
-        // The other goes on alone. What changes pages is all on one of the two
-        // links, so its order stays.
-        self.links[link].end();
-        self.only = Some(other);
-        if let Err(reason) = self.restart(link, out) {
+        if self.second == Second::Waiting {
+            // Behind what the first carries of the bulk lane.
+            let [first, second] = &mut self.links;
+            second.pipe.drain().for_each(|r| first.pipe.push(r));
+        }
+        self.links.swap(0, 1);
+        self.links[0].is_held = false;
+        self.fold(now, out);
+    }
+
+    /// The first connection goes on alone. What changes pages is all on one of the two, so
+    /// its order stays.
+    fn fold(&mut self, now: u64, out: &mut Vec<Completion>) {
+        self.links[1].end();
+        self.second.give_up(now);
+        if let Err(reason) = self.restart(1, out) {
             return self.lost(reason, out);
         }
-        let [a, b] = &mut self.links;
-        let (from, to) = if link == 0 { (a, b) } else { (b, a) };
-        from.pipe.drain().for_each(|request| to.pipe.push(request));
+        let [first, second] = &mut self.links;
+        second.pipe.drain().for_each(|r| first.pipe.push(r));
+    }
+
+    /// Opens the second connection when pages are to move in bulk, and gives it up when it has
+    /// had nothing to do for a while.
+    fn follow_load(&mut self, now: u64) {
+        let load = self.load[Lane::Bulk as usize];
+        let is_due = self.second.note(load.requests > 0, now);
+        if self.leaving || !self.is_up() {
+            return;
+        }
+        if is_due && !self.links[1].pipe.waiting() {
+            self.links[1].end();
+            self.second = Second::default();
+        }
+        if self.may_open && load.bytes > 0 && self.links[0].is_ready() && self.second.may_open(now)
+        {
+            self.second = Second::Opening;
+            self.links[1].begin(now);
+            self.links[1].addr = self.links[0].addr;
+        }
+    }
+
+    /// Has the second connection carry the bulk lane, once the first has no more of it.
+    fn begin_bulk(&mut self, now: u64, options: &Options, out: &mut Vec<Completion>) {
+        if self.second != Second::Waiting || self.links[0].pipe.has(Lane::Bulk) {
+            return;
+        }
+        self.second = Second::Carries { idle_since: None };
+        self.links[1].is_held = false;
+        if let Err(reason) = self.links[1].flush() {
+            self.failed(1, reason, now, options, out);
+        }
+    }
+
+    /// Tells, once, that a session waits for a place of the server's.
+    fn tell_of_no_place(&mut self, now: u64, options: &Options, out: &mut Vec<Completion>) {
+        if let Some((reason, until_ms)) = self.links[0].waits_for_place(now, options)
+            && self.is_up()
+            && !core::mem::replace(&mut self.told_full, true)
+        {
+            out.push(Completion::NoPlace {
+                server: self.id,
+                reason,
+                until_ms,
+            });
+        }
     }
 
     /// The server is given up, with everything asked of it.
     fn lost(&mut self, reason: Reason, out: &mut Vec<Completion>) {
-        self.resuming = [false; 2];
+        (self.resuming, self.second) = (false, Second::default());
         for link in &mut self.links {
             link.end();
             out.extend(
@@ -520,6 +598,7 @@ impl Server {
             link.pipe.drain().for_each(drop);
         }
         self.retries = Retries::default();
+        self.second = Second::default();
         self.session = None;
         self.load = [Load::default(); 2];
         self.state = State::Down;

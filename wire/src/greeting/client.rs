@@ -21,7 +21,8 @@ const LONGEST_WORDS: usize = 200;
 pub struct Client {
     /// The session to join, as the server told it; none for a new one.
     known: Option<HelloReply>,
-    /// The payload of the HELLO.
+    /// The lane of the connection, and the payload of its HELLO.
+    lane: u32,
     hello: [u8; Hello::LEN],
     /// What is to be sent, and how many bytes of it are.
     out: Vec<u8>,
@@ -36,11 +37,13 @@ pub struct Client {
 impl Client {
     /// Begins a greeting that joins the session that is `known`, or opens a new one.
     ///
-    /// `preface` is sent before it. `features` are those that the client has, and `nonce` is
-    /// random. `secret` is the client's, if it has one; the same is given to
+    /// `preface` is sent before it. Of all connections of a session, the server keeps only the
+    /// last of each `lane`, unless that is 0. `features` are those that the client has, and
+    /// `nonce` is random. `secret` is the client's, if it has one; the same is given to
     /// [`Client::received`].
     pub fn new(
         known: Option<HelloReply>,
+        lane: u32,
         features: Features,
         secret: Option<&[u8]>,
         nonce: [u8; 16],
@@ -60,6 +63,7 @@ impl Client {
         };
         let mut client = Client {
             known,
+            lane,
             hello: hello.encode(),
             out: preface,
             sent: 0,
@@ -119,7 +123,12 @@ impl Client {
     }
 
     fn say(&mut self, op: Op, payload: &[u8]) {
+        let slab = match op {
+            Op::Hello => self.lane,
+            _ => 0,
+        };
         let header = Header {
+            slab,
             len: payload.len() as u32,
             ..Header::request(op, 0)
         };
@@ -165,7 +174,7 @@ impl Client {
             (Status::Auth, None, Some(secret)) => {
                 // It is all that a server tells before it has proved itself.
                 HelloReply::decode(body)?;
-                let keys = Keys::new(secret, 0, &self.hello, body);
+                let keys = Keys::new(secret, self.lane, &self.hello, body);
                 let known = self.known.as_ref();
                 let auth = keys.auth(known.map_or(SessionId::NEW, |known| known.session));
                 self.out.clear();

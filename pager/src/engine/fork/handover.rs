@@ -20,7 +20,7 @@ use crate::ServerId;
 use crate::engine::calls::doorbell::has_engine;
 use crate::engine::memory::report::{ERROR, Report};
 use crate::engine::threads::{Offered, THREADS};
-use crate::net::{Dialled, LINKS, Servers};
+use crate::net::{Dialled, Servers};
 use crate::sys::channel::{self, Channel, End, NOTE};
 use crate::sys::proc::{FILES, Proc};
 use crate::sys::roots::{self, Root, open_in_proc};
@@ -41,7 +41,7 @@ const NAP_MS: u32 = 100;
 /// The first byte of a message, which says what it carries.
 const PROC: u8 = 1;
 const DEVICE: u8 = 2;
-/// A connection. The following bytes are its number, the server and the address.
+/// A connection. The bytes after the next one are the server and the address.
 const CONNECTION: u8 = 3;
 /// One of [`FILES`]. The next byte says which.
 const FILE: u8 = 4;
@@ -228,7 +228,7 @@ fn note(what: u8, which: u8) -> [u8; NOTE] {
 fn connection_note(dialled: &Dialled) -> [u8; NOTE] {
     let [s0, s1] = dialled.server.number().to_le_bytes();
     let [a0, a1, a2, a3] = (dialled.addr as u32).to_le_bytes();
-    [CONNECTION, dialled.link as u8, s0, s1, a0, a1, a2, a3]
+    [CONNECTION, 0, s0, s1, a0, a1, a2, a3]
 }
 
 /// Children of forks that have not begun yet.
@@ -260,12 +260,10 @@ impl Children {
         let _ = channel.tell_sender();
         give_roots(&channel);
         for (server, _) in ServerId::all().zip(sessions).filter(|(_, s)| s.is_some()) {
-            for link in 0..LINKS {
-                if let Some(dialled) = net.dial(server, link) {
-                    let note = connection_note(&dialled);
-                    // The child itself makes connections that cannot be sent.
-                    let _ = channel.send(&note, Some(dialled.fd.as_fd()));
-                }
+            if let Some(dialled) = net.dial(server) {
+                let note = connection_note(&dialled);
+                // The child itself makes a connection that cannot be sent.
+                let _ = channel.send(&note, Some(dialled.fd.as_fd()));
             }
         }
         self.serial += 1;
@@ -321,14 +319,13 @@ impl Handed {
             dialled: Vec::new(),
         };
         while let Some(Ok(message)) = handed.channel.as_ref().map(Channel::receive) {
-            let [what, which, s0, s1, a0, a1, a2, a3] = message.note;
+            let [what, _, s0, s1, a0, a1, a2, a3] = message.note;
             let Some(fd) = message.fd else { continue };
             match what {
                 PROC => Root::Proc.keep(fd),
                 DEVICE => Root::Device.keep(fd),
                 CONNECTION => handed.dialled.push(Dialled {
                     server: ServerId::new(u16::from_le_bytes([s0, s1])),
-                    link: usize::from(which),
                     addr: u32::from_le_bytes([a0, a1, a2, a3]) as usize,
                     fd,
                 }),

@@ -10,7 +10,7 @@ use crate::engine::fork::{current, detector};
 use crate::engine::map_throttle;
 use crate::engine::memory::Memory;
 use crate::engine::memory::address::addr;
-use crate::engine::memory::report::DEBUG;
+use crate::engine::memory::report::{DEBUG, WARN, program};
 use crate::maps;
 use crate::net::{Lane, RequestError};
 use crate::pages::State;
@@ -30,6 +30,12 @@ use tmem_wire::{HelloReply, PAGE_SIZE, SessionId, Status};
 /// sessions.
 const LIMIT_PATIENCE_NS: u64 = 60_000_000_000;
 const LIMIT_PAUSE_NS: u64 = 2_000_000;
+/// How long it waits before that is told.
+const LIMIT_TOLD_NS: u64 = 1_000_000_000;
+
+/// What a server has that refuses one more child.
+const NO_SESSION: &str = "has no more sessions to give to a child: --client-sessions and \
+                          --max-connections limit them, or its memory for tables is used up";
 
 /// The state of the current fork.
 #[derive(Debug, Default)]
@@ -46,6 +52,8 @@ pub(crate) struct Fork {
     times: [u64; 3],
     sessions: Vec<Option<HelloReply>>,
     refused: Option<String>,
+    /// That the fork waits for room for a child was told.
+    told_limit: bool,
 }
 
 impl Fork {
@@ -84,6 +92,7 @@ impl Fork {
         let servers = m.backing.rediscovery.servers();
         self.sessions = servers.map(|_| None).collect();
         self.refused = None;
+        self.told_limit = false;
         self.limited.clear();
         // A child that has everything in its memory needs nothing of servers.
         for server in m.backing.rediscovery.servers().filter(|_| has_evicted()) {
@@ -134,12 +143,25 @@ impl Fork {
             {
                 self.limited.push(server);
                 self.again_ns = now_ns() + LIMIT_PAUSE_NS;
+                if now_ns() > self.times[1] + LIMIT_TOLD_NS && !self.told_limit {
+                    self.told_limit = true;
+                    let name = m.backing.net.name(server);
+                    let text = format!(
+                        "server {name} {NO_SESSION}; {} waits to fork, for up to {} s",
+                        program(),
+                        LIMIT_PATIENCE_NS / 1_000_000_000
+                    );
+                    m.report.say(WARN, &text);
+                }
             }
             (Err(error), _) => {
                 let name = m.backing.net.name(server);
-                self.refused = Some(format!(
-                    "server {name} does not share the memory with a child: {error}"
-                ));
+                self.refused = Some(match error {
+                    RequestError::Status(Status::Limit) => format!("server {name} {NO_SESSION}"),
+                    error => {
+                        format!("server {name} does not share the memory with a child: {error}")
+                    }
+                });
             }
         }
     }

@@ -116,6 +116,11 @@ impl Residency {
         self.look_due_ns
     }
 
+    /// Returns the least time between two samples, in nanoseconds.
+    pub(crate) fn turn_ns(&self) -> u64 {
+        self.share.turn_us() * 1000
+    }
+
     /// Sets the pages of memory that the compressed cache takes.
     pub(crate) fn set_compressed(&mut self, pages: usize) {
         self.compressed = pages;

@@ -61,6 +61,9 @@ fn an_agent_is_told_the_token_and_the_server_before_anything_else() {
     let mut c = Client::of(vec![endpoint], Options::default());
     c.until(|c| matches!(c, Completion::Up { .. }));
     assert_eq!(c.grant(1).len(), 1);
+    let mut frames = Frames::new(1);
+    c.write(1, at(0, 0), &mut frames, &[0]);
+    c.until_second();
     for preface in leading.join().unwrap() {
         assert_eq!((preface.token, preface.server), (TOKEN, fake.addr()));
     }

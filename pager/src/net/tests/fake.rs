@@ -125,6 +125,13 @@ impl Fake {
         }
     }
 
+    /// Cuts the connection that was made last.
+    pub(super) fn cut_last(&self) {
+        if let Some(stream) = self.streams.lock().unwrap().pop() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
     /// Ends: nothing listens there any more.
     pub(super) fn stop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);

@@ -3,6 +3,7 @@ mod fake;
 mod lost;
 mod once;
 mod pipeline;
+mod second;
 mod sessions;
 mod trouble;
 
@@ -46,6 +47,28 @@ impl Client {
         let mut client = Client::new(&[fake], Options::default());
         client.until(|c| matches!(c, Completion::Up { .. }));
         client
+    }
+
+    /// A client whose only server is up and has its second connection.
+    fn with_second(fake: &Fake) -> Client {
+        let mut client = Client::up(fake);
+        let mut frames = Frames::new(1);
+        client.write(0, at(0, 0), &mut frames, &[0]);
+        client.until_second();
+        client
+    }
+
+    /// Drives until the first server's second connection carries the bulk lane, and nothing
+    /// is under way.
+    fn until_second(&mut self) {
+        let begin = Instant::now();
+        while !self.servers.servers[0].has_both() {
+            assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", self.seen);
+            self.wait();
+            self.drive();
+        }
+        self.finish();
+        self.seen.clear();
     }
 
     /// Lets time pass, with a look every second, as an engine looks.

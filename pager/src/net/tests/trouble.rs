@@ -326,7 +326,7 @@ fn a_cut_within_a_payload_is_hidden_wherever_it_is() {
         c.finish();
         assert_eq!(c.seen.len(), 4, "cut at {cut}");
         (0..8).for_each(|i| assert_eq!(f.page(i), page(i as u64), "cut at {cut}"));
-        assert_eq!(fake.orders().connections, 3);
+        assert_eq!(fake.orders().connections, 2);
     }
 }
 
