@@ -2,6 +2,7 @@
 
 mod agent;
 mod args;
+mod auto;
 mod bench;
 mod child;
 mod control;

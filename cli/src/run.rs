@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tmem_config::{
-    AGENT_VARIABLE, FAMILY_VARIABLE, Layer, Level, Memory, Options, Scheme, ServerAddr, Size,
-    behind_others, check_local, check_output, read_secret,
+    AGENT_VARIABLE, FAMILY_VARIABLE, Layer, Level, Local, Memory, Options, Scheme, ServerAddr,
+    Size, behind_others, check_local, check_output, read_secret,
 };
 use tmem_pager::stats::Totals;
 use tmem_rdma::Agent;
@@ -20,11 +20,13 @@ use crate::handover::Handover;
 use crate::program::{self, Missing};
 use crate::servers::Answer;
 use crate::stats::{self, Stats};
-use crate::{OWN_FAILURE, child, library, names, servers, signals, uffd};
+use crate::{OWN_FAILURE, auto, child, library, names, servers, signals, uffd};
 
 /// Variables that are for this command and not for the program.
-pub(crate) const NOT_HANDED_ON: [&str; 5] = [
+pub(crate) const NOT_HANDED_ON: [&str; 7] = [
     "TMEM_CONFIG",
+    "TMEM_LOCAL_MIN",
+    "TMEM_LOCAL_MAX",
     "TMEM_STATS_FILE",
     "TMEM_SUMMARY",
     "TMEM_UNPAGED_OK",
@@ -75,6 +77,7 @@ fn try_run(args: RunArgs) -> Result<i32, (i32, String)> {
     if !options.per_process {
         stats.limit(local);
     }
+    let follows = options.local == Some(Local::Auto);
     let checked = pageable(&found, &mut options);
     // From here on signals go to the program. The server's threads get none.
     let blocked = signals::block();
@@ -85,6 +88,9 @@ fn try_run(args: RunArgs) -> Result<i32, (i32, String)> {
             .and_then(|memory| Handover::start(memory, ways.secret.clone()))
             .map_err(|e| Obstacle::Surroundings(format!("handing over to the program: {e}")))?;
         names::look_for(&stats, &options.servers);
+        if follows && let Ok(stats) = stats.again() {
+            auto::follow(stats, &options, memory);
+        }
         Ok((ways, embedded, handover))
     });
     let (vars, unset) = match &checked {
@@ -127,7 +133,16 @@ fn budget(options: &Options, memory: &Memory) -> Result<u64, (i32, String)> {
     let wish = options
         .local
         .ok_or_else(|| own("no local budget: use --local SIZE"))?;
-    let (local, warning) = check_local(wish.bytes(memory.most()), memory);
+    let bytes = match wish {
+        Local::Size(size) => size.bytes(memory.most()),
+        Local::Auto if options.per_process => {
+            return Err(own(
+                "--local auto is for all processes together: leave --per-process out",
+            ));
+        }
+        Local::Auto => auto::first(options, memory),
+    };
+    let (local, warning) = check_local(bytes, memory);
     if let Some(text) = warning.filter(|_| options.log >= Level::Warn) {
         eprintln!("tmem: {text}");
     }
@@ -277,7 +292,7 @@ pub(crate) fn variables(
 ) -> Result<Vec<(&'static str, OsString)>, (i32, String)> {
     let absolute = |path: &PathBuf| std::path::absolute(path).map_err(own);
     let effective = Layer {
-        local: Some(Size::Bytes(local)),
+        local: Some(Local::Size(Size::Bytes(local))),
         servers: Some(options.servers.clone()),
         strict: Some(options.strict),
         log: Some(options.log),

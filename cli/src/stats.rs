@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tmem_config::{Handed, family_from_env, write_file};
 use tmem_pager::keeper::Keeper;
+use tmem_pager::live::Live;
 use tmem_pager::names::Names;
 use tmem_pager::stats::{MAGIC, Shared, Totals};
 
@@ -90,6 +91,22 @@ impl Stats {
     /// The statistics of all processes so far.
     pub(crate) fn totals(&self) -> Totals {
         self.shared().totals()
+    }
+
+    /// Nanoseconds in which threads of the processes have waited for pages so far.
+    pub(crate) fn waited_ns(&self) -> u64 {
+        self.totals().waited_some_ns
+    }
+
+    /// The budget, what all processes have resident, and what they have on servers only, in
+    /// bytes.
+    pub(crate) fn memory_now(&self) -> (u64, u64, u64) {
+        let family = &self.shared().family;
+        let shown = family.living().map(Live::shown);
+        let (resident, remote) = shown.fold((0, 0), |(resident, remote), shown| {
+            (resident + shown.resident, remote + shown.remote)
+        });
+        (family.budget().unwrap_or(0), resident, remote)
     }
 
     fn shared(&self) -> &Shared {

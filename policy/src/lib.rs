@@ -12,6 +12,7 @@
 //! | What is read ahead of a fault? | [`readahead`], [`indirect`], [`straddle`] |
 //! | How many zero pages does a fault on new memory get? | [`zero_fill`] |
 //! | When do pages leave, when do threads wait, how is the budget divided? | [`watermarks`], with [`demand`] |
+//! | How large is a budget that follows the machine? | [`auto_budget`] |
 //! | How does a budget that the user lowers take effect? | [`glide`] |
 //! | How much memory would the program need? | [`working_set`] |
 //! | How long is the standby list? | [`standby`] |
@@ -25,6 +26,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod auto_budget;
 pub mod compressed_cache;
 pub mod contention;
 pub mod cyclic;

@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tmem_config::{
-    AutoMode, Evict, Layer, Level, Memory, Options, PagePath, check_local, wants_thread,
+    AutoMode, Evict, Layer, Level, Local, Memory, Options, PagePath, check_local, wants_thread,
 };
 use tmem_pager::engine::fork::ForkManifest;
 use tmem_pager::engine::map_throttle::SMALLEST;
@@ -151,6 +151,9 @@ fn launch(options: &Options) -> Result<(), String> {
     let memory = Memory::get().map_err(|e| e.to_string())?;
     let Some(local) = options.local else {
         return Err("no local budget: set TMEM_LOCAL".to_owned());
+    };
+    let Local::Size(local) = local else {
+        return Err("TMEM_LOCAL=auto is for `tmem run`, which follows the machine".to_owned());
     };
     let (budget, warning) = check_local(local.bytes(memory.most()), &memory);
     if let Some(text) = warning.filter(|_| options.log >= Level::Warn && !family::is_checked()) {

@@ -1,10 +1,9 @@
 //! `tmem set`, `tmem evict`, `tmem recall`: what is asked of a program while it runs.
 
-use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tmem_config::{Memory, Size, check_local};
+use tmem_config::{Memory, Size, available_bytes, check_local};
 use tmem_pager::live::Request;
 
 use super::find;
@@ -111,7 +110,7 @@ pub(super) fn recall(args: &RecallArgs) -> Result<(), String> {
 fn make_room(programs: &[Program]) -> Result<(), String> {
     let samples: Vec<_> = programs.iter().filter_map(Program::sample).collect();
     let remote: u64 = samples.iter().map(|sample| sample.shown.remote).sum();
-    let free = available().unwrap_or(u64::MAX);
+    let free = available_bytes().unwrap_or(u64::MAX);
     if remote > free {
         return Err(format!(
             "{} would come back, and this machine has {} left: give the program less to bring \
@@ -174,12 +173,4 @@ fn until(is_so: impl Fn() -> bool) -> Result<(), String> {
         thread::sleep(LOOK);
     }
     Ok(())
-}
-
-/// Memory that this machine has left, in bytes.
-fn available() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kib.checked_mul(1024)
 }

@@ -12,13 +12,13 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use crate::{ConfigError, Invalid, ServerAddr, Size};
+use crate::{ConfigError, Invalid, Local, ServerAddr, Size};
 use declare::{final_type, first, options, or_default};
 use toml::Toml;
 use value::Value;
 
 options! {
-    local: Size => {
+    local: Local => {
         flag: "local" "SIZE",
         variable: "TMEM_LOCAL",
         key: Some("local"),
@@ -26,7 +26,25 @@ options! {
         help: "Memory that may stay in local RAM, for all processes together (required)",
         more: "SIZE is a number with K, M, G or T (powers of 1024: 512M, 2G, 1.5GiB), plain bytes, \
                or a share such as 50%: of the machine's RAM, or of the cgroup's limit where that is \
-               lower. At least 16M. Private and shared memory counts, pages of mapped files do not.",
+               lower. At least 16M. With auto the budget follows the machine while the program runs: it \
+               takes memory that is free while it waits for pages, and gives it back when others \
+               need it; for `tmem run` only. Private and shared memory counts, pages of mapped files do not.",
+    }
+    local_min: Size => {
+        flag: "local-min" "SIZE",
+        variable: "TMEM_LOCAL_MIN",
+        key: Some("local-min"),
+        group: Memory,
+        help: "With --local auto, the memory that the program has at least",
+        more: "",
+    }
+    local_max: Size => {
+        flag: "local-max" "SIZE",
+        variable: "TMEM_LOCAL_MAX",
+        key: Some("local-max"),
+        group: Memory,
+        help: "With --local auto, the memory that the program has at most",
+        more: "",
     }
     per_process: bool = false => {
         flag: "per-process",

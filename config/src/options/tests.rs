@@ -19,7 +19,9 @@ fn toml(text: &str) -> Result<Layer, ConfigError> {
 /// A layer that names every option, with no default among them.
 fn full() -> Layer {
     Layer {
-        local: Some(Size::Bytes(3 << 29)),
+        local: Some(Local::Size(Size::Bytes(3 << 29))),
+        local_min: Some(Size::Bytes(1 << 28)),
+        local_max: Some(Size::Bytes(1 << 31)),
         per_process: Some(true),
         servers: Some(parse_servers("a:1,tcp://b:2,rdma://[::1]:3").unwrap()),
         secret_file: Some("/etc/key".into()),
@@ -144,7 +146,7 @@ fn upper_layers_win_and_defaults_fill_in() {
     };
     let lower = vars(&[("TMEM_STRICT", "1"), ("TMEM_LOCAL", "1G")]).unwrap();
     let expected = Options {
-        local: Some(Size::Bytes(1 << 30)),
+        local: Some(Local::Size(Size::Bytes(1 << 30))),
         log: Level::Info,
         ..Options::default()
     };
@@ -169,9 +171,23 @@ fn defaults_are_told_as_they_are() {
 }
 
 #[test]
+fn a_budget_may_follow_the_machine() {
+    let layer = toml("local = \"auto\"\nlocal-max = \"50%\"").unwrap();
+    assert_eq!(layer.local, Some(Local::Auto));
+    assert_eq!(
+        vars(&[("TMEM_LOCAL", "auto")]).unwrap().local,
+        Some(Local::Auto)
+    );
+    let error = vars(&[("TMEM_LOCAL", "automatic")])
+        .unwrap_err()
+        .to_string();
+    assert!(error.ends_with("; or auto"), "{error}");
+}
+
+#[test]
 fn a_size_may_be_a_number_and_servers_one_text() {
     let layer = toml("local = 536870912\nservers = \"a:1,b:2\"").unwrap();
-    assert_eq!(layer.local, Some(Size::Bytes(512 << 20)));
+    assert_eq!(layer.local, Some(Local::Size(Size::Bytes(512 << 20))));
     assert_eq!(layer.servers.unwrap().len(), 2);
 }
 

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::toml::Toml;
+use crate::local::LOCAL_ALLOWED;
 use crate::server::unique;
-use crate::{Invalid, SERVER_ALLOWED, SIZE_ALLOWED, ServerAddr, Size, parse_servers};
+use crate::{Invalid, Local, SERVER_ALLOWED, SIZE_ALLOWED, ServerAddr, Size, parse_servers};
 
 /// A value that an option can have.
 pub(crate) trait Value: Sized {
@@ -66,6 +67,27 @@ impl Value for Size {
         match toml.number() {
             Some(digits) => digits.parse(),
             None => toml.text(&in_quotes(SIZE_ALLOWED))?.parse(),
+        }
+    }
+}
+
+impl Value for Local {
+    const ALLOWED: &'static str = LOCAL_ALLOWED;
+    /// A negative number, for instance.
+    const TAKES_HYPHENS: bool = true;
+
+    fn read(text: &OsStr) -> Result<Local, Invalid> {
+        parse(text)
+    }
+
+    fn write(&self) -> OsString {
+        self.to_string().into()
+    }
+
+    fn from_toml(toml: &Toml<'_>) -> Result<Local, Invalid> {
+        match toml.number() {
+            Some(digits) => digits.parse(),
+            None => toml.text(&in_quotes(LOCAL_ALLOWED))?.parse(),
         }
     }
 }
