@@ -77,7 +77,7 @@ impl Control {
             && evict.has_ended(m, now)
         {
             m.residency.share_mut().squeeze(false);
-            self.end(live);
+            self.end(Some(live));
         }
     }
 
@@ -86,11 +86,15 @@ impl Control {
         let Some((_, Job::Recall(recall))) = &mut self.job else {
             return;
         };
-        if recall.go_on(m, reclaim)
-            && let Some(live) = m.residency.share_mut().live(settings)
-        {
-            self.end(live);
+        if recall.go_on(m, reclaim) {
+            self.end(m.residency.share_mut().live(settings));
         }
+    }
+
+    /// In a test: brings pages back from now on.
+    #[cfg(test)]
+    pub(crate) fn recall(&mut self, now: u64) {
+        self.job = Some((0, Job::Recall(Recall::new(now))));
     }
 
     /// Whether something can go on at once, which nothing will announce.
@@ -98,8 +102,8 @@ impl Control {
         matches!(&self.job, Some((_, Job::Recall(recall))) if recall.has_work(m))
     }
 
-    fn end(&mut self, live: &Live) {
-        if let Some((number, _)) = self.job.take() {
+    fn end(&mut self, live: Option<&Live>) {
+        if let (Some((number, _)), Some(live)) = (self.job.take(), live) {
             live.set_done(number);
         }
     }

@@ -8,8 +8,10 @@ use crate::pages::State;
 use alloc::vec::Vec;
 use tmem_policy::PageNumber;
 
-/// Pages asked for at a time, and the entries that are looked at for them.
+/// The most and the fewest pages asked for at a time, and the entries that are looked at for
+/// them.
 const BATCH: usize = 128;
+const FEW: usize = 4;
 const ENTRIES: usize = 8192;
 
 /// How far it has come.
@@ -35,17 +37,22 @@ impl Recall {
         if !self.can_go_on(m) {
             return false;
         }
-        if !Recall::has_room(m) {
+        let room = Recall::room(m);
+        if room < FEW {
             // A larger budget that was asked for just before is taken at the next sample.
             return m.residency.sampled_ns() > self.begun_ns;
         }
         let mut pages = Vec::new();
-        let next = m
-            .pages
-            .find(self.next, ENTRIES, BATCH, &mut pages, |page, entry| {
+        let next = m.pages.find(
+            self.next,
+            ENTRIES,
+            room.min(BATCH),
+            &mut pages,
+            |page, entry| {
                 let is_remote = entry.state == State::Remote && entry.slot.is_some();
                 is_remote.then_some(page)
-            });
+            },
+        );
         ahead::fetch_pages(m, reclaim, &pages, None);
         match next {
             Some(next) => self.next = next,
@@ -56,11 +63,12 @@ impl Recall {
 
     /// Whether it can go on at once.
     pub(crate) fn has_work(&self, m: &Memory) -> bool {
-        self.can_go_on(m) && Recall::has_room(m)
+        self.can_go_on(m) && Recall::room(m) >= FEW
     }
 
-    fn has_room(m: &Memory) -> bool {
-        m.residency.marks().evict.saturating_sub(m.resident()) >= BATCH
+    /// Pages that may come back.
+    fn room(m: &Memory) -> usize {
+        m.residency.marks().evict.saturating_sub(m.resident())
     }
 
     /// Whether no thread waits, and the last pages that were asked for are there.

@@ -86,6 +86,8 @@ pub(super) enum Step {
     Evict(usize),
     Reclaim(usize),
     Budget(usize),
+    /// The user asks for all that there is room for.
+    Recall,
     Answer(usize, Fate),
     AnswerAll,
     Prompt(bool),
@@ -244,6 +246,10 @@ impl Machine {
             Step::Budget(pages) => {
                 let residency = &mut self.engine().memory.residency;
                 residency.set_marks(watermarks(pages));
+            }
+            Step::Recall => {
+                let now = crate::sys::now_ns();
+                self.engine().control.recall(now);
             }
             Step::Answer(nth, fate) => self.servers.answer(nth, fate),
             Step::AnswerAll => self.servers.answer_all(),

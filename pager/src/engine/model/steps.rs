@@ -126,6 +126,7 @@ fn step() -> impl Strategy<Value = Step> {
         10 => (1usize..48).prop_map(Step::Evict),
         6 => (1usize..32).prop_map(Step::Reclaim),
         1 => (16usize..96).prop_map(Step::Budget),
+        3 => Just(Step::Recall),
         10 => (0usize..16, fate()).prop_map(|(nth, fate)| Step::Answer(nth, fate)),
         4 => Just(Step::AnswerAll),
         1 => any::<bool>().prop_map(Step::Prompt),
