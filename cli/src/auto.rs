@@ -1,11 +1,9 @@
 //! `tmem run --local auto`: a thread that has the budget follow the machine.
 
-use std::fs;
-use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tmem_config::{Memory, Options, available_bytes};
+use tmem_config::{Memory, Options, available_bytes, check_local};
 use tmem_policy::auto_budget::{Bounds, Seen, next};
 
 use crate::stats::Stats;
@@ -20,7 +18,7 @@ const RESERVE_LEAST: u64 = 64 << 20;
 /// The budget to begin with, in bytes: what is free, within the bounds.
 pub(crate) fn first(options: &Options, memory: &Memory) -> u64 {
     let bounds = bounds(options, memory);
-    let spare = free(memory).saturating_sub(reserve(memory));
+    let spare = free().saturating_sub(reserve(memory));
     spare.min(bounds.most).max(bounds.least)
 }
 
@@ -29,6 +27,8 @@ fn bounds(options: &Options, memory: &Memory) -> Bounds {
     let least = options.local_min.map_or(0, |size| size.bytes(most));
     let least = least.max(tmem_config::MIN_LOCAL);
     let most = options.local_max.map_or(most, |size| size.bytes(most));
+    // Not more than a budget may be that users give.
+    let (most, _) = check_local(most, memory);
     Bounds {
         least,
         most: most.max(least),
@@ -40,26 +40,9 @@ fn reserve(memory: &Memory) -> u64 {
 }
 
 /// What the machine, or the cgroup, has left, in bytes.
-fn free(memory: &Memory) -> u64 {
+fn free() -> u64 {
     let machine = available_bytes().unwrap_or(0);
-    let cgroup = memory.cgroup.zip(cgroup_use());
-    cgroup.map_or(machine, |(limit, used)| {
-        machine.min(limit.saturating_sub(used))
-    })
-}
-
-/// Memory that the cgroup uses and cannot give back, in bytes: without clean pages of files.
-fn cgroup_use() -> Option<u64> {
-    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let folder = PathBuf::from("/sys/fs/cgroup").join(path);
-    let number = |text: String| text.trim().parse::<u64>().ok();
-    let all = number(fs::read_to_string(folder.join("memory.current")).ok()?)?;
-    let stat = fs::read_to_string(folder.join("memory.stat")).ok()?;
-    let file = stat
-        .lines()
-        .find_map(|l| l.strip_prefix("inactive_file "))?;
-    Some(all.saturating_sub(file.parse().ok()?))
+    Memory::left_by_cgroups().map_or(machine, |left| machine.min(left))
 }
 
 /// Has the budget of all processes follow the machine, as long as this process lives.
@@ -78,7 +61,7 @@ pub(crate) fn follow(stats: Stats, options: &Options, memory: Memory) {
                 before = (Instant::now(), waited);
                 let (budget, resident, remote) = stats.memory_now();
                 let seen = Seen {
-                    free: free(&memory),
+                    free: free(),
                     reserve: reserve(&memory),
                     resident,
                     remote,

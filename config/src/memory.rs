@@ -33,6 +33,14 @@ impl Memory {
         })
     }
 
+    /// Returns what the cgroups of this process leave it, in bytes: the least that is left
+    /// below a limit. Clean pages of files count as left. `None` without a limit.
+    pub fn left_by_cgroups() -> Option<u64> {
+        let of = |file| fs::read_to_string(file).unwrap_or_default();
+        let (cgroups, mounts) = (of("/proc/self/cgroup"), of("/proc/self/mountinfo"));
+        least_left(&cgroups, &mounts, |path| fs::read_to_string(path).ok())
+    }
+
     /// The most that the process may have. Shares such as `50%` are shares of this.
     pub fn most(&self) -> u64 {
         self.cgroup.map_or(self.ram, |limit| limit.min(self.ram))
@@ -47,6 +55,7 @@ enum Version {
 }
 
 /// What a cgroup limits, and the files with the limits in each version.
+#[derive(Clone, Copy)]
 pub(crate) struct Controller {
     pub(crate) name: &'static str,
     pub(crate) one: &'static [&'static str],
@@ -59,15 +68,79 @@ const MEMORY: Controller = Controller {
     two: &["memory.max", "memory.high"],
 };
 
-/// The lowest limit of the cgroups that `cgroups` (`/proc/self/cgroup`) names, from each
-/// up to the root of its mount in `mounts` (`/proc/self/mountinfo`).
+impl Controller {
+    fn files(self, version: Version) -> &'static [&'static str] {
+        match version {
+            Version::One => self.one,
+            Version::Two => self.two,
+        }
+    }
+
+    /// The lowest limit of one cgroup.
+    fn limit(
+        self,
+        version: Version,
+        folder: &Path,
+        read: impl Fn(&Path) -> Option<String>,
+    ) -> Option<u64> {
+        let files = self.files(version).iter();
+        files
+            .filter_map(|file| read(&folder.join(file))?.trim().parse().ok())
+            .min()
+    }
+}
+
+impl Version {
+    /// The file that says how much memory is in use.
+    fn used(self) -> &'static str {
+        match self {
+            Version::One => "memory.usage_in_bytes",
+            Version::Two => "memory.current",
+        }
+    }
+
+    /// The field of `memory.stat` for pages of files that were not used of late.
+    fn inactive_file(self) -> &'static str {
+        match self {
+            Version::One => "total_inactive_file ",
+            Version::Two => "inactive_file ",
+        }
+    }
+}
+
+/// The lowest limit of the cgroups that `cgroups` and `mounts` name (see [`folders`]).
 pub(crate) fn lowest(
     of: &Controller,
     cgroups: &str,
     mounts: &str,
     read: impl Fn(&Path) -> Option<String>,
 ) -> Option<u64> {
-    let mut least: Option<u64> = None;
+    let limits = folders(of, cgroups, mounts).into_iter();
+    limits
+        .filter_map(|(version, folder)| of.limit(version, &folder, &read))
+        .min()
+}
+
+/// What the cgroups that limit memory leave.
+fn least_left(cgroups: &str, mounts: &str, read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
+    let left = |(version, folder): (Version, PathBuf)| {
+        let limit = MEMORY.limit(version, &folder, &read)?;
+        let used: u64 = read(&folder.join(version.used()))?.trim().parse().ok()?;
+        let stat = read(&folder.join("memory.stat")).unwrap_or_default();
+        let inactive = stat
+            .lines()
+            .find_map(|line| line.strip_prefix(version.inactive_file()));
+        let inactive = inactive.and_then(|text| text.trim().parse().ok());
+        Some(limit.saturating_sub(used.saturating_sub(inactive.unwrap_or(0))))
+    };
+    let folders = folders(&MEMORY, cgroups, mounts).into_iter();
+    folders.filter_map(left).min()
+}
+
+/// The folders of the cgroups that `cgroups` (`/proc/self/cgroup`) names, from each up to
+/// the root of its mount in `mounts` (`/proc/self/mountinfo`), as far as they limit this.
+fn folders(of: &Controller, cgroups: &str, mounts: &str) -> Vec<(Version, PathBuf)> {
+    let mut found = Vec::new();
     for line in cgroups.lines() {
         let mut fields = line.splitn(3, ':');
         let (_, Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next())
@@ -87,19 +160,11 @@ pub(crate) fn lowest(
                 continue;
             };
             let folder = mount.join(within);
-            for folder in folder.ancestors().take_while(|f| f.starts_with(&mount)) {
-                let files = match version {
-                    Version::One => of.one,
-                    Version::Two => of.two,
-                };
-                for file in files {
-                    let limit = read(&folder.join(file)).and_then(|text| text.trim().parse().ok());
-                    least = [least, limit].into_iter().flatten().min();
-                }
-            }
+            let up = folder.ancestors().take_while(|f| f.starts_with(&mount));
+            found.extend(up.map(|folder| (version, folder.to_owned())));
         }
     }
-    least
+    found
 }
 
 /// Root and mount point of a hierarchy with such limits, if a line of `mountinfo` is of one.
@@ -185,6 +250,29 @@ mod tests {
         ];
         let cgroups = "9:name=systemd:/x\n4:memory:/job\n1:cpu:/\n0::/\n";
         assert_eq!(limit(cgroups, mounts, &files), Some(314_572_800));
+    }
+
+    #[test]
+    fn what_is_left_is_the_least_and_counts_clean_pages_of_files() {
+        let files: HashMap<&Path, &str> = [
+            ("/sys/fs/cgroup/a/b/memory.max", "max\n"),
+            ("/sys/fs/cgroup/a/b/memory.high", "900\n"),
+            ("/sys/fs/cgroup/a/b/memory.current", "500\n"),
+            (
+                "/sys/fs/cgroup/a/b/memory.stat",
+                "anon 1\ninactive_file 200\n",
+            ),
+            ("/sys/fs/cgroup/a/memory.max", "1000\n"),
+            ("/sys/fs/cgroup/a/memory.current", "800\n"),
+        ]
+        .map(|(path, text)| (Path::new(path), text))
+        .into();
+        let read = |path: &Path| files.get(path).map(|t| (*t).to_owned());
+        assert_eq!(least_left("0::/a/b\n", TWO, read), Some(200));
+        assert_eq!(least_left("0::/a/b/c\n", TWO, read), Some(200));
+        assert_eq!(least_left("0::/\n", TWO, read), None);
+        let alone = |path: &Path| read(path).filter(|_| path.starts_with("/sys/fs/cgroup/a/b"));
+        assert_eq!(least_left("0::/a/b\n", TWO, alone), Some(600));
     }
 
     #[test]

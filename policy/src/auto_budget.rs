@@ -117,20 +117,23 @@ mod tests {
         ) {
             let (total, reserve) = (2000 * MIB, 100 * MIB);
             let mut programs: Vec<_> = wants.iter().map(|w| Program::new(w * MIB)).collect();
-            for other in others {
+            let mut taken = 0;
+            for other in others.iter().map(|other| other * MIB) {
                 for round in 0..200 {
                     for at in 0..programs.len() {
-                        let now = used(&programs, other * MIB);
+                        let now = used(&programs, taken);
                         programs[at].run(total, now, reserve);
                     }
+                    let now = used(&programs, taken);
                     // Somebody who comes takes what is there; from then on it is given back.
-                    let now = used(&programs, other * MIB);
-                    prop_assert!(round < 3 || now <= total - reserve + MIB, "{now}");
+                    prop_assert!(round < 20 || now <= total - reserve + MIB, "{now}");
+                    taken = other.min(taken + total.saturating_sub(now));
                 }
+                prop_assert_eq!(taken, other);
                 let want: u64 = programs.iter().map(|p| p.wants).sum();
-                let most = (total - reserve).min(want + other * MIB);
+                let most = (total - reserve).min(want + other);
                 // Nearly all of it is used where it is wanted.
-                let now = used(&programs, other * MIB);
+                let now = used(&programs, other);
                 prop_assert!(now + total / 20 >= most, "{now} of {most}");
             }
         }

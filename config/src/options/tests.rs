@@ -94,7 +94,7 @@ fn every_option_is_read_from_flags() {
 
 #[test]
 fn every_key_is_read_from_the_file() {
-    let text = "local = \"1.5G\"\nper-process = true\n\
+    let text = "local = \"1.5G\"\nlocal-min = \"256M\"\nlocal-max = \"2G\"\nper-process = true\n\
         servers = [\"a:1\", \"tcp://b:2\", \"rdma://[::1]:3\", \"tcp://a:1\"]\n\
         secret-file = \"key\"\nstrict = true\nunpaged-ok = \"yes\"\nlog = \"debug\"\n\
         summary = true\nstats-file = \"/etc/s.json\"\npage-path = \"copy\"\n\
@@ -196,7 +196,7 @@ fn mistakes_in_the_file_are_named_with_its_line() {
     for (text, expected) in [
         (
             "\nlocla = 1",
-            "/etc/tmem.toml, line 2: unknown key `locla`; known: local, per-process, servers",
+            "/etc/tmem.toml, line 2: unknown key `locla`; known: local, local-min, local-max, per-process, servers",
         ),
         (
             "strict = true\nlocal = \"x\"",
