@@ -2,6 +2,7 @@
 
 use super::confined::is_confined;
 use core::sync::atomic::AtomicU32;
+use core::sync::atomic::Ordering::Acquire;
 use rustix::io::Errno;
 use rustix::thread::futex;
 
@@ -65,6 +66,17 @@ pub fn sleep_until(done: impl Fn() -> bool, most: u32, us: u64) -> bool {
 pub fn sleep_unless(word: &AtomicU32, value: u32) {
     // The caller checks the word again.
     let _ = futex::wait(word, futex::Flags::PRIVATE, value, None);
+}
+
+/// Sleeps until the kernel has stored 0 in a word (`CLONE_CHILD_CLEARTID`).
+pub(super) fn sleep_until_cleared(word: &AtomicU32) {
+    loop {
+        match word.load(Acquire) {
+            0 => return,
+            // The kernel's own wake is not a private one.
+            value => _ = futex::wait(word, futex::Flags::empty(), value, None),
+        }
+    }
 }
 
 /// Sleeps for at most `us` microseconds, otherwise as [`sleep_unless`]. Returns whether the

@@ -8,6 +8,7 @@ pub use super::sleep::{
 
 use super::mem::Region;
 use super::program;
+use super::sleep::sleep_until_cleared;
 use super::syscall::syscall3;
 use core::arch::naked_asm;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Release};
@@ -21,7 +22,6 @@ const CLONE_THREAD: usize = 0x1_0000;
 const CLONE_SYSVSEM: usize = 0x4_0000;
 const CLONE_SETTLS: usize = 0x8_0000;
 const CLONE_UNTRACED: usize = 0x80_0000;
-const CLONE_VFORK: usize = 0x4000;
 const CLONE_PARENT_SETTID: usize = 0x10_0000;
 const CLONE_CHILD_CLEARTID: usize = 0x20_0000;
 
@@ -50,7 +50,7 @@ pub unsafe fn spawn(
     note(&stack);
     let flags = CLONE_VM | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS;
     // SAFETY: the caller's promise is the same.
-    unsafe { start(flags, stack, entry, arg) }
+    unsafe { start(flags, stack, entry, arg, &NOWHERE) }
 }
 
 /// Starts a process that shares memory and file descriptors with this one, otherwise as
@@ -69,11 +69,15 @@ pub(super) unsafe fn spawn_process(
 ) -> Result<i32, Errno> {
     let flags = CLONE_VM | CLONE_FILES | CLONE_UNTRACED | CLONE_SETTLS;
     // SAFETY: the caller's promise is the same.
-    unsafe { start(flags, stack, entry, arg) }
+    unsafe { start(flags, stack, entry, arg, &NOWHERE) }
 }
 
-/// Starts a process that sends its parent `signal` when it ends, and waits until it has
-/// ended.
+/// Starts a process that sends its parent `signal` when it ends, and waits until it uses
+/// the memory no more.
+///
+/// `CLONE_VFORK` would wait as well. But a debugger is told of the end of such a wait even
+/// where it was not told of its beginning (`CLONE_UNTRACED`), and lldb then inserts its
+/// breakpoints twice.
 ///
 /// # Errors
 /// Those of the kernel.
@@ -86,9 +90,14 @@ pub(super) unsafe fn run_between(
     arg: *mut u8,
     signal: usize,
 ) -> Result<i32, Errno> {
-    let flags = CLONE_VM | CLONE_FILES | CLONE_VFORK | CLONE_UNTRACED | CLONE_SETTLS;
+    let flags = CLONE_VM | CLONE_FILES | CLONE_UNTRACED | CLONE_SETTLS | signal;
+    let lives = AtomicU32::new(0);
     // SAFETY: the caller's promise is the same.
-    unsafe { start(flags | signal, stack, entry, arg) }
+    let started = unsafe { start(flags | TELLS, stack, entry, arg, &lives) };
+    if started.is_ok() {
+        sleep_until_cleared(&lives);
+    }
+    started
 }
 
 /// Starts a process of the engine's own, with a copy of the caller's file table.
@@ -105,7 +114,15 @@ pub(crate) unsafe fn spawn_apart(
 ) -> Result<i32, Errno> {
     note(&stack);
     // SAFETY: the caller's promise is the same.
-    unsafe { start(CLONE_VM | CLONE_UNTRACED | CLONE_SETTLS, stack, entry, arg) }
+    unsafe {
+        start(
+            CLONE_VM | CLONE_UNTRACED | CLONE_SETTLS,
+            stack,
+            entry,
+            arg,
+            &NOWHERE,
+        )
+    }
 }
 
 /// Starts the engine's first process. The kernel stores its number where `program` wants
@@ -122,13 +139,19 @@ pub(super) unsafe fn spawn_engine(
     arg: *mut u8,
 ) -> Result<i32, Errno> {
     note(&stack);
-    let flags = CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
-    let flags = flags | CLONE_VM | CLONE_UNTRACED | CLONE_SETTLS;
+    let flags = TELLS | CLONE_VM | CLONE_UNTRACED | CLONE_SETTLS;
     // SAFETY: the caller's promise is the same.
-    unsafe { start(flags, stack, entry, arg) }
+    unsafe { start(flags, stack, entry, arg, program::engine_word()) }
 }
 
-/// Starts a task that runs `entry(arg)` on `stack`.
+/// Has the kernel store a task's number while the task lives, and 0 when it ends.
+const TELLS: usize = CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID;
+
+/// Stands where no number is stored.
+static NOWHERE: AtomicU32 = AtomicU32::new(0);
+
+/// Starts a task that runs `entry(arg)` on `stack`. With [`TELLS`], `number` is the place of
+/// its number.
 ///
 /// # Safety
 /// As for [`spawn`].
@@ -137,6 +160,7 @@ unsafe fn start(
     stack: Region,
     entry: unsafe extern "C" fn(*mut u8) -> !,
     arg: *mut u8,
+    number: &AtomicU32,
 ) -> Result<i32, Errno> {
     let top = stack.end() - TLS;
     let tls = top + TLS / 2;
@@ -150,7 +174,7 @@ unsafe fn start(
     }
     // SAFETY: the caller's promise; the top of the stack is aligned to 16 bytes, as the
     // region is to pages.
-    let r = unsafe { clone_onto(flags, top, entry, arg, tls, program::engine_word()) };
+    let r = unsafe { clone_onto(flags, top, entry, arg, tls, number) };
     if r < 0 {
         Err(Errno::from_raw_os_error(-(r as i32)))
     } else {
