@@ -28,13 +28,15 @@ pub(crate) struct Ended {
 }
 
 /// Starts the program and waits for its end. It gets the signal mask that was
-/// before the block, and where no other output is given, this process's.
+/// before the block, and where no other output is given, this process's. Calls `crashed` with
+/// its process where the kernel has written a core of it, before it is reaped.
 pub(crate) fn run(
     argv: &[OsString],
     env: &[(&str, OsString)],
     unset: &[&str],
     blocked: &Blocked,
     output: Option<Stdio>,
+    crashed: &dyn Fn(libc::pid_t),
 ) -> io::Result<Ended> {
     let Some((program, args)) = argv.split_first() else {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -62,7 +64,7 @@ pub(crate) fn run(
     let buries = std::process::id() == 1 || takes_orphans();
     let child = command.spawn()?;
     let pid = child.id() as libc::pid_t;
-    let ended = watch(pid, &blocked.outside, buries);
+    let ended = watch(pid, &blocked.outside, buries, crashed);
     if buries {
         bury_engines(pid);
     }
@@ -87,7 +89,12 @@ fn end_with(parent: u32) -> io::Result<()> {
     Ok(())
 }
 
-fn watch(pid: libc::pid_t, outside: &libc::sigset_t, buries: bool) -> Ended {
+fn watch(
+    pid: libc::pid_t,
+    outside: &libc::sigset_t,
+    buries: bool,
+    crashed: &dyn Fn(libc::pid_t),
+) -> Ended {
     let mut stopped = false;
     loop {
         let Some(info) = signals::take(outside) else {
@@ -95,6 +102,9 @@ fn watch(pid: libc::pid_t, outside: &libc::sigset_t, buries: bool) -> Ended {
         };
         match info.si_signo {
             libc::SIGCHLD => {
+                if has_left_a_core(pid) {
+                    crashed(pid);
+                }
                 if let Some(ended) = changes(pid, &mut stopped) {
                     return ended;
                 }
@@ -117,6 +127,18 @@ fn watch(pid: libc::pid_t, outside: &libc::sigset_t, buries: bool) -> Ended {
             signal => send(pid, signal),
         }
     }
+}
+
+/// Whether the program has ended, and the kernel has written a core of it.
+fn has_left_a_core(pid: libc::pid_t) -> bool {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: room for the answer, which is zero while it has not ended.
+    let info = unsafe {
+        libc::waitid(libc::P_PID, pid as libc::id_t, info.as_mut_ptr(), flags);
+        info.assume_init()
+    };
+    info.si_code == libc::CLD_DUMPED
 }
 
 /// Notes a change of the program's state. Returns its end, if that was it.

@@ -118,8 +118,10 @@ fn try_run(args: RunArgs) -> Result<i32, (i32, String)> {
         .filter(|name| vars.iter().all(|(set, _)| set != name))
         .collect();
     let start = Instant::now();
-    let ended = child::run(&argv, &vars, &unset, &blocked, None)
-        .map_err(|e| (126, format!("{name}: {e}")))?;
+    let ended = child::run(&argv, &vars, &unset, &blocked, None, &|pid| {
+        stats.await_core(pid);
+    })
+    .map_err(|e| (126, format!("{name}: {e}")))?;
     let time = start.elapsed();
     let mut totals = stats.totals();
     totals.local_budget_bytes = totals.local_budget_bytes.max(local);

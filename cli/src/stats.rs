@@ -6,8 +6,8 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::time::{Duration, Instant};
 
 use tmem_config::{Handed, family_from_env, write_file};
 use tmem_pager::keeper::Keeper;
@@ -107,6 +107,20 @@ impl Stats {
             (resident + shown.resident, remote + shown.remote)
         });
         (family.budget().unwrap_or(0), resident, remote)
+    }
+
+    /// Waits until the engine of process `pid`, if it was paged, has said what the process's
+    /// core lacks: the engine asks the kernel for the process, and writes to this process's
+    /// standard error.
+    pub(crate) fn await_core(&self, pid: libc::pid_t) {
+        /// Before Linux 5.16 the kernel ends the engine when it begins a core.
+        const PATIENCE: Duration = Duration::from_secs(2);
+        const NAP: Duration = Duration::from_millis(1);
+        let begun = Instant::now();
+        let is_paged = u32::try_from(pid).is_ok_and(|pid| self.shared().is_paged(pid));
+        while is_paged && self.shared().cores.load(Acquire) == 0 && begun.elapsed() < PATIENCE {
+            std::thread::sleep(NAP);
+        }
     }
 
     fn shared(&self) -> &Shared {

@@ -252,7 +252,7 @@ impl Totals {
 }
 
 /// First word of a [`Shared`] area with this layout.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"tmstats7");
+pub const MAGIC: u64 = u64::from_le_bytes(*b"tmstats8");
 
 /// The area that processes share. Its initial state is all zeros except for `magic`.
 #[repr(C)]
@@ -273,6 +273,8 @@ pub struct Shared {
     pub keeper: Keeper,
     /// Not 0 once a process takes orphans in (`PR_SET_CHILD_SUBREAPER`).
     pub has_reaper: AtomicU32,
+    /// How often an engine has looked what a core of its program lacks.
+    pub cores: AtomicU32,
 }
 
 impl Shared {
@@ -295,16 +297,25 @@ impl Shared {
         at.unwrap_or(SLOTS - 1) as u32
     }
 
+    /// Returns the claimed slots. Reading others would make the kernel allocate memory for
+    /// them.
+    fn claimed(&self) -> &[Slot] {
+        let started = self.started.load(Relaxed);
+        &self.slots[..usize::try_from(started).map_or(SLOTS, |n| n.min(SLOTS))]
+    }
+
+    /// Tells whether process `pid` is paged.
+    pub fn is_paged(&self, pid: u32) -> bool {
+        let is_it = |slot: &Slot| slot.pid.load(Relaxed) == pid;
+        let mut slots = self.claimed().iter().filter(|slot| is_it(slot));
+        slots.any(|slot| slot.paging.load(Relaxed) != 0)
+    }
+
     /// Returns the statistics of all slots together.
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::new();
-        let started = self.started.load(Relaxed);
-        // Reading the other slots would make the kernel allocate memory for them.
-        let claimed = usize::try_from(started).map_or(SLOTS, |n| n.min(SLOTS));
-        self.slots[..claimed]
-            .iter()
-            .for_each(|slot| totals.add(slot));
-        totals.processes = started;
+        self.claimed().iter().for_each(|slot| totals.add(slot));
+        totals.processes = self.started.load(Relaxed);
         // Each process samples itself more often than the shared budget is computed.
         totals.budget_peak_bytes = self.family.peak().max(totals.peak_counted_bytes);
         totals.remote_bytes = totals.remote_bytes.max(self.family.remote_peak());

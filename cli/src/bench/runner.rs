@@ -181,7 +181,14 @@ impl Runner {
             .into_iter()
             .filter(|name| vars.iter().all(|(set, _)| set != name))
             .collect();
-        let ended = child::run(&argv, vars, &unset, &self.blocked, Some(Stdio::from(copy)));
+        let ended = child::run(
+            &argv,
+            vars,
+            &unset,
+            &self.blocked,
+            Some(Stdio::from(copy)),
+            &|_| (),
+        );
         let ended = ended.map_err(|e| Stop::own(format!("a workload cannot be started: {e}")))?;
         if ended.status != 0 {
             // The workload has printed what is wrong, unless it was killed.

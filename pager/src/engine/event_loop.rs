@@ -275,7 +275,7 @@ impl Engine {
             self.fork.detector.hear();
         }
         if heard.end {
-            self.program_end.look(self.reclaim.zap_worker.as_mut());
+            self.look_for_end();
         }
         self.memory.backing.net.waited(now_ns().saturating_sub(now));
         true

@@ -22,6 +22,7 @@
 //! | `map_throttle` | delays threads that map memory while memory is short |
 //! | `model` | tests only: plays kernel, program and servers, and compares with a plain map |
 //! | `watchdog` | ends the program where a defect of the engine would hang it, or its end show zeros |
+//! | `core_dump` | tells when a core file lacks pages |
 //! | `program_end` | ends the engine's process after the program |
 //!
 //! The engine has no locks: only its own thread touches its data. Other threads of the
@@ -34,6 +35,7 @@ mod budget_share;
 mod calls;
 mod completions;
 mod control;
+mod core_dump;
 mod cpu_placement;
 mod event_loop;
 mod evicted;

@@ -5,8 +5,11 @@
 //! other processes use the memory: these it serves until the last is gone. If the
 //! userfaultfd were closed before, absent pages would read as zeros.
 
+use crate::engine::core_dump::CoreDump;
+use crate::engine::memory::Memory;
 use crate::engine::reclaim::zap_worker::{self, ZapWorker};
 use crate::engine::watchdog::{self, Guard};
+use crate::stats::Shared;
 use crate::sys::{departure, program, sharers, thread};
 
 /// The program's end, and the guards until then.
@@ -20,6 +23,8 @@ pub(crate) struct ProgramEnd {
     /// the length of the last such pause.
     pause: u32,
     pauses: u32,
+    /// What is known of a crash.
+    core: CoreDump,
 }
 
 /// The longest such pause, about three seconds.
@@ -44,9 +49,21 @@ impl ProgramEnd {
         guards.into_iter().chain([program]).flatten()
     }
 
+    /// Looks whether the kernel is writing a core of the program.
+    pub(crate) fn look_for_core(&mut self, memory: &Memory) {
+        if program::is_apart() && !self.outlives {
+            self.core.look(memory);
+        }
+    }
+
     /// Ends the engine if the program has ended and nobody else uses its memory. Ends the
     /// program if a guard was killed.
-    pub(crate) fn look(&mut self, zap_worker: Option<&mut ZapWorker>) {
+    pub(crate) fn look(
+        &mut self,
+        zap_worker: Option<&mut ZapWorker>,
+        memory: &Memory,
+        shared: Option<&Shared>,
+    ) {
         if !program::is_apart() {
             return;
         }
@@ -59,6 +76,7 @@ impl ProgramEnd {
         }
         if left && !self.outlives {
             (self.outlives, self.pause, self.pauses) = (true, 0, 0);
+            self.core.tell(memory, shared);
         }
         if let Some(zap_worker) = zap_worker.filter(|_| left) {
             // The zap worker would be taken for another process that uses the memory.

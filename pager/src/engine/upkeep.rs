@@ -24,7 +24,8 @@ impl Engine {
     /// Does the work that is due only every [`SLOW_NS`](super::event_loop).
     pub(crate) fn slowly(&mut self, now: u64) {
         watchdog::follow_the_last(self.memory.mover.kernel().left_with());
-        self.program_end.look(self.reclaim.zap_worker.as_mut());
+        self.program_end.look_for_core(&self.memory);
+        self.look_for_end();
         watchdog::follow_the_keeper(self.settings.report.shared);
         self.memory
             .report
@@ -79,6 +80,15 @@ impl Engine {
             room::follow_room(&mut self.memory);
             self.memory.backing.probe_frozen();
         }
+    }
+
+    /// Looks whether the program has ended.
+    pub(crate) fn look_for_end(&mut self) {
+        let (zap_worker, shared) = (
+            self.reclaim.zap_worker.as_mut(),
+            self.settings.report.shared,
+        );
+        self.program_end.look(zap_worker, &self.memory, shared);
     }
 
     /// Measures how much memory is resident.

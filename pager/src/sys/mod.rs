@@ -7,6 +7,7 @@ pub mod channel;
 #[cfg(test)]
 pub(crate) mod clock;
 pub mod confined;
+pub mod core_dump;
 pub mod credentials;
 pub mod departure;
 pub mod descriptors;

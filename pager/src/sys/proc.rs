@@ -11,6 +11,7 @@ mod task;
 pub use resident::{Resident, Shares};
 pub use scan::PresentRun;
 pub use task::{Waits, command, is_filtered, left_with, status, table_of, threads};
+pub(super) use task::{text_of_status, wait_status};
 
 use super::fd::Fd;
 use super::roots::open_in_proc;

@@ -29,23 +29,37 @@ pub fn line(text: &str) {
         return std::eprintln!("tmem: {text}");
     }
     let line: String = format!("tmem: {text}\n");
-    let Some(stderr) = inspected(stderr) else {
-        return; // closed: nobody wants to hear
-    };
-    // Whoever reads a full pipe may be waiting for this very thread.
-    let mut poll = [PollFd::new(&stderr, PollFlags::OUT)];
-    if rustix::event::poll(&mut poll, Some(&PATIENCE)) == Ok(1) {
-        let _ = rustix::io::write(&stderr, line.as_bytes());
+    // Where it is closed, nobody wants to hear.
+    if let Some(stderr) = stderr() {
+        write(&stderr, &line);
     }
 }
 
-/// Returns the program's standard error. If it cannot be borrowed, it is opened again.
-fn stderr() -> Option<Fd> {
-    let pidfd = program::pidfd(program::id()).ok()?;
+/// Writes the same line to another file.
+pub fn line_to(file: &Fd, text: &str) {
+    write(file, &format!("tmem: {text}\n"));
+}
+
+fn write(file: &Fd, line: &str) {
+    // Whoever reads a full pipe may be waiting for this very thread.
+    let mut poll = [PollFd::new(file, PollFlags::OUT)];
+    if rustix::event::poll(&mut poll, Some(&PATIENCE)) == Ok(1) {
+        let _ = rustix::io::write(file, line.as_bytes());
+    }
+}
+
+/// Borrows the program's standard error.
+pub fn stderr() -> Option<Fd> {
+    inspected(|| stderr_of(program::id()))
+}
+
+/// Borrows the standard error of a process, or opens it again.
+pub fn stderr_of(pid: u32) -> Option<Fd> {
+    let pidfd = program::pidfd(pid).ok()?;
     let borrowed = rustix::process::pidfd_getfd(&pidfd, 2, PidfdGetfdFlags::empty());
     match borrowed {
         Ok(fd) => Some(Fd::from(fd)),
-        Err(Errno::PERM) => open_to_write(&format!("{}/fd/2", program::id())),
+        Err(Errno::PERM) => open_to_write(&format!("{pid}/fd/2")),
         Err(_) => None,
     }
 }

@@ -27,9 +27,14 @@ impl Report {
         Report { stats, level }
     }
 
+    /// Tells whether messages of a level are wanted.
+    pub(crate) fn wants(&self, level: u8) -> bool {
+        level <= self.level
+    }
+
     /// Prints a line, if messages of this level are wanted.
     pub(crate) fn say(&self, level: u8, text: &str) {
-        if level <= self.level {
+        if self.wants(level) {
             say::line(text);
         }
     }

@@ -1,6 +1,6 @@
 //! What `/proc` tells of a thread, or of a whole process.
 
-use super::path::{open_beside_threads, open_of_thread};
+use super::path::{open_beside_threads, open_of_process, open_of_thread};
 use super::{Proc, keep};
 use crate::sys::fd::Fd;
 use crate::sys::program;
@@ -40,14 +40,22 @@ pub fn is_filtered(status: &Fd) -> bool {
     mode.is_none_or(|mode| mode.trim_ascii() != b"0")
 }
 
+/// Reads a status file, and returns what `parse` makes of its text.
+pub(in crate::sys) fn text_of_status<T>(
+    status: &Fd,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> Option<T> {
+    let mut text = [0; 4096];
+    let len = rustix::io::pread(status, &mut text[..], 0).ok()?;
+    parse(core::str::from_utf8(&text[..len]).ok()?)
+}
+
 /// Returns the size of the file table of a thread of this process.
 pub fn table_of(tid: u32) -> Option<usize> {
-    let status = open_of_thread(tid, "status")?;
-    let mut text = [0; 4096];
-    let len = rustix::io::pread(&status, &mut text[..], 0).ok()?;
-    let text = core::str::from_utf8(&text[..len]).ok()?;
-    let size = text.lines().find_map(|line| line.strip_prefix("FDSize:"));
-    size?.trim().parse().ok()
+    text_of_status(&open_of_thread(tid, "status")?, |text| {
+        let size = text.lines().find_map(|line| line.strip_prefix("FDSize:"));
+        size?.trim().parse().ok()
+    })
 }
 
 /// Returns the name of the program, as the kernel has it.
@@ -67,6 +75,22 @@ pub fn left_with(own: usize) -> Option<i32> {
     let fd = open_of_thread(program::id(), "stat")?;
     let n = rustix::io::pread(&fd, &mut buf, 0).ok()?;
     left(&buf[..n], own)
+}
+
+/// Returns the wait status of a process that ends or has ended; 0 while it lives.
+pub(in crate::sys) fn wait_status(pid: u32) -> Option<i32> {
+    let mut buf = [0u8; 512];
+    let fd = open_of_process(pid, "stat")?;
+    let n = rustix::io::pread(&fd, &mut buf, 0).ok()?;
+    ended_with(&buf[..n])
+}
+
+/// Parses the same. While a process is stopped, the kernel shows there what has stopped it.
+fn ended_with(stat: &[u8]) -> Option<i32> {
+    match field(stat, 3)? {
+        "T" | "t" => Some(0),
+        _ => field(stat, 52)?.parse().ok(),
+    }
 }
 
 /// Parses the text of `stat`: the state is field 3, the number of threads field 20, and the
@@ -163,5 +187,8 @@ mod tests {
         assert_eq!(left(stat("Z", "4").as_bytes(), 2), None);
         assert_eq!(left(stat("S", "3").as_bytes(), 2), None);
         assert_eq!(left(b"7 (a) Z 0", 0), None);
+        assert_eq!(ended_with(stat("Z", "1").as_bytes()), Some(5 << 8));
+        assert_eq!(ended_with(stat("t", "1").as_bytes()), Some(0));
+        assert_eq!(ended_with(b"7 (a) Z 0"), None);
     }
 }
