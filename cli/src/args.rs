@@ -44,6 +44,11 @@ pub(crate) enum Command {
     Agent,
     /// Make a secret for memory servers and their clients
     Keygen(KeygenArgs),
+    /// Start a debugger for programs that are paged
+    ///
+    /// It reads and writes memory that is elsewhere as well: gdb, gcore, and whatever uses
+    /// ptrace or /proc/PID/mem by the C library.
+    Debug(DebugArgs),
     /// Measure what tmem costs on this machine
     Bench(BenchArgs),
     /// Write manual pages and completions for shells into a folder
@@ -59,6 +64,13 @@ pub(crate) struct KeygenArgs {
     /// A new file for it, which only you can read; without one it is printed
     #[arg(value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct DebugArgs {
+    /// The debugger and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) debugger: Vec<OsString>,
 }
 
 /// The arguments of `tmem run`: the options, and the program.

@@ -24,7 +24,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Watch", &["ps", "top", "stats"]),
     ("Change while it runs", &["set", "evict", "recall"]),
     ("Set up", &["keygen", "agent"]),
-    ("Measure", &["bench"]),
+    ("Debug and measure", &["debug", "bench"]),
 ];
 
 const EXAMPLES: [&str; 4] = [

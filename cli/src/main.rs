@@ -6,6 +6,7 @@ mod auto;
 mod bench;
 mod child;
 mod control;
+mod debug;
 mod doctor;
 mod elf;
 mod embedded;
@@ -60,6 +61,7 @@ fn main() {
         args::Command::Generate(args) => generate::run(&args),
         args::Command::Agent => agent::run(),
         args::Command::Keygen(args) => keygen::run(&args),
+        args::Command::Debug(args) => debug::run(&args),
         args::Command::Bench(args) => bench::run(&args),
         args::Command::BenchWorkload(args) => bench::workload(&args),
     });

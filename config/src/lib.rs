@@ -11,6 +11,7 @@
 mod agent;
 mod budget;
 mod complaints;
+mod debugger;
 mod error;
 mod family;
 mod local;
@@ -29,6 +30,7 @@ mod tasks;
 pub use agent::{AGENT_VARIABLE, AgentAddr};
 pub use budget::{MIN_LOCAL, available_bytes, check_local, ram_bytes};
 pub use complaints::Complaints;
+pub use debugger::DEBUGGER_VARIABLE;
 pub use error::{ConfigError, Invalid};
 pub use family::{FAMILY_TOLD, FAMILY_VARIABLE, Handed, family_from_env};
 pub use local::Local;

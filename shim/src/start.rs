@@ -2,7 +2,7 @@
 
 mod servers;
 
-use crate::interpose::{activate, exec, fork, next};
+use crate::interpose::{activate, debugger, exec, fork, next};
 use crate::link::bind;
 use crate::{family, figures, naming, never_paged, obstacle};
 use rustix::fd::FromRawFd;
@@ -59,8 +59,8 @@ extern "C" fn begin() {
                 }
             }
         }
-        // Without any option there is nothing to do.
-        Ok(None) => {}
+        // Without any option there is nothing to do, but for a debugger.
+        Ok(None) => debugger::begin(),
         Err(text) => {
             // The options cannot be read, but this one perhaps can.
             let strict = std::env::var("TMEM_STRICT")

@@ -7,11 +7,15 @@ use std::process::{Command, Stdio};
 /// version manager's python3 has no numpy). Fails the test when it is missing,
 /// naming the Debian packages to install.
 pub fn find(name: &str, packages: &str) -> PathBuf {
+    look_for(name).unwrap_or_else(|| panic!("{name} is missing: apt-get install {packages}"))
+}
+
+/// The same for what a test can do without.
+pub fn look_for(name: &str) -> Option<PathBuf> {
     ["/usr/bin", "/bin", "/usr/sbin", "/sbin"]
         .iter()
         .map(|dir| Path::new(dir).join(name))
         .find(|path| path.exists())
-        .unwrap_or_else(|| panic!("{name} is missing: apt-get install {packages}"))
 }
 
 /// Debian's python3 with numpy.

@@ -5,11 +5,11 @@
 //! program has opened a file of that name, reads and writes look at their descriptor: what
 //! kind of file it is, and not its number, which `dup`, `close`, a fork or another process
 //! may have given another meaning. Memory of another process is not told from the program's
-//! own: nothing is done for it but that the program's page of the same address, if there is
-//! one, is brought when the kernel refuses the other.
+//! own before the kernel refuses it: then the program's page of the same address, if there is
+//! one, is brought, and the other's (`debugger`).
 
 use super::next::{Function, NEXT};
-use super::{interpose, noted, user_memory};
+use super::{ACTIVE, debugger, interpose, noted, user_memory};
 use crate::errno;
 use crate::heap::undisturbed;
 use crate::raw::raw_syscall;
@@ -31,25 +31,25 @@ pub(super) static OPENED: AtomicBool = AtomicBool::new(false);
 
 interpose! {
     /// `open(2)`.
-    open => Open, noted_open;
+    open => Open, noted_open, ACTIVE, debugger::DEBUGS;
     /// `open64(2)`, which is the same on machines of 64 bits.
-    open64 => Open64, noted_open64;
+    open64 => Open64, noted_open64, ACTIVE, debugger::DEBUGS;
     /// `openat(2)`.
-    openat => Openat, noted_openat;
+    openat => Openat, noted_openat, ACTIVE, debugger::DEBUGS;
     /// `openat64(2)`, which is the same on machines of 64 bits.
-    openat64 => Openat64, noted_openat64;
+    openat64 => Openat64, noted_openat64, ACTIVE, debugger::DEBUGS;
     /// `open(2)` as it is compiled where its flags are not known.
-    __open_2 => OpenChk, noted_open_chk;
+    __open_2 => OpenChk, noted_open_chk, ACTIVE, debugger::DEBUGS;
     /// `open64(2)` likewise.
-    __open64_2 => Open64Chk, noted_open64_chk;
+    __open64_2 => Open64Chk, noted_open64_chk, ACTIVE, debugger::DEBUGS;
     /// `openat(2)` likewise.
-    __openat_2 => OpenatChk, noted_openat_chk;
+    __openat_2 => OpenatChk, noted_openat_chk, ACTIVE, debugger::DEBUGS;
     /// `openat64(2)` likewise.
-    __openat64_2 => Openat64Chk, noted_openat64_chk;
+    __openat64_2 => Openat64Chk, noted_openat64_chk, ACTIVE, debugger::DEBUGS;
     /// `fopen(3)`, whose descriptor `fileno` tells.
-    fopen => Fopen, noted_fopen;
+    fopen => Fopen, noted_fopen, ACTIVE, debugger::DEBUGS;
     /// `fopen64(3)`, which is the same on machines of 64 bits.
-    fopen64 => Fopen64, noted_fopen64;
+    fopen64 => Fopen64, noted_fopen64, ACTIVE, debugger::DEBUGS;
 }
 
 noted! {
@@ -283,7 +283,7 @@ unsafe fn transfer_page(
     for _ in 0..ATTEMPTS {
         // SAFETY: the buffer is of that length; by the caller.
         result = unsafe { access.call() };
-        if result != -libc::EIO as isize || !populate(place) {
+        if result != -libc::EIO as isize || !is_brought(fd, place) {
             break;
         }
     }
@@ -294,6 +294,14 @@ unsafe fn transfer_page(
         };
     }
     result
+}
+
+/// Has the page at `at` brought, of this program or of the other that `fd` is the memory of.
+fn is_brought(fd: c_int, at: usize) -> bool {
+    match debugger::other(fd) {
+        Some(tid) => debugger::bring(tid, at),
+        None => populate(at),
+    }
 }
 
 fn seek(fd: c_int, to: off_t, from: c_int) -> isize {

@@ -19,6 +19,7 @@
 //! | `user_uffd` | userfaultfds of the program's own |
 //! | `io` | `read`, `write` and their like, which do more for two kinds of descriptors |
 //! | `mem_file` | the program's own memory as a file, `/proc/self/mem` |
+//! | `debugger` | memory of other processes, for debuggers |
 //! | `direct` | direct input, on kernels that cannot move pages |
 //! | `io_uring` | buffers that a program registers with io_uring |
 //! | `user_memory` | memory that is named in calls, and may not be there |
@@ -32,6 +33,7 @@
 
 mod by_handle;
 pub(crate) mod credentials;
+pub(crate) mod debugger;
 mod direct;
 pub(crate) mod exec;
 pub(crate) mod fork;

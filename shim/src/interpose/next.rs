@@ -72,6 +72,7 @@ functions! {
     Fopen64 = "fopen64",
     Ioctl = "ioctl",
     Prctl = "prctl",
+    Ptrace = "ptrace",
     Prlimit = "prlimit",
     Prlimit64 = "prlimit64",
     Setrlimit = "setrlimit",
