@@ -5,7 +5,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use std::hint::black_box;
 use tmem_pager::ServerId;
 use tmem_pager::bench::{Digests, PageTable};
-use tmem_pager::slots::Slots;
+use tmem_pager::slots::{Location, Slots};
 use tmem_pager::sys::mem::is_zero;
 use tmem_policy::PageNumber;
 use tmem_policy::compressed_cache::{CacheSample, CacheSizer, CacheState, Times};
@@ -93,7 +93,7 @@ fn tables(c: &mut Criterion) {
     });
     let slabs: Vec<u32> = (0..16).collect();
     let slots = || {
-        let mut slots = Slots::new(1);
+        let mut slots = Slots::new(vec![Location::default()], 1);
         slots
             .set_geometry(ServerId::new(0), 16_384)
             .expect("slabs may be so large");

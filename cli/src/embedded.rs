@@ -52,6 +52,7 @@ impl Embedded {
             scheme: Scheme::Any,
             host: addr.ip().to_string(),
             port: addr.port(),
+            zone: None,
         }
     }
 

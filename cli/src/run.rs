@@ -296,6 +296,9 @@ pub(crate) fn variables(
     let effective = Layer {
         local: Some(Local::Size(Size::Bytes(local))),
         servers: Some(options.servers.clone()),
+        redundancy: options.redundancy,
+        repair_rate: Some(options.repair_rate),
+        on_loss: Some(options.on_loss),
         strict: Some(options.strict),
         log: Some(options.log),
         page_path: Some(options.page_path),

@@ -36,7 +36,10 @@ pub use family::{FAMILY_TOLD, FAMILY_VARIABLE, Handed, family_from_env};
 pub use local::Local;
 pub use markdown::{options_markdown, replace_generated};
 pub use memory::Memory;
-pub use options::{AutoMode, Declaration, Evict, Group, Layer, Level, OPTIONS, Options, PagePath};
+pub use options::{
+    AutoMode, Declaration, Evict, Group, Layer, Level, OPTIONS, OnLoss, Options, PagePath,
+    Redundancy,
+};
 pub use output::{OutputFile, check_output, is_written_directly, write_file};
 pub use random::random;
 pub use sanitizer::{behind_others, looks_for_leaks};

@@ -8,7 +8,7 @@ use crate::Invalid;
 
 /// The form of a server's address, for messages.
 pub const SERVER_ALLOWED: &str =
-    "host:port, tcp://host:port or rdma://host:port, IPv6 as [::1]:port";
+    "host:port, tcp://host:port or rdma://host:port, IPv6 as [::1]:port, and perhaps ,zone=NAME";
 
 /// The transport to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,9 +30,24 @@ pub struct ServerAddr {
     pub host: String,
     /// Its port, never 0.
     pub port: u16,
+    /// What fails with it, by any name that other servers there have too.
+    pub zone: Option<String>,
 }
 
-/// Writes a form that parses as the same address.
+impl ServerAddr {
+    /// Writes a form that parses as the same address in the same zone.
+    pub fn with_zone(&self) -> String {
+        match &self.zone {
+            Some(zone) => format!("{self},{ZONE}{zone}"),
+            None => self.to_string(),
+        }
+    }
+}
+
+/// Before the name of a zone.
+const ZONE: &str = "zone=";
+
+/// Writes a form that parses as the same address, without its zone.
 impl fmt::Display for ServerAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.scheme {
@@ -92,6 +107,7 @@ impl FromStr for ServerAddr {
                 scheme,
                 host: host.to_owned(),
                 port,
+                zone: None,
             }),
             _ => Err(invalid("has no valid port (1 to 65535)")),
         }
@@ -103,11 +119,22 @@ impl FromStr for ServerAddr {
 /// # Errors
 /// [`Invalid`] names the first server that is wrong.
 pub fn parse_servers(text: &str) -> Result<Vec<ServerAddr>, Invalid> {
-    let mut servers = Vec::new();
+    let mut servers: Vec<ServerAddr> = Vec::new();
     for part in text.split(',') {
-        servers.push(part.parse()?);
+        match (part.trim().strip_prefix(ZONE), servers.last_mut()) {
+            (Some(zone), Some(server)) => server.zone = Some(zone_name(part, zone)?),
+            _ => servers.push(part.parse()?),
+        }
     }
     Ok(unique(servers))
+}
+
+fn zone_name(text: &str, zone: &str) -> Result<String, Invalid> {
+    let is_known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    match !zone.is_empty() && zone.chars().all(is_known) {
+        true => Ok(zone.to_owned()),
+        false => Err(Invalid::new(text, "has no valid zone", SERVER_ALLOWED)),
+    }
 }
 
 /// The servers without repetitions. One that is named twice would be asked twice for the
@@ -133,6 +160,7 @@ mod tests {
             scheme: Scheme::Any,
             host: host.into(),
             port,
+            zone: None,
         }
     }
 
@@ -156,6 +184,18 @@ mod tests {
     fn a_list_keeps_order_and_drops_repetitions() {
         let list = parse_servers("b:2, a:1,tcp://b:2,[::1]:3").unwrap();
         assert_eq!(list, [any("b", 2), any("a", 1), any("::1", 3)]);
+    }
+
+    #[test]
+    fn a_zone_belongs_to_the_address_before_it() {
+        let list = parse_servers("b:2,zone=r1, a:1,[::1]:3, zone=r-2").unwrap();
+        let zones: Vec<_> = list.iter().map(|s| s.zone.as_deref()).collect();
+        assert_eq!(zones, [Some("r1"), None, Some("r-2")]);
+        assert_eq!(list[0].with_zone(), "b:2,zone=r1");
+        assert_eq!(list[0].to_string(), "b:2");
+        for text in ["zone=a", "zone=a,b:2", "a:1,zone=", "a:1,zone=a b"] {
+            assert!(parse_servers(text).is_err(), "{text}");
+        }
     }
 
     #[test]
@@ -193,13 +233,19 @@ mod tests {
 
     fn server() -> impl Strategy<Value = ServerAddr> {
         let scheme = prop_oneof![Just(Scheme::Any), Just(Scheme::Tcp), Just(Scheme::Rdma)];
-        (scheme, host(), 1u16..).prop_map(|(scheme, host, port)| ServerAddr { scheme, host, port })
+        let zone = proptest::option::of("[a-z0-9.-]{1,5}");
+        (scheme, host(), 1u16.., zone).prop_map(|(scheme, host, port, zone)| ServerAddr {
+            scheme,
+            host,
+            port,
+            zone,
+        })
     }
 
     proptest! {
         #[test]
         fn what_is_written_reads_back(servers in proptest::collection::vec(server(), 1..6)) {
-            let text: Vec<String> = servers.iter().map(ServerAddr::to_string).collect();
+            let text: Vec<String> = servers.iter().map(ServerAddr::with_zone).collect();
             prop_assert_eq!(parse_servers(&text.join(",")).unwrap(), unique(servers));
         }
 

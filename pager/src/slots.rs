@@ -1,53 +1,59 @@
 //! Where pages lie on the servers: a [`Slot`] names one page of remote memory,
 //! [`Slots`] hands them out from the slabs that servers granted.
+//!
+//! A slab of this module is a *slab group*: as many slabs of different servers as there
+//! are copies (replicas) of each page, with the same pages in use. A slot names the group
+//! and not a server, so what holds a slot stays as it is when a replica is lost or made.
 
+mod group;
+mod repair;
+mod replica;
 mod server;
+mod set;
 mod slab;
 
 use crate::ServerId;
+use crate::net::At;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
+pub use group::{Group, Location};
+pub use repair::Fill;
+use replica::Replica;
 use server::Server;
-use slab::{Class, Slab};
+use set::Set;
+use slab::Slab;
 use thiserror::Error;
 use tmem_policy::placement::Share;
 
-/// The most servers that a [`Slot`] can tell apart.
-pub const MAX_SERVERS: usize = 1 << SERVER_BITS;
+/// The most servers that can be used.
+pub const MAX_SERVERS: usize = 64;
 /// The most pages of a slab.
 pub const MAX_SLAB_PAGES: u32 = 1 << PAGE_BITS;
+/// The most replicas of a page.
+pub const MAX_COPIES: usize = 3;
 
 const PAGE_BITS: u32 = 16;
-const SLAB_BITS: u32 = 18;
-const SERVER_BITS: u32 = 6;
+const SLAB_BITS: u32 = 24;
 const MAX_SLABS: usize = 1 << SLAB_BITS;
 
 /// Runs up to this long fill holes of crowded slabs, longer ones go where long
 /// runs are likely.
 const SMALL: usize = 8;
 
-/// With fewer free pages a server is no place for pages that have one already.
+/// With fewer free pages a set of servers is no place for pages that have one already.
 const SPARE: u64 = 256;
 
-/// One page of remote memory, in 40 bits: server, slab of that server (an index
-/// local to this process), page of the slab.
+/// One page of remote memory, in 40 bits: slab (an index local to this process), page of
+/// the slab.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
 pub struct Slot(u64);
 
 impl Slot {
     /// How many low bits of [`Slot::bits`] can be set.
-    pub const BITS: u32 = SERVER_BITS + SLAB_BITS + PAGE_BITS;
+    pub const BITS: u32 = SLAB_BITS + PAGE_BITS;
 
-    fn new(server: ServerId, slab: usize, page: u32) -> Slot {
-        Slot(
-            ((server.index() as u64) << (SLAB_BITS + PAGE_BITS))
-                | ((slab as u64) << PAGE_BITS)
-                | u64::from(page),
-        )
-    }
-
-    /// The server that has the page.
-    pub fn server(self) -> ServerId {
-        ServerId::new((self.0 >> (SLAB_BITS + PAGE_BITS)) as u16)
+    fn new(slab: usize, page: u32) -> Slot {
+        Slot(((slab as u64) << PAGE_BITS) | u64::from(page))
     }
 
     /// The slot as a number below 2^40.
@@ -108,17 +114,91 @@ pub enum GeometryError {
 #[derive(Clone, Debug)]
 pub struct Slots {
     servers: Vec<Server>,
+    /// By their names. The names of slabs given back are used again; those of slabs that
+    /// were lost are not, so that a stale slot names nothing.
+    slabs: Vec<Option<Box<Slab>>>,
+    vacant: Vec<u32>,
+    /// One for each combination of servers that has slabs, or had some.
+    sets: Vec<Set>,
+    /// How many replicas each page is to have.
+    copies: usize,
+    /// Some slab may have fewer.
+    may_be_degraded: bool,
+    /// How many fills of further replicas were begun.
+    fills: u64,
+    /// How many replicas the slab has that was made last.
+    last_group: Option<usize>,
+    /// The slab after that which was looked at last, whether it is still shared.
+    probed: usize,
 }
 
 impl Slots {
-    /// No remote memory yet, of `servers` servers (those beyond
-    /// [`MAX_SERVERS`] are never used).
-    pub fn new(servers: usize) -> Slots {
+    /// No remote memory yet, of servers at `locations` (those beyond [`MAX_SERVERS`] are
+    /// never used). Each page is to have `copies` replicas, at most [`MAX_COPIES`].
+    pub fn new(locations: Vec<Location>, copies: usize) -> Slots {
+        let locations = locations.into_iter().take(MAX_SERVERS);
         Slots {
-            servers: (0..servers.min(MAX_SERVERS))
-                .map(|_| Server::default())
-                .collect(),
+            servers: locations.map(Server::new).collect(),
+            slabs: Vec::new(),
+            vacant: Vec::new(),
+            sets: Vec::new(),
+            copies: copies.clamp(1, MAX_COPIES),
+            may_be_degraded: false,
+            fills: 0,
+            last_group: None,
+            probed: 0,
         }
+    }
+
+    /// How many replicas each page is to have.
+    pub fn copies(&self) -> usize {
+        self.copies
+    }
+
+    /// How many replicas the slab has that was made last.
+    pub fn last_group(&self) -> Option<usize> {
+        self.last_group
+    }
+
+    fn server_mut(&mut self, server: ServerId) -> Option<&mut Server> {
+        self.servers.get_mut(server.index())
+    }
+
+    fn slab(&self, slot: Slot) -> Option<&Slab> {
+        self.slabs.get(slot.slab())?.as_deref()
+    }
+
+    fn slab_mut(&mut self, slot: Slot) -> Option<&mut Slab> {
+        self.slabs.get_mut(slot.slab())?.as_deref_mut()
+    }
+
+    /// Where a page can be read, and all others in use of its slab.
+    #[inline]
+    pub fn readable(&self, slot: Slot) -> impl Iterator<Item = At> {
+        let replicas = self.slab(slot).map_or(&[][..], Slab::replicas);
+        let whole = replicas.iter().filter(|r| r.is_whole());
+        whole.map(move |r| r.at(slot.page()))
+    }
+
+    /// Where a page can be read though other pages of its slab cannot: in a replica that is
+    /// being made.
+    pub fn readable_already(&self, slot: Slot) -> impl Iterator<Item = At> {
+        let replicas = self.slab(slot).map_or(&[][..], Slab::replicas);
+        let has_it = move |r: &&Replica| r.is_filling() && r.has(slot.page());
+        let filling = replicas.iter().filter(has_it);
+        filling.map(move |r| r.at(slot.page()))
+    }
+
+    /// Where a page is to be written.
+    pub fn writable(&self, slot: Slot) -> impl Iterator<Item = At> {
+        let replicas = self.slab(slot).map_or(&[][..], Slab::replicas);
+        replicas.iter().map(move |r| r.at(slot.page()))
+    }
+
+    /// Whether some server has a page.
+    pub fn is_kept(&self, slot: Slot) -> bool {
+        let replicas = self.slab(slot).map_or(&[][..], Slab::replicas);
+        replicas.iter().any(|r| r.has(slot.page()))
     }
 
     /// Sets how many pages the slabs of `server` have, as its HELLO reply says.
@@ -127,6 +207,7 @@ impl Slots {
     /// # Errors
     /// [`GeometryError`] when such slabs cannot be used; nothing changes then.
     pub fn set_geometry(&mut self, server: ServerId, slab_pages: u32) -> Result<(), GeometryError> {
+        let has_slabs = self.has_slabs(server);
         let s = self
             .servers
             .get_mut(server.index())
@@ -134,139 +215,258 @@ impl Slots {
         if slab_pages == 0 || slab_pages > MAX_SLAB_PAGES {
             return Err(GeometryError::SlabPages(slab_pages));
         }
-        if s.slab_pages != slab_pages && s.slabs.iter().any(Option::is_some) {
+        if s.slab_pages != slab_pages && has_slabs {
             return Err(GeometryError::Changed {
                 before: s.slab_pages,
                 now: slab_pages,
             });
         }
         s.slab_pages = slab_pages;
+        s.is_expected = false;
+        // What has too few replicas may get one there.
+        self.may_be_degraded = self.copies > 1;
         Ok(())
+    }
+
+    /// A server is not to be waited for: it cannot be had now.
+    pub fn is_absent(&mut self, server: ServerId) {
+        if let Some(s) = self.server_mut(server) {
+            s.is_expected = false;
+        }
+        self.form_groups();
+    }
+
+    /// No server is waited for any more that has not been there yet.
+    pub fn expect_no_more(&mut self) {
+        if self.servers.iter().any(|s| s.is_expected) {
+            self.servers.iter_mut().for_each(|s| s.is_expected = false);
+            self.form_groups();
+        }
     }
 
     /// Sets how many more pages `server` could grant; servers with more get
     /// more of the allocations. Grants are subtracted as they arrive.
     pub fn set_grantable(&mut self, server: ServerId, pages: u64) {
-        if let Some(s) = self.servers.get_mut(server.index()) {
+        if let Some(s) = self.server_mut(server) {
             s.grantable = pages;
         }
+        self.form_groups();
     }
 
     /// Takes over slabs that `server` granted.
     pub fn add_slabs(&mut self, server: ServerId, slabs: &[u32]) {
-        let Some(s) = self.servers.get_mut(server.index()) else {
+        let Some(s) = self.server_mut(server) else {
             return;
         };
-        if s.slab_pages == 0 {
+        if s.slab_pages == 0 || s.draining {
             s.surplus.extend_from_slice(slabs);
             return;
         }
-        for &wire in slabs {
-            s.add_slab(wire);
+        s.bare.extend_from_slice(slabs);
+        let pages = slabs.len() as u64 * u64::from(s.slab_pages);
+        s.granted += pages;
+        s.grantable = s.grantable.saturating_sub(pages);
+        self.form_groups();
+    }
+
+    /// Makes slab groups of the slabs that belong to none, as far as servers have some.
+    fn form_groups(&mut self) {
+        loop {
+            let group = self.next_group();
+            let has_bare = |server: ServerId| !self.servers[server.index()].bare.is_empty();
+            if group.is_empty() || !group.iter().all(has_bare) || !self.has_a_name() {
+                return;
+            }
+            let mut replicas = Vec::with_capacity(group.len());
+            let mut pages = MAX_SLAB_PAGES;
+            for server in group.iter() {
+                let s = &mut self.servers[server.index()];
+                pages = pages.min(s.slab_pages);
+                replicas.extend(s.bare.pop().map(|wire| Replica::new(server, wire)));
+            }
+            self.may_be_degraded |= replicas.len() < self.copies;
+            self.last_group = Some(replicas.len());
+            let set = self.set_of(group);
+            let name = self.vacant.pop().unwrap_or_else(|| {
+                self.slabs.push(None);
+                self.slabs.len() as u32 - 1
+            });
+            self.slabs[name as usize] = Some(Box::new(Slab::new(replicas, pages, set)));
+            self.list(name);
         }
+    }
+
+    fn has_a_name(&self) -> bool {
+        !self.vacant.is_empty() || self.slabs.len() < MAX_SLABS
+    }
+
+    /// The set of these servers.
+    fn set_of(&mut self, group: Group) -> u32 {
+        let known = self.sets.iter().position(|s| s.group == group);
+        let at = known.unwrap_or_else(|| {
+            self.sets.push(Set::new(group));
+            self.sets.len() - 1
+        });
+        at as u32
+    }
+
+    /// Puts a slab into the lists of its set, and counts it there.
+    fn list(&mut self, name: u32) {
+        if let Some(slab) = self.slabs[name as usize].as_deref_mut() {
+            self.sets[slab.set as usize].add(name, slab);
+        }
+    }
+
+    /// Takes a slab out of the lists of its set, and of its counts.
+    fn unlist(&mut self, name: u32) {
+        let Some(slab) = self.slabs[name as usize].as_deref() else {
+            return;
+        };
+        let (set, class, place) = (slab.set as usize, slab.class, slab.place);
+        let (free, used) = (slab.open_pages(), slab.used());
+        self.sets[set].remove(name, free, used);
+        if let Some(moved) = self.sets[set].unlist(class, place)
+            && let Some(moved) = self.slabs[moved as usize].as_deref_mut()
+        {
+            moved.place = place;
+        }
+    }
+
+    /// Changes a slab, and has its set's lists and counts follow.
+    fn change<R>(&mut self, name: u32, how: impl FnOnce(&mut Slab) -> R) -> Option<R> {
+        self.slabs.get(name as usize)?.as_deref()?;
+        self.unlist(name);
+        let result = self.slabs[name as usize].as_deref_mut().map(how);
+        self.list(name);
+        result
     }
 
     /// Allocates up to `want` pages in as few runs as it finds, appends
     /// each run's first slot and length to `out`, and returns the pages
-    /// allocated: fewer than `want` when no more are free.
+    /// allocated: fewer than `want` when no more are free. Pages get fewer replicas than
+    /// they are to have only where there is no other room.
     pub fn alloc(&mut self, want: usize, out: &mut Vec<(Slot, u32)>) -> usize {
         let mut got = 0;
         while got < want {
-            let Some(server) = self.choose(want - got) else {
+            let Some(set) = self.choose(want - got) else {
                 break;
             };
-            let s = &mut self.servers[server.index()];
             let before = got;
             while got < want {
-                let Some((slab, page, len)) = s.alloc_run(want - got) else {
+                let Some((slab, page, len)) = self.alloc_run(set, want - got) else {
                     break;
                 };
-                out.push((Slot::new(server, slab, page), len));
+                out.push((Slot::new(slab, page), len));
                 got += len as usize;
             }
-            s.credit -= ((got - before) as i64) << 10;
+            self.sets[set].credit -= ((got - before) as i64) << 10;
+            // An empty slab may have lost a replica.
+            self.may_be_degraded |= self.sets[set].group.len() < self.copies;
         }
         got
     }
 
-    /// The server to allocate from next: a smooth weighted round robin over
-    /// those that have free pages.
-    fn choose(&mut self, want: usize) -> Option<ServerId> {
-        let total: u64 = self
-            .servers
-            .iter()
-            .filter(|s| s.usable() > 0 && !s.busy)
-            .map(Server::weight)
-            .sum();
-        if total == 0 {
-            return None;
+    /// One run of at most `want` pages of a set: slab, first page, length.
+    fn alloc_run(&mut self, set: usize, want: usize) -> Option<(usize, u32, u32)> {
+        let want = want.min(MAX_SLAB_PAGES as usize) as u32;
+        let name = self.sets[set].slab_for(want, &self.slabs)?;
+        let slab = self.slabs[name as usize].as_deref_mut()?;
+        let (page, len) = slab.take_run(want)?;
+        self.sets[set].took(u64::from(len));
+        self.reclass(name);
+        Some((name as usize, page, len))
+    }
+
+    /// Moves a slab to the class that it now belongs to.
+    fn reclass(&mut self, name: u32) {
+        let Some(slab) = self.slabs[name as usize].as_deref_mut() else {
+            return;
+        };
+        let class = slab.now();
+        if class == slab.class {
+            return;
         }
-        let mut best: Option<(i64, ServerId)> = None;
-        for (id, s) in ServerId::all().zip(&mut self.servers) {
-            if s.usable() == 0 {
+        let (set, old, place) = (slab.set as usize, slab.class, slab.place);
+        slab.class = class;
+        slab.place = self.sets[set].enlist(name, class);
+        if let Some(moved) = self.sets[set].unlist(old, place)
+            && let Some(moved) = self.slabs[moved as usize].as_deref_mut()
+        {
+            moved.place = place;
+        }
+    }
+
+    /// The set to allocate from next: a smooth weighted round robin over those that have
+    /// free pages, of those with the most replicas.
+    fn choose(&mut self, want: usize) -> Option<usize> {
+        let servers = &self.servers;
+        let has_room = |s: &Set| s.usable(servers) > 0 && !s.is_busy(servers);
+        let most = self.sets.iter().filter(|s| has_room(s));
+        let most = most.map(|s| s.group.len()).max()?;
+        let takes_part = |s: &Set| has_room(s) && s.group.len() == most;
+        let weights = self.sets.iter().filter(|s| takes_part(s));
+        let total: u64 = weights.map(|s| s.weight(servers)).sum();
+        let mut best: Option<(i64, usize)> = None;
+        for (i, s) in self.sets.iter_mut().enumerate() {
+            if s.usable(servers) == 0 {
                 s.credit = 0;
                 continue;
             }
-            if s.busy {
+            if !takes_part(s) {
                 continue;
             }
-            let share = (want as u128 * 1024 * u128::from(s.weight())) / u128::from(total);
+            let share = (want as u128 * 1024 * u128::from(s.weight(servers))) / u128::from(total);
             // Bounded, so that no history weighs for ever.
             s.credit = s
                 .credit
                 .saturating_add(share as i64)
                 .clamp(-(1 << 30), 1 << 30);
             if best.is_none_or(|(credit, _)| s.credit > credit) {
-                best = Some((s.credit, id));
+                best = Some((s.credit, i));
             }
         }
-        best.map(|(_, id)| id)
+        best.map(|(_, i)| i)
     }
 
     /// Makes the `len` pages from `start` on free again. The caller has queued
-    /// their DISCARD. Slots of lost servers are ignored.
+    /// their DISCARD. Slots of lost slabs are ignored.
     pub fn free(&mut self, start: Slot, len: u32) {
-        let Some(s) = self.servers.get_mut(start.server().index()) else {
-            return;
-        };
-        let index = start.slab();
-        let Some(slab) = s.slabs.get_mut(index).and_then(Option::as_mut) else {
+        let Some(slab) = self.slab_mut(start) else {
             return;
         };
         let freed = u64::from(slab.free_run(start.page(), len));
-        s.used -= freed;
-        if !slab.frozen {
-            s.free += freed;
-        }
-        s.reclass(index);
+        let (set, is_open) = (slab.set as usize, !slab.frozen);
+        self.sets[set].gave(freed, is_open);
+        self.reclass(start.slab() as u32);
     }
 
     /// From now on allocates nothing in the slabs there are, because another
-    /// session shares them; each is given back once all of it was freed.
+    /// session shares them; each is given back once all of it was freed. Replicas that are
+    /// being made are given up: nothing can be written to them.
     pub fn freeze(&mut self) {
-        for s in &mut self.servers {
-            for index in 0..s.slabs.len() {
-                s.freeze(index);
-            }
+        for name in 0..self.slabs.len() as u32 {
+            self.abandon_fill(name);
+            self.change(name, |slab| slab.frozen = true);
         }
+        self.give_up_bare(0);
     }
 
     /// Slots that are not in use, of up to `most` frozen slabs, others each time:
     /// who writes there learns whether the slab is still shared.
     pub fn frozen_with_room(&mut self, most: usize) -> Vec<Slot> {
         let mut found = Vec::new();
-        for (id, s) in ServerId::all().zip(&mut self.servers) {
-            let (slabs, first) = (s.slabs.len(), s.probed);
-            for step in 0..slabs {
-                if found.len() >= most {
-                    break;
-                }
-                let index = (first + step) % slabs;
-                let slab = s.slabs[index].as_ref().filter(|slab| slab.frozen);
-                if let Some(page) = slab.and_then(Slab::a_free_page) {
-                    found.push(Slot::new(id, index, page));
-                    s.probed = index + 1;
-                }
+        let slabs = self.slabs.len();
+        let first = self.probed;
+        for step in 0..slabs {
+            if found.len() >= most {
+                break;
+            }
+            let name = (first + step) % slabs;
+            let slab = self.slabs[name].as_deref();
+            let slab = slab.filter(|slab| slab.frozen);
+            if let Some(page) = slab.and_then(Slab::a_free_page) {
+                found.push(Slot::new(name, page));
+                self.probed = name + 1;
             }
         }
         found
@@ -275,215 +475,201 @@ impl Slots {
     /// No other session shares the slab of a slot any more: it can be used
     /// again.
     pub fn thaw(&mut self, slot: Slot) {
-        let Some(s) = self.servers.get_mut(slot.server().index()) else {
-            return;
-        };
-        let slab = s.slabs.get_mut(slot.slab()).and_then(Option::as_mut);
-        if let Some(slab) = slab.filter(|slab| slab.frozen) {
-            slab.frozen = false;
-            s.free += u64::from(slab.free());
-            s.reclass(slot.slab());
-        }
+        self.change(slot.slab() as u32, |slab| slab.frozen = false);
     }
 
     /// Whether nothing is to be written to a slot, because another session
-    /// shares its slab, or the slab or its server fails.
+    /// shares its slab, or the slab or a server of it fails.
     pub fn is_frozen(&self, slot: Slot) -> bool {
-        let server = self.servers.get(slot.server().index());
-        let slab = server.and_then(|s| s.slabs.get(slot.slab())?.as_ref());
-        slab.is_some_and(|s| s.frozen) || server.is_some_and(|s| s.resting || s.draining)
+        let rests = |r: &Replica| !self.servers[r.server().index()].takes_pages();
+        self.slab(slot)
+            .is_some_and(|s| s.frozen || s.replicas().iter().any(rests))
     }
 
     /// Pages of a slot's slab could not be written, which counts as the last of
     /// `most` times if the server is `sure` to refuse there. After so many in a
     /// row the slab is given up for new pages, until it is thawed.
     pub fn failed(&mut self, slot: Slot, sure: bool, most: u8) {
-        let Some(s) = self.servers.get_mut(slot.server().index()) else {
+        let Some(slab) = self.slab_mut(slot) else {
             return;
         };
-        let index = slot.slab();
-        if let Some(Some(slab)) = s.slabs.get_mut(index) {
-            slab.failed = slab.failed.saturating_add(1);
-            if sure || slab.failed >= most {
-                s.freeze(index);
-            }
+        slab.failed = slab.failed.saturating_add(1);
+        if sure || slab.failed >= most {
+            self.change(slot.slab() as u32, |slab| slab.frozen = true);
         }
     }
 
-    /// Pages of a slot's slab were written.
-    pub fn worked(&mut self, slot: Slot) {
-        let server = self.servers.get_mut(slot.server().index());
-        if let Some(Some(slab)) = server.and_then(|s| s.slabs.get_mut(slot.slab())) {
+    /// `len` pages from a slot on were written to all replicas that there were when so many
+    /// fills had begun, see [`Slots::fills_begun`].
+    pub fn worked(&mut self, slot: Slot, len: u32, fills: u64) {
+        if let Some(slab) = self.slab_mut(slot) {
             slab.failed = 0;
+            slab.filled(slot.page(), len, fills);
         }
     }
 
     /// Whether nothing is to be allocated or written on `server` for the moment.
     pub fn set_resting(&mut self, server: ServerId, resting: bool) {
-        if let Some(s) = self.servers.get_mut(server.index()) {
+        if let Some(s) = self.server_mut(server) {
             s.resting = resting;
         }
+        self.form_groups();
     }
 
     /// The server means to end: nothing is allocated or written there, and its slabs are given
     /// back as they get empty.
     pub fn drain(&mut self, server: ServerId) {
-        if let Some(s) = self.servers.get_mut(server.index()) {
+        if let Some(s) = self.server_mut(server) {
             s.draining = true;
+            for wire in core::mem::take(&mut s.bare) {
+                s.give_up(wire);
+            }
         }
+        self.form_groups();
     }
 
-    /// Whether a slot's server means to end.
+    /// Whether a server of a slot means to end.
+    #[inline]
     pub fn is_draining(&self, slot: Slot) -> bool {
-        let server = self.servers.get(slot.server().index());
-        server.is_some_and(|s| s.draining)
+        let drains = |r: &Replica| self.servers[r.server().index()].draining;
+        let replicas = self.slab(slot).map_or(&[][..], Slab::replicas);
+        replicas.iter().any(drains)
     }
 
     /// The servers that mean to end, and still have slabs.
     pub fn draining(&self) -> impl Iterator<Item = ServerId> {
-        let leaves = |s: &Server| s.draining && s.slabs.iter().any(Option::is_some);
         let servers = ServerId::all().zip(&self.servers);
-        servers.filter(move |(_, s)| leaves(s)).map(|(n, _)| n)
+        let leaves = servers.filter(|(_, s)| s.draining && s.granted > 0);
+        leaves.map(|(n, _)| n)
     }
 
     /// Pages in use on `server`.
     pub fn used_on(&self, server: ServerId) -> u64 {
-        self.servers.get(server.index()).map_or(0, |s| s.used)
+        let sets = self.sets.iter().filter(|s| s.group.has(server));
+        sets.map(Set::used).sum()
     }
 
     /// Whether nothing is to be allocated on `server` before others have had
     /// their turn.
     pub fn set_busy(&mut self, server: ServerId, busy: bool) {
-        if let Some(s) = self.servers.get_mut(server.index()) {
+        if let Some(s) = self.server_mut(server) {
             s.busy = busy;
         }
     }
 
     /// Whether a server is busy that has free pages.
     pub fn waits_for_turn(&self) -> bool {
-        self.servers.iter().any(|s| s.busy && s.usable() > 0)
+        let waits = |s: &Set| s.is_busy(&self.servers) && s.usable(&self.servers) > 0;
+        self.sets.iter().any(waits)
     }
 
     /// Sets what part `server` gets of the pages that its room would bring it.
     pub fn set_share(&mut self, server: ServerId, share: Share) {
-        if let Some(s) = self.servers.get_mut(server.index()) {
+        if let Some(s) = self.server_mut(server) {
             s.share = share;
         }
     }
 
-    /// Whether a page on `server` is better off on another, which has free pages
-    /// and a larger share by far.
-    pub fn has_better(&self, server: ServerId) -> bool {
-        let share = self.servers.get(server.index()).map(|s| s.share);
+    /// Whether a page is better off on other servers, which have free pages and a larger
+    /// share by far. It is read from the best of its servers.
+    pub fn has_better(&self, slot: Slot) -> bool {
+        let replicas = self.slab(slot).map_or(&[][..], Slab::replicas);
+        let shares = replicas
+            .iter()
+            .map(|r| self.servers[r.server().index()].share);
+        // Most often there is nothing better than all.
+        let share = shares.max().filter(|share| *share < Share::FULL);
         share.is_some_and(|share| {
-            let mut others = self.servers.iter().filter(|s| s.usable() >= SPARE);
-            others.any(|s| share.is_poor_beside(s.share))
+            let others = self
+                .sets
+                .iter()
+                .filter(|s| s.usable(&self.servers) >= SPARE);
+            let mut others = others.filter(|s| s.group.len() >= replicas.len());
+            others.any(|s| share.is_poor_beside(s.share(&self.servers)))
         })
     }
 
     /// Whether `server` has granted any slab that is still here.
     pub fn has_slabs(&self, server: ServerId) -> bool {
-        let server = self.servers.get(server.index());
-        server.is_some_and(|s| s.slabs.iter().any(Option::is_some))
-    }
-
-    /// Pages of `server` that can be allocated now.
-    pub fn free_pages(&self, server: ServerId) -> u64 {
-        self.servers.get(server.index()).map_or(0, |s| s.free)
+        self.servers
+            .get(server.index())
+            .is_some_and(|s| s.granted > 0)
     }
 
     /// Pages of all servers that can be allocated now.
     pub fn total_free(&self) -> u64 {
-        self.servers.iter().map(Server::usable).sum()
+        self.sets.iter().map(|s| s.usable(&self.servers)).sum()
     }
 
-    /// Those of them that are no worse placed than on `server`.
-    pub fn free_as_good_as(&self, server: ServerId) -> u64 {
-        let share = self.servers.get(server.index()).map(|s| s.share);
-        let good = |s: &&Server| share.is_none_or(|share| !s.share.is_poor_beside(share));
-        self.servers.iter().filter(good).map(Server::usable).sum()
+    /// Those of them that are no worse placed than on the servers of a group, and have as
+    /// many replicas.
+    pub fn free_as_good_as(&self, group: Group) -> u64 {
+        let share = Set::new(group).share(&self.servers);
+        let is_good = |s: &&Set| {
+            s.group.len() >= group.len() && !s.share(&self.servers).is_poor_beside(share)
+        };
+        let good = self.sets.iter().filter(is_good);
+        good.map(|s| s.usable(&self.servers)).sum()
     }
 
-    /// Pages in use on all servers that are not lost.
+    /// Pages in use that are not lost; replicas do not count.
     pub fn used_pages(&self) -> u64 {
-        self.servers.iter().map(|s| s.used).sum()
+        self.sets.iter().map(Set::used).sum()
     }
 
     /// Pages that `server` could still grant, as far as is known.
     pub fn grantable(&self, server: ServerId) -> u64 {
-        self.servers.get(server.index()).map_or(0, |s| s.grantable)
+        let server = self.servers.get(server.index());
+        server.map_or(0, |s| s.grantable)
     }
 
     /// Pages of one slab of `server`; 0 while it is not known.
     pub fn slab_pages(&self, server: ServerId) -> u32 {
-        self.servers.get(server.index()).map_or(0, |s| s.slab_pages)
+        let server = self.servers.get(server.index());
+        server.map_or(0, |s| s.slab_pages)
     }
 
-    /// The server to ask for the next slabs: the one of whose memory the
-    /// smallest part was granted, by its share. `None` when none could grant any.
-    pub fn grant_target(&self) -> Option<ServerId> {
-        let able = |s: &Server| {
-            s.slab_pages > 0 && s.grantable >= u64::from(s.slab_pages) && !s.resting && !s.draining
-        };
-        let emptiest = ServerId::all()
-            .zip(&self.servers)
-            .filter(|(_, s)| able(s))
-            .min_by_key(|(_, s)| {
-                let granted = s.used.saturating_add(s.free);
-                let all = granted.saturating_add(s.grantable).max(1);
-                // With the slab to come, so that a small share counts from the first.
-                let then = u128::from(granted) + u128::from(s.slab_pages);
-                s.share.against((then << 32) / u128::from(all))
-            });
-        emptiest.map(|(id, _)| id)
+    /// Slabs that `server` has granted and that belong to no group yet.
+    pub fn bare_slabs(&self, server: ServerId) -> usize {
+        let server = self.servers.get(server.index());
+        server.map_or(0, |s| s.bare.len())
     }
 
-    /// Takes out slabs without any page in use, to be RELEASEd: per server all
+    /// Takes out slabs without any page in use, to be RELEASEd: of each set all
     /// but `keep` of them, and all of those that are frozen.
     pub fn take_empty_slabs(&mut self, keep: usize, out: &mut Vec<(ServerId, Vec<u32>)>) {
-        for (id, s) in ServerId::all().zip(&mut self.servers) {
-            let mut gone = core::mem::take(&mut s.surplus);
-            while let Some(&index) = s.classes[Class::FROZEN_EMPTY.index()].last() {
-                // At the latest when the others have given it back, too.
-                s.grantable += u64::from(s.slab_pages);
-                gone.extend(s.remove(index));
-            }
-            let keep = if s.draining { 0 } else { keep };
-            while s.classes[Class::EMPTY.index()].len() > keep {
-                let Some(&index) = s.classes[Class::EMPTY.index()].last() else {
-                    break;
-                };
-                s.grantable += u64::from(s.slab_pages);
-                s.free -= u64::from(s.slab_pages);
-                gone.extend(s.remove(index));
-            }
-            if !gone.is_empty() {
-                out.push((id, gone));
-            }
-        }
-    }
-
-    /// Forgets everything on `server`; nothing is allocated from it until its
-    /// geometry is set again.
-    pub fn server_lost(&mut self, server: ServerId) {
-        if let Some(s) = self.servers.get_mut(server.index()) {
-            let mut slabs = core::mem::take(&mut s.slabs);
-            slabs.fill_with(|| None);
-            *s = Server {
-                slabs,
-                ..Server::default()
+        for set in 0..self.sets.len() {
+            let keep = match self.sets[set].is_draining(&self.servers) {
+                true => 0,
+                false => keep,
             };
+            while let Some(name) = self.sets[set].to_give_back(keep) {
+                self.unlist(name);
+                let slab = self.slabs[name as usize].take();
+                self.vacant.push(name);
+                for replica in slab.iter().flat_map(|s| s.replicas()) {
+                    self.servers[replica.server().index()].give_up(replica.wire());
+                }
+            }
+        }
+        for (server, s) in ServerId::all().zip(&mut self.servers) {
+            if !s.surplus.is_empty() {
+                out.push((server, core::mem::take(&mut s.surplus)));
+            }
         }
     }
 
-    /// The wire's name of a slot: slab and page. `None` when the slot's server
-    /// was lost.
-    pub fn address(&self, slot: Slot) -> Option<(u32, u32)> {
-        let server = self.servers.get(slot.server().index())?;
-        let slab = server.slabs.get(slot.slab())?.as_ref()?;
-        Some((slab.wire, slot.page()))
+    /// Gives up the slabs of `server` that belong to no group, but for `keep` of them.
+    pub fn give_up_bare(&mut self, keep: usize) {
+        for s in &mut self.servers {
+            for wire in s.bare.split_off(keep.min(s.bare.len())) {
+                s.give_up(wire);
+            }
+        }
     }
 }
 
+#[cfg(test)]
+mod copies_tests;
 #[cfg(test)]
 mod tests;

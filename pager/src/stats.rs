@@ -208,6 +208,18 @@ counters! { most {
     /// Those of them in which nothing of the process ran: at most, where it has several
     /// threads.
     waited_full_ns,
+    /// Pages that were asked of another server, because the first did not give them.
+    failed_over_pages,
+    /// Pages that were asked of a second server, because the first took long.
+    late_pages,
+    /// Pages that were written anew, because one server had other bytes than the others.
+    mended_pages,
+    /// Pages that were copied to another server, because a server that had them was lost.
+    repaired_pages,
+    /// Pages on servers that have fewer copies than they are to have, at this moment.
+    degraded_pages,
+    /// Servers that are away and waited for, at this moment.
+    away_servers,
     /// CPU time of the engine in nanoseconds.
     pager_cpu_ns,
     /// Connections to servers that broke and were made again.

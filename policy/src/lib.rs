@@ -18,6 +18,7 @@
 //! | How long is the standby list? | [`standby`] |
 //! | How much memory holds compressed copies? | [`compressed_cache`] |
 //! | Which server gets a page? | [`placement`] |
+//! | Which of several servers is asked for a page, and when is another asked too? | [`replica`] |
 //! | Does the engine spin or sleep, and on which CPU does it run? | [`spin`], [`engine_cpu`] |
 //! | Do several threads ask for pages at once? | [`contention`] |
 #![no_std]
@@ -39,6 +40,7 @@ mod page_number;
 pub mod placement;
 pub mod readahead;
 pub mod refault;
+pub mod replica;
 pub mod spin;
 pub mod standby;
 pub mod straddle;

@@ -1,5 +1,6 @@
 //! Reads the options and starts the engine, before the program's `main`.
 
+mod redundancy;
 mod servers;
 
 use crate::interpose::{activate, debugger, exec, fork, next};
@@ -161,6 +162,7 @@ fn launch(options: &Options) -> Result<(), String> {
     }
     let shared = family::shared();
     let (figures, live, shown) = figures_of(options, shared, budget);
+    let endpoints = servers::endpoints(options, shared.map(|s| &s.names))?;
     let settings = Settings {
         budget,
         path: match options.page_path {
@@ -173,11 +175,16 @@ fn launch(options: &Options) -> Result<(), String> {
         family: shared.map(|s| &s.family),
         keep: never_paged::ranges(),
         servers: ServerSettings {
-            endpoints: servers::endpoints(options, shared.map(|s| &s.names))?,
+            redundancy: redundancy::redundancy(options, &endpoints, memory.most()),
+            endpoints: endpoints
+                .into_iter()
+                .map(|(endpoint, _)| endpoint)
+                .collect(),
             net: net::Options {
                 secret: servers::secret(options)?,
                 packing: when(options.compress),
                 seed: u64::from(std::process::id()),
+                wait_ms: options.on_loss.wait_ms(),
                 ..net::Options::default()
             },
             names: shared.map(|s| &s.names),

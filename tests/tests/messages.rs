@@ -39,7 +39,8 @@ fn how_pages_leave_is_told_when_paging_begins() {
     ] {
         let paged = run.clone().page_path(path).run().ok();
         let is_told = |word: &&str| {
-            let line = format!("tmem: paging begins; pages are {word}");
+            let line =
+                format!("tmem: paging begins; pages are {word}, and each is kept on one server");
             paged.messages().contains(&line)
         };
         assert!(words.iter().any(is_told), "{}", paged.describe());

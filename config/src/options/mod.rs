@@ -2,10 +2,12 @@
 
 mod declare;
 mod file;
+mod loss;
 mod toml;
 mod value;
 
 pub use declare::{Declaration, Group};
+pub use loss::{OnLoss, Redundancy};
 pub use value::{AutoMode, Evict, Level, PagePath};
 
 use std::env;
@@ -62,7 +64,34 @@ options! {
         help: "Memory server to send pages to; may be given several times",
         more: "ADDR is host:port, tcp://host:port or rdma://host:port, IPv6 as [::1]:7070; commas \
                separate several. Without a scheme `tmem run` uses RDMA where both ends have it, else \
-               TCP; a program that is started with LD_PRELOAD uses TCP.",
+               TCP; a program that is started with LD_PRELOAD uses TCP. `,zone=NAME` after an address \
+               names what fails together, such as a rack: copies of a page go to different zones.",
+    }
+    redundancy: Redundancy => {
+        flag: "redundancy" "KIND",
+        variable: "TMEM_REDUNDANCY",
+        key: Some("redundancy"),
+        group: Memory,
+        help: "On how many servers each page is, so that the loss of one loses nothing",
+        more: "copies=2 takes twice the memory of servers. The default is copies=2 where servers on \
+               two or more addresses are named, else none. See docs/reliability.md.",
+    }
+    repair_rate: Size = Size::Bytes(256 << 20) => {
+        flag: "repair-rate" "SIZE",
+        variable: "TMEM_REPAIR_RATE",
+        key: Some("repair-rate"),
+        group: Memory,
+        help: "How much is copied in a second, at most, once a server with copies is lost",
+        more: "",
+    }
+    on_loss: OnLoss = OnLoss::Sigbus => {
+        flag: "on-loss" "WHAT",
+        variable: "TMEM_ON_LOSS",
+        key: Some("on-loss"),
+        group: Memory,
+        help: "What becomes of threads that touch a page that only a lost server had",
+        more: "WHAT is sigbus, wait or wait=DURATION, as in wait=10m. With wait they sleep until the \
+               server is back with its memory, and everything else goes on.",
     }
     secret_file: PathBuf => {
         flag: "secret-file" "FILE",

@@ -23,7 +23,10 @@ fn full() -> Layer {
         local_min: Some(Size::Bytes(1 << 28)),
         local_max: Some(Size::Bytes(1 << 31)),
         per_process: Some(true),
-        servers: Some(parse_servers("a:1,tcp://b:2,rdma://[::1]:3").unwrap()),
+        servers: Some(parse_servers("a:1,zone=z,tcp://b:2,rdma://[::1]:3").unwrap()),
+        redundancy: Some(Redundancy::Copies(3)),
+        repair_rate: Some(Size::Bytes(1 << 20)),
+        on_loss: Some(OnLoss::Wait(Some(600))),
         secret_file: Some("/etc/key".into()),
         config: Some("/c".into()),
         strict: Some(true),
@@ -95,7 +98,8 @@ fn every_option_is_read_from_flags() {
 #[test]
 fn every_key_is_read_from_the_file() {
     let text = "local = \"1.5G\"\nlocal-min = \"256M\"\nlocal-max = \"2G\"\nper-process = true\n\
-        servers = [\"a:1\", \"tcp://b:2\", \"rdma://[::1]:3\", \"tcp://a:1\"]\n\
+        servers = [\"a:1,zone=z\", \"tcp://b:2\", \"rdma://[::1]:3\", \"tcp://a:1\"]\n\
+        redundancy = \"copies=3\"\nrepair-rate = \"1M\"\non-loss = \"wait=10m\"\n\
         secret-file = \"key\"\nstrict = true\nunpaged-ok = \"yes\"\nlog = \"debug\"\n\
         summary = true\nstats-file = \"/etc/s.json\"\npage-path = \"copy\"\n\
         compress = \"always\"\ncompressed-cache = \"never\"\nevict = \"all\"\n";

@@ -46,7 +46,7 @@ fn in_quotes(allowed: &str) -> String {
 }
 
 /// Reads text. A byte that is not UTF-8 becomes a character that no option takes.
-fn parse<T: FromStr<Err = Invalid>>(text: &OsStr) -> Result<T, Invalid> {
+pub(super) fn parse<T: FromStr<Err = Invalid>>(text: &OsStr) -> Result<T, Invalid> {
     text.to_string_lossy().parse()
 }
 
@@ -147,7 +147,7 @@ impl Value for Vec<ServerAddr> {
     }
 
     fn write(&self) -> OsString {
-        let servers: Vec<_> = self.iter().map(ServerAddr::to_string).collect();
+        let servers: Vec<_> = self.iter().map(ServerAddr::with_zone).collect();
         servers.join(",").into()
     }
 
@@ -157,8 +157,9 @@ impl Value for Vec<ServerAddr> {
             "a list of addresses in quotes, as in [\"node1:7070\", \"node2:7070\"]";
         match toml.list() {
             Some(list) => {
-                let servers = list.map(|one| one.text(ALLOWED)?.parse());
-                servers.collect::<Result<_, _>>().map(unique)
+                let servers = list.map(|one| parse_servers(one.text(ALLOWED)?));
+                let servers: Vec<_> = servers.collect::<Result<_, _>>()?;
+                Ok(unique(servers.concat()))
             }
             None => parse_servers(toml.text(ALLOWED)?),
         }

@@ -3,14 +3,15 @@
 use crate::ServerId;
 use crate::engine::event_loop::Engine;
 use crate::engine::memory::report::{ERROR, INFO, WARN, program};
-use crate::engine::read_in::arrive;
+use crate::engine::read_in::{arrive, late};
+use crate::engine::servers::repair;
 use crate::engine::servers::requests::Op;
 use crate::engine::settings::PAGED;
 use crate::engine::writeback::{self, room};
-use crate::net::{Completion, Reason};
+use crate::net::{Completion, Reason, RequestError};
 use crate::pages::State;
 use crate::pool::Kind;
-use crate::sys::thread;
+use crate::sys::{now_ns, thread};
 use alloc::format;
 use alloc::vec::Vec;
 use core::fmt::Display;
@@ -22,33 +23,33 @@ impl Engine {
     pub(crate) fn complete(&mut self, completion: Completion) {
         match completion {
             Completion::Read { token, result } => {
-                if let Some(Op::Read(read)) = self.memory.backing.requests.take(token) {
-                    let (memory, reclaim) = (&mut self.memory, &mut self.reclaim);
-                    let took = arrive::fetched(memory, reclaim, &mut self.readahead, &read, result);
-                    if let Some(took) = took {
-                        self.schedule.pace.answered(took);
-                        self.reclaim.pacing = self.schedule.pace.pacing();
+                let op = self.memory.backing.requests.take(token);
+                let (memory, reclaim) = (&mut self.memory, &mut self.reclaim);
+                let ahead = &mut self.readahead;
+                match op {
+                    Some(Op::Read(read)) => {
+                        let took = arrive::fetched(memory, reclaim, ahead, &read, result);
+                        if let Some(took) = took {
+                            self.schedule.pace.answered(took);
+                            self.reclaim.pacing = self.schedule.pace.pacing();
+                        }
                     }
+                    Some(Op::Second(second)) => {
+                        late::answered(memory, reclaim, ahead, &second, result);
+                    }
+                    Some(Op::Repair(step)) => repair::read(memory, &step, result),
+                    Some(Op::Write(_) | Op::Probe(_)) | None => {}
                 }
             }
-            Completion::Written { token } => match self.memory.backing.requests.take(token) {
-                Some(Op::Write(write)) => {
-                    self.memory.backing.slots.worked(write.slot);
-                    writeback::took(&mut self.memory, write.slot.server());
-                    writeback::written(&mut self.memory, &write.frames);
-                }
-                Some(Op::Probe(slot, slab)) => self.memory.backing.probed(slot, slab, true),
-                Some(Op::Read(_)) | None => {}
-            },
-            Completion::WriteFailed { token, error, .. } => {
-                match self.memory.backing.requests.take(token) {
-                    Some(Op::Write(write)) => {
-                        writeback::not_written(&mut self.memory, &write, error);
-                    }
-                    Some(Op::Probe(slot, slab)) => self.memory.backing.probed(slot, slab, false),
-                    Some(Op::Read(_)) | None => {}
-                }
+            Completion::Written { token, server } => {
+                writeback::took(&mut self.memory, server);
+                self.write_ended(token, server, Ok(()));
             }
+            Completion::WriteFailed {
+                token,
+                server,
+                error,
+            } => self.write_ended(token, server, Err(error)),
             Completion::Granted { server, slabs } => {
                 self.memory.backing.grants.answered(server);
                 self.memory.backing.slots.add_slabs(server, &slabs);
@@ -101,8 +102,28 @@ impl Engine {
                 );
                 self.memory.report.say(WARN, &text);
             }
+            Completion::Away { server, ms, reason } => {
+                let name = self.memory.backing.net.name(server);
+                let (seconds, who) = (ms / 1000, program());
+                let text = format!(
+                    "server {name} is away for {seconds} s ({reason}); threads of {who} that touch \
+                     pages that only it has wait for it"
+                );
+                self.memory.report.say(WARN, &text);
+            }
             Completion::Lost { server, reason } => self.lost(server, &reason),
             Completion::Refused { server, reason } => self.refused(server, &reason),
+        }
+    }
+
+    /// A server has taken what was sent to it, or not.
+    fn write_ended(&mut self, token: u64, server: ServerId, result: Result<(), RequestError>) {
+        let m = &mut self.memory;
+        match m.backing.requests.answered(token, server, result) {
+            Some(Op::Write(write)) => writeback::ended(m, &write),
+            Some(Op::Probe(probe)) => m.backing.probed(&probe),
+            Some(Op::Repair(step)) => repair::written(m, &step, result),
+            Some(Op::Read(_) | Op::Second(_)) | None => {}
         }
     }
 
@@ -164,6 +185,7 @@ impl Engine {
         let name = self.memory.backing.net.name(server);
         let text = format!("server {name}: {reason}");
         let is_news = self.memory.backing.rediscovery.is_away(server);
+        self.memory.backing.slots.is_absent(server);
         if self.memory.backing.was_up {
             if is_news {
                 self.done_without(&text);
@@ -186,16 +208,20 @@ impl Engine {
 
     /// Handles the loss of a server and of the pages on it.
     fn lost(&mut self, server: ServerId, reason: &impl Display) {
-        self.memory.backing.slots.server_lost(server);
-        self.memory.backing.rediscovery.is_away(server);
+        let slots = &mut self.memory.backing.slots;
+        slots.server_lost(server);
+        let rediscovery = &mut self.memory.backing.rediscovery;
+        rediscovery.is_away(server);
+        rediscovery.hurry(now_ns());
         self.memory.backing.grants.answered(server);
         let mut lost = 0;
         let mut homeless = Vec::new();
         let copies = &self.reclaim.cache;
         let mut rescued = Vec::new();
+        let backing = &mut self.memory.backing;
         self.memory.pages.for_all(|number, entry| {
-            if entry.slot.is_some_and(|s| s.server() == server) {
-                entry.slot = None;
+            if entry.slot.is_some_and(|s| !backing.slots.is_kept(s)) {
+                backing.free_slot(entry.slot.take());
                 match entry.state {
                     State::Remote if copies.has(number, entry) => rescued.push(number),
                     State::Remote => {
@@ -207,6 +233,7 @@ impl Engine {
                 }
             }
         });
+        self.memory.backing.slots.settle();
         for (frame, page) in homeless {
             if self.memory.pool.kind(frame) == Kind::Standby {
                 self.memory.pool.queue_writeback(frame, page);
@@ -215,15 +242,20 @@ impl Engine {
         self.reclaim.cache.rescue(rescued);
         self.memory.lost_some(lost);
         self.memory.count_remote(-lost);
+        let (_, poor) = self.memory.backing.slots.degraded();
+        let mib = (poor * PAGE_SIZE as u64) >> 20;
         let name = self.memory.backing.net.name(server);
         let who = program();
-        let text = if lost > 0 {
-            format!(
+        let text = match (lost, poor) {
+            (0, 0) => format!("server {name} is lost ({reason}); nothing of {who} was on it only"),
+            (0, _) => format!(
+                "server {name} is lost ({reason}); nothing of {who} was on it only, and {mib} MiB \
+                 have fewer copies until further ones are made"
+            ),
+            (lost, _) => format!(
                 "server {name} is lost ({reason}), and {lost} pages of {who} with it; touching \
                  one of them ends it by SIGBUS"
-            )
-        } else {
-            format!("server {name} is lost ({reason}); nothing of {who} was on it only")
+            ),
         };
         self.memory
             .report

@@ -12,9 +12,10 @@ use crate::engine::memory::Memory;
 use crate::engine::memory::outcome::Again;
 use crate::engine::memory::residency::SAMPLE_NS;
 use crate::engine::program_end::ProgramEnd;
-use crate::engine::read_in::{Readahead, read, retry};
+use crate::engine::read_in::{Readahead, late, read, retry};
 use crate::engine::reclaim::Reclaim;
 use crate::engine::reclaim::zap_worker;
+use crate::engine::servers::repair;
 use crate::engine::settings::Settings;
 use crate::engine::wait::Schedule;
 use crate::engine::watchdog;
@@ -83,7 +84,9 @@ impl Engine {
             self.sample(now);
         }
         retry::retry_due(&mut self.memory, &mut self.reclaim, now);
+        late::look(&mut self.memory, &mut self.reclaim, now);
         read::place_rescued(&mut self.memory, &mut self.reclaim);
+        repair::go_on(&mut self.memory, now);
         self.maintain();
         self.reclaim.lending.search_code(&mut self.memory);
         if !self.memory.faults.is_empty() {
@@ -247,13 +250,14 @@ impl Engine {
             false => SAMPLE_NS,
         };
         let look_ns = self.memory.residency.look_after(look);
+        let due = self.memory.backing.due(self.memory.is_forking());
         let until = self
             .memory
             .backing
             .net
             .next_timer()
             .unwrap_or(u64::MAX)
-            .min(self.memory.backing.errors.due().unwrap_or(u64::MAX))
+            .min(due.unwrap_or(u64::MAX))
             .min(look_ns);
         if until <= now {
             return false;

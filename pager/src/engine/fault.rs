@@ -6,7 +6,7 @@ use crate::engine::memory::address::addr;
 use crate::engine::memory::faults::Fault;
 use crate::engine::memory::outcome::{Again, Stop};
 use crate::engine::memory::report::ERROR;
-use crate::engine::read_in::{Readahead, read};
+use crate::engine::read_in::{Readahead, late, read};
 use crate::engine::reclaim::Reclaim;
 use crate::engine::zero_fill::ZeroFill;
 use crate::frame_number::FrameNumber;
@@ -52,6 +52,7 @@ impl Service<'_> {
                     p.has_waiters = true;
                     p.ahead = false;
                 });
+                late::watch(self.m, fault.page, fault.read_ns);
                 self.readahead.fetch_ahead(self.m, self.reclaim, fault);
                 self.readahead
                     .follow_pointers(self.m, self.reclaim, fault, false);
@@ -108,6 +109,7 @@ impl Service<'_> {
             None,
         );
         self.m.backing.net.set_prompt(false);
+        late::watch(self.m, fault.page, fault.read_ns);
         self.readahead.fetch_ahead(self.m, self.reclaim, fault);
         self.readahead.fetch_behind(self.m, self.reclaim, fault);
         self.readahead

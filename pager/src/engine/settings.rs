@@ -6,6 +6,7 @@ use crate::family::Family;
 use crate::live::Live;
 use crate::names::Names;
 use crate::net::{Endpoint, Options};
+use crate::slots::Location;
 use crate::stats::{Shared, Slot as Figures};
 use crate::sys::channel::End;
 use crate::told::Told;
@@ -69,6 +70,19 @@ pub struct ServerSettings {
     /// Whether `tmem run` has checked the servers already, and told the user which cannot
     /// be used.
     pub checked: bool,
+    /// What is done so that the loss of a server loses no page.
+    pub redundancy: Redundancy,
+}
+
+/// What is done so that the loss of a server loses no page.
+#[derive(Clone, Debug)]
+pub struct Redundancy {
+    /// How many servers have each page, at most [`crate::slots::MAX_COPIES`].
+    pub copies: usize,
+    /// Where the servers are, in their order.
+    pub locations: Vec<Location>,
+    /// The most bytes that are copied in a second once a server is lost.
+    pub repair_rate: u64,
 }
 
 /// Messages and statistics.

@@ -30,10 +30,13 @@ use crate::engine::reclaim::compressed::CompressedPages;
 use crate::engine::reclaim::lending::LendingWatch;
 use crate::engine::reclaim::retry_list::RetryList;
 use crate::engine::servers::Backing;
+use crate::engine::servers::awaited::Awaited;
+use crate::engine::servers::copies::CopiesWatch;
 use crate::engine::servers::drains::Drains;
 use crate::engine::servers::errors::ServerErrors;
 use crate::engine::servers::grants::Grants;
 use crate::engine::servers::rediscovery::Rediscovery;
+use crate::engine::servers::repair::Repair;
 use crate::engine::servers::requests::Requests;
 use crate::engine::settings::{Path, Settings, UNPAGED, WATCHED};
 use crate::engine::wait::{Schedule, Waited};
@@ -333,7 +336,13 @@ impl Engine {
         }
         let how = if mover.copies() { "copied" } else { "moved" };
         if settings.report.level >= INFO {
-            sys::say::line(&format!("paging begins; pages are {how}"));
+            let on = match settings.servers.redundancy.copies {
+                0 | 1 => String::from("one server"),
+                copies => format!("{copies} servers"),
+            };
+            sys::say::line(&format!(
+                "paging begins; pages are {how}, and each is kept on {on}"
+            ));
         }
         let report = Report::new(settings.report.figures, settings.report.level);
         let cache = CompressedPages::new(&settings);
@@ -343,7 +352,9 @@ impl Engine {
             settings.servers.names,
             settings.servers.endpoints.len() as u16,
         );
-        let slots = Slots::new(settings.servers.endpoints.len());
+        let redundancy = &settings.servers.redundancy;
+        let slots = Slots::new(redundancy.locations.clone(), redundancy.copies);
+        let repair = Repair::new(redundancy.repair_rate);
         Ok(Engine {
             settings,
             memory: Memory {
@@ -363,6 +374,10 @@ impl Engine {
                     errors: ServerErrors::new(),
                     rediscovery: Rediscovery::new(names, servers),
                     drains: Drains::default(),
+                    repair,
+                    copies: CopiesWatch::default(),
+                    awaited: Awaited::default(),
+                    turn: 0,
                     probes: 0,
                     done: Vec::new(),
                     refused: Vec::new(),

@@ -70,6 +70,12 @@ impl Engine {
             self.follow_credentials();
         }
         self.reclaim.requeue_retried(&mut self.memory, now);
+        let report = self.memory.report;
+        self.memory.backing.follow_copies(&report, now);
+        self.memory.backing.give_up_silent();
+        if self.settings.servers.net.wait_ms.is_some() {
+            self.memory.backing.wait_for_the_only(&report);
+        }
         if !self.memory.is_forking() {
             room::give_slabs_back(&mut self.memory, KEPT_SLABS);
             self.memory
@@ -230,6 +236,7 @@ impl Engine {
         own.extend(self.memory.doorbell.region());
         own.extend(self.fork.detector.region());
         own.extend(self.reclaim.cache.region());
+        own.extend(self.memory.backing.repair.region());
         own.extend(self.reclaim.zap_worker.as_ref().and_then(ZapWorker::stack));
         own.extend(self.memory.mover.regions());
         kept.extend(own.iter().map(|r| r.start..r.end()));

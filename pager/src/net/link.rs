@@ -59,6 +59,8 @@ pub(super) struct Link {
     told_silent: bool,
     /// A forked child joins its session by it.
     pub(super) joins: bool,
+    /// A connection that breaks is attempted again for so long at least.
+    pub(super) waits_ms: Option<u64>,
     /// There has been a connection since it was wanted.
     was_ready: bool,
 }
@@ -132,6 +134,7 @@ impl Link {
             fruitless: 0,
             told_silent: false,
             joins: false,
+            waits_ms: None,
             was_ready: false,
         }
     }
@@ -236,7 +239,8 @@ impl Link {
         let broken = self.broken?;
         // A server that has taken the connection is there, and has its time to greet.
         let late = !self.is_greeting() && now >= self.given_up_at(&broken, options);
-        (late || self.fruitless >= FRUITLESS).then_some(broken.reason)
+        let often = self.waits_ms.is_none() && self.fruitless >= FRUITLESS;
+        (late || often).then_some(broken.reason)
     }
 
     /// When no further attempt is made.
@@ -252,6 +256,21 @@ impl Link {
     /// there and has no place now may have one soon, and one that many children join at
     /// once may take its time.
     fn patience(&self, reason: &Reason, options: &Options) -> u64 {
+        let usual = self.usual_patience(reason, options);
+        usual.max(self.waits_ms.unwrap_or(0))
+    }
+
+    /// For how many milliseconds there has been no connection, and why, where that is
+    /// longer than usual.
+    pub(super) fn away_ms(&self, now: u64, options: &Options) -> Option<(u64, Reason)> {
+        self.waits_ms?;
+        let broken = self.broken?;
+        let usual = self.usual_patience(&broken.reason, options);
+        let is_away = now >= after(broken.since, usual);
+        is_away.then(|| (now.saturating_sub(broken.since) / 1_000_000, broken.reason))
+    }
+
+    fn usual_patience(&self, reason: &Reason, options: &Options) -> u64 {
         let times = match reason {
             // A new program does not wait so long; it can go on without the server.
             reason if reason.is_limit() && (self.was_ready || self.joins) => FULL,
@@ -420,6 +439,15 @@ impl Link {
             self.flush()?;
         }
         Ok(())
+    }
+
+    /// Since when nothing has come that is waited for, if something is.
+    pub(super) fn silent_since(&self) -> Option<u64> {
+        match &self.phase {
+            Phase::Ready(_) => self.waiting_since,
+            Phase::Greeting { since, .. } => Some(*since),
+            Phase::Off | Phase::Wait(_) | Phase::Connecting { .. } => None,
+        }
     }
 
     /// Whether requests wait since too long ago.

@@ -83,6 +83,9 @@ pub struct Options {
     pub stall_ms: u64,
     /// How pages travel.
     pub packing: When,
+    /// How long a server is waited for that alone has pages, in milliseconds; `None` if not
+    /// longer than others. See [`Servers::set_waited_for`].
+    pub wait_ms: Option<u64>,
     /// Goes into nonces beside the kernel's random numbers.
     pub seed: u64,
 }
@@ -94,6 +97,7 @@ impl Default for Options {
             reconnect_ms: 5_000,
             stall_ms: 30_000,
             packing: When::Auto,
+            wait_ms: None,
             seed: 0,
         }
     }
@@ -133,6 +137,8 @@ pub enum Completion {
     Written {
         /// As given.
         token: u64,
+        /// The server.
+        server: ServerId,
     },
     /// The server does not have the pages, or only some of them.
     WriteFailed {
@@ -205,6 +211,16 @@ pub enum Completion {
         reason: Reason,
         /// It is waited for so many milliseconds in all.
         until_ms: u64,
+    },
+    /// The server is away for longer than others are waited for, and is waited for all
+    /// the same. Told once a minute.
+    Away {
+        /// The server.
+        server: ServerId,
+        /// For so many milliseconds.
+        ms: u64,
+        /// Why.
+        reason: Reason,
     },
     /// The server cannot be used any more, and what it held is gone. All that
     /// was asked of it has failed before this.
@@ -306,6 +322,34 @@ impl Servers {
     /// Whether no server is down.
     pub fn is_complete(&self) -> bool {
         self.servers.iter().all(|s| !s.is_down())
+    }
+
+    /// Whether a server that is away is waited for as long as [`Options::wait_ms`] says.
+    pub fn set_waited_for(&mut self, server: ServerId, is: bool) {
+        if let Some(server) = self.servers.get_mut(server.index()) {
+            server.set_waited_for(is);
+        }
+    }
+
+    /// Gives up a server that has answered nothing for so many milliseconds while another
+    /// one answers. Only one of `which` is, at a time: with one server less, the caller may
+    /// not want to give up others.
+    pub fn give_up_silent(&mut self, ms: u64, mut which: impl FnMut(ServerId) -> bool) {
+        let now = self.clock.now();
+        let least = ms.saturating_mul(1_000_000);
+        let answers = |s: &Server| s.is_up() && s.is_settled() && s.silent_ns(now) < least / 3;
+        let others = self.servers.iter().any(answers);
+        let mut numbered = ServerId::all().zip(&mut self.servers);
+        let silent =
+            numbered.find(|(id, s)| others && s.is_up() && s.silent_ns(now) >= least && which(*id));
+        if let Some((_, server)) = silent {
+            server.lost(Reason::Stalled(ms), &mut self.early);
+        }
+    }
+
+    /// How many servers are away and waited for.
+    pub fn away(&self) -> usize {
+        self.servers.iter().filter(|s| s.is_away()).count()
     }
 
     /// The addresses of a server that had none.
@@ -545,6 +589,18 @@ impl Servers {
         if let Some(server) = self.servers.get_mut(server.index()) {
             server.waited_for(ns);
         }
+    }
+
+    /// How long threads wait for a page of `server` on average, in nanoseconds, once that
+    /// is known.
+    pub fn wait_ns(&self, server: ServerId) -> Option<u64> {
+        self.servers.get(server.index())?.speed().wait_ns
+    }
+
+    /// After how many nanoseconds an answer of `server` is late.
+    pub fn late_ns(&self, server: ServerId) -> u64 {
+        let server = self.servers.get(server.index());
+        server.map_or(0, Server::late_ns)
     }
 
     /// What each server that is up takes, as measured.

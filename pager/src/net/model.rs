@@ -200,6 +200,31 @@ impl ModelServers {
         slabs.get(&slab)?.get(&page).cloned()
     }
 
+    /// Spoils the `nth` page that a server has, if there is one: its session, slab, number.
+    pub(crate) fn corrupt(&self, server: usize, nth: usize) -> Option<(Session, u32, u32)> {
+        let mut state = self.0.borrow_mut();
+        let sessions = state.servers.get_mut(server)?.sessions.iter_mut();
+        let pages = sessions.flat_map(|(session, slabs)| {
+            slabs.iter_mut().flat_map(move |(slab, pages)| {
+                pages
+                    .iter_mut()
+                    .map(move |(page, bytes)| (*session, *slab, *page, bytes))
+            })
+        });
+        let mut pages: Vec<_> = pages.collect();
+        let count = pages.len().max(1);
+        let (session, slab, page, bytes) = pages.get_mut(nth % count)?;
+        **bytes = Rc::from([0x77; PAGE_SIZE]);
+        Some((*session, *slab, *page))
+    }
+
+    /// Whether a server has a session.
+    pub(crate) fn has_session(&self, server: usize, session: Session) -> bool {
+        let state = self.0.borrow();
+        let server = state.servers.get(server);
+        server.is_some_and(|s| s.sessions.contains_key(&session))
+    }
+
     /// A session ends, as that of a child that has exited.
     pub(crate) fn end_session(&self, server: usize, session: Session) {
         self.0.borrow_mut().servers[server]

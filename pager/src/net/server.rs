@@ -16,10 +16,14 @@ use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use tmem_policy::placement::{Rate, Speed, Wait};
+use tmem_policy::replica::Tail;
 use tmem_wire::{
     BYE_ID, FEATURE_LEAVE, FEATURE_LZ4, Header, HelloReply, NOTICE_DRAIN, NOTICE_GIVE_BACK, Op,
     PAGE_SIZE, SessionId, Status, decode_slab_list,
 };
+
+/// That a server is away is told this often.
+const TELL_AWAY_NS: u64 = 60_000_000_000;
 
 /// A server and what is known of it.
 #[derive(Debug)]
@@ -45,8 +49,13 @@ pub(super) struct Server {
     /// That it has no place was told once.
     told_full: bool,
     wait: Wait,
+    tail: Tail,
     rate: Rate,
     retries: Retries,
+    /// What it has nobody else has: it is waited for.
+    is_waited_for: bool,
+    /// When it was told last that it is away.
+    told_away_ns: Option<u64>,
     /// The program is about to end.
     leaving: bool,
     /// The server was told so since anything else was asked.
@@ -92,8 +101,11 @@ impl Server {
             told_silent: false,
             told_full: false,
             wait: Wait::default(),
+            tail: Tail::default(),
             rate: Rate::default(),
             retries: Retries::default(),
+            is_waited_for: false,
+            told_away_ns: None,
             leaving: false,
             said_leave: false,
         }
@@ -112,6 +124,41 @@ impl Server {
 
     pub(super) fn is_up(&self) -> bool {
         self.state == State::Up
+    }
+
+    /// Whether it is waited for when it is away.
+    pub(super) fn set_waited_for(&mut self, is: bool) {
+        self.is_waited_for = is;
+    }
+
+    /// Whether it is away, and waited for.
+    pub(super) fn is_away(&self) -> bool {
+        self.told_away_ns.is_some()
+    }
+
+    /// Tells once a minute that the server is away, and is waited for all the same.
+    fn tell_away(&mut self, now: u64, options: &Options, out: &mut Vec<Completion>) {
+        let is_connected = self.links.iter().any(Link::is_ready);
+        let away = self.links.iter().filter_map(|l| l.away_ms(now, options));
+        let Some((ms, reason)) = away.max_by_key(|a| a.0).filter(|_| !is_connected) else {
+            self.told_away_ns = None;
+            return;
+        };
+        if self
+            .told_away_ns
+            .is_none_or(|then| now >= then + TELL_AWAY_NS)
+        {
+            self.told_away_ns = Some(now);
+            let server = self.id;
+            out.push(Completion::Away { server, ms, reason });
+        }
+    }
+
+    /// For how many nanoseconds it has answered nothing that is waited for, over any
+    /// connection.
+    pub(super) fn silent_ns(&self, now: u64) -> u64 {
+        let since = self.links.iter().filter_map(Link::silent_since).max();
+        since.map_or(0, |since| now.saturating_sub(since))
     }
 
     /// Whether it has a connection, or none and wants none.
@@ -173,6 +220,12 @@ impl Server {
     /// A thread waited so long for a page of this server.
     pub(super) fn waited_for(&mut self, ns: u64) {
         self.wait.add(ns);
+        self.tail.add(ns);
+    }
+
+    /// After how many nanoseconds an answer is late.
+    pub(super) fn late_ns(&self) -> u64 {
+        self.tail.late_ns()
     }
 
     /// What it takes, as measured.
@@ -282,6 +335,8 @@ impl Server {
         out: &mut Vec<Completion>,
     ) {
         self.links[link].joins = self.resuming;
+        self.links[link].waits_ms = options.wait_ms.filter(|_| self.is_waited_for);
+        self.tell_away(now, options, out);
         for request in self.retries.take_due(now) {
             self.push(request);
         }
@@ -458,7 +513,8 @@ impl Server {
         if link == 1 && self.second.is_new() && !reason.ends_session() {
             return self.fold(now, out);
         }
-        if reason.is_final() {
+        let hangs = matches!(reason, Reason::Stalled(_)) && self.links[link].waits_ms.is_some();
+        if reason.is_final() && !hangs {
             return self.lost(reason, out);
         }
         if reason.is_limit() && (link == 1 || self.has_second()) {
@@ -554,7 +610,7 @@ impl Server {
     }
 
     /// The server is given up, with everything asked of it.
-    fn lost(&mut self, reason: Reason, out: &mut Vec<Completion>) {
+    pub(super) fn lost(&mut self, reason: Reason, out: &mut Vec<Completion>) {
         (self.resuming, self.second) = (false, Second::default());
         for link in &mut self.links {
             link.end();
@@ -572,6 +628,8 @@ impl Server {
         self.session = None;
         self.load = [Load::default(); 2];
         (self.wait, self.rate) = (Wait::default(), Rate::default());
+        self.tail = Tail::default();
+        self.told_away_ns = None;
         let server = self.id;
         out.push(match core::mem::replace(&mut self.state, State::Down) {
             State::Up => Completion::Lost { server, reason },
@@ -659,7 +717,7 @@ fn answer(
             token,
             result: Ok(()),
         }),
-        (Op::Write, Status::Ok) => out.push(Completion::Written { token }),
+        (Op::Write, Status::Ok) => out.push(Completion::Written { token, server }),
         (Op::Grant, Status::Ok) => {
             let slabs = decode_slab_list(body);
             if slabs

@@ -1,5 +1,6 @@
-//! One slab: a bitmap of its free pages.
+//! One slab group: its replicas, and a bitmap of the pages that are free in all of them.
 
+use super::replica::Replica;
 use alloc::vec::Vec;
 
 /// How full a slab is: the lists that slabs are kept in.
@@ -49,8 +50,10 @@ impl Class {
 
 #[derive(Clone, Debug)]
 pub(super) struct Slab {
-    /// The slab's number on the wire.
-    pub(super) wire: u32,
+    /// At least one; of different servers.
+    replicas: Vec<Replica>,
+    /// Those whose slabs lie on the same servers.
+    pub(super) set: u32,
     /// The list it is in, and where in that list.
     pub(super) class: Class,
     pub(super) place: u32,
@@ -70,13 +73,14 @@ pub(super) struct Slab {
 }
 
 impl Slab {
-    pub(super) fn new(wire: u32, pages: u32) -> Slab {
+    pub(super) fn new(replicas: Vec<Replica>, pages: u32, set: u32) -> Slab {
         let mut bits = alloc::vec![u64::MAX; pages.div_ceil(64) as usize];
         if let (Some(last), rest @ 1..) = (bits.last_mut(), pages % 64) {
             *last = (1 << rest) - 1;
         }
         Slab {
-            wire,
+            replicas,
+            set,
             class: Class::EMPTY,
             place: 0,
             frozen: false,
@@ -89,8 +93,29 @@ impl Slab {
         }
     }
 
+    /// Where its pages are.
+    #[inline]
+    pub(super) fn replicas(&self) -> &[Replica] {
+        &self.replicas
+    }
+
+    pub(super) fn replicas_mut(&mut self) -> &mut Vec<Replica> {
+        &mut self.replicas
+    }
+
+    /// Replicas that are being made by fills up to `last` have these pages.
+    pub(super) fn filled(&mut self, page: u32, len: u32, last: u64) {
+        let replicas = self.replicas.iter_mut();
+        replicas.for_each(|r| r.filled(page, len, last));
+    }
+
     /// The class that the slab belongs to by its contents.
     pub(super) fn now(&self) -> Class {
+        // What is being copied is not given back meanwhile.
+        let is_bound = self.replicas.iter().any(|r| !r.is_whole());
+        if is_bound && self.free == self.pages {
+            return Class::CLOSED;
+        }
         match (self.frozen, self.free) {
             (true, free) if free == self.pages => Class::FROZEN_EMPTY,
             (true, _) | (_, 0) => Class::CLOSED,
@@ -134,9 +159,30 @@ impl Slab {
         Some(word as u32 * 64 + self.bits[word].trailing_zeros())
     }
 
-    /// How many pages are not in use.
-    pub(super) fn free(&self) -> u32 {
-        self.free
+    /// How many pages can be allocated.
+    pub(super) fn open_pages(&self) -> u64 {
+        match self.frozen {
+            true => 0,
+            false => u64::from(self.free),
+        }
+    }
+
+    /// How many pages are in use.
+    pub(super) fn used(&self) -> u64 {
+        u64::from(self.pages - self.free)
+    }
+
+    /// How many pages it has.
+    pub(super) fn pages(&self) -> u32 {
+        self.pages
+    }
+
+    /// The first run of pages in use at or after `from`, of at most `most`: first page and
+    /// length.
+    pub(super) fn used_run(&self, from: u32, most: u32) -> Option<(u32, u32)> {
+        let start = self.next_with(from, false)?;
+        let end = self.next_with(start, true).unwrap_or(self.pages);
+        Some((start, (end - start).min(most)))
     }
 
     /// Frees pages; returns how many of them were in use.

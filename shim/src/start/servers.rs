@@ -20,15 +20,15 @@ pub(super) fn secret(options: &Options) -> Result<Option<Vec<u8>>, String> {
         .map_err(|e| e.to_string())
 }
 
+/// A server, and its zone.
+pub(super) type InZone = (net::Endpoint, Option<String>);
+
 /// The servers that can be used, or can be once their names are resolved.
-pub(super) fn endpoints(
-    options: &Options,
-    names: Option<&Names>,
-) -> Result<Vec<net::Endpoint>, String> {
+pub(super) fn endpoints(options: &Options, names: Option<&Names>) -> Result<Vec<InZone>, String> {
     let (mut endpoints, mut problems) = (Vec::new(), Vec::new());
     for server in &options.servers {
         match endpoint(server, names) {
-            Ok(endpoint) => endpoints.push(endpoint),
+            Ok(endpoint) => endpoints.push((endpoint, server.zone.clone())),
             Err(text) => problems.push(text),
         }
     }

@@ -273,7 +273,7 @@ mod tests {
 
     fn manifest(told: Vec<Entry>) -> ForkManifest {
         let (adopted, sessions) = (Vec::new(), Vec::new());
-        let (slots, digester) = (Slots::new(1), Digester::draw());
+        let (slots, digester) = (Slots::new(Vec::new(), 1), Digester::draw());
         ForkManifest::new(told, adopted, sessions, slots, digester, None).unwrap()
     }
 

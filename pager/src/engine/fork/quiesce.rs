@@ -137,7 +137,8 @@ impl Fork {
                     ..session
                 });
             }
-            (Ok(_), None) => {}
+            // A server that is lost has no page for the child. Others may.
+            (Ok(_), None) | (Err(RequestError::Lost), _) => {}
             (Err(RequestError::Status(Status::Limit)), Some(_))
                 if now_ns() < self.times[1] + LIMIT_PATIENCE_NS =>
             {

@@ -11,14 +11,37 @@ use alloc::vec::Vec;
 use std::collections::BTreeMap;
 use tmem_wire::PAGE_SIZE;
 
-/// A page that the child has on a server.
+/// A page that the child has on servers.
 #[derive(Debug)]
 struct Remote {
+    copies: Vec<Copy>,
+    allowed: Vec<u64>,
+}
+
+/// Where it is on one of them.
+#[derive(Clone, Copy, Debug)]
+struct Copy {
     server: usize,
     session: [u8; 16],
     slab: u32,
     page: u32,
-    allowed: Vec<u64>,
+}
+
+impl Copy {
+    /// What each word of the page is, if all are the same.
+    fn read(&self, servers: &ModelServers) -> Option<u64> {
+        let bytes = servers.page(self.server, self.session, self.slab, self.page)?;
+        let words = bytes.as_chunks::<8>().0;
+        let is_whole = words.len() == PAGE_SIZE / 8 && words.iter().all(|w| *w == words[0]);
+        is_whole.then(|| u64::from_le_bytes(words[0]))
+    }
+}
+
+impl Remote {
+    fn is_right(&self, copy: &Copy, servers: &ModelServers) -> bool {
+        let word = copy.read(servers);
+        word.is_some_and(|word| self.allowed.contains(&word))
+    }
 }
 
 /// A child that lives.
@@ -26,16 +49,24 @@ struct Remote {
 pub(super) struct Child {
     remote: Vec<Remote>,
     sessions: Vec<(usize, [u8; 16])>,
+    is_some_spoilt: bool,
 }
 
 impl Child {
-    /// The child of a fork at this moment.
+    /// The child of a fork at this moment; servers may have some pages spoilt.
     ///
     /// # Errors
     /// What it would find that is wrong.
-    pub(super) fn fork(world: &mut World, servers: &ModelServers) -> Result<Child, String> {
+    pub(super) fn fork(
+        world: &mut World,
+        servers: &ModelServers,
+        is_some_spoilt: bool,
+    ) -> Result<Child, String> {
         world.ptes.values_mut().for_each(|pte| pte.shared = true);
-        let mut child = Child::default();
+        let mut child = Child {
+            is_some_spoilt,
+            ..Child::default()
+        };
         let manifest = current();
         let sessions = manifest.map_or(&[][..], |m| &m.sessions);
         for (server, session) in sessions.iter().enumerate() {
@@ -68,17 +99,26 @@ impl Child {
             let entry = entries.get(page).map(|e| (e.kind(), e.slot()));
             match entry {
                 Some((EntryKind::Remote, Some(slot))) => {
-                    let server = slot.server().index();
-                    let address = manifest.and_then(|m| m.slots.address(slot));
-                    let session = child.sessions.iter().find(|(s, _)| *s == server);
-                    let (Some((slab, at)), Some((_, session))) = (address, session) else {
+                    let places = manifest.into_iter().flat_map(|m| m.slots.readable(slot));
+                    let mut copies = Vec::new();
+                    for at in places {
+                        let server = at.server.index();
+                        // A server that was lost at this moment shows when the child joins.
+                        let lives = |id| servers.has_session(server, id);
+                        let mut sessions = child.sessions.iter();
+                        let session = sessions.find(|(s, id)| *s == server && lives(*id));
+                        copies.extend(session.map(|(_, session)| Copy {
+                            server,
+                            session: *session,
+                            slab: at.slab,
+                            page: at.page,
+                        }));
+                    }
+                    if copies.is_empty() {
                         return Err(format!("page {page:x} has no place for the child"));
-                    };
+                    }
                     child.remote.push(Remote {
-                        server,
-                        session: *session,
-                        slab,
-                        page: at,
+                        copies,
                         allowed: plain.allowed.clone(),
                     });
                 }
@@ -102,30 +142,31 @@ impl Child {
     /// What they have not.
     pub(super) fn check(&self, servers: &ModelServers) -> Result<(), String> {
         for remote in &self.remote {
-            let Remote {
-                server,
-                session,
-                slab,
-                page,
-                ..
-            } = *remote;
-            let bytes = servers.page(server, session, slab, page);
-            let words = bytes.as_deref().map_or(&[][..], |b| b.as_chunks::<8>().0);
-            let word = words.first().map_or(0, |w| u64::from_le_bytes(*w));
-            let is_whole = words.len() == PAGE_SIZE / 8 && words.iter().all(|w| *w == words[0]);
-            if !is_whole || !remote.allowed.contains(&word) {
-                return Err(format!(
-                    "the child reads {word:x}, not {:x?}",
-                    remote.allowed
-                ));
+            let copies = remote.copies.iter();
+            let wrong = copies.filter(|copy| !remote.is_right(copy, servers));
+            let wrong: Vec<_> = wrong.map(|copy| copy.read(servers)).collect();
+            // Where a page was spoilt on one server the child reads it from another.
+            let may_be_wrong = match self.is_some_spoilt {
+                true => remote.copies.len().saturating_sub(1),
+                false => 0,
+            };
+            if wrong.len() > may_be_wrong {
+                let allowed = &remote.allowed;
+                return Err(format!("the child reads {wrong:x?}, not {allowed:x?}"));
             }
         }
         Ok(())
     }
 
-    /// A server has lost all that it had.
-    pub(super) fn has_lost(&mut self, server: usize) {
-        self.remote.retain(|r| r.server != server);
+    /// A server has lost all that it had. Where the others have a page spoilt it is lost.
+    pub(super) fn has_lost(&mut self, server: usize, servers: &ModelServers) {
+        for remote in &mut self.remote {
+            remote.copies.retain(|c| c.server != server);
+            let mut copies = remote.copies.iter();
+            if self.is_some_spoilt && !copies.any(|copy| remote.is_right(copy, servers)) {
+                remote.copies.clear();
+            }
+        }
     }
 
     /// The child ends.

@@ -5,22 +5,27 @@ use super::kernel::ModelKernel;
 use super::meet::{Meeting, Way};
 use super::program::{Action, THREADS};
 use super::world::{BASE, Sleeper, World};
-use crate::When;
 use crate::engine::budget_share::BudgetShare;
 use crate::engine::cpu_placement::CpuPlacement;
 use crate::engine::event_loop::Engine;
 use crate::engine::fork::{current, state};
-use crate::engine::settings::{Path, ReportSettings, ServerSettings, Settings, StartSettings};
+use crate::engine::memory::Memory;
+use crate::engine::servers::Backing;
+use crate::engine::settings::{
+    Path, Redundancy, ReportSettings, ServerSettings, Settings, StartSettings,
+};
 use crate::engine::threads::bell::{QUIESCE, RESUME};
 use crate::engine::threads::for_this_test;
 use crate::engine::{evicted, reset_after_fork};
 use crate::frame_number::FrameNumber;
-use crate::net::Options;
 use crate::net::model::{Fate, ModelServers, SLAB_PAGES};
+use crate::net::{At, Options};
 use crate::pages::State;
 use crate::pool::{Kind, Pool};
+use crate::slots::Location;
 use crate::stats::Slot as Figures;
 use crate::sys::clock;
+use crate::{ServerId, When};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
@@ -43,6 +48,9 @@ const MS: u64 = 1_000_000;
 /// Turns after which a thread that still waits waits for ever.
 const TURNS: u32 = 1500;
 
+/// Turns within which everything is copied as often as it is to be, where there is room.
+const REPAIR_TURNS: u32 = 150;
+
 /// Connections are broken at most this often: too often is to lose a server.
 const CUTS: u32 = 8;
 
@@ -60,6 +68,8 @@ pub(super) struct Begin {
     /// Pages that may be resident.
     pub(super) budget: usize,
     pub(super) servers: usize,
+    /// How many servers have each page.
+    pub(super) redundancy: usize,
     /// Requests are carried out as they come, and held callers go on with each step.
     pub(super) is_prompt: bool,
 }
@@ -93,6 +103,10 @@ pub(super) enum Step {
     Prompt(bool),
     Cut(usize),
     Restart(usize),
+    /// The same once every page has its copies: nothing may be lost.
+    Kill(usize),
+    /// A page on a server is spoilt.
+    Corrupt(usize, usize),
     Left(usize, u32),
     /// A fork begins, copies the address space, or ends.
     Fork,
@@ -118,6 +132,10 @@ pub(super) struct Machine {
     stage: ForkStage,
     children: Vec<Child>,
     cuts: u32,
+    /// How often a server was killed and nothing could be lost by that.
+    kills: u64,
+    /// A server may have other bytes than it was given.
+    is_corrupt: bool,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -150,6 +168,16 @@ impl Machine {
                 net: options.clone(),
                 names: None,
                 checked: true,
+                redundancy: Redundancy {
+                    copies: begin.redundancy,
+                    locations: (0..begin.servers as u16)
+                        .map(|machine| Location {
+                            machine,
+                            zone: None,
+                        })
+                        .collect(),
+                    repair_rate: 1 << 30,
+                },
             },
             report: ReportSettings {
                 level: 0,
@@ -191,6 +219,8 @@ impl Machine {
             stage: ForkStage::Idle,
             children: Vec::new(),
             cuts: 0,
+            kills: 0,
+            is_corrupt: false,
             _alone: alone,
         };
         machine
@@ -251,7 +281,12 @@ impl Machine {
                 let now = crate::sys::now_ns();
                 self.engine().control.recall(now);
             }
-            Step::Answer(nth, fate) => self.servers.answer(nth, fate),
+            Step::Answer(nth, fate) => {
+                // Repair does not know what a page must be.
+                let copies = self.engine().memory.backing.repair.is_reading();
+                self.is_corrupt |= fate == Fate::Spoilt && copies;
+                self.servers.answer(nth, fate);
+            }
             Step::AnswerAll => self.servers.answer_all(),
             Step::Prompt(is) => {
                 self.is_prompt = is;
@@ -263,6 +298,8 @@ impl Machine {
             }
             Step::Cut(_) => {}
             Step::Restart(server) => self.restart(server % count),
+            Step::Kill(server) => self.kill(server % count)?,
+            Step::Corrupt(server, nth) => self.corrupt(server % count, nth),
             Step::Left(server, left) => self.servers.set_left(server % count, left),
             Step::Fork => self.go_on_forking()?,
             Step::ChildEnds => self.child_ends()?,
@@ -277,28 +314,102 @@ impl Machine {
 
     /// A server starts anew; what only it had may be lost.
     fn restart(&mut self, server: usize) {
-        let mut on_it = Vec::new();
-        self.engine().memory.pages.each(|page, entry| {
-            if entry.slot.is_some_and(|s| s.server().index() == server) {
-                on_it.push(page.get());
-            }
-        });
-        let mut world = self.world.borrow_mut();
+        self.may_lose(|at| at.server.index() == server);
+        self.servers.restart(server);
+        let (children, servers) = (self.children.iter_mut(), &self.servers);
+        children.for_each(|child| child.has_lost(server, servers));
+    }
+
+    /// Notes that pages may be lost that are right on no server but in places that are
+    /// about to be spoilt.
+    fn may_lose(&mut self, is_spoilt: impl Fn(&At) -> bool) {
+        let world = self.world.clone();
+        let mut world = world.borrow_mut();
         // What was moved the engine may still have in its old place.
         let is_known = world.held.is_empty();
-        for (page, plain) in &mut world.program.plain {
-            plain.may_be_lost |= !is_known || on_it.contains(page);
+        let plain = &mut world.program.plain;
+        let servers = self.servers.clone();
+        let Memory { pages, backing, .. } = &self.engine().memory;
+        pages.each(|page, entry| {
+            let (Some(slot), Some(plain)) = (entry.slot, plain.get_mut(&page.get())) else {
+                return;
+            };
+            let slots = &backing.slots;
+            let mut places = slots.readable(slot).chain(slots.readable_already(slot));
+            let is_right = |at: At| is_right(&servers, backing, at, &plain.allowed);
+            plain.may_be_lost |= !places.any(|at| !is_spoilt(&at) && is_right(at));
+        });
+        if !is_known {
+            plain.values_mut().for_each(|p| p.may_be_lost = true);
         }
-        drop(world);
+    }
+
+    /// With everything copied as often as it is to be, a server starts anew: nothing is
+    /// lost by that.
+    fn kill(&mut self, server: usize) -> Result<(), String> {
+        self.settle()?;
+        self.servers.set_prompt(true);
+        let count = self.engine().settings.servers.endpoints.len();
+        let can_have_all = self.engine().memory.backing.slots.copies() <= count;
+        for _ in (0..REPAIR_TURNS).filter(|_| can_have_all) {
+            self.servers.answer_all();
+            self.turn(10 * MS);
+            let backing = &mut self.engine().memory.backing;
+            if backing.slots.degraded().0 == 0 && backing.net.is_settled() {
+                break;
+            }
+        }
+        self.servers.set_prompt(self.is_prompt);
+        let slots = &mut self.engine().memory.backing.slots;
+        let is_safe = slots.copies() > 1 && slots.degraded().0 == 0;
+        if !is_safe || self.is_corrupt {
+            self.restart(server);
+            return Ok(());
+        }
+        self.check()?;
+        self.kills += 1;
         self.servers.restart(server);
-        self.children.iter_mut().for_each(|c| c.has_lost(server));
+        let (children, servers) = (self.children.iter_mut(), &self.servers);
+        children.for_each(|child| child.has_lost(server, servers));
+        Ok(())
+    }
+
+    /// A page on a server is spoilt.
+    fn corrupt(&mut self, server: usize, nth: usize) {
+        if !self.children.is_empty() || self.stage != ForkStage::Idle {
+            // What a child has there is not followed.
+            return;
+        }
+        let Some((session, slab, page)) = self.servers.corrupt(server, nth) else {
+            return;
+        };
+        self.is_corrupt = true;
+        let id = ServerId::new(server as u16);
+        let own = self
+            .engine()
+            .memory
+            .backing
+            .net
+            .session(id)
+            .map(|s| s.session.0);
+        if own == Some(session) {
+            let spoilt = At {
+                server: id,
+                slab,
+                page,
+            };
+            self.may_lose(|at| *at == spoilt);
+        }
     }
 
     fn go_on_forking(&mut self) -> Result<(), String> {
         match self.stage {
             ForkStage::Idle => self.ring(ForkStage::Asked),
             ForkStage::Asked if state::quiescent_for() == state::number() => {
-                let child = Child::fork(&mut self.world.borrow_mut(), &self.servers)?;
+                let is_some_spoilt = self.is_corrupt;
+                let mut world = self.world.borrow_mut();
+                let child = Child::fork(&mut world, &self.servers, is_some_spoilt)?;
+                drop(world);
                 self.children.push(child);
                 self.stage = ForkStage::Copied;
             }
@@ -428,6 +539,7 @@ impl Machine {
         let world = self.world.clone();
         let world = world.borrow();
         let is_quiet = world.held.is_empty();
+        let (servers, is_some_spoilt) = (self.servers.clone(), self.is_corrupt);
         let m = &self.engine().memory;
         let (mut frames, mut slots) = (BTreeSet::new(), BTreeSet::new());
         let (mut remote, mut used) = (0, 0);
@@ -451,9 +563,23 @@ impl Machine {
                 };
                 must(fits, "its frame is of another kind");
             }
+            if let (State::Remote, Some(slot)) = (entry.state, entry.slot)
+                && let Some(plain) = world.program.plain.get(&page.get())
+                && is_quiet
+                && !plain.may_be_lost
+            {
+                let mut places = m.backing.slots.readable(slot);
+                let lives = |at: &At| {
+                    let session = m.backing.net.session(at.server).map(|s| s.session.0);
+                    session.is_some_and(|s| servers.has_session(at.server.index(), s))
+                };
+                let is_right = |at| is_right(&servers, &m.backing, at, &plain.allowed);
+                let is_well = places.all(|at| !lives(&at) || is_right(at));
+                must(is_well || is_some_spoilt, "a server has it wrong");
+            }
             if let Some(slot) = entry.slot {
                 must(slots.insert(slot), "its slot has another page");
-                used += u64::from(m.backing.slots.address(slot).is_some());
+                used += u64::from(m.backing.slots.is_kept(slot));
             }
             if !matches!(entry.state, State::Local | State::Lost) {
                 remote += 1;
@@ -498,14 +624,19 @@ impl Machine {
         wrong.map_or(Ok(()), Err)
     }
 
-    /// Pages that servers have been asked for, and that were written to them.
-    pub(super) fn figures(&mut self) -> [u64; 4] {
+    /// What was done, so that it can be seen that something was.
+    pub(super) fn figures(&mut self) -> [u64; 8] {
+        let kills = self.kills;
         let figures = self.engine().memory.report.stats;
         [
             figures.evicted_pages.load(Relaxed),
             figures.written_pages.load(Relaxed),
             figures.fetched_pages.load(Relaxed),
             figures.discarded_pages.load(Relaxed),
+            figures.failed_over_pages.load(Relaxed) + figures.late_pages.load(Relaxed),
+            figures.mended_pages.load(Relaxed),
+            figures.repaired_pages.load(Relaxed),
+            kills,
         ]
     }
 }
@@ -517,6 +648,7 @@ impl Drop for Machine {
             regions.extend(engine.memory.mover.regions());
             regions.extend(engine.memory.doorbell.region());
             regions.extend(engine.reclaim.cache.region());
+            regions.extend(engine.memory.backing.repair.region());
             drop(engine);
             regions.into_iter().for_each(crate::sys::mem::Region::unmap);
         }
@@ -525,6 +657,16 @@ impl Drop for Machine {
         // SAFETY: what `new` made; the engine that used it is gone.
         drop(unsafe { Box::from_raw(self.figures) });
     }
+}
+
+/// Whether a server has a page as it must be.
+fn is_right(servers: &ModelServers, backing: &Backing, at: At, allowed: &[u64]) -> bool {
+    let session = backing.net.session(at.server).map(|s| s.session.0);
+    let bytes = session.and_then(|s| servers.page(at.server.index(), s, at.slab, at.page));
+    let words = bytes.as_deref().map_or(&[][..], |b| b.as_chunks::<8>().0);
+    let is_whole = words.windows(2).all(|w| w[0] == w[1]);
+    let first = words.first().map(|w| u64::from_le_bytes(*w));
+    is_whole && first.is_some_and(|word| allowed.contains(&word))
 }
 
 /// What threads of the engine and of the program share is as in a new process.

@@ -14,6 +14,8 @@ use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunne
 
 /// Cases of a run without `TMEM_MODEL_CASES`.
 const CASES: u32 = 600;
+/// The same of servers that fail, of which each takes longer.
+const LOSSES: u32 = 120;
 /// The seed of a run without `TMEM_MODEL_SEED`: tests give the same result each time.
 const SEED: u64 = 1;
 /// How long shorter lists of steps are looked for, in milliseconds.
@@ -28,13 +30,14 @@ fn begin() -> impl Strategy<Value = Begin> {
         prop::bool::weighted(0.2),
         prop::bool::weighted(0.5),
     );
-    (flags, 24usize..72, 1usize..=2).prop_map(
-        |((moves, evict_all, copies, is_prompt), budget, servers)| Begin {
+    (flags, 24usize..72, 1usize..=3, 1usize..=3).prop_map(
+        |((moves, evict_all, copies, is_prompt), budget, servers, redundancy)| Begin {
             moves,
             evict_all,
             copies,
             budget,
             servers,
+            redundancy,
             is_prompt,
         },
     )
@@ -130,33 +133,77 @@ fn step() -> impl Strategy<Value = Step> {
         10 => (0usize..16, fate()).prop_map(|(nth, fate)| Step::Answer(nth, fate)),
         4 => Just(Step::AnswerAll),
         1 => any::<bool>().prop_map(Step::Prompt),
-        1 => (0usize..2).prop_map(Step::Cut),
-        1 => (0usize..2).prop_map(Step::Restart),
-        1 => (0usize..2, 0u32..8).prop_map(|(server, left)| Step::Left(server, left)),
+        1 => (0usize..3).prop_map(Step::Cut),
+        1 => (0usize..3).prop_map(Step::Restart),
+        1 => (0usize..3, 0u32..8).prop_map(|(server, left)| Step::Left(server, left)),
         3 => Just(Step::Fork),
         1 => Just(Step::ChildEnds),
         1 => Just(Step::Settle),
     ]
 }
 
-fn play(begin: Begin, steps: &[Step]) -> Result<[u64; 5], TestCaseError> {
+/// The same with servers that fail far more often than anything else happens.
+fn failing() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        14 => access().prop_map(Step::Act),
+        2 => change().prop_map(Step::Act),
+        2 => (1u64..40).prop_map(Step::Time),
+        8 => (1usize..48).prop_map(Step::Evict),
+        4 => (1usize..32).prop_map(Step::Reclaim),
+        8 => (0usize..16, fate()).prop_map(|(nth, fate)| Step::Answer(nth, fate)),
+        4 => Just(Step::AnswerAll),
+        1 => any::<bool>().prop_map(Step::Prompt),
+        1 => (0usize..3).prop_map(Step::Cut),
+        1 => (0usize..3).prop_map(Step::Restart),
+        4 => (0usize..3).prop_map(Step::Kill),
+        1 => (0usize..3, 0usize..64).prop_map(|(server, nth)| Step::Corrupt(server, nth)),
+        1 => (0usize..3, 0u32..8).prop_map(|(server, left)| Step::Left(server, left)),
+        1 => Just(Step::Fork),
+        1 => Just(Step::ChildEnds),
+        1 => Just(Step::Settle),
+    ]
+}
+
+fn play(begin: Begin, steps: &[Step]) -> Result<[u64; DONE], TestCaseError> {
     let mut machine = Machine::new(begin);
     machine.fill();
     for step in steps {
         machine.step(*step).map_err(TestCaseError::fail)?;
     }
     let compared = machine.finish().map_err(TestCaseError::fail)?;
-    let [a, b, c, d] = machine.figures();
-    Ok([compared, a, b, c, d])
+    let mut done = [compared; DONE];
+    done[1..].copy_from_slice(&machine.figures());
+    Ok(done)
 }
 
 fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
+/// What a run has done: see [`Machine::figures`].
+const DONE: usize = 9;
+
 #[test]
 fn every_page_reads_as_the_plain_map_says_whatever_happens() {
-    let cases = from_environment("TMEM_MODEL_CASES").unwrap_or(u64::from(CASES));
+    run_cases(CASES, &(begin(), prop::collection::vec(step(), 1..STEPS)));
+}
+
+#[test]
+fn no_page_is_lost_that_a_server_has_whatever_servers_do() {
+    let copied = begin().prop_map(|begin| Begin {
+        servers: begin.servers.max(2),
+        redundancy: begin.redundancy.max(2),
+        ..begin
+    });
+    run_cases(
+        LOSSES,
+        &(copied, prop::collection::vec(failing(), 1..STEPS)),
+    );
+}
+
+/// Plays many cases.
+fn run_cases(most: u32, all: &impl Strategy<Value = (Begin, Vec<Step>)>) {
+    let cases = from_environment("TMEM_MODEL_CASES").unwrap_or(u64::from(most));
     let seed = from_environment("TMEM_MODEL_SEED").unwrap_or(SEED);
     std::println!("TMEM_MODEL_SEED={seed} TMEM_MODEL_CASES={cases}");
     let config = Config {
@@ -167,11 +214,10 @@ fn every_page_reads_as_the_plain_map_says_whatever_happens() {
         max_shrink_time: SHRINK_MS,
         ..Config::default()
     };
-    let mut done = [0; 5];
+    let mut done = [0; DONE];
     let mut runner = TestRunner::new(config);
-    let all = (begin(), prop::collection::vec(step(), 1..STEPS));
     let sums = core::cell::RefCell::new(&mut done);
-    let result = runner.run(&all, |(begin, steps): (Begin, Vec<Step>)| {
+    let result = runner.run(all, |(begin, steps): (Begin, Vec<Step>)| {
         let seen = play(begin, &steps)?;
         sums.borrow_mut()
             .iter_mut()
@@ -179,7 +225,10 @@ fn every_page_reads_as_the_plain_map_says_whatever_happens() {
             .for_each(|(sum, n)| *sum += n);
         Ok(())
     });
-    std::println!("compared, evicted, written, fetched, discarded: {done:?}");
+    std::println!(
+        "compared, evicted, written, fetched, discarded, asked elsewhere, mended, repaired, \
+         killed: {done:?}"
+    );
     match result {
         Err(TestError::Fail(why, (begin, steps))) => {
             let steps: String = steps.iter().map(|step| format!("  {step:?}\n")).collect();
@@ -197,6 +246,7 @@ fn two_threads_that_touch_neighbouring_mappings_at_once_are_both_served() {
         copies: false,
         budget: 72,
         servers: 1,
+        redundancy: 1,
         is_prompt: true,
     });
     machine.fill();

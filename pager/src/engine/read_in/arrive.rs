@@ -56,7 +56,13 @@ pub(crate) fn fetched(
             .slot
             .is_some_and(|slot| m.backing.slots.is_draining(slot));
         let stays = moves && !entry.has_waiters && !entry.ahead && read.asked_ns.is_none();
-        if m.backing.leave_slow(entry.slot, forking) {
+        if read.elsewhere.was_spoilt && !forking && entry.slot.is_some() {
+            // It is written anew, since what another server has of it is wrong.
+            m.backing.free_slot(entry.slot);
+            m.report.stats.mended_pages.fetch_add(1, Relaxed);
+            m.pages.update(page, |p| p.slot = None);
+            m.pool.queue_writeback(frame, page);
+        } else if m.backing.leave_slow(entry.slot, forking) {
             m.pages.update(page, |p| p.slot = None);
             m.pool.queue_writeback(frame, page);
         } else if entry.slot.is_some() {
@@ -84,14 +90,7 @@ pub(crate) fn fetched(
         m.report.served(asked_ns);
     }
     if !wrong.is_empty() {
-        retry::fetch_again(
-            m,
-            reclaim,
-            read,
-            &wrong,
-            Some("it answered with other bytes"),
-            true,
-        );
+        retry::spoilt(m, reclaim, read, &wrong);
     }
     took
 }

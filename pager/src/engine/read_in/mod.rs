@@ -3,6 +3,7 @@
 pub(crate) mod ahead;
 pub(crate) mod arrive;
 pub(crate) mod indirect;
+pub(crate) mod late;
 pub(crate) mod move_away;
 pub(crate) mod read;
 pub(crate) mod retry;

@@ -6,7 +6,7 @@
 use crate::ServerId;
 use crate::engine::memory::Memory;
 use crate::engine::memory::report::{WARN, program};
-use crate::engine::read_in::read;
+use crate::engine::read_in::read::{self, How};
 use crate::engine::reclaim::Reclaim;
 use crate::engine::writeback::room;
 use crate::net::Lane;
@@ -38,7 +38,7 @@ pub(crate) fn move_away(m: &mut Memory, reclaim: &mut Reclaim, now: u64) {
         room::ask_for_slabs(m, now);
     }
     if room == 0 {
-        let is_to_come = m.backing.grants.waiting() || m.backing.slots.grant_target().is_some();
+        let is_to_come = m.backing.grants.waiting() || !m.backing.slots.next_group().is_empty();
         if !is_to_come && m.backing.slots.used_on(server) > 0 {
             say_that_it_stays(m, server, now);
         }
@@ -99,7 +99,7 @@ fn read_run(m: &mut Memory, reclaim: &mut Reclaim, run: &mut Vec<(PageNumber, Sl
             .zip(frame.run(n))
             .map(|(&(page, slot), frame)| (page, slot, frame))
             .collect();
-        read::ask_for(m, &reads, None, None, 0, Lane::Bulk);
+        read::ask_for(m, &reads, How::default(), Lane::Bulk);
         left = later;
     }
     let all = left.is_empty();

@@ -1,9 +1,10 @@
 //! Sends reads to servers, and gives up pages that no server can return.
 
+use crate::ServerId;
 use crate::engine::memory::Memory;
 use crate::engine::memory::address::addr;
 use crate::engine::reclaim::Reclaim;
-use crate::engine::servers::requests::{Op, Read};
+use crate::engine::servers::requests::{Elsewhere, Op, Read};
 use crate::frame_number::FrameNumber;
 use crate::net::{At, Lane};
 use crate::pages::State;
@@ -12,6 +13,7 @@ use crate::slots::Slot;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 use tmem_policy::PageNumber;
+use tmem_policy::replica;
 use tmem_wire::PAGE_SIZE;
 
 /// Reads a run of consecutive slots. `asked_ns` is the time of the fault if a thread waits.
@@ -25,16 +27,63 @@ pub(crate) fn read(
         let ahead = &m.report.stats.prefetched_pages;
         ahead.fetch_add(run.len() as u64, Relaxed);
     }
-    ask_for(m, run, asked_ns, marker, 0, Lane::Demand);
+    let how = How {
+        asked_ns,
+        marker,
+        ..How::default()
+    };
+    ask_for(m, run, how, Lane::Demand);
 }
 
-/// The same, after so many tries, over one of the connections.
+/// How pages are asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct How {
+    /// See [`Read`].
+    pub(crate) asked_ns: Option<u64>,
+    pub(crate) marker: Option<PageNumber>,
+    pub(crate) tries: u8,
+    pub(crate) elsewhere: Elsewhere,
+}
+
+/// No server has the page.
+const NOWHERE: At = At {
+    server: ServerId::new(u16::MAX),
+    slab: u32::MAX,
+    page: 0,
+};
+
+/// Neighbouring pages are asked of the same server, up to so many.
+const TOGETHER: u64 = 128;
+
+/// The server to ask for a page, of those that have it and were not asked yet.
+pub(crate) fn choose(m: &mut Memory, slot: Slot, elsewhere: &Elsewhere) -> Option<At> {
+    let net = &m.backing.net;
+    let places = m.backing.slots.readable(slot);
+    let mut is_new = places.filter(|at| !elsewhere.has(at.server));
+    let Some(first) = is_new.next() else {
+        let mut others = m.backing.slots.readable_already(slot);
+        return others.find(|at| !elsewhere.has(at.server));
+    };
+    let Some(second) = is_new.next() else {
+        return Some(first);
+    };
+    let mut all = [first, second, first];
+    let mut count = 2;
+    if let Some(third) = is_new.next() {
+        (all[2], count) = (third, 3);
+    }
+    let waits = all.map(|at| net.wait_ns(at.server));
+    m.backing.turn += 1;
+    let spread = slot.bits() / TOGETHER;
+    let chosen = replica::choose(&waits[..count], m.backing.turn, spread);
+    all.get(chosen).copied()
+}
+
+/// Asks for a run of consecutive slots, over one of the connections.
 pub(crate) fn ask_for(
     m: &mut Memory,
     run: &[(PageNumber, Slot, FrameNumber)],
-    asked_ns: Option<u64>,
-    marker: Option<PageNumber>,
-    tries: u8,
+    how: How,
     lane: Lane,
 ) {
     let Some(&(_, slot, _)) = run.first() else {
@@ -46,16 +95,15 @@ pub(crate) fn ask_for(
     }
     let frames: Vec<FrameNumber> = run.iter().map(|r| r.2).collect();
     let addrs: Vec<usize> = frames.iter().map(|f| m.pool.addr(*f)).collect();
-    let server = slot.server();
+    let at = choose(m, slot, &how.elsewhere).unwrap_or(NOWHERE);
     let token = m.backing.requests.add(Op::Read(Read {
         frames,
-        marker,
-        asked_ns,
-        server,
-        tries,
+        marker: how.marker,
+        asked_ns: how.asked_ns,
+        server: at.server,
+        tries: how.tries,
+        elsewhere: how.elsewhere,
     }));
-    let (slab, page) = m.backing.slots.address(slot).unwrap_or((u32::MAX, 0));
-    let at = At { server, slab, page };
     // SAFETY: nobody uses a frame of kind `ReadIn` until the read has ended.
     unsafe {
         m.backing.net.read(lane, token, at, &addrs);

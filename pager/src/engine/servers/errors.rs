@@ -50,6 +50,8 @@ pub(crate) struct ReadAgain {
     /// The frame, of kind `ReadIn`. Its page is `None` if nobody wants it any more.
     pub(crate) frame: FrameNumber,
     pub(crate) tries: u8,
+    /// A server gave other bytes.
+    pub(crate) was_spoilt: bool,
     pub(crate) due_ns: u64,
 }
 

@@ -150,14 +150,19 @@ impl Grants {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::slots::{Group, Location};
     use alloc::vec::Vec;
 
     const SERVER: ServerId = ServerId::new(0);
     const FULL: RequestError = RequestError::Status(Status::Full);
 
+    fn group() -> Group {
+        [SERVER].into_iter().collect()
+    }
+
     /// Slots of a server that has reported `pages` free pages.
     fn slots(pages: u64) -> Slots {
-        let mut slots = Slots::new(1);
+        let mut slots = Slots::new(alloc::vec![Location::default()], 1);
         slots.set_geometry(SERVER, 64).expect("64 pages are a slab");
         slots.set_grantable(SERVER, pages);
         slots
@@ -171,9 +176,9 @@ mod tests {
         slots.add_slabs(SERVER, &[1]);
         grants.answered(SERVER);
         assert_eq!((grants.coming(), grants.waiting()), (0, false));
-        assert_eq!(slots.grant_target(), None);
+        assert!(slots.next_group().is_empty());
         grants.retry(&mut slots, 1);
-        assert_eq!(slots.grant_target(), Some(SERVER));
+        assert_eq!(slots.next_group(), group());
     }
 
     #[test]
@@ -181,11 +186,11 @@ mod tests {
         let (mut slots, mut grants) = (slots(64), Grants::new());
         let mut now = 5;
         for _ in 0..100 {
-            assert_eq!(slots.grant_target(), Some(SERVER));
+            assert_eq!(slots.next_group(), group());
             assert!(grants.ask(SERVER, 64));
             grants.refused(SERVER, FULL, &mut slots, now);
             grants.retry(&mut slots, now + RETRY_NS - 1);
-            assert_eq!(slots.grant_target(), None);
+            assert!(slots.next_group().is_empty());
             now += RETRY_NS;
             grants.retry(&mut slots, now);
         }

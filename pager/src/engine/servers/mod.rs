@@ -1,15 +1,19 @@
 //! Remote memory: what servers grant, answer and fail to do.
 
+pub(crate) mod awaited;
+pub(crate) mod copies;
 pub(crate) mod drains;
 pub(crate) mod errors;
 pub(crate) mod grants;
 pub(crate) mod rediscovery;
+pub(crate) mod repair;
 pub(crate) mod requests;
 pub(crate) mod reuse;
 pub(crate) mod thaw;
 
 use crate::digest::Digester;
-use crate::net::{At, Completion, Servers};
+use crate::engine::servers::awaited::Awaited;
+use crate::net::{Completion, Servers};
 use crate::slots::{Slot, Slots};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -26,6 +30,12 @@ pub(crate) struct Backing {
     pub(crate) rediscovery: rediscovery::Rediscovery,
     /// The move away from servers that mean to end.
     pub(crate) drains: drains::Drains,
+    pub(crate) repair: repair::Repair,
+    pub(crate) copies: copies::CopiesWatch,
+    /// Pages that threads wait for, where other servers have them too.
+    pub(crate) awaited: Awaited,
+    /// Reads for which a server was chosen among several.
+    pub(crate) turn: u64,
     /// Probes of frozen slabs under way.
     pub(crate) probes: usize,
     pub(crate) done: Vec<Completion>,
@@ -43,6 +53,13 @@ impl Backing {
         }
     }
 
+    /// When something is to be done though no server has answered.
+    pub(crate) fn due(&self, forking: bool) -> Option<u64> {
+        let repair = self.repair.due().filter(|_| !forking);
+        let dues = [self.errors.due(), self.awaited.due(), repair];
+        dues.into_iter().flatten().min()
+    }
+
     /// Tells servers that the program is about to end. Returns true when they know, or have
     /// had enough time.
     pub(crate) fn leave(&mut self, now: u64) -> bool {
@@ -53,9 +70,9 @@ impl Backing {
 
     /// Frees consecutive slots.
     pub(crate) fn free_slots(&mut self, first: Slot, n: u32) {
-        if let Some((slab, page)) = self.slots.address(first) {
-            let server = first.server();
-            self.net.discard(At { server, slab, page }, n);
+        self.repair.changes(&self.slots, first, n);
+        for at in self.slots.writable(first) {
+            self.net.discard(at, n);
         }
         self.slots.free(first, n);
     }
@@ -63,7 +80,7 @@ impl Backing {
     fn has_better(&self, slot: Slot) -> bool {
         match self.slots.is_draining(slot) {
             true => self.slots.total_free() > 0,
-            false => self.slots.has_better(slot.server()),
+            false => self.slots.has_better(slot),
         }
     }
 

@@ -11,6 +11,9 @@ use crate::sys::{confined, proc};
 /// before.
 const PAUSE_NS: core::ops::RangeInclusive<u64> = 10_000_000_000..=300_000_000_000;
 
+/// The pause after a server was lost.
+const SOON_NS: u64 = 500_000_000;
+
 /// State of the attempts.
 pub(crate) struct Rediscovery {
     due_ns: u64,
@@ -53,6 +56,12 @@ impl Rediscovery {
     /// Notes that a server can be used.
     pub(crate) fn is_there(&mut self, server: ServerId) {
         self.known &= !(1 << server.index());
+    }
+
+    /// Notes that a server was lost, which may be started again soon.
+    pub(crate) fn hurry(&mut self, now: u64) {
+        self.pause_ns = SOON_NS;
+        self.due_ns = self.due_ns.clamp(1, now.saturating_add(SOON_NS));
     }
 
     /// Tells whether an attempt is due.
@@ -121,6 +130,26 @@ mod tests {
             pauses.push((now - begin) / 1_000_000_000);
         }
         assert_eq!(pauses, [10, 10, 20, 40, 80, 160, 300, 300]);
+    }
+
+    #[test]
+    fn a_server_that_was_lost_is_looked_for_soon() {
+        let mut seek = Rediscovery::new(None, 0);
+        let mut now = 77;
+        for _ in 0..100 {
+            seek.is_due(now);
+            now += 10_000_000_000;
+        }
+        seek.hurry(now);
+        let mut pauses = alloc::vec::Vec::new();
+        for _ in 0..4 {
+            let begin = now;
+            while !seek.is_due(now) {
+                now += SOON_NS;
+            }
+            pauses.push((now - begin) / SOON_NS);
+        }
+        assert_eq!(pauses, [1, 1, 2, 4]);
     }
 
     #[test]

@@ -7,9 +7,9 @@
 //! shared.
 
 use crate::engine::servers::Backing;
-use crate::engine::servers::requests::Op;
+use crate::engine::servers::requests::{Answers, Op, Probe};
 use crate::net::At;
-use crate::slots::Slot;
+use alloc::vec::Vec;
 use tmem_wire::PAGE_SIZE;
 
 /// The most slabs that are probed at a time.
@@ -28,31 +28,41 @@ impl Backing {
             return;
         }
         for slot in self.slots.frozen_with_room(PROBES) {
-            let Some((slab, page)) = self.slots.address(slot) else {
+            let to: Vec<At> = self.slots.writable(slot).collect();
+            if to.is_empty() {
                 continue;
-            };
-            let server = slot.server();
+            }
             self.probes += 1;
-            let token = self.requests.add(Op::Probe(slot, slab));
+            let answers = Answers::of(to.len());
+            let token = self.requests.add(Op::Probe(Probe {
+                slot,
+                to: to.clone(),
+                answers,
+            }));
             let zeros = ZEROS.0.as_ptr() as usize;
-            // SAFETY: the page never changes.
-            unsafe {
-                self.net.write(token, At { server, slab, page }, &[zeros]);
-            };
+            for at in to {
+                // SAFETY: the page never changes.
+                unsafe { self.net.write(token, at, &[zeros]) };
+            }
         }
     }
 
-    /// Handles the end of a probe. `taken` says that the server accepted the write.
-    pub(crate) fn probed(&mut self, slot: Slot, slab: u32, taken: bool) {
+    /// Handles the end of a probe: all servers took the page, or not.
+    pub(crate) fn probed(&mut self, probe: &Probe) {
         self.probes = self.probes.saturating_sub(1);
-        let server = slot.server();
-        // The slab may have been released meanwhile, and its index used for another.
-        match self.slots.address(slot) {
-            Some((now, page)) if taken && now == slab => {
-                self.net.discard(At { server, slab, page }, 1);
-                self.slots.thaw(slot);
-            }
-            _ => {}
+        if !probe.answers.is_taken() {
+            return;
+        }
+        // The slab may have been released meanwhile, and its name used for another, or it may
+        // have lost a replica.
+        let now: Vec<At> = self.slots.writable(probe.slot).collect();
+        // A server that does not share its slab any more has taken the page, though others
+        // have not.
+        for at in probe.to.iter().filter(|at| now.contains(at)) {
+            self.net.discard(*at, 1);
+        }
+        if probe.answers.outcome() == Ok(()) && now == probe.to {
+            self.slots.thaw(probe.slot);
         }
     }
 }

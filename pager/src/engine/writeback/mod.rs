@@ -6,7 +6,7 @@ pub(crate) mod room;
 use crate::ServerId;
 use crate::engine::memory::Memory;
 use crate::engine::memory::report::{DEBUG, INFO, WARN};
-use crate::engine::servers::requests::{Op, Write};
+use crate::engine::servers::requests::{Answers, Op, Write};
 use crate::frame_number::FrameNumber;
 use crate::net::{At, Lane, RequestError};
 use crate::pool::Kind;
@@ -137,21 +137,47 @@ fn write(m: &mut Memory, batch: &[(FrameNumber, PageNumber, Option<Slot>)]) {
         }
         at += frames.len();
         let addrs: Vec<usize> = frames.iter().map(|f| m.pool.addr(*f)).collect();
-        let (slab, page) = m.backing.slots.address(first).unwrap_or((u32::MAX, 0));
-        let server = first.server();
-        let slot = first;
-        let token = m.backing.requests.add(Op::Write(Write { frames, slot }));
+        send(m, frames, first, &addrs);
+    }
+}
+
+/// Sends pages to all servers that are to have them.
+fn send(m: &mut Memory, frames: Vec<FrameNumber>, slot: Slot, addrs: &[usize]) {
+    let to: Vec<At> = m.backing.slots.writable(slot).collect();
+    let write = Write {
+        answers: Answers::of(to.len()),
+        fills: m.backing.slots.fills_begun(),
+        frames,
+        slot,
+    };
+    if to.is_empty() {
+        // Its servers were lost meanwhile.
+        return not_written(m, &write, None);
+    }
+    let count = write.frames.len() as u32;
+    m.backing.repair.changes(&m.backing.slots, slot, count);
+    let token = m.backing.requests.add(Op::Write(write));
+    for at in to {
         // SAFETY: frames of kind `Writeback` do not change until the write has ended.
-        unsafe {
+        unsafe { m.backing.net.write(token, at, addrs) };
+    }
+}
+
+/// Handles a write that all servers have answered.
+pub(crate) fn ended(m: &mut Memory, write: &Write) {
+    match write.answers.outcome() {
+        Ok(()) => {
             m.backing
-                .net
-                .write(token, At { server, slab, page }, &addrs);
-        };
+                .slots
+                .worked(write.slot, write.frames.len() as u32, write.fills);
+            written(m, &write.frames);
+        }
+        Err(failed) => not_written(m, write, failed),
     }
 }
 
 /// Handles a successful write.
-pub(crate) fn written(m: &mut Memory, frames: &[FrameNumber]) {
+fn written(m: &mut Memory, frames: &[FrameNumber]) {
     let written = &m.report.stats.written_pages;
     written.fetch_add(frames.len() as u64, Relaxed);
     for &frame in frames {
@@ -167,9 +193,9 @@ pub(crate) fn written(m: &mut Memory, frames: &[FrameNumber]) {
 }
 
 /// Handles a failed write. The frames still hold the pages.
-pub(crate) fn not_written(m: &mut Memory, write: &Write, error: RequestError) {
-    if let RequestError::Status(_) = error {
-        fails(m, write, error);
+fn not_written(m: &mut Memory, write: &Write, failed: Option<(ServerId, RequestError)>) {
+    if let Some((server, error)) = failed {
+        fails(m, write, server, error);
     }
     for &frame in &write.frames {
         m.pool.must_be(frame, Kind::Writeback);
@@ -186,8 +212,7 @@ pub(crate) fn not_written(m: &mut Memory, write: &Write, error: RequestError) {
 }
 
 /// Counts a write that a server has refused, and reports it.
-fn fails(m: &mut Memory, write: &Write, error: RequestError) {
-    let server = write.slot.server();
+fn fails(m: &mut Memory, write: &Write, server: ServerId, error: RequestError) {
     let failed = m.backing.errors.write_failed(server, now_ns());
     let level = if failed.is_news { WARN } else { DEBUG };
     let is_sure = !error.is_transient();

@@ -14,22 +14,38 @@ use core::sync::atomic::Ordering::Relaxed;
 pub(crate) fn ask_for_slabs(m: &mut Memory, now: u64) {
     let want = (m.pool.pending_writeback() + m.residency.marks().pool) as u64;
     m.backing.grants.retry(&mut m.backing.slots, now);
-    // The best server is asked first.
-    while let Some(server) = m.backing.slots.grant_target() {
-        let free = m.backing.slots.free_as_good_as(server);
-        let pages = u64::from(m.backing.slots.slab_pages(server)).max(1);
-        let n = (want / 2).div_ceil(pages).clamp(1, 64) as u32;
-        let is_enough = free + m.backing.grants.coming() >= want;
-        if is_enough || !m.backing.grants.ask(server, u64::from(n) * pages) {
-            return;
+    // The best servers are asked first.
+    let group = m.backing.slots.next_group();
+    let free = m.backing.slots.free_as_good_as(group);
+    let coming = m.backing.grants.coming() / group.len().max(1) as u64;
+    if free + coming < want {
+        for server in group.iter() {
+            let pages = u64::from(m.backing.slots.slab_pages(server)).max(1);
+            let n = (want / 2).div_ceil(pages).clamp(1, 64) as u32;
+            let bare = m.backing.slots.bare_slabs(server) as u32;
+            ask(m, server, n.saturating_sub(bare));
         }
-        m.backing.net.grant(server, n);
+    }
+    if let Some(server) = m.backing.slots.wants_slab_of() {
+        ask(m, server, 1);
+    }
+}
+
+/// Asks a server for slabs, unless an answer is to come already.
+fn ask(m: &mut Memory, server: ServerId, slabs: u32) {
+    let pages = u64::from(m.backing.slots.slab_pages(server)) * u64::from(slabs);
+    if pages > 0 && m.backing.grants.ask(server, pages) {
+        m.backing.net.grant(server, slabs);
     }
 }
 
 /// Gives back slabs in which nothing is, but for so many of each server.
 pub(crate) fn give_slabs_back(m: &mut Memory, keep: usize) {
     let mut gone = Vec::new();
+    if !m.backing.grants.waiting() {
+        // Those that wait for others of their group to be granted are needed.
+        m.backing.slots.give_up_bare(keep);
+    }
     m.backing.slots.take_empty_slabs(keep, &mut gone);
     for (server, slabs) in gone {
         m.backing.net.release(server, &slabs);
@@ -60,7 +76,7 @@ pub(crate) fn room_for(m: &mut Memory, n: usize) -> usize {
 
 /// Tells whether servers were asked for room, or can be.
 fn is_to_come(m: &Memory) -> bool {
-    m.backing.grants.waiting() || m.backing.slots.grant_target().is_some()
+    m.backing.grants.waiting() || !m.backing.slots.next_group().is_empty()
 }
 
 /// Finds room for pending pages when servers grant none, by taking slots back from pages in

@@ -158,7 +158,7 @@ fn one_lane_that_cannot_be_had_again_leaves_the_other_to_carry_both() {
         c.drive();
     }
     c.skip(5_001);
-    c.until(|x| *x == Completion::Written { token: 1 });
+    c.until(|x| *x == written(1));
     c.read(Lane::Demand, 2, at(0, 0), &mut f, &[1]);
     c.until(|x| {
         *x == Completion::Read {
@@ -280,7 +280,7 @@ fn a_child_that_gets_one_connection_makes_do_with_it() {
     let mut f = Frames::new(2);
     f.set(0, 5);
     child.write(1, at(0, 0), &mut f, &[0]);
-    child.until(|x| *x == Completion::Written { token: 1 });
+    child.until(|x| *x == written(1));
     child.read(Lane::Demand, 2, at(0, 0), &mut f, &[1]);
     child.until(|x| matches!(x, Completion::Read { token: 2, .. }));
     assert_eq!(f.page(1), page(5));

@@ -125,7 +125,7 @@ fn a_second_connection_that_the_server_takes_away_leaves_the_first_to_carry_both
     f.set(0, 9);
     c.seen.clear();
     c.write(1, at(0, 0), &mut f, &[0]);
-    c.until(|x| *x == Completion::Written { token: 1 });
+    c.until(|x| *x == written(1));
     c.read(Lane::Demand, 2, at(0, 0), &mut f, &[1]);
     c.finish();
     assert_eq!(f.page(1), page(9));

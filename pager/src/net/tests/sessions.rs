@@ -14,7 +14,7 @@ fn pages_come_back_as_they_were_sent_over_either_lane() {
         c.write(i, at(slab, i as u32), &mut f, &[i as usize]);
     }
     c.finish();
-    let written: Vec<_> = (0..32).map(|token| Completion::Written { token }).collect();
+    let written: Vec<_> = (0..32).map(written).collect();
     assert_eq!(c.seen, written);
     c.seen.clear();
     c.read(
@@ -72,7 +72,7 @@ fn one_large_run_in_scattered_frames_goes_there_and_back() {
     let mut f = Frames::new(1024);
     (0..512).for_each(|i| f.set(i, i as u64));
     c.write(1, at(5, 0), &mut f, &(0..512).rev().collect::<Vec<_>>());
-    c.until(|x| *x == Completion::Written { token: 1 });
+    c.until(|x| *x == written(1));
     c.read(
         Lane::Demand,
         2,

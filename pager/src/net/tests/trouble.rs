@@ -541,7 +541,7 @@ proptest! {
         c.finish();
         prop_assert!(c.servers.is_up(ServerId::new(0)), "{:?}", c.seen);
         let mut written: Vec<u64> = c.seen.iter().map(|x| match x {
-            Completion::Written { token } => *token,
+            Completion::Written { token, .. } => *token,
             other => panic!("{other:?}"),
         }).collect();
         written.sort_unstable();
