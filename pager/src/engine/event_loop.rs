@@ -183,7 +183,7 @@ impl Engine {
         let backing = &mut self.memory.backing;
         zap_worker::answer_leave(&mut self.reclaim.zap_worker, || {
             // The program may know of a child's end before this loop has heard of it.
-            children.answer(report);
+            children.answer(report, &backing.net);
             backing.leave(now_ns())
         });
         let waited = &mut self.schedule.waited;
@@ -273,7 +273,8 @@ impl Engine {
             .schedule
             .sleep(&self.memory, &self.fork, &self.program_end);
         if heard.child {
-            self.fork.children.answer(&self.memory.report);
+            let (report, net) = (&self.memory.report, &self.memory.backing.net);
+            self.fork.children.answer(report, net);
         }
         if heard.fork {
             self.fork.detector.hear();

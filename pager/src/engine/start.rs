@@ -52,7 +52,7 @@ use crate::sys::proc::{Proc, left_with};
 use crate::sys::timer::Timer;
 use crate::sys::uffd::{OpenError, Uffd, feature};
 use crate::sys::wait::Waiter;
-use crate::sys::{self, anchor, departure, now_ns, program, thread};
+use crate::sys::{self, anchor, confined, departure, network, now_ns, program, thread};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
@@ -139,6 +139,9 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
         thread::wake_sleeper(settings.start.outcome);
     }
     let handed = Handed::receive(settings.start.handed);
+    if !confined::is_confined() {
+        network::begin();
+    }
     let mut proc = handed
         .proc()
         .map_err(|e| format!("/proc cannot be read: {}", Words(e)))?;
@@ -175,6 +178,7 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
             .share_mut()
             .begin_as_child(engine.memory.mover.kernel_mut());
         let kept = engine.kept();
+        let is_limited = handed.is_limited();
         let channel = child::inherit(&mut engine.memory, manifest, handed, kept)?;
         if !engine.memory.space.adopted().is_empty() {
             engine.watch_forks();
@@ -188,6 +192,10 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
         engine.pages_from_now_on();
         // This tells the parent's engine that it is not needed any more.
         Handed::begun(channel.as_ref());
+        engine
+            .fork
+            .children
+            .pass_on_to(channel.filter(|_| is_limited));
         thread::hurry();
     } else {
         note_lateness(settings, begun, 0);

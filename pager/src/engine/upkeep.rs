@@ -64,7 +64,8 @@ impl Engine {
         self.reclaim.lending.look_for_code(&mut self.memory);
         self.memory.tell_of_others_that_stay();
         self.fork.detector.hear();
-        self.fork.children.answer(&self.memory.report);
+        let (report, net) = (&self.memory.report, &self.memory.backing.net);
+        self.fork.children.answer(report, net);
         // Once the program has ended, its number may belong to another process.
         if !self.program_end.outlives() && credentials::look() {
             self.follow_credentials();

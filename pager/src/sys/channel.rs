@@ -62,6 +62,16 @@ impl Channel {
         is_it.then(|| Channel(end.into_fd()))
     }
 
+    /// Takes a channel that came in a message.
+    pub fn of(fd: Fd) -> Channel {
+        Channel(fd.moved_up())
+    }
+
+    /// Returns the file descriptor, to be passed on.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
     /// Returns the file descriptor's number.
     pub fn raw(&self) -> i32 {
         self.0.raw()

@@ -18,6 +18,7 @@ pub mod helper;
 pub mod kill;
 pub mod mem;
 pub(crate) mod mem_call;
+pub mod network;
 pub mod proc;
 pub mod program;
 pub mod roots;

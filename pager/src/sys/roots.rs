@@ -10,7 +10,7 @@ use core::ffi::CStr;
 use core::sync::atomic::AtomicI32;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use rustix::fd::{AsFd, BorrowedFd};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 /// Their numbers in the file tables of the engine's tasks, or [`NONE`].
@@ -75,6 +75,12 @@ pub fn open_missing() {
 pub fn reset_after_fork() {
     PROC.store(NONE, Relaxed);
     DEVICE.store(NONE, Relaxed);
+}
+
+/// Returns the inode of a file below `/proc`.
+pub fn inode(path: &CStr) -> Option<u64> {
+    let stat = rustix::fs::statat(Root::Proc.get()?, path, AtFlags::empty()).ok()?;
+    Some(stat.st_ino)
 }
 
 /// Opens a file to write at its end, by its path below `/proc`.

@@ -46,7 +46,9 @@ pub(crate) fn inherit(
             m.backing.net.resume(server, session.clone(), now);
         }
     }
-    let Handed { channel, dialled } = handed;
+    let Handed {
+        channel, dialled, ..
+    } = handed;
     dialled
         .into_iter()
         .for_each(|d| m.backing.net.resume_by(d, now));

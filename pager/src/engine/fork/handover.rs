@@ -14,6 +14,11 @@
 //! - The child tells when it goes on. If a child ends before, under such a filter, the
 //!   parent's engine reports why.
 //!
+//! A child of a child may be out of reach for its parent's engine, which has given up what
+//! it needs to open files or to connect. An engine that is limited like this keeps its own
+//! channel, and passes on what its children need: the channel of the child goes up to the
+//! parent's engine, which answers in its place, or passes it on.
+//!
 //! If a step fails, the child has to manage by itself.
 
 use crate::ServerId;
@@ -21,13 +26,14 @@ use crate::engine::calls::doorbell::has_engine;
 use crate::engine::memory::report::{ERROR, Report};
 use crate::engine::threads::{Offered, THREADS};
 use crate::net::{Dialled, Servers};
-use crate::sys::channel::{self, Channel, End, NOTE};
+use crate::sys::channel::{self, Channel, End, Message, NOTE};
 use crate::sys::proc::{FILES, Proc};
 use crate::sys::roots::{self, Root, open_in_proc};
-use crate::sys::{confined, descriptors, now_ns, proc, say, thread};
+use crate::sys::{confined, descriptors, network, now_ns, proc, say, thread};
 use alloc::ffi::CString;
 use alloc::format;
 use alloc::vec::Vec;
+use core::cell::Cell;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use rustix::fd::AsFd;
 use rustix::io::Errno;
@@ -41,7 +47,8 @@ const NAP_MS: u32 = 100;
 /// The first byte of a message, which says what it carries.
 const PROC: u8 = 1;
 const DEVICE: u8 = 2;
-/// A connection. The bytes after the next one are the server and the address.
+/// A connection. The next byte is 1 if it was promised. The server and the address follow. An
+/// answer without a connection means that there is none.
 const CONNECTION: u8 = 3;
 /// One of [`FILES`]. The next byte says which.
 const FILE: u8 = 4;
@@ -50,6 +57,15 @@ const ASK: u8 = 5;
 const END: u8 = 6;
 /// A child goes on.
 const BEGUN: u8 = 7;
+/// A limited engine asks for a connection to a server for the child at the other end of the
+/// channel that comes with it. The server is where a connection has it.
+const DIAL: u8 = 8;
+/// A limited engine asks to serve the child at the other end of the channel that comes with it.
+const SERVE: u8 = 9;
+/// The child has to ask again: another engine answers from now on.
+const AGAIN: u8 = 10;
+/// Another engine sends so many connections, or says that there is none.
+const PROMISE: u8 = 11;
 
 impl Offered {
     fn set(&self, end: End) {
@@ -104,7 +120,8 @@ pub(crate) fn offer() {
 /// Serves children while the engine only watches the program: sends a new child what there
 /// is, and answers requests.
 pub(crate) fn answer_early(children: &mut Vec<Child>) {
-    children.retain_mut(Child::answer);
+    let alone = Help::default();
+    children.retain_mut(|child| child.answer(&alone, &mut Vec::new()) == Presence::There);
     let Some(end) = THREADS
         .handover
         .parents
@@ -191,33 +208,90 @@ impl Child {
         self.channel.raw()
     }
 
-    /// Answers requests of the child. Returns whether the child still has its end.
-    fn answer(&mut self) -> bool {
+    /// Answers requests of the child. Appends the channels of children that it cannot serve
+    /// itself to `others`.
+    fn answer(&mut self, help: &Help<'_>, others: &mut Vec<Channel>) -> Presence {
         loop {
             match self.channel.receive() {
                 Ok(message) if message.note[0] == ASK => {
-                    message.pid.into_iter().for_each(|pid| self.open_files(pid));
+                    let opened = message.pid.is_some_and(|pid| self.open_files(pid));
+                    if !opened && help.pass_on(&note(SERVE, 0), &self.channel) {
+                        let _ = self.channel.send(&note(AGAIN, 0), None);
+                        return Presence::PassedOn;
+                    }
                     // If this fails, the child notices that the parent's end is closed.
                     let _ = self.channel.send(&note(END, 0), None);
                 }
                 Ok(message) if message.note[0] == BEGUN => self.waits = false,
+                Ok(Message {
+                    note, fd: Some(fd), ..
+                }) => match note[0] {
+                    SERVE => others.push(Channel::of(fd)),
+                    DIAL => help.dial(&note, &Channel::of(fd)),
+                    _ => {}
+                },
                 Ok(_) => {}
-                Err(Errno::AGAIN) => return true,
-                Err(_) => return false,
+                Err(Errno::AGAIN) => return Presence::There,
+                Err(_) => return Presence::Gone,
             }
         }
     }
 
-    /// Sends those of [`FILES`] that can be opened.
-    fn open_files(&self, pid: u32) {
+    /// Sends those of [`FILES`] that can be opened. Returns whether all can.
+    fn open_files(&self, pid: u32) -> bool {
+        let mut all = true;
         for (which, file) in (0..).zip(FILES) {
             let path = format!("{pid}/{}", file.to_str().unwrap_or_default());
-            if let Ok(path) = CString::new(path)
-                && let Ok(fd) = open_in_proc(&path)
-            {
-                let _ = self.channel.send(&note(FILE, which), Some(fd.as_fd()));
+            match CString::new(path).map(|path| open_in_proc(&path)) {
+                Ok(Ok(fd)) => drop(self.channel.send(&note(FILE, which), Some(fd.as_fd()))),
+                _ => all = false,
             }
         }
+        all
+    }
+}
+
+/// What is left of a child's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presence {
+    /// The child has its end.
+    There,
+    /// Another engine serves the child.
+    PassedOn,
+    /// The child has ended, or needs nothing any more.
+    Gone,
+}
+
+/// What an engine answers its children with.
+#[derive(Clone, Copy, Debug, Default)]
+struct Help<'a> {
+    net: Option<&'a Servers>,
+    /// The channel to its own parent's engine, if it is limited.
+    up: Option<&'a Channel>,
+}
+
+impl Help<'_> {
+    /// Has the parent's engine do something for the child at the other end of a channel.
+    /// Returns whether it was asked.
+    fn pass_on(&self, note: &[u8; NOTE], channel: &Channel) -> bool {
+        let send = |up: &Channel| up.send(note, Some(channel.as_fd())).is_ok();
+        self.up.is_some_and(send)
+    }
+
+    /// Sends a connection for a child of a limited child.
+    fn dial(&self, note: &[u8; NOTE], channel: &Channel) {
+        if self.pass_on(note, channel) {
+            return;
+        }
+        let server = ServerId::new(u16::from_le_bytes([note[2], note[3]]));
+        let dialled = self.net.and_then(|net| net.dial(server));
+        // A child that has ended needs none.
+        let _ = match dialled {
+            Some(dialled) => {
+                channel.send(&connection_note(&dialled, true), Some(dialled.fd.as_fd()))
+            }
+            None => channel.send(&[CONNECTION, 1, note[2], note[3], 0, 0, 0, 0], None),
+        };
     }
 }
 
@@ -225,10 +299,10 @@ fn note(what: u8, which: u8) -> [u8; NOTE] {
     [what, which, 0, 0, 0, 0, 0, 0]
 }
 
-fn connection_note(dialled: &Dialled) -> [u8; NOTE] {
+fn connection_note(dialled: &Dialled, was_promised: bool) -> [u8; NOTE] {
     let [s0, s1] = dialled.server.number().to_le_bytes();
     let [a0, a1, a2, a3] = (dialled.addr as u32).to_le_bytes();
-    [CONNECTION, 0, s0, s1, a0, a1, a2, a3]
+    [CONNECTION, was_promised.into(), s0, s1, a0, a1, a2, a3]
 }
 
 /// Children of forks that have not begun yet.
@@ -237,6 +311,8 @@ pub(crate) struct Children {
     children: Vec<Child>,
     /// Number of all children so far.
     serial: u64,
+    /// The channel to the parent's engine, if this engine is limited.
+    up: Option<Channel>,
 }
 
 impl Children {
@@ -259,35 +335,64 @@ impl Children {
             .for_each(descriptors::note_table);
         let _ = channel.tell_sender();
         give_roots(&channel);
+        let mut promised = 0;
         for (server, _) in ServerId::all().zip(sessions).filter(|(_, s)| s.is_some()) {
-            if let Some(dialled) = net.dial(server) {
-                let note = connection_note(&dialled);
+            let [s0, s1] = server.number().to_le_bytes();
+            let help = Help {
+                net: None,
+                up: self.up.as_ref(),
+            };
+            if help.pass_on(&[DIAL, 0, s0, s1, 0, 0, 0, 0], &channel) {
+                promised += 1;
+            } else if let Some(dialled) = net.dial(server) {
+                let note = connection_note(&dialled, false);
                 // The child itself makes a connection that cannot be sent.
                 let _ = channel.send(&note, Some(dialled.fd.as_fd()));
             }
         }
-        self.serial += 1;
-        let serial = self.serial;
+        if promised > 0 {
+            let _ = channel.send(&note(PROMISE, promised), None);
+        }
         // A child without memory on servers may end before its engine has begun.
         let waits = sessions.iter().any(Option::is_some);
-        self.children.push(Child::new(channel, serial, waits));
+        self.add(channel, waits);
+    }
+
+    fn add(&mut self, channel: Channel, waits: bool) {
+        self.serial += 1;
+        self.children.push(Child::new(channel, self.serial, waits));
+    }
+
+    /// Keeps the channel to the parent's engine, which this engine has to ask for what its own
+    /// children need.
+    pub(crate) fn pass_on_to(&mut self, up: Option<Channel>) {
+        self.up = up;
     }
 
     /// Answers children, and forgets those that have begun or ended.
-    pub(crate) fn answer(&mut self, report: &Report) {
+    pub(crate) fn answer(&mut self, report: &Report, net: &Servers) {
         let mut children = core::mem::take(&mut self.children);
+        let mut others = Vec::new();
+        let help = Help {
+            net: Some(net),
+            up: self.up.as_ref(),
+        };
         children.retain_mut(|child| {
-            let is_there = child.answer();
-            if !is_there && child.waits && confined::is_confined() {
+            let presence = child.answer(&help, &mut others);
+            if presence == Presence::Gone && child.waits && confined::is_confined() {
                 report.say(
                     ERROR,
                     "a forked child was ended before it could use its memory, probably by the \
                      program's filter of system calls, which holds for its pager too",
                 );
             }
-            is_there
+            presence == Presence::There
         });
         self.children = children;
+        for channel in others {
+            let _ = channel.tell_sender();
+            self.add(channel, true);
+        }
     }
 
     /// Iterates over the children that have not begun yet.
@@ -301,6 +406,8 @@ impl Children {
 pub(crate) struct Handed {
     pub(crate) channel: Option<Channel>,
     pub(crate) dialled: Vec<Dialled>,
+    /// The parent's engine had to open files.
+    has_asked: Cell<bool>,
 }
 
 impl Handed {
@@ -312,14 +419,34 @@ impl Handed {
         }
     }
 
-    /// Receives what was sent before the fork.
+    /// Tells whether this engine can perhaps not do for its own children what its parent's
+    /// engine has done for it.
+    pub(crate) fn is_limited(&self) -> bool {
+        confined::is_confined() || self.has_asked.get() || network::is_left()
+    }
+
+    /// Receives what was sent before the fork, and what was promised.
     pub(crate) fn receive(end: Option<End>) -> Handed {
         let mut handed = Handed {
             channel: end.and_then(Channel::inherited),
-            dialled: Vec::new(),
+            ..Handed::default()
         };
-        while let Some(Ok(message)) = handed.channel.as_ref().map(Channel::receive) {
-            let [what, _, s0, s1, a0, a1, a2, a3] = message.note;
+        let (mut promised, until) = (0, now_ns() + PATIENCE_NS);
+        while let Some(channel) = &handed.channel {
+            let message = match channel.receive() {
+                Ok(message) => message,
+                Err(Errno::AGAIN) if promised > 0 && now_ns() < until => {
+                    channel.wait(NAP_MS);
+                    continue;
+                }
+                Err(_) => break,
+            };
+            let [what, which, s0, s1, a0, a1, a2, a3] = message.note;
+            match what {
+                PROMISE => promised += i32::from(which),
+                CONNECTION => promised -= i32::from(which),
+                _ => {}
+            }
             let Some(fd) = message.fd else { continue };
             match what {
                 PROC => Root::Proc.keep(fd),
@@ -370,12 +497,16 @@ impl Handed {
     /// Has the parent's engine open the files.
     fn ask(&self) -> Option<Proc> {
         let channel = self.channel.as_ref()?;
+        self.has_asked.set(true);
         channel.send(&note(ASK, 0), None).ok()?;
         let mut files = FILES.map(|_| None);
         let until = now_ns() + PATIENCE_NS;
         while now_ns() < until {
             match channel.receive() {
                 Ok(message) if message.note[0] == END => break,
+                Ok(message) if message.note[0] == AGAIN => {
+                    channel.send(&note(ASK, 0), None).ok()?;
+                }
                 Ok(message) => {
                     if let Some(place) = files.get_mut(usize::from(message.note[1])) {
                         *place = message.fd;
