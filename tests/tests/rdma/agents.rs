@@ -90,12 +90,11 @@ fn runs_of_pages_are_one_work_each_few_are_signaled_and_the_server_does_nothing(
     let paged = run.env(AGENT_VARIABLE, agent.addr().to_string()).run().ok();
     assert_eq!(paged.digest(), native.digest());
     assert_eq!(paged.stderr(), "");
-    // A connection for single pages and one for many, or one for both.
+    // One connection carries everything until there is a second for many pages.
     let mut all = hear(&said);
-    if all.reads == 0 || all.writes == 0 {
+    while all.read_pages <= 2000 || all.written_pages <= 2000 {
         all.add(&hear(&said));
     }
-    assert!(all.read_pages > 2000 && all.written_pages > 2000, "{all:?}");
     // The program reads in order, and what leaves together left in order.
     assert!(all.reads * 4 < all.read_pages, "{all:?}");
     assert!(all.writes * 8 < all.written_pages, "{all:?}");
