@@ -38,6 +38,11 @@ pub(crate) fn watch(m: &mut Memory, page: PageNumber, since_ns: u64) {
 
 /// Asks a second server for pages that are late.
 pub(crate) fn look(m: &mut Memory, reclaim: &mut Reclaim, now: u64) {
+    let pages = &m.pages;
+    m.backing.awaited.drop_answered(|page| {
+        let entry = pages.get(page);
+        entry.has_waiters && matches!(entry.state, State::ReadIn(_))
+    });
     while let Some(page) = m.backing.awaited.take_due(now) {
         let entry = m.pages.get(page);
         let (State::ReadIn(frame), Some(slot)) = (entry.state, entry.slot) else {

@@ -27,6 +27,14 @@ impl Awaited {
         self.pages.front().map(|(due, _)| *due)
     }
 
+    /// Drops pages from the front for which no thread waits any more, so that no timer is set
+    /// for them.
+    pub(crate) fn drop_answered(&mut self, waits: impl Fn(PageNumber) -> bool) {
+        while self.pages.front().is_some_and(|(_, page)| !waits(*page)) {
+            self.pages.pop_front();
+        }
+    }
+
     /// Takes a page that is late by now.
     pub(crate) fn take_due(&mut self, now: u64) -> Option<PageNumber> {
         self.pages.front().filter(|(due, _)| *due <= now)?;
