@@ -59,15 +59,15 @@ pub(crate) fn follow(stats: Stats, options: &Options, memory: Memory) {
                 let elapsed = before.0.elapsed().as_nanos().max(1) as f64;
                 let share = waited.saturating_sub(before.1) as f64 / elapsed;
                 before = (Instant::now(), waited);
-                let (budget, resident, remote) = stats.memory_now();
+                let now = stats.present();
                 let seen = Seen {
                     free: free(),
                     reserve: reserve(&memory),
-                    resident,
-                    remote,
+                    resident: now.resident,
+                    remote: now.remote,
                     waited: share.min(1.0),
                 };
-                stats.limit(next(budget, &seen, &bounds));
+                stats.limit(next(now.budget, &seen, &bounds));
             }
         });
 }

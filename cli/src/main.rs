@@ -16,6 +16,7 @@ mod handover;
 mod help;
 mod keygen;
 mod library;
+mod metrics;
 mod names;
 mod open_files;
 mod program;

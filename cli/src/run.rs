@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,6 +11,7 @@ use tmem_config::{
     AGENT_VARIABLE, FAMILY_VARIABLE, Layer, Level, Local, Memory, Options, Scheme, ServerAddr,
     Size, behind_others, check_local, check_output, read_secret,
 };
+use tmem_metrics::Endpoint;
 use tmem_pager::stats::Totals;
 use tmem_rdma::Agent;
 use tmem_wire::FEATURE_RDMA;
@@ -17,16 +19,18 @@ use tmem_wire::FEATURE_RDMA;
 use crate::args::RunArgs;
 use crate::embedded::Embedded;
 use crate::handover::Handover;
+use crate::metrics::Programs;
 use crate::program::{self, Missing};
 use crate::servers::Answer;
 use crate::stats::{self, Stats};
 use crate::{OWN_FAILURE, auto, child, library, names, servers, signals, uffd};
 
 /// Variables that are for this command and not for the program.
-pub(crate) const NOT_HANDED_ON: [&str; 7] = [
+pub(crate) const NOT_HANDED_ON: [&str; 8] = [
     "TMEM_CONFIG",
     "TMEM_LOCAL_MIN",
     "TMEM_LOCAL_MAX",
+    "TMEM_METRICS",
     "TMEM_STATS_FILE",
     "TMEM_SUMMARY",
     "TMEM_UNPAGED_OK",
@@ -73,6 +77,7 @@ fn try_run(args: RunArgs) -> Result<i32, (i32, String)> {
     if let Some(path) = &options.stats_file {
         check_output(path).map_err(|e| own(format!("--stats-file {}: {e}", path.display())))?;
     }
+    let endpoint = options.metrics.map(listen).transpose()?;
     let stats = Stats::new().map_err(|e| own(format!("memory for statistics: {e}")))?;
     if !options.per_process {
         stats.limit(local);
@@ -81,6 +86,9 @@ fn try_run(args: RunArgs) -> Result<i32, (i32, String)> {
     let checked = pageable(&found, &mut options);
     // From here on signals go to the program. The server's threads get none.
     let blocked = signals::block();
+    if let Some(endpoint) = endpoint {
+        serve(endpoint, &stats, &found, options.log)?;
+    }
     let checked = checked.and_then(|mut ways| {
         let embedded = embed(&mut options, &mut ways, &memory)?;
         let handover = stats
@@ -128,6 +136,33 @@ fn try_run(args: RunArgs) -> Result<i32, (i32, String)> {
     totals.peak_resident_bytes = totals.peak_resident_bytes.max(ended.max_resident);
     report(&options, &totals, time);
     Ok(ended.status)
+}
+
+/// Listens where metrics are to be asked for.
+fn listen(addr: SocketAddr) -> Result<Endpoint, (i32, String)> {
+    Endpoint::bind(addr).map_err(|e| own(format!("--metrics {addr}: {e}")))
+}
+
+/// Answers for the processes that keep these statistics.
+fn serve(
+    endpoint: Endpoint,
+    stats: &Stats,
+    program: &Path,
+    level: Level,
+) -> Result<(), (i32, String)> {
+    let addr = endpoint.addr();
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    let started = stats.again().and_then(|stats| {
+        endpoint.serve(Programs {
+            stats,
+            name: name.into_owned(),
+        })
+    });
+    started.map_err(|e| own(format!("--metrics {addr}: {e}")))?;
+    if level >= Level::Info {
+        eprintln!("tmem: metrics on http://{addr}/metrics");
+    }
+    Ok(())
 }
 
 /// The budget in bytes. Prints a warning if it does not fit this machine.

@@ -23,6 +23,22 @@ pub(crate) struct Stats {
     keeps: bool,
 }
 
+/// What the processes that live have at this moment, together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Present {
+    pub(crate) processes: u64,
+    /// In bytes, as the next three.
+    pub(crate) budget: u64,
+    pub(crate) resident: u64,
+    pub(crate) remote: u64,
+    /// What they use again and again, as far as that is known.
+    pub(crate) working_set: Option<u64>,
+    /// Pages with fewer copies than they are to have.
+    pub(crate) degraded_pages: u64,
+    /// Servers that are waited for, once for each process.
+    pub(crate) away_servers: u64,
+}
+
 impl Stats {
     /// Makes the memory file.
     pub(crate) fn new() -> io::Result<Stats> {
@@ -98,15 +114,31 @@ impl Stats {
         self.totals().waited_some_ns
     }
 
-    /// The budget, what all processes have resident, and what they have on servers only, in
-    /// bytes.
-    pub(crate) fn memory_now(&self) -> (u64, u64, u64) {
-        let family = &self.shared().family;
-        let shown = family.living().map(Live::shown);
-        let (resident, remote) = shown.fold((0, 0), |(resident, remote), shown| {
-            (resident + shown.resident, remote + shown.remote)
-        });
-        (family.budget().unwrap_or(0), resident, remote)
+    /// What the processes that live have now.
+    pub(crate) fn present(&self) -> Present {
+        let shared = self.shared();
+        let mut all = Present::default();
+        for shown in shared.family.living().map(Live::shown) {
+            all.processes += 1;
+            all.budget += shown.budget;
+            all.resident += shown.resident;
+            all.remote += shown.remote;
+            if let Some(bytes) = shown.working_set {
+                all.working_set = Some(all.working_set.unwrap_or(0) + bytes);
+            }
+            if let Some(slot) = shared.slots.get(shown.slot as usize) {
+                all.degraded_pages += slot.degraded_pages.load(Relaxed);
+                all.away_servers += slot.away_servers.load(Relaxed);
+            }
+        }
+        all.budget = shared.family.budget().unwrap_or(all.budget);
+        all
+    }
+
+    /// A slot of a process, for tests.
+    #[cfg(test)]
+    pub(crate) fn claimed(&self, pid: u32) -> &tmem_pager::stats::Slot {
+        self.shared().claim(pid)
     }
 
     /// Waits until the engine of process `pid`, if it was paged, has said what the process's
@@ -132,6 +164,9 @@ impl Stats {
 
 // SAFETY: the mapping is this value's own wherever it is, and atomics throughout.
 unsafe impl Send for Stats {}
+
+// SAFETY: atomics throughout, which any thread may read and write at any time.
+unsafe impl Sync for Stats {}
 
 impl Drop for Stats {
     fn drop(&mut self) {

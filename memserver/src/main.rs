@@ -19,9 +19,9 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 use tmem_config::Level;
 use tmem_memserver::{
-    Backing, Config, Control, Ending, Error, Handle, Inherited, Log, Manager, Observer, Server,
-    descriptors,
+    Backing, Config, Control, Ending, Error, Handle, Inherited, Log, Manager, Server, descriptors,
 };
+use tmem_metrics::Endpoint;
 
 /// Exit status where the system refuses something.
 const CANNOT_START: u8 = 1;
@@ -248,9 +248,11 @@ const METRICS_TRY: Duration = Duration::from_millis(10);
 fn metrics_on(addr: SocketAddr, handle: &Handle, takes_over: bool) -> Result<SocketAddr, Error> {
     let begun = Instant::now();
     loop {
-        let observer: Observer = handle.observer();
-        match control::start(addr, observer) {
-            Ok(addr) => return Ok(addr),
+        let server = control::metrics::Server(handle.observer());
+        let bound = Endpoint::bind(addr);
+        let started = bound.and_then(|at| Ok((at.addr(), at.serve(server)?)));
+        match started {
+            Ok((addr, ())) => return Ok(addr),
             Err(error)
                 if takes_over
                     && error.kind() == ErrorKind::AddrInUse

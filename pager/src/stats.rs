@@ -9,6 +9,7 @@ use crate::keeper::Keeper;
 use crate::names::Names;
 use crate::told::Told;
 use core::fmt;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Slots of a [`Shared`] area. Further processes share the last one.
@@ -244,6 +245,14 @@ impl Default for Totals {
 }
 
 impl Totals {
+    /// Iterates over the times of faults that there were: bounds in nanoseconds, at most a
+    /// sixteenth apart, and how many lay between them.
+    pub fn fault_times(&self) -> impl Iterator<Item = (Range<u64>, u64)> {
+        let buckets = self.buckets.iter().copied().enumerate();
+        let some = buckets.filter(|(_, count)| *count > 0);
+        some.map(|(at, count)| (Histogram::value(at)..Histogram::value(at + 1), count))
+    }
+
     /// Returns the time, in microseconds, within which the share `quantile` (0 to 1) of the
     /// faults was served. 0 without faults.
     pub fn fault_us(&self, quantile: f64) -> f64 {

@@ -22,6 +22,7 @@ pub mod redis;
 pub mod run;
 pub mod running;
 pub mod scale;
+pub mod scrape;
 pub mod software;
 pub mod stats;
 

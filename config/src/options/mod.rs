@@ -12,6 +12,7 @@ pub use value::{AutoMode, Evict, Level, PagePath};
 
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::{ConfigError, Invalid, Local, ServerAddr, Size};
@@ -154,6 +155,15 @@ options! {
                written to, and so is /dev/stdout. Symbolic links are not followed. With \
                LD_PRELOAD each process has a file of its own: %p in the name stands for its process \
                ID, and without %p all but the first process append it, as in stats.json.1234.",
+    }
+    metrics: SocketAddr => {
+        flag: "metrics" "ADDR",
+        variable: "TMEM_METRICS",
+        key: Some("metrics"),
+        group: Output,
+        help: "Answer metrics (/metrics) and health checks (/healthz, /readyz) over HTTP here",
+        more: "An IP address and a port, as in 127.0.0.1:9171; port 0 takes a free one, which --log \
+               info tells. The figures are those of all processes together. For `tmem run` only.",
     }
     page_path: PagePath = PagePath::Auto => {
         flag: "page-path" "PATH",

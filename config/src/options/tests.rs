@@ -34,6 +34,7 @@ fn full() -> Layer {
         log: Some(Level::Debug),
         summary: Some(true),
         stats_file: Some("/etc/s.json".into()),
+        metrics: Some("[::1]:9171".parse().unwrap()),
         page_path: Some(PagePath::Copy),
         compress: Some(AutoMode::Always),
         compressed_cache: Some(AutoMode::Never),
@@ -101,7 +102,7 @@ fn every_key_is_read_from_the_file() {
         servers = [\"a:1,zone=z\", \"tcp://b:2\", \"rdma://[::1]:3\", \"tcp://a:1\"]\n\
         redundancy = \"copies=3\"\nrepair-rate = \"1M\"\non-loss = \"wait=10m\"\n\
         secret-file = \"key\"\nstrict = true\nunpaged-ok = \"yes\"\nlog = \"debug\"\n\
-        summary = true\nstats-file = \"/etc/s.json\"\npage-path = \"copy\"\n\
+        summary = true\nstats-file = \"/etc/s.json\"\nmetrics = \"[::1]:9171\"\npage-path = \"copy\"\n\
         compress = \"always\"\ncompressed-cache = \"never\"\nevict = \"all\"\n";
     let keys = OPTIONS.iter().filter(|option| option.key.is_some()).count();
     assert_eq!(text.lines().count(), keys);
@@ -130,6 +131,7 @@ fn a_malformed_variable_is_named_with_its_value_and_what_is_allowed() {
         ("TMEM_COMPRESS", "yes", "auto, always or never"),
         ("TMEM_COMPRESSED_CACHE", "1", "auto, always or never"),
         ("TMEM_SUMMARY", "2", "true"),
+        ("TMEM_METRICS", ":9171", "127.0.0.1:9171"),
     ] {
         let message = vars(&[(name, value)]).unwrap_err().to_string();
         assert!(message.starts_with(&format!("{name}=`")), "{message}");

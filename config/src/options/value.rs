@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -135,6 +136,20 @@ impl Value for PathBuf {
     fn from_toml(toml: &Toml<'_>) -> Result<PathBuf, Invalid> {
         toml.text(&in_quotes(Self::ALLOWED))
             .map(|path| toml.beside(path))
+    }
+}
+
+impl Value for SocketAddr {
+    const ALLOWED: &'static str = "an IP address and a port, as in 127.0.0.1:9171";
+
+    fn read(text: &OsStr) -> Result<SocketAddr, Invalid> {
+        let text = text.to_string_lossy();
+        let wrong = |_| Invalid::new(&text, "is not an IP address with a port", Self::ALLOWED);
+        text.trim().parse().map_err(wrong)
+    }
+
+    fn write(&self) -> OsString {
+        self.to_string().into()
     }
 }
 

@@ -1,45 +1,37 @@
-//! The figures of the server in the words of Prometheus: base units, and `_total` at counters.
+//! The figures of the server.
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::registry::{Registry, Unit};
 use std::fmt;
 use tmem_memserver::{Observer, Requests};
+use tmem_metrics::{Figures, Histogram, Source, Unit};
 use tmem_wire::{PAGE_SIZE, ServerStats, VERSION};
 
-/// A server whose figures are asked for at each scrape.
+/// A server that is asked at each scrape.
 #[derive(Debug)]
-struct Figures(Observer);
+pub(crate) struct Server(pub(crate) Observer);
 
-/// All metrics as OpenMetrics text.
-pub(crate) fn render(server: &Observer) -> Result<String, fmt::Error> {
-    let mut registry = Registry::default();
-    registry.register_collector(Box::new(Figures(server.clone())));
-    let mut out = String::new();
-    text::encode(&mut out, &registry)?;
-    Ok(out)
-}
+impl Source for Server {
+    fn figures(&self, to: &mut Figures<'_>) -> fmt::Result {
+        stats(to, &self.0.stats())?;
+        requests(to, self.0.requests())?;
+        to.info(
+            "tmem_memserver_build",
+            "The release of the server and its version of the protocol",
+            &[
+                ("version", env!("CARGO_PKG_VERSION")),
+                ("protocol", &VERSION.to_string()),
+            ],
+        )
+    }
 
-impl Collector for Figures {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        stats(&mut encoder, &self.0.stats())?;
-        requests(&mut encoder, &self.0.requests())?;
-        let build = [
-            ("version", env!("CARGO_PKG_VERSION").to_owned()),
-            ("protocol", VERSION.to_string()),
-        ];
-        let info = prometheus_client::metrics::info::Info::new(build.to_vec());
-        let help = "The release of the server and its version of the protocol";
-        let metric =
-            encoder.encode_descriptor("tmem_memserver_build", help, None, MetricType::Info)?;
-        info.encode(metric)
+    fn readiness(&self) -> Result<(), &'static str> {
+        match self.0.takes_clients() {
+            true => Ok(()),
+            false => Err("takes no clients"),
+        }
     }
 }
 
-fn stats(encoder: &mut DescriptorEncoder<'_>, stats: &ServerStats) -> fmt::Result {
+fn stats(to: &mut Figures<'_>, stats: &ServerStats) -> fmt::Result {
     let bytes = |pages: u64| pages * PAGE_SIZE as u64;
     let size = Some(&Unit::Bytes);
     for (name, help, unit, value) in [
@@ -69,17 +61,14 @@ fn stats(encoder: &mut DescriptorEncoder<'_>, stats: &ServerStats) -> fmt::Resul
         ),
         ("connections", "Connections", None, stats.connections),
     ] {
-        let name = format!("tmem_memserver_{name}");
-        let gauge = ConstGauge::new(value as i64);
-        gauge.encode(encoder.encode_descriptor(&name, help, unit, MetricType::Gauge)?)?;
+        to.gauge(&format!("tmem_memserver_{name}"), help, unit, value)?;
     }
-    let uptime = ConstGauge::new(stats.uptime_ms as f64 / 1000.0);
-    uptime.encode(encoder.encode_descriptor(
+    to.gauge(
         "tmem_memserver_uptime",
         "Time since the server began",
         Some(&Unit::Seconds),
-        MetricType::Gauge,
-    )?)?;
+        stats.uptime_ms as f64 / 1000.0,
+    )?;
     for (name, help, pages) in [
         ("read", "Pages sent to programs", stats.pages_read),
         (
@@ -89,31 +78,30 @@ fn stats(encoder: &mut DescriptorEncoder<'_>, stats: &ServerStats) -> fmt::Resul
         ),
     ] {
         let name = format!("tmem_memserver_{name}");
-        let counter = ConstCounter::new(bytes(pages));
-        counter.encode(encoder.encode_descriptor(&name, help, size, MetricType::Counter)?)?;
+        to.counter(&name, help, size, bytes(pages))?;
     }
     Ok(())
 }
 
-fn requests(encoder: &mut DescriptorEncoder<'_>, requests: &[Requests]) -> fmt::Result {
-    let mut metric = encoder.encode_descriptor(
+fn requests(to: &mut Figures<'_>, requests: Vec<Requests>) -> fmt::Result {
+    let histogram = |of: Requests| Histogram {
+        label: Some(("op", of.op)),
+        buckets: of.buckets,
+        sum: of.sum,
+    };
+    let histograms: Vec<Histogram> = requests.into_iter().map(histogram).collect();
+    to.histogram(
         "tmem_memserver_request_duration",
         "Time from a request's arrival until its answer is ready, without the network",
-        Some(&Unit::Seconds),
-        MetricType::Histogram,
-    )?;
-    for of in requests {
-        let labels = [("op", of.op)];
-        let mut metric = metric.encode_family(&labels)?;
-        metric.encode_histogram::<[(&str, &str); 0]>(of.sum, of.count, &of.buckets, None)?;
-    }
-    Ok(())
+        &histograms,
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tmem_memserver::{Config, Server};
+    use std::sync::Arc;
+    use tmem_memserver::Config;
 
     #[test]
     fn metrics_have_units_and_totals() {
@@ -123,10 +111,10 @@ mod tests {
             measures: true,
             ..Config::default()
         };
-        let server = Server::bind(config)
-            .and_then(Server::spawn)
+        let server = tmem_memserver::Server::bind(config)
+            .and_then(tmem_memserver::Server::spawn)
             .expect("a server");
-        let text = render(&server.observer()).expect("text");
+        let text = tmem_metrics::render(&Arc::new(Server(server.observer()))).expect("text");
         for line in [
             "# UNIT tmem_memserver_capacity_bytes bytes",
             "tmem_memserver_capacity_bytes 67108864",

@@ -3,8 +3,5 @@
 //! None of it is on the way of a page: metrics are counted by the server anyway, and read here
 //! when somebody asks.
 
-mod http;
 pub(crate) mod log;
-mod metrics;
-
-pub(crate) use http::start;
+pub(crate) mod metrics;

@@ -2,9 +2,10 @@
 
 use crate::client::Client;
 use crate::daemon::{Daemon, command};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
+use tmem_tests::scrape::{self, get, value};
 
 /// Where a daemon answers metrics, by its ready line.
 fn metrics_of(daemon: &Daemon) -> SocketAddr {
@@ -13,28 +14,9 @@ fn metrics_of(daemon: &Daemon) -> SocketAddr {
     addr.trim().parse().expect("an address")
 }
 
-/// Status line and body of what is answered.
-fn get(addr: SocketAddr, method: &str, path: &str) -> (String, String) {
-    let mut stream = TcpStream::connect(addr).expect("it listens");
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).expect("it reads");
-    let mut text = String::new();
-    stream.read_to_string(&mut text).expect("it answers");
-    let (head, body) = text.split_once("\r\n\r\n").expect("head and body");
-    let status = head.lines().next().unwrap_or_default().to_owned();
-    (status, body.to_owned())
-}
-
 fn daemon(args: &[&str]) -> Daemon {
     let metrics = ["--metrics", "127.0.0.1:0", "--capacity", "64M"];
     Daemon::on_free_port(&[&metrics[..], args].concat())
-}
-
-/// The value of a metric.
-fn value(metrics: &str, name: &str) -> f64 {
-    let line = metrics.lines().find_map(|line| line.strip_prefix(name));
-    let value = line.unwrap_or_else(|| panic!("{name} in\n{metrics}"));
-    value.trim().parse().expect("a number")
 }
 
 #[test]
@@ -59,55 +41,11 @@ fn figures_and_latencies_are_scraped() {
     assert!(metrics.ends_with("# EOF\n"), "{metrics}");
 }
 
-/// OpenMetrics text in Prometheus' older format, which is all that `promtool` reads: it has no
-/// units, end or type `info`, and describes a sample by its whole name.
-fn as_text_format(metrics: &str) -> String {
-    let types: Vec<_> = metrics
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
-        .collect();
-    let suffix = |name: &str| match types.iter().find(|(family, _)| *family == name) {
-        Some((_, "counter")) => "_total",
-        Some((_, "info")) => "_info",
-        _ => "",
-    };
-    let mut text = String::new();
-    for line in metrics.lines() {
-        let words: Vec<_> = line.splitn(4, ' ').collect();
-        let line = match words[..] {
-            ["#", "UNIT", ..] | ["#", "EOF"] => continue,
-            ["#", "TYPE", name, "info"] => format!("# TYPE {name}_info gauge"),
-            ["#", what, name, rest] => format!("# {what} {name}{} {rest}", suffix(name)),
-            _ => line.to_owned(),
-        };
-        text += &line;
-        text.push('\n');
-    }
-    text
-}
-
 #[test]
 fn promtool_accepts_what_is_scraped() {
-    if Command::new("promtool").arg("--version").output().is_err() {
-        eprintln!("skipped: promtool is not installed (Debian's package prometheus)");
-        return;
-    }
     let daemon = daemon(&[]);
     let (_, metrics) = get(metrics_of(&daemon), "GET", "/metrics");
-    let mut promtool = Command::new("promtool")
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("promtool can be run");
-    let text = as_text_format(&metrics);
-    let mut input = promtool.stdin.take().expect("a pipe");
-    input.write_all(text.as_bytes()).expect("promtool reads");
-    drop(input);
-    let output = promtool.wait_with_output().expect("promtool ends");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{said}\n{text}");
+    scrape::check(&metrics);
 }
 
 #[test]
@@ -164,33 +102,11 @@ fn a_log_for_machines_is_json() {
     assert!(value["timestamp"].is_string());
 }
 
-/// A file below `packaging`.
-fn packaged(name: &str) -> String {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/");
-    std::fs::read_to_string(format!("{path}{name}")).expect("it is there")
-}
-
 #[test]
 fn alerts_and_dashboard_name_metrics_that_there_are() {
     let daemon = daemon(&[]);
     let (_, metrics) = get(metrics_of(&daemon), "GET", "/metrics");
-    let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
-    let mut count = 0;
-    for file in ["prometheus/tmem.rules.yml", "grafana/tmem-memserver.json"] {
-        let text = packaged(file);
-        let words = text.split(|c: char| !is_name(c));
-        for name in words.filter(|word| word.starts_with("tmem_memserver_")) {
-            count += 1;
-            let begins = |line: &str| {
-                let rest = line.strip_prefix(name);
-                rest.is_some_and(|rest| rest.starts_with([' ', '{']))
-            };
-            assert!(metrics.lines().any(begins), "{file}: {name} in\n{metrics}");
-        }
-    }
-    assert!(count > 10, "only {count} names were found");
-    let dashboard = packaged("grafana/tmem-memserver.json");
-    serde_json::from_str::<serde_json::Value>(&dashboard).expect("the dashboard is JSON");
+    scrape::check_packaged("tmem_memserver_", "grafana/tmem-memserver.json", &metrics);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Answers scrapers and health checks.
 
-use super::metrics;
+use crate::figures::{Source, render};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE};
@@ -13,7 +13,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
-use tmem_memserver::Observer;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -29,25 +28,48 @@ const REST: Duration = Duration::from_millis(100);
 /// What OpenMetrics text is called.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Listens on `addr`, and answers in a thread of its own; where, with the real port.
-///
-/// # Errors
-/// When the address is not free, or there is no thread.
-pub(crate) fn start(addr: SocketAddr, server: Observer) -> io::Result<SocketAddr> {
-    let listener = std::net::TcpListener::bind(addr)?;
-    listener.set_nonblocking(true)?;
-    let addr = listener.local_addr()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .build()?;
-    thread::Builder::new()
-        .name("metrics".to_owned())
-        .spawn(move || runtime.block_on(serve(listener, server)))?;
-    Ok(addr)
+/// Where metrics and health checks are asked for.
+#[derive(Debug)]
+pub struct Endpoint {
+    listener: std::net::TcpListener,
+    addr: SocketAddr,
 }
 
-async fn serve(listener: std::net::TcpListener, server: Observer) {
+impl Endpoint {
+    /// Listens on `addr`. Nobody is answered yet.
+    ///
+    /// # Errors
+    /// Those of the system, for instance when the address is not free.
+    pub fn bind(addr: SocketAddr) -> io::Result<Endpoint> {
+        let listener = std::net::TcpListener::bind(addr)?;
+        listener.set_nonblocking(true)?;
+        let addr = listener.local_addr()?;
+        Ok(Endpoint { listener, addr })
+    }
+
+    /// Where it listens, with the real port.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Answers for `source`, in a thread of its own that has the signal mask of the caller.
+    ///
+    /// # Errors
+    /// Those of the system, when there is no thread or no descriptor.
+    pub fn serve<S: Source>(self, source: S) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()?;
+        let source = Arc::new(source);
+        thread::Builder::new()
+            .name("metrics".to_owned())
+            .spawn(move || runtime.block_on(serve(self.listener, source)))?;
+        Ok(())
+    }
+}
+
+async fn serve<S: Source>(listener: std::net::TcpListener, source: Arc<S>) {
     let Ok(listener) = TcpListener::from_std(listener) else {
         return;
     };
@@ -60,10 +82,10 @@ async fn serve(listener: std::net::TcpListener, server: Observer) {
             tokio::time::sleep(REST).await;
             continue;
         };
-        let server = server.clone();
+        let source = source.clone();
         tokio::spawn(async move {
             let answer = service_fn(|request| {
-                let answer = answer(&request, &server);
+                let answer = answer(&request, &source);
                 async move { Ok::<_, Infallible>(answer) }
             });
             // Who goes away in the middle is not told of anything.
@@ -77,7 +99,7 @@ async fn serve(listener: std::net::TcpListener, server: Observer) {
     }
 }
 
-fn answer(request: &Request<Incoming>, server: &Observer) -> Response<Full<Bytes>> {
+fn answer<S: Source>(request: &Request<Incoming>, source: &Arc<S>) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
         let allowed = hyper::header::HeaderValue::from_static("GET, HEAD");
@@ -85,14 +107,14 @@ fn answer(request: &Request<Incoming>, server: &Observer) -> Response<Full<Bytes
         return refusal;
     }
     match request.uri().path() {
-        "/metrics" => match metrics::render(server) {
+        "/metrics" => match render(source) {
             Ok(metrics) => with_type(StatusCode::OK, OPENMETRICS, metrics),
             Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "no metrics\n"),
         },
         "/healthz" => text(StatusCode::OK, "ok\n"),
-        "/readyz" => match server.takes_clients() {
-            true => text(StatusCode::OK, "ready\n"),
-            false => text(StatusCode::SERVICE_UNAVAILABLE, "takes no clients\n"),
+        "/readyz" => match source.readiness() {
+            Ok(()) => text(StatusCode::OK, "ready\n"),
+            Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{why}\n")),
         },
         _ => text(StatusCode::NOT_FOUND, "/metrics, /healthz or /readyz\n"),
     }
