@@ -8,6 +8,7 @@ pub mod fresh;
 pub mod histogram;
 pub mod memory;
 pub mod outcome;
+pub mod page;
 pub mod pattern;
 pub mod plots;
 pub mod report;

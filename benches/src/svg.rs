@@ -47,6 +47,9 @@ pub struct Chart {
 
 const SIZE: (u32, u32) = (760, 460);
 
+/// The height of a chart among others.
+const LOW: u32 = 300;
+
 /// Colours that most people with colour blindness can tell apart, and that differ in grey
 /// (Okabe and Ito).
 const COLOURS: [RGBColor; 6] = [
@@ -206,6 +209,22 @@ impl Chart {
         }
         area.present()
     }
+}
+
+/// Charts below one another, as the text of one file.
+///
+/// # Panics
+/// Never: text in memory takes all that is drawn.
+pub fn stacked(charts: &[Chart]) -> String {
+    let mut out = String::new();
+    let size = (SIZE.0, LOW * charts.len() as u32);
+    let area = SVGBackend::with_string(&mut out, size).into_drawing_area();
+    for (chart, part) in charts.iter().zip(area.split_evenly((charts.len(), 1))) {
+        chart.draw(&part).expect("a string takes all that is drawn");
+    }
+    // What is drawn last writes the end of the text.
+    drop(area);
+    out
 }
 
 #[cfg(test)]

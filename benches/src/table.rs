@@ -29,6 +29,19 @@ impl Table {
         self.rows.add_row(Row::from(cells));
     }
 
+    /// The table as HTML.
+    pub fn html(&self) -> String {
+        let cells = |row: &Row, tag: &str| {
+            let cells = row.cell_iter().map(|cell| escaped(&cell.content()));
+            let cells: String = cells.map(|text| format!("<{tag}>{text}</{tag}>")).collect();
+            format!("<tr>{cells}</tr>\n")
+        };
+        let heads = self.rows.header().map(|row| cells(row, "th"));
+        let rows: String = self.rows.row_iter().map(|row| cells(row, "td")).collect();
+        let (title, heads) = (escaped(&self.title), heads.unwrap_or_default());
+        format!("<table>\n<caption>{title}</caption>\n{heads}{rows}</table>\n")
+    }
+
     /// Whether it has no rows but the heads.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
@@ -42,6 +55,13 @@ impl fmt::Display for Table {
             .lines()
             .try_for_each(|line| writeln!(f, " {}", line.trim_end()))
     }
+}
+
+/// Text as HTML has it.
+pub(crate) fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 #[cfg(test)]
@@ -58,5 +78,10 @@ mod tests {
         assert!(!table.is_empty());
         let wanted = "Title\n  name       time\n  a       1.25 us\n  longer     9 us\n  bare\n";
         assert_eq!(table.to_string(), wanted);
+        table.row(["a<b".to_owned(), "1".to_owned()]);
+        let html = table.html();
+        let wanted = "<caption>Title</caption>\n<tr><th>name</th><th>time</th></tr>\n<tr><td>a<";
+        assert!(html.contains(wanted), "{html}");
+        assert!(html.contains("<td>a&lt;b</td><td>1</td>"), "{html}");
     }
 }

@@ -19,6 +19,7 @@ mod library;
 mod metrics;
 mod names;
 mod open_files;
+mod plot;
 mod program;
 mod run;
 mod servers;

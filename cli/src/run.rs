@@ -20,17 +20,19 @@ use crate::args::RunArgs;
 use crate::embedded::Embedded;
 use crate::handover::Handover;
 use crate::metrics::Programs;
+use crate::plot::Plot;
 use crate::program::{self, Missing};
 use crate::servers::Answer;
 use crate::stats::{self, Stats};
 use crate::{OWN_FAILURE, auto, child, library, names, servers, signals, uffd};
 
 /// Variables that are for this command and not for the program.
-pub(crate) const NOT_HANDED_ON: [&str; 8] = [
+pub(crate) const NOT_HANDED_ON: [&str; 9] = [
     "TMEM_CONFIG",
     "TMEM_LOCAL_MIN",
     "TMEM_LOCAL_MAX",
     "TMEM_METRICS",
+    "TMEM_PLOT",
     "TMEM_STATS_FILE",
     "TMEM_SUMMARY",
     "TMEM_UNPAGED_OK",
@@ -76,6 +78,9 @@ fn try_run(args: RunArgs) -> Result<i32, (i32, String)> {
     })?;
     if let Some(path) = &options.stats_file {
         check_output(path).map_err(|e| own(format!("--stats-file {}: {e}", path.display())))?;
+    }
+    if let Some(path) = &options.plot {
+        check_output(path).map_err(|e| own(format!("--plot {}: {e}", path.display())))?;
     }
     let endpoint = options.metrics.map(listen).transpose()?;
     let stats = Stats::new().map_err(|e| own(format!("memory for statistics: {e}")))?;
@@ -125,6 +130,8 @@ fn try_run(args: RunArgs) -> Result<i32, (i32, String)> {
         .into_iter()
         .filter(|name| vars.iter().all(|(set, _)| set != name))
         .collect();
+    let plot = options.plot.as_deref();
+    let plot = plot.map(|path| plot_of(path, &stats, &found)).transpose()?;
     let start = Instant::now();
     let ended = child::run(&argv, &vars, &unset, &blocked, None, &|pid| {
         stats.await_core(pid);
@@ -134,6 +141,9 @@ fn try_run(args: RunArgs) -> Result<i32, (i32, String)> {
     let mut totals = stats.totals();
     totals.local_budget_bytes = totals.local_budget_bytes.max(local);
     totals.peak_resident_bytes = totals.peak_resident_bytes.max(ended.max_resident);
+    if let Some(Err(text)) = plot.map(Plot::end) {
+        eprintln!("tmem: {text}");
+    }
     report(&options, &totals, time);
     Ok(ended.status)
 }
@@ -141,6 +151,19 @@ fn try_run(args: RunArgs) -> Result<i32, (i32, String)> {
 /// Listens where metrics are to be asked for.
 fn listen(addr: SocketAddr) -> Result<Endpoint, (i32, String)> {
     Endpoint::bind(addr).map_err(|e| own(format!("--metrics {addr}: {e}")))
+}
+
+/// Begins to record what is to be drawn.
+fn plot_of(path: &Path, stats: &Stats, program: &Path) -> Result<Plot, (i32, String)> {
+    let begun = stats.again();
+    let begun = begun.and_then(|stats| Plot::begin(path, name_of(program), stats));
+    begun.map_err(|e| own(format!("--plot {}: {e}", path.display())))
+}
+
+/// What a program is called.
+fn name_of(program: &Path) -> String {
+    let name = program.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
 }
 
 /// Answers for the processes that keep these statistics.
@@ -151,11 +174,10 @@ fn serve(
     level: Level,
 ) -> Result<(), (i32, String)> {
     let addr = endpoint.addr();
-    let name = program.file_name().unwrap_or_default().to_string_lossy();
     let started = stats.again().and_then(|stats| {
         endpoint.serve(Programs {
             stats,
-            name: name.into_owned(),
+            name: name_of(program),
         })
     });
     started.map_err(|e| own(format!("--metrics {addr}: {e}")))?;

@@ -204,3 +204,34 @@ fn a_signal_ends_the_suite_and_its_workload() {
         assert!(!Path::new("/proc").join(pid).exists());
     }
 }
+
+#[test]
+fn a_page_and_the_time_left_are_for_people() {
+    let folder = tempfile::tempdir().expect("there is room");
+    let page = folder.path().join("bench.html");
+    let command = format!(
+        "{} bench --quick --size 40M --local 50 --only zipf,fits --html {}",
+        artefacts::tmem().display(),
+        page.display()
+    );
+    // `script` has the command run on a terminal.
+    let output = Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .stdin(Stdio::null())
+        .output()
+        .expect("script can be run");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}");
+    // What is measured, and for how long: first natively, then paged.
+    for step in ["zipf natively (about ", "zipf at 50 % ("] {
+        assert!(said.contains(step), "{step} in {said:?}");
+    }
+    let page = std::fs::read_to_string(page).expect("it is written");
+    for part in [
+        "<td>zipf</td><td>native</td>",
+        "Slowdown against",
+        "filling a page",
+    ] {
+        assert!(page.contains(part), "{part} in {page}");
+    }
+}

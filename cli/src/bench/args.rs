@@ -31,6 +31,9 @@ pub(crate) struct BenchArgs {
     /// Draw slowdown.svg and latency.svg in this folder
     #[arg(long, value_name = "DIR")]
     pub(super) plots: Option<PathBuf>,
+    /// Write one page with the tables and charts to this file as HTML
+    #[arg(long, value_name = "FILE")]
+    pub(super) html: Option<PathBuf>,
     /// Measure these only: floors, patterns, latency, threads, fits, start, or
     /// single patterns: seq-read, seq-rmw, strided, random-read, random-write,
     /// zipf

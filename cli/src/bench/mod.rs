@@ -1,18 +1,19 @@
 //! `tmem bench`: what tmem costs on the user's own machine.
 
 mod args;
+mod progress;
 mod runner;
 mod suite;
 mod work;
 
 use std::path::Path;
 
-use tmem_benches::plots;
 use tmem_benches::report::Report;
+use tmem_benches::{page, plots};
 use tmem_config::{check_output, write_file};
 
 pub(crate) use args::{BenchArgs, WorkloadArgs};
-use runner::{Stop, progress};
+use runner::Stop;
 
 /// The data for `--plots`.
 const PLOTS: [&str; 2] = ["slowdown.svg", "latency.svg"];
@@ -21,7 +22,7 @@ const PLOTS: [&str; 2] = ["slowdown.svg", "latency.svg"];
 /// not hold what was written to it.
 pub(crate) fn run(args: &BenchArgs) -> i32 {
     let done = places(args).and_then(|()| suite::measure(args));
-    progress("");
+    progress::clear();
     match done.and_then(|report| write(args, &report)) {
         Ok(()) => 0,
         Err(Stop { status, text }) => {
@@ -37,6 +38,9 @@ pub(crate) fn run(args: &BenchArgs) -> i32 {
 fn places(args: &BenchArgs) -> Result<(), Stop> {
     if let Some(path) = &args.json {
         check_output(path).map_err(|e| Stop::own(format!("--json {}: {e}", path.display())))?;
+    }
+    if let Some(path) = &args.html {
+        check_output(path).map_err(|e| Stop::own(format!("--html {}: {e}", path.display())))?;
     }
     if let Some(folder) = &args.plots {
         std::fs::create_dir_all(folder)
@@ -58,6 +62,9 @@ fn write(args: &BenchArgs, report: &Report) -> Result<(), Stop> {
         let mut text = serde_json::to_string_pretty(report).map_err(Stop::own)?;
         text.push('\n');
         file(path, text)?;
+    }
+    if let Some(path) = &args.html {
+        file(path, page::page(report))?;
     }
     if let Some(folder) = &args.plots {
         let drawn = [plots::slowdown(report), plots::latency(report)];

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, IsTerminal, Read, Seek};
+use std::io::{self, Read, Seek};
 use std::os::fd::FromRawFd;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -12,6 +12,7 @@ use tmem_benches::outcome::Outcome;
 use tmem_benches::report::{Paged, Whole};
 use tmem_config::{FAMILY_VARIABLE, Layer, Memory, Options};
 
+use super::progress::Progress;
 use super::work::Work;
 use crate::embedded::Embedded;
 use crate::handover::Handover;
@@ -49,6 +50,8 @@ pub(super) struct Runner {
     blocked: Blocked,
     /// Ends with this, so that it is there for all workloads.
     embedded: Option<Embedded>,
+    /// Nothing is started before all is planned.
+    pub(super) progress: Progress,
 }
 
 impl Runner {
@@ -67,6 +70,7 @@ impl Runner {
             program,
             blocked,
             embedded,
+            progress: Progress::new(),
         })
     }
 
@@ -100,12 +104,16 @@ impl Runner {
     }
 
     /// Runs a workload without tmem.
-    pub(super) fn native<T: DeserializeOwned>(&self, work: &Work) -> Result<T, Stop> {
+    pub(super) fn native<T: DeserializeOwned + Default>(&self, work: &Work) -> Result<T, Stop> {
         self.start(work, &[])
     }
 
     /// Runs a workload with a budget of `local` bytes.
     pub(super) fn paged(&self, work: &Work, local: u64) -> Result<Paged, Stop> {
+        if self.progress.plans() {
+            self.progress.plan(work);
+            return Ok(Paged::default());
+        }
         let stats = Stats::new().map_err(Stop::own)?;
         let handover = self.hand_over(&stats)?;
         let vars = self.variables(local, &handover)?;
@@ -157,7 +165,21 @@ impl Runner {
         variables(&self.options, local, &self.ways, handover).map_err(|(_, text)| Stop::own(text))
     }
 
-    fn start<T: DeserializeOwned>(
+    fn start<T: DeserializeOwned + Default>(
+        &self,
+        work: &Work,
+        vars: &[(&str, OsString)],
+    ) -> Result<T, Stop> {
+        if self.progress.plans() {
+            self.progress.plan(work);
+            return Ok(T::default());
+        }
+        let answer = self.answer(work, vars)?;
+        self.progress.done(work);
+        Ok(answer)
+    }
+
+    fn answer<T: DeserializeOwned>(
         &self,
         work: &Work,
         vars: &[(&str, OsString)],
@@ -230,12 +252,4 @@ fn memory_file() -> io::Result<File> {
     }
     // SAFETY: the descriptor was just made and nobody else has it.
     Ok(unsafe { File::from_raw_fd(fd) })
-}
-
-/// Prints what is being measured, if stderr is a terminal.
-pub(super) fn progress(what: &str) {
-    if io::stderr().is_terminal() {
-        // Goes to the start of the line and clears it.
-        eprint!("\r\x1b[K{what}");
-    }
 }

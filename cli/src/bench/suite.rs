@@ -16,7 +16,8 @@ use tmem_benches::units;
 use tmem_config::{Layer, Memory, check_local};
 
 use super::args::{BenchArgs, Part};
-use super::runner::{Runner, Stop, options, progress};
+use super::progress;
+use super::runner::{Runner, Stop, options};
 use super::work::{Pace, Work};
 
 /// The share for measurements of latencies and threads, in percent.
@@ -62,7 +63,7 @@ impl Amount {
     }
 }
 
-/// Measures what is wanted, and prints each table once it is whole.
+/// Measures what is wanted. See [`Suite::all`].
 pub(super) fn measure(args: &BenchArgs) -> Result<Report, Stop> {
     let memory = Memory::get().map_err(Stop::own)?;
     let (bytes, shares) = (args.bytes(memory.most()), args.shares());
@@ -99,34 +100,14 @@ pub(super) fn measure(args: &BenchArgs) -> Result<Report, Stop> {
         runner,
         amount: Amount::new(args.quick),
         bytes,
-        report,
+        report: report.clone(),
     };
-    say(&format!("{}\n", tables::heading(&suite.report)))?;
-    if args.wants(Part::Floors) {
-        suite.floors()?;
-    }
-    let patterns = args.patterns();
-    if !patterns.is_empty() {
-        suite.patterns(&patterns, &shares)?;
-    }
-    if args.wants(Part::Latency) {
-        suite.latency()?;
-    }
-    if args.wants(Part::Threads) {
-        suite.threads()?;
-    }
-    if args.wants(Part::Fits) {
-        suite.fits()?;
-    }
-    if args.wants(Part::Start) {
-        suite.start()?;
-    }
-    if args.wants(Part::Fits) || args.wants(Part::Start) {
-        say(&tables::fits(
-            &suite.report.fits,
-            suite.report.start.as_ref(),
-        ))?;
-    }
+    // The same twice: first only to see what there is to do.
+    suite.all(args, &shares)?;
+    suite.report = report;
+    suite.runner.progress.begin();
+    suite.say(&format!("{}\n", tables::heading(&suite.report)))?;
+    suite.all(args, &shares)?;
     Ok(suite.report)
 }
 
@@ -176,12 +157,6 @@ fn check_budgets(
     Ok(())
 }
 
-/// Prints on stdout.
-fn say(what: &impl Display) -> Result<(), Stop> {
-    progress("");
-    writeln!(std::io::stdout(), "{what}").map_err(|e| Stop::own(format!("stdout: {e}")))
-}
-
 struct Suite {
     runner: Runner,
     amount: Amount,
@@ -190,18 +165,61 @@ struct Suite {
 }
 
 impl Suite {
+    /// Measures what is wanted, and prints each table once it is whole.
+    fn all(&mut self, args: &BenchArgs, shares: &[f64]) -> Result<(), Stop> {
+        if args.wants(Part::Floors) {
+            self.floors()?;
+        }
+        let patterns = args.patterns();
+        if !patterns.is_empty() {
+            self.patterns(&patterns, shares)?;
+        }
+        if args.wants(Part::Latency) {
+            self.latency()?;
+        }
+        if args.wants(Part::Threads) {
+            self.threads()?;
+        }
+        if args.wants(Part::Fits) {
+            self.fits()?;
+        }
+        if args.wants(Part::Start) {
+            self.start()?;
+        }
+        if args.wants(Part::Fits) || args.wants(Part::Start) {
+            let (fits, start) = (&self.report.fits, self.report.start.as_ref());
+            self.say(&tables::fits(fits, start))?;
+        }
+        Ok(())
+    }
+
+    /// Prints on stdout.
+    fn say(&self, what: &impl Display) -> Result<(), Stop> {
+        if self.runner.progress.plans() {
+            return Ok(());
+        }
+        progress::clear();
+        writeln!(std::io::stdout(), "{what}").map_err(|e| Stop::own(format!("stdout: {e}")))
+    }
+
+    /// Shows what is measured next.
+    fn show(&self, what: &str) {
+        self.runner.progress.show(what);
+    }
+
     fn paged(&self, what: &str, work: &Work, percent: f64) -> Result<Paged, Stop> {
-        progress(&format!("{what} at {}", units::percent(percent)));
+        self.show(&format!("{what} at {}", units::percent(percent)));
         let paged = self.runner.paged(work, budget(self.bytes, percent))?;
-        if let Some(text) = tables::oddity(&paged.whole, percent) {
-            progress("");
+        let ran = !self.runner.progress.plans();
+        if let Some(text) = tables::oddity(&paged.whole, percent).filter(|_| ran) {
+            progress::clear();
             eprintln!("tmem: {what} at {}: {text}", units::percent(percent));
         }
         Ok(paged)
     }
 
     fn native(&self, what: &str, work: &Work) -> Result<Outcome, Stop> {
-        progress(&format!("{what} natively"));
+        self.show(&format!("{what} natively"));
         self.runner.native(work)
     }
 
@@ -215,12 +233,12 @@ impl Suite {
     }
 
     fn floors(&mut self) -> Result<(), Stop> {
-        progress("floors");
+        self.show("floors");
         let Some(work) = self.runner.floors(self.bytes, self.amount.floor) else {
             return Ok(());
         };
         let floors: Floors = self.runner.native(&work)?;
-        say(&tables::floors(&floors))?;
+        self.say(&tables::floors(&floors))?;
         self.report.floors = Some(floors);
         Ok(())
     }
@@ -246,7 +264,7 @@ impl Suite {
                 self.report.patterns.push(row);
             }
         }
-        say(&tables::patterns(&self.report.patterns))
+        self.say(&tables::patterns(&self.report.patterns))
     }
 
     fn latency(&mut self) -> Result<(), Stop> {
@@ -270,7 +288,7 @@ impl Suite {
         // Such a wait is for room, which none of the floors measures.
         let row = LatencyRow::new("zero-fill", run, None);
         self.report.latency.push(row);
-        say(&tables::latency(&self.report.latency))?;
+        self.say(&tables::latency(&self.report.latency))?;
 
         let native = self.native("filling", &Work::Fill { bytes })?;
         let run = self.paged("filling", &Work::Fill { bytes }, HALF)?;
@@ -282,7 +300,7 @@ impl Suite {
             run,
         });
         match tables::fill(&self.report) {
-            Some(line) => say(&format!("{line}\n")),
+            Some(line) => self.say(&format!("{line}\n")),
             None => Ok(()),
         }
     }
@@ -314,7 +332,7 @@ impl Suite {
                 run,
             });
         }
-        say(&tables::threads(&self.report.threads))
+        self.say(&tables::threads(&self.report.threads))
     }
 
     /// Measures workloads that fit their budget, natively and under tmem by turns.
@@ -347,7 +365,7 @@ impl Suite {
     }
 
     fn start(&mut self) -> Result<(), Stop> {
-        progress("starting /bin/true");
+        self.show("starting /bin/true");
         let local = budget(self.bytes, 100.0);
         let (plain_us, preloaded_us) = self.runner.starts(self.amount.starts, local)?;
         self.report.start = Some(StartRow {

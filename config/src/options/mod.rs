@@ -156,6 +156,14 @@ options! {
                LD_PRELOAD each process has a file of its own: %p in the name stands for its process \
                ID, and without %p all but the first process append it, as in stats.json.1234.",
     }
+    plot: PathBuf => {
+        flag: "plot" "FILE",
+        variable: "TMEM_PLOT",
+        key: Some("plot"),
+        group: Output,
+        help: "Draw memory, faults and waiting over the program's life into this file, as SVG",
+        more: "The file is written when the program exits. For `tmem run` only.",
+    }
     metrics: SocketAddr => {
         flag: "metrics" "ADDR",
         variable: "TMEM_METRICS",

@@ -34,6 +34,7 @@ fn full() -> Layer {
         log: Some(Level::Debug),
         summary: Some(true),
         stats_file: Some("/etc/s.json".into()),
+        plot: Some("/etc/p.svg".into()),
         metrics: Some("[::1]:9171".parse().unwrap()),
         page_path: Some(PagePath::Copy),
         compress: Some(AutoMode::Always),
@@ -102,7 +103,7 @@ fn every_key_is_read_from_the_file() {
         servers = [\"a:1,zone=z\", \"tcp://b:2\", \"rdma://[::1]:3\", \"tcp://a:1\"]\n\
         redundancy = \"copies=3\"\nrepair-rate = \"1M\"\non-loss = \"wait=10m\"\n\
         secret-file = \"key\"\nstrict = true\nunpaged-ok = \"yes\"\nlog = \"debug\"\n\
-        summary = true\nstats-file = \"/etc/s.json\"\nmetrics = \"[::1]:9171\"\npage-path = \"copy\"\n\
+        summary = true\nstats-file = \"/etc/s.json\"\nplot = \"/etc/p.svg\"\nmetrics = \"[::1]:9171\"\npage-path = \"copy\"\n\
         compress = \"always\"\ncompressed-cache = \"never\"\nevict = \"all\"\n";
     let keys = OPTIONS.iter().filter(|option| option.key.is_some()).count();
     assert_eq!(text.lines().count(), keys);
