@@ -5,6 +5,10 @@ use std::time::Duration;
 /// Samples that are kept. When they are full, two become one.
 const MOST: usize = 1024;
 
+/// What rates are taken over. Engines publish the time waited ten times a second, so that a
+/// shorter time has all of it or none.
+const WINDOW: Duration = Duration::from_secs(1);
+
 /// What there was at a moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Sample {
@@ -87,15 +91,20 @@ impl History {
         self.samples.iter().map(point).collect()
     }
 
-    /// A point for each time between two samples, at its end.
+    /// A point for each sample but the first: what happened in the [`WINDOW`] before it, or since
+    /// the sample before where these lie further apart.
     pub(super) fn rates(&self, value: impl Fn(&Rates) -> f64) -> Vec<(f64, f64)> {
-        let pairs = self.samples.windows(2);
-        pairs
-            .filter_map(|pair| {
-                let rates = between(&pair[0], &pair[1])?;
-                Some((pair[1].at.as_secs_f64(), value(&rates)))
-            })
-            .collect()
+        let mut from = 0;
+        let point = |at: usize| {
+            let now = &self.samples[at];
+            let is_window = |before: &Sample| now.at.saturating_sub(before.at) >= WINDOW;
+            while from + 1 < at && is_window(&self.samples[from + 1]) {
+                from += 1;
+            }
+            let rates = between(&self.samples[from], now)?;
+            Some((now.at.as_secs_f64(), value(&rates)))
+        };
+        (1..self.samples.len()).filter_map(point).collect()
     }
 }
 
@@ -145,15 +154,40 @@ mod tests {
     }
 
     #[test]
+    fn what_is_published_in_bursts_is_drawn_level() {
+        let mut history = History::new(Duration::from_millis(50));
+        for ms in (0..=10_000).step_by(50) {
+            // A thread waits half of the time, which is told every 100 ms.
+            let some_ns = ms / 100 * 50_000_000;
+            history.push(Sample { some_ns, ..at(ms) });
+        }
+        let shares = history.rates(|rates| rates.some);
+        let whole = shares.iter().filter(|(at, _)| *at >= 1.0);
+        for (at, share) in whole {
+            assert!((0.45..=0.55).contains(share), "{share} at {at} s");
+        }
+        // What was long ago does not count.
+        history.push(Sample {
+            some_ns: 5_000_000_000,
+            ..at(11_000)
+        });
+        history.push(Sample {
+            some_ns: 5_000_000_000,
+            ..at(12_000)
+        });
+        assert_eq!(history.rates(|rates| rates.some).last(), Some(&(12.0, 0.0)));
+    }
+
+    #[test]
     fn a_long_life_has_as_many_samples_and_keeps_its_peaks_and_counts() {
-        let mut history = History::new(Duration::from_millis(1));
-        let last = 5 * MOST as u64;
-        for ms in 0..=last {
-            let resident = if ms == 7 { 1 << 30 } else { 1 << 20 };
+        let mut history = History::new(Duration::from_secs(1));
+        let last = 5000 * MOST as u64;
+        for ms in (0..=last).step_by(1000) {
+            let resident = if ms == 7000 { 1 << 30 } else { 1 << 20 };
             history.push(Sample { resident, ..at(ms) });
         }
         assert!(history.samples.len() <= MOST);
-        assert!(history.interval() > Duration::from_millis(1));
+        assert!(history.interval() > Duration::from_secs(1));
         assert!(history.samples.is_sorted_by_key(|sample| sample.at));
         let peaks = history.points(|sample| sample.resident as f64);
         let high = peaks.iter().filter(|(_, bytes)| *bytes > 1e9);
@@ -165,7 +199,7 @@ mod tests {
                 ..at(last)
             })
         );
-        // Nothing that was counted is left out or told twice.
+        // By now samples lie as far apart as the window: all is told that was counted.
         let ends: Vec<f64> = history
             .points(|s| s.faults as f64)
             .iter()
