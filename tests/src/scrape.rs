@@ -1,8 +1,9 @@
 //! Metrics: how they are asked for, and what they must be.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// Status line and body of what is answered.
 pub fn get(addr: SocketAddr, method: &str, path: &str) -> (String, String) {
@@ -70,6 +71,52 @@ pub fn check(metrics: &str) {
     let output = promtool.wait_with_output().expect("promtool ends");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}\n{text}");
+}
+
+/// Has a real Prometheus scrape `addr` until it has this value of a metric, if it is installed.
+pub fn by_prometheus(addr: SocketAddr, metric: &str, value: &str) {
+    let version = Command::new("prometheus").arg("--version").output();
+    if version.is_err() {
+        eprintln!("not checked: prometheus is not installed");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    let config = format!(
+        "global: {{scrape_interval: 1s}}\nscrape_configs:\n  - job_name: tmem\n    \
+         static_configs: [{{targets: ['{addr}']}}]\n"
+    );
+    std::fs::write(at("prometheus.yml"), config).expect("the folder can be written");
+    // A port that was free a moment ago.
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
+    let web = free.expect("a port");
+    let mut prometheus = Command::new("prometheus")
+        .arg(format!("--config.file={}", at("prometheus.yml")))
+        .arg(format!("--storage.tsdb.path={}", at("data")))
+        .arg(format!("--web.listen-address={web}"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("prometheus can be run");
+    let query = format!("/api/v1/query?query={metric}");
+    let begun = Instant::now();
+    let found = loop {
+        let answer = match TcpStream::connect(web) {
+            Ok(_) => get(web, "GET", &query).1,
+            Err(_) => String::new(),
+        };
+        if answer.contains(&format!("\"{value}\"")) {
+            break true;
+        }
+        if begun.elapsed() > Duration::from_secs(120) {
+            break false;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    };
+    let ended = prometheus.kill().and_then(|()| prometheus.wait());
+    ended.expect("it ends");
+    assert!(found, "{metric} of {addr} is not {value}");
 }
 
 /// Checks that alerts and a dashboard, both below `packaging`, name only metrics that were

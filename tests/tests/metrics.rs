@@ -81,6 +81,7 @@ fn what_a_program_has_and_waits_for_is_scraped() {
     assert!(fetched <= mib(&metrics(addr), "read_bytes_total"));
 
     scrape::check(&read);
+    scrape::by_prometheus(addr, "tmem_program_budget_bytes", "67108864");
     scrape::check_packaged("tmem_program_", "grafana/tmem-programs.json", &read);
     for (path, status) in [("/healthz", "200 OK"), ("/readyz", "200 OK")] {
         assert!(get(addr, "GET", path).0.ends_with(status), "{path}");

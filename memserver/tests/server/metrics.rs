@@ -122,58 +122,9 @@ fn alerts_fire_when_they_should() {
     }
 }
 
-/// A real Prometheus finds the server up, and has its figures.
 #[test]
 fn prometheus_scrapes_it() {
-    if Command::new("prometheus")
-        .arg("--version")
-        .output()
-        .is_err()
-    {
-        eprintln!("skipped: prometheus is not installed");
-        return;
-    }
     let daemon = daemon(&[]);
-    let folder = tempfile::tempdir().expect("a folder");
-    let at = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
-    let config = format!(
-        "global: {{scrape_interval: 1s}}\nscrape_configs:\n  - job_name: tmem\n    \
-         static_configs: [{{targets: ['{}']}}]\n",
-        metrics_of(&daemon)
-    );
-    std::fs::write(at("prometheus.yml"), config).expect("the folder can be written");
-    // A port that was free a moment ago.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
-    let addr = free.expect("a port");
-    let mut prometheus = Command::new("prometheus")
-        .arg(format!("--config.file={}", at("prometheus.yml")))
-        .arg(format!("--storage.tsdb.path={}", at("data")))
-        .arg(format!("--web.listen-address={addr}"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("prometheus can be run");
-    let query = "/api/v1/query?query=tmem_memserver_capacity_bytes";
-    let begun = std::time::Instant::now();
-    let found = loop {
-        let is_there = TcpStream::connect(addr).is_ok();
-        let answer = if is_there {
-            get(addr, "GET", query).1
-        } else {
-            String::new()
-        };
-        if answer.contains("\"67108864\"") {
-            break true;
-        }
-        if begun.elapsed() > std::time::Duration::from_secs(120) {
-            break false;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(200));
-    };
-    prometheus
-        .kill()
-        .and_then(|()| prometheus.wait())
-        .expect("it ends");
-    assert!(found);
+    let addr = metrics_of(&daemon);
+    scrape::by_prometheus(addr, "tmem_memserver_capacity_bytes", "67108864");
 }
