@@ -40,8 +40,8 @@ fn a_life_is_drawn_with_memory_faults_and_waiting() {
     let is_level = |line: &&Vec<i32>| line.iter().all(|y| *y == line[0]);
     let lines = lines(&svg);
     let moving = lines.iter().filter(|line| !is_level(line)).count();
-    // Resident, remote, faults, and both kinds of waiting at least for a while.
-    assert!(moving >= 4, "{lines:?}");
+    // Resident, remote, faults, and both kinds of waiting; the budget is level.
+    assert!(moving >= 5, "{lines:?}");
 }
 
 #[test]
