@@ -1,4 +1,4 @@
-//! Direct input (`O_DIRECT`) on kernels that cannot move pages; see
+//! Direct input (`O_DIRECT`, and some file systems) on kernels that cannot move pages; see
 //! `tmem_pager::engine::exclusion`.
 
 use super::next::{Function, next};
@@ -23,7 +23,7 @@ pub(super) fn is_direct(fd: c_int) -> bool {
     let args = [fd as usize, libc::F_GETFL as usize, 0, 0, 0, 0];
     // SAFETY: takes numbers only.
     let flags = unsafe { raw_syscall(libc::SYS_fcntl, args) };
-    flags >= 0 && flags as c_int & libc::O_DIRECT != 0
+    flags >= 0 && (flags as c_int & libc::O_DIRECT != 0 || super::uncached::is_uncached(fd))
 }
 
 /// Reads, and meanwhile nothing is zapped and the thread is not cancelled.

@@ -9,7 +9,7 @@
 //! | `leave` | the end of the program |
 //! | `credentials` | users, groups and capabilities, which the engine's tasks follow |
 //! | `seccomp` | filters of system calls, which are not for the engine |
-//! | `rlimit` | limits of the address space and of data, of which tmem is no part |
+//! | `rlimit` | limits of the address space, of data and of tasks, of which tmem is no part |
 //! | `malloc` | allocation: large blocks, and room for them |
 //! | `unmap` | what unmaps or empties memory, which must not meet a zap |
 //! | `mremap` | `mremap` of memory that is adopted in part |
@@ -21,6 +21,7 @@
 //! | `mem_file` | the program's own memory as a file, `/proc/self/mem` |
 //! | `debugger` | memory of other processes, for debuggers |
 //! | `direct` | direct input, on kernels that cannot move pages |
+//! | `uncached` | file systems whose files are always read so |
 //! | `io_uring` | buffers that a program registers with io_uring |
 //! | `user_memory` | memory that is named in calls, and may not be there |
 //! | `by_handle` | functions that are looked up by a handle of the C library |
@@ -51,6 +52,7 @@ mod rlimit;
 mod robust_mutex;
 mod seccomp;
 mod syscall;
+mod uncached;
 mod unmap;
 mod user_memory;
 mod user_uffd;
