@@ -5,10 +5,12 @@
 #include <linux/filter.h>
 #include <linux/landlock.h>
 #include <linux/seccomp.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <stddef.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -63,6 +65,39 @@ static void read_no_files(void)
     CHECK(open("/etc/passwd", O_RDONLY) < 0);
 }
 
+/* Landlock's rules on networks, which not all headers have: no connections over TCP. */
+static void connect_nowhere(void)
+{
+    const struct {
+        uint64_t files, net;
+    } rules = {0, 1ull << 1 /* LANDLOCK_ACCESS_NET_CONNECT_TCP */};
+    int fd = syscall(SYS_landlock_create_ruleset, &rules, sizeof rules, 0);
+    /* Linux 6.7 and later have them, if they have Landlock. */
+    if (fd < 0) {
+        CHECK(errno == ENOSYS || errno == EOPNOTSUPP || errno == E2BIG || errno == EINVAL);
+        return;
+    }
+    CHECK(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+    CHECK(!syscall(SYS_landlock_restrict_self, fd, 0));
+    CHECK(!close(fd));
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    to.sin_port = htons(1);
+    int s = socket(AF_INET, SOCK_STREAM, 0);
+    CHECK(s >= 0 && connect(s, (struct sockaddr *)&to, sizeof to) < 0 && errno == EACCES);
+    CHECK(!close(s));
+}
+
+/* A user that nobody else is, and who may have as many tasks as this program natively has. */
+static void take_few(rlim_t tasks)
+{
+    struct rlimit few = {tasks, tasks}, told;
+    uid_t user = 1000000 + getpid();
+    CHECK(!setgid(user) && !setuid(user));
+    CHECK(!setrlimit(RLIMIT_NPROC, &few));
+    CHECK(!getrlimit(RLIMIT_NPROC, &told));
+    CHECK(told.rlim_cur == tasks && told.rlim_max == tasks);
+}
+
 static void give_up(const char *way)
 {
     if (!strcmp(way, "setuid")) {
@@ -86,6 +121,12 @@ static void give_up(const char *way)
         CHECK(!unshare(CLONE_NEWNET));
     } else if (!strcmp(way, "files")) {
         read_no_files();
+    } else if (!strcmp(way, "connections")) {
+        connect_nowhere();
+    } else if (!strcmp(way, "few")) {
+        take_few(3);
+    } else if (!strcmp(way, "alone")) {
+        take_few(1);
     } else if (!strcmp(way, "calls")) {
         refuse_some();
     } else if (!strcmp(way, "killed")) {
@@ -138,7 +179,10 @@ int main(int argc, char **argv)
         until_elsewhere(base);
         give_up(argc > 2 ? argv[2] : "nothing");
     }
-    fork_down(argc > 3 && !strcmp(argv[3], "twice") ? 2 : 1);
+    if (argc > 2 && !strcmp(argv[2], "alone"))
+        CHECK(fork() == -1 && errno == EAGAIN);
+    else
+        fork_down(argc > 3 && !strcmp(argv[3], "twice") ? 2 : 1);
     look("the parent");
     /* Nobody else turns up. */
     CHECK(waitpid(-1, NULL, WNOHANG | 0x40000000 /* __WALL */) == -1 && errno == ECHILD);

@@ -1,12 +1,21 @@
-//! Whether the program has left the network namespace from which servers are reached.
+//! Whether a forked child may be unable to reach the servers that its parent's engine reaches.
 
 use super::roots;
-use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicBool, AtomicU32};
 
 /// The namespace of the engine that connects to servers for this one, or 0 if it is not known.
 /// Forked children have it too.
 static HOME: AtomicU32 = AtomicU32::new(0);
+
+/// The program, or one that it was forked from, has restricted itself by rules of Landlock.
+static RESTRICTED: AtomicBool = AtomicBool::new(false);
+
+/// Notes that rules of Landlock restrict the program from now on. They may refuse connections,
+/// which the kernel does not tell before one is made.
+pub fn restrict() {
+    RESTRICTED.store(true, Relaxed);
+}
 
 /// Notes that this engine reaches servers from its own namespace. Called before the program can
 /// have left it.
@@ -16,10 +25,11 @@ pub fn begin() {
     }
 }
 
-/// Tells whether this engine is in another namespace, as far as is known.
+/// Tells whether this engine may be unable to reach servers: it is in another namespace, as
+/// far as is known, or rules of Landlock restrict it.
 pub fn is_left() -> bool {
     let home = HOME.load(Relaxed);
-    home != 0 && own().is_some_and(|own| own != home)
+    RESTRICTED.load(Relaxed) || home != 0 && own().is_some_and(|own| own != home)
 }
 
 fn own() -> Option<u32> {

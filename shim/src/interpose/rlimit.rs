@@ -1,9 +1,12 @@
-//! Limits that a program sets to its own address space and data: what tmem maps is not
-//! to count (`RLIMIT_AS`, `RLIMIT_DATA`).
+//! Limits that a program sets to its own address space, data and tasks: what tmem maps and
+//! starts is not to count (`RLIMIT_AS`, `RLIMIT_DATA`, `RLIMIT_NPROC`).
 //!
 //! The kernel counts address space, also what is only reserved. So a limit is set higher
 //! by what tmem has, and told as it was asked for. Programs that are then started
 //! inherit it, and what tmem has in them is as much again.
+//!
+//! The kernel counts the tasks of a user, the engine's as well. Without them a forked child
+//! could not go on, so each process that the program may have counts with all of its own.
 
 use super::interpose;
 use super::next::{Function, next};
@@ -14,6 +17,9 @@ use tmem_pager::sys::space::SPACE;
 
 /// What tmem maps beside its heaps and the space for its engine: this library, small things.
 const REST: u64 = 16 << 20;
+
+/// The most tasks of tmem's that serve one process: the engine, two guards, a zap worker.
+const TASKS: u64 = 4;
 
 /// With a limit below this, the engine opens what it needs before the limit is set.
 const FEW: u64 = 128;
@@ -64,22 +70,38 @@ impl Raised {
     }
 }
 
-/// The limits of the address space and of data: for each the soft and the hard one.
-static RAISED: [[Raised; 2]; 2] = [const { [const { Raised::none() }; 2] }; 2];
+/// The limits of the address space, of data and of tasks: for each the soft and the hard one.
+static RAISED: [[Raised; 2]; 3] = [const { [const { Raised::none() }; 2] }; 3];
 
 fn raised(resource: c_uint) -> Option<&'static [Raised; 2]> {
     match resource {
         libc::RLIMIT_AS => Some(&RAISED[0]),
         libc::RLIMIT_DATA => Some(&RAISED[1]),
+        libc::RLIMIT_NPROC => Some(&RAISED[2]),
         _ => None,
     }
 }
 
+/// What tmem adds to a limit of `asked`.
+fn own(resource: c_uint, asked: u64) -> u64 {
+    match crate::start::pool_bytes() {
+        Some(_) if resource == libc::RLIMIT_NPROC => own_tasks(asked),
+        Some(pool) => own_bytes(pool),
+        None => 0,
+    }
+}
+
+/// Tasks of tmem's beside as many processes as are asked for. A program that asks for no other
+/// process than itself is not to have any.
+fn own_tasks(asked: u64) -> u64 {
+    match asked {
+        0 | 1 => 0,
+        _ => asked.saturating_mul(TASKS),
+    }
+}
+
 /// Bytes that tmem maps, or is going to, in this process.
-fn own() -> u64 {
-    let Some(pool) = crate::start::pool_bytes() else {
-        return 0;
-    };
+fn own_bytes(pool: u64) -> u64 {
     let heaps = crate::heap::undisturbed(|| {
         let ranges = crate::heap::ranges();
         ranges.iter().map(|r| r.len() as u64).sum::<u64>()
@@ -136,10 +158,10 @@ pub(crate) unsafe extern "C" fn own_prlimit(
             rlim_max: raised[1].told(before.rlim_max),
         };
         if let Some(asked) = asked {
-            let own = own();
+            let higher = |asked| higher(asked, before.rlim_max, own(resource, asked));
             let set = rlimit {
-                rlim_cur: higher(asked.rlim_cur, before.rlim_max, own),
-                rlim_max: higher(asked.rlim_max, before.rlim_max, own),
+                rlim_cur: higher(asked.rlim_cur),
+                rlim_max: higher(asked.rlim_max),
             };
             // What is wrong with what was asked is to be said of that.
             let set = match asked.rlim_cur > asked.rlim_max {
@@ -184,6 +206,12 @@ mod tests {
         assert_eq!(higher(100, 103, 5), 103);
         assert_eq!(higher(100, 99, 5), 105);
         assert_eq!(higher(NONE - 1, NONE, 5), NONE);
+    }
+
+    #[test]
+    fn a_program_that_may_have_no_other_process_gets_none() {
+        assert_eq!([0, 1, 2, 6].map(own_tasks), [0, 0, 8, 24]);
+        assert_eq!(own_tasks(u64::MAX), u64::MAX);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::raw::raw_syscall;
 use libc::{c_int, c_long, c_void};
 use tmem_pager::engine::exclusion::Change;
 use tmem_pager::engine::{credentials, lending};
+use tmem_pager::sys::network;
 
 super::interpose! {
     /// `syscall`, with what calls need that this library has to do with.
@@ -140,6 +141,9 @@ unsafe extern "C" fn own_syscall(
             libc::SYS_io_uring_register => super::io_uring::registering(b, c, d, call),
             _ => call(),
         };
+        if number == libc::SYS_landlock_restrict_self && result == 0 {
+            network::restrict();
+        }
         if number == libc::SYS_madvise && result == 0 {
             super::unmap::advised(a, b, c as c_int);
         }
