@@ -102,6 +102,8 @@ pub(crate) struct Fork {
     pub(crate) quiescent_for: AtomicU32,
     /// This process was forked from another that has an engine.
     pub(crate) is_child: AtomicBool,
+    /// The program has asked the kernel to merge equal pages.
+    pub(crate) merges: AtomicBool,
     /// The manifest that a child inherits, while the engine is quiescent.
     pub(crate) manifest: AtomicPtr<ForkManifest>,
 }
@@ -202,6 +204,7 @@ impl Threads {
                 forking: AtomicU32::new(0),
                 quiescent_for: AtomicU32::new(0),
                 is_child: AtomicBool::new(false),
+                merges: AtomicBool::new(false),
                 manifest: AtomicPtr::new(null_mut()),
             },
             handover: Handover {
@@ -242,7 +245,7 @@ impl Threads {
     /// forked exists in the child. The child keeps:
     ///
     /// - `evicted`, which the child's engine or `fork::child` updates;
-    /// - `fork.is_child` and `fork.manifest`, which `fork::child` uses;
+    /// - `fork.is_child` and `fork.manifest`, which `fork::child` uses, and `fork.merges`;
     /// - `handover`, from which the child takes its end;
     /// - the pages that must stay, and the kinds of advice that were given (`advice`);
     /// - what the program has given up, lent or advised, and which code was searched.

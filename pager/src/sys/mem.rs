@@ -1,6 +1,8 @@
 //! The engine's own memory, and operations on memory.
 
+use super::confined;
 use super::space::{SPACE, Space};
+use super::syscall::syscall_of_one;
 use core::ptr;
 use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::{Acquire, Release};
@@ -237,6 +239,16 @@ pub fn copied_by_forks(start: usize, len: usize, copied: bool) -> Result<(), Err
 pub fn unshare(start: usize, len: usize) -> Result<(), Errno> {
     // SAFETY: no contents change.
     unsafe { rustix::mm::madvise(start as *mut _, len, Advice::LinuxPopulateWrite) }
+}
+
+/// Tells whether the kernel merges equal pages of all memory of the program (KSM), as it does
+/// from Linux 6.4 on if it is asked to. Under a seccomp filter of the program's own it is not
+/// asked.
+pub fn merges_all() -> bool {
+    const PRCTL: usize = 157;
+    const PR_GET_MEMORY_MERGE: usize = 68;
+    // SAFETY: prctl(PR_GET_MEMORY_MERGE, 0, 0, 0, 0) touches no memory.
+    !confined::is_confined() && unsafe { syscall_of_one(PRCTL, PR_GET_MEMORY_MERGE) == 1 }
 }
 
 /// Returns a page of the engine's own memory as bytes.

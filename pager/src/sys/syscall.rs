@@ -13,3 +13,18 @@ pub(super) unsafe fn syscall3(nr: usize, a: usize, b: usize, c: usize) -> isize 
     }
     r
 }
+
+/// Makes a system call with one argument and four zeros.
+///
+/// # Safety
+/// As the system call demands.
+pub(super) unsafe fn syscall_of_one(nr: usize, a: usize) -> isize {
+    let r: isize;
+    // SAFETY: as above.
+    unsafe {
+        core::arch::asm!("syscall", inlateout("rax") nr as isize => r, in("rdi") a,
+            in("rsi") 0usize, in("rdx") 0usize, in("r10") 0usize, in("r8") 0usize,
+            lateout("rcx") _, lateout("r11") _, options(nostack));
+    }
+    r
+}

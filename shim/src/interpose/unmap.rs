@@ -93,6 +93,7 @@ pub(crate) fn advised(at: usize, len: usize, advice: c_int) {
         GUARD_INSTALL if are_reported() => {
             return give_up(at, len, &[libc::MADV_DONTNEED, GUARD_INSTALL]);
         }
+        libc::MADV_MERGEABLE => return tmem_pager::engine::fork::merges(),
         libc::MADV_WIPEONFORK => Ask::Wipe(true),
         libc::MADV_KEEPONFORK => Ask::Wipe(false),
         libc::MADV_DONTFORK => Ask::Withhold(true),

@@ -48,6 +48,7 @@ use crate::sys::channel::End;
 use crate::sys::mem;
 pub use handover::taken_over;
 pub use manifest::ForkManifest;
+pub use state::merges;
 
 /// Asks the engine to quiesce, and returns when it has. Called by the thread that forks,
 /// with signals blocked. Only one thread may do so at a time. `shares_files` says that the

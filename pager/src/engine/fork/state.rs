@@ -1,6 +1,7 @@
 //! State of a fork, which threads that fork and the engine tell each other.
 
 use crate::engine::threads::THREADS;
+use crate::sys::mem;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 /// In a manifest, memory that is being moved has its address plus this: higher than any
@@ -54,6 +55,17 @@ pub(crate) fn set_child() {
 /// pages.
 pub(crate) fn has_been() -> bool {
     THREADS.fork.forking.load(Relaxed) > 0 || THREADS.fork.is_child.load(Relaxed)
+}
+
+/// Notes that the program has asked the kernel to merge equal pages (KSM).
+pub fn merges() {
+    THREADS.fork.merges.store(true, Relaxed);
+}
+
+/// Tells whether pages may be shared with others: with those of another process, or with
+/// equal ones that the kernel has merged them with. The kernel moves neither.
+pub(crate) fn may_share() -> bool {
+    has_been() || THREADS.fork.merges.load(Relaxed) || mem::merges_all()
 }
 
 /// Tells whether a thread is forking.

@@ -51,9 +51,9 @@ impl Memory {
                 most = left / PAGE_SIZE / 2;
                 continue;
             }
-            if !copied && t.done == 0 && t.stopped == Some(Errno::INVAL) {
-                // The page may be read-only in the program: the kernel refuses to move
-                // there, but not to copy.
+            if !copied && t.done == 0 && matches!(t.stopped, Some(Errno::INVAL | Errno::BUSY)) {
+                // The page may be read-only in the program, or the kernel may have merged the
+                // frame with equal pages (KSM): it refuses to move, but not to copy.
                 t = self.mover.kernel().copy_pages(to, src, PAGE_SIZE, true);
                 copied = true;
                 self.report.stats.copied_pages.fetch_add(1, Relaxed);

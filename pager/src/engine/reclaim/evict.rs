@@ -1,6 +1,7 @@
 //! Evicts pages from the program.
 
 use crate::engine::calls::accesses::wait_for_accesses;
+use crate::engine::fork;
 use crate::engine::memory::Memory;
 use crate::engine::memory::address::addr;
 use crate::engine::memory::outcome::{Again, sure};
@@ -159,7 +160,7 @@ impl Reclaim {
         let mut most = n;
         // The kernel has refused the next page: by way of the transit, and directly.
         let mut refused = (false, false);
-        let mut unshared = !crate::engine::fork::state::has_been();
+        let mut unshared = false;
         while done < n {
             let from = addr(page) + done * PAGE_SIZE;
             let by_transit = m.mover.is_executable(from);
@@ -234,8 +235,8 @@ impl Reclaim {
                     most = n;
                     continue;
                 }
-                // The page is pinned, or shared with a child or the parent.
-                Some(Errno::BUSY) if !unshared => {
+                // The page is pinned, or shared with a child or the parent, or merged.
+                Some(Errno::BUSY) if !unshared && fork::state::may_share() => {
                     unshared = true;
                     let events = m.space.changes();
                     self.unshare(m, addr(page) + done * PAGE_SIZE..addr(page) + n * PAGE_SIZE);
