@@ -1,27 +1,61 @@
 //! How tasks wait for one another.
 
 use super::confined::is_confined;
-use core::sync::atomic::AtomicU32;
-use core::sync::atomic::Ordering::Acquire;
+use super::now_ns;
+use core::sync::atomic::Ordering::{Acquire, Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicU64};
 use rustix::io::Errno;
 use rustix::thread::futex;
 
-/// Yields the CPU to other threads that wait for it.
+/// Until then tasks nap instead of yielding.
+static CROWDED_NS: AtomicU64 = AtomicU64::new(0);
+/// A yield that took longer than this gave the CPU to a program that has nothing to do with
+/// it, and for how long such a program is expected.
+const LONG_NS: u64 = 500_000;
+const CROWD_NS: u64 = 20_000_000;
+
+/// Lets other threads run that wait for the CPU.
+///
+/// Who yields gives up what is left of its turn, and without a high priority may have to
+/// wait for the whole turn of each program that computes on this CPU. Who sleeps for a moment
+/// need not. So it naps for a while where yielding was seen to take long.
 pub fn pause() {
+    let before = now_ns();
+    if before < CROWDED_NS.load(Relaxed) {
+        return sleep_us(1);
+    }
     rustix::thread::sched_yield();
+    let after = now_ns();
+    if after.saturating_sub(before) > LONG_NS {
+        CROWDED_NS.store(after + CROWD_NS, Relaxed);
+    }
 }
 
 /// Waits for another task that is nearly done. `turn` counts the calls: the first ones
 /// spin.
 pub fn await_turn(turn: u32) {
-    // Some milliseconds, since yielding does not give the other task a CPU.
-    const AWAKE: u32 = 1 << 12;
+    // Some tenths of a millisecond. Yielding does not give a CPU to a task of lower priority,
+    // which the other is once the program has given up the right to a higher one.
+    const AWAKE: u32 = 1 << 8;
     const NAP_US: u64 = 50;
     if turn < AWAKE {
         pause();
     } else {
         sleep_us(NAP_US);
     }
+}
+
+/// Waits a moment for another task, in a loop that counts no turns: as [`await_turn`], with
+/// the calls in a row counted here. For one task of the engine's.
+pub fn await_other() {
+    static ROW: AtomicU32 = AtomicU32::new(0);
+    static LAST_NS: AtomicU64 = AtomicU64::new(0);
+    const NEAR_NS: u64 = 50_000;
+    let is_next = now_ns() < LAST_NS.load(Relaxed) + NEAR_NS;
+    let turn = if is_next { ROW.load(Relaxed) + 1 } else { 0 };
+    await_turn(turn);
+    ROW.store(turn.min(u32::MAX - 1), Relaxed);
+    LAST_NS.store(now_ns(), Relaxed);
 }
 
 /// Sleeps for `us` microseconds.

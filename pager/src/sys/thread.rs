@@ -3,7 +3,8 @@
 pub use super::descriptors::close_all_but;
 pub use super::scheduling::{Cpus, cpus, hurry, hurry_most, put_on, run_on};
 pub use super::sleep::{
-    await_turn, pause, rest, rest_us, sleep_some, sleep_unless, sleep_until, sleep_us, wake_sleeper,
+    await_other, await_turn, pause, rest, rest_us, sleep_some, sleep_unless, sleep_until, sleep_us,
+    wake_sleeper,
 };
 
 use super::mem::Region;

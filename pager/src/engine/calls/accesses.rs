@@ -64,7 +64,7 @@ pub(crate) fn wait_for_accesses(range: &Range<usize>) {
                 // The thread was killed during the access.
                 let _ = place.compare_exchange(page, 0, SeqCst, Relaxed);
             }
-            thread::pause();
+            thread::await_turn(turn);
         }
     }
 }

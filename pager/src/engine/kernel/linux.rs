@@ -170,7 +170,7 @@ impl Kernel for Linux {
     }
 
     fn pause(&self) {
-        thread::pause();
+        thread::await_other();
     }
 
     fn hurry(&self) {

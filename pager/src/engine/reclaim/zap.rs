@@ -280,7 +280,10 @@ impl Reclaim {
         {
             // One event at a time: events behind the zap's own must not be read before the
             // zap is done.
-            m.read_some(1);
+            if m.read_some(1) == 0 {
+                // The worker may wait for this CPU.
+                m.mover.kernel().pause();
+            }
         }
         self.zap_worker
             .as_mut()
