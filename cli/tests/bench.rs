@@ -34,7 +34,13 @@ fn measured(folder: &Path, args: &[&str]) -> (String, Value) {
     all.extend(args);
     let output = bench(&all);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert_eq!(stderr(&output), "");
+    // Whether a workload waits for pages most of the time depends on the machine's speed.
+    let text = stderr(&output);
+    let mut lines = text.lines();
+    assert!(
+        lines.all(|line| line.contains(" has waited for pages for ")),
+        "{text}"
+    );
     let json = std::fs::read_to_string(file).expect("the figures were written");
     (
         String::from_utf8(output.stdout).expect("tables are text"),

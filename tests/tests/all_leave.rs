@@ -83,6 +83,16 @@ fn system_calls_take_memory() {
 }
 
 #[test]
+fn a_file_system_reads_into_memory_directly() {
+    check(&["fuse"]);
+}
+
+#[test]
+fn pages_leave_that_the_kernel_has_merged() {
+    check(&["merged"]);
+}
+
+#[test]
 fn memory_is_locked_and_protected() {
     check(&["locked", "protections", "barrier"]);
 }

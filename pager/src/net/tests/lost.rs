@@ -209,15 +209,13 @@ fn a_child_waits_for_a_place_longer_than_for_a_server_that_is_away() {
     let mut child = joins(&fake, &parent);
     for _ in 0..20 {
         child.skip(1000);
-        child.wait();
-        child.drive();
+        child.until_answered();
     }
     assert!(child.servers.is_resuming(), "{:?}", child.seen);
     fake.orders().join = Status::Ok;
     while child.servers.is_resuming() {
         child.skip(500);
-        child.wait();
-        child.drive();
+        child.until_answered();
     }
     assert!(child.servers.is_up(ServerId::new(0)), "{:?}", child.seen);
 }
@@ -230,11 +228,10 @@ fn a_child_that_gets_no_place_is_told_why() {
     let mut child = joins(&fake, &parent);
     while child.servers.is_resuming() {
         child.skip(1000);
-        child.wait();
-        child.drive();
+        child.until_answered();
     }
     let reason = lost(&mut child);
-    assert!(matches!(reason, Reason::NoPlace(_)));
+    assert!(matches!(reason, Reason::NoPlace(_)), "{reason}");
     assert!(reason.to_string().contains("--max-connections"));
 }
 
@@ -248,8 +245,7 @@ fn a_child_that_waits_for_a_place_is_not_lost_by_one_attempt_that_fails_otherwis
         while !wanted(&fake) {
             assert!(child.servers.is_up(ServerId::new(0)), "{:?}", child.seen);
             child.skip(100);
-            child.wait();
-            child.drive();
+            child.until_answered();
         }
     };
     until(&mut child, &|_| fake.orders().connections > 40);
@@ -260,8 +256,7 @@ fn a_child_that_waits_for_a_place_is_not_lost_by_one_attempt_that_fails_otherwis
     fake.orders().join = Status::Ok;
     while child.servers.is_resuming() {
         child.skip(100);
-        child.wait();
-        child.drive();
+        child.until_answered();
     }
     assert!(child.servers.is_up(ServerId::new(0)), "{:?}", child.seen);
 }
