@@ -244,6 +244,11 @@ fn a_program_may_lock_all_of_its_memory() {
 }
 
 #[test]
+fn pages_that_the_kernel_has_merged_keep_to_the_budget() {
+    compare("merged", &["96"], Setting::PLAIN, 24);
+}
+
+#[test]
 fn protections_hold_and_pass() {
     compare("protections", &["64"], Setting::PLAIN, 20);
     compare("protections", &["64"], Setting::COPY, 20);
