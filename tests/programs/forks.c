@@ -1,8 +1,9 @@
-/* forks MIB CHILDREN [huge]: forks while memory may be elsewhere. Each child checks
+/* forks MIB CHILDREN [huge|grown]: forks while memory may be elsewhere. Each child checks
  * all of memory, changes some and leaves; it must see the right data or not
  * live to see any. Prints for each child "right" or "ended", then checks that
  * the parent's memory is untouched. huge: in huge pages, where the kernel has
- * them. */
+ * them. grown: in a mapping that grows, of a program that gives advice by an
+ * instruction of its own. */
 #include "common.h"
 #include <sys/wait.h>
 
@@ -12,12 +13,39 @@ static void check_all(char *base, unsigned long pages, const char *who)
         check_page(base + i * PAGE, i + 1, who, i);
 }
 
+/* MADV_NORMAL, which changes nothing. */
+static void advise(char *at)
+{
+    long result;
+    __asm__ volatile("syscall" : "=a"(result) : "a"(28L), "D"(at), "S"(4096L), "d"(0L) : "rcx", "r11", "memory");
+    CHECK(result == 0);
+}
+
+/* Maps memory a MiB at a time, and fills it as it grows. */
+static char *grown(unsigned long pages)
+{
+    unsigned long have = MIB / PAGE;
+    char *base = map_anonymous(MIB);
+    for (unsigned long i = 0; i < pages; i++) {
+        if (i == have) {
+            base = mremap(base, have * PAGE, have * PAGE + MIB, MREMAP_MAYMOVE);
+            CHECK(base != MAP_FAILED);
+            have += MIB / PAGE;
+        }
+        if (i % 1024 == 0)
+            advise(base);
+        fill_page(base + i * PAGE, i + 1);
+    }
+    return base;
+}
+
 int main(int argc, char **argv)
 {
     unsigned long pages = argument(argc, argv, 1, 64) * MIB / PAGE;
     unsigned long children = argument(argc, argv, 2, 2);
-    char *base = map_anonymous(pages * PAGE);
-    if (argc > 3)
+    int grows = argc > 3 && strcmp(argv[3], "grown") == 0;
+    char *base = grows ? grown(pages) : map_anonymous(pages * PAGE);
+    if (argc > 3 && !grows)
         madvise(base, pages * PAGE, MADV_HUGEPAGE);
     for (unsigned long i = 0; i < pages; i++)
         fill_page(base + i * PAGE, i + 1);

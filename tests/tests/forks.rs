@@ -28,6 +28,14 @@ fn memory_in_huge_pages_is_shared_with_children_too() {
     }
 }
 
+/// The engine withholds memory from forks by the flag that a program's own advice sets.
+#[test]
+fn a_mapping_that_has_grown_is_there_for_children_whoever_may_have_given_advice() {
+    for setting in [Setting::PLAIN, Setting::COPY] {
+        compare("forks", &["64", "3", "grown"], setting, 24);
+    }
+}
+
 #[test]
 fn forks_in_the_midst_of_everything_are_right() {
     let forks = scale::pick("12", "60");

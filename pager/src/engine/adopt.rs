@@ -186,6 +186,13 @@ pub(crate) fn adopt(m: &mut Memory, kept: &[Range<usize>], every: bool, unseen: 
     let _still = ChangesBlocked::begin();
     // Advice given so far is about older mappings, not about those adopted from here on.
     m.follow_advice();
+    // Mappings that are registered may be merged with their neighbours, and then nothing tells
+    // who has set the flag that the engine uses as well.
+    let every_small = map_throttle::takes_small() || fork::state::is_child();
+    let asks = unseen && !found.is_empty();
+    let Ok(withheld) = m.find_withheld(every_small, asks) else {
+        return false;
+    };
     found.retain(|range| {
         m.mover
             .kernel()
@@ -197,14 +204,8 @@ pub(crate) fn adopt(m: &mut Memory, kept: &[Range<usize>], every: bool, unseen: 
     // Memory that was moved may have arrived in these ranges just now.
     let adopted: Vec<_> = m.space.adopted().iter().collect();
     maps::subtract(&mut found, &adopted);
+    m.note_withheld(&withheld, &found);
     found.iter().for_each(|range| m.space.adopt(range.clone()));
-    let every_small = map_throttle::takes_small() || fork::state::is_child();
-    // `find_withheld` must come first: the engine then withholds adopted memory from forks
-    // by the same flag that the program uses.
-    if m.find_withheld(&found, every_small, unseen).is_err() {
-        found.into_iter().for_each(|range| m.space.disown(range));
-        return false;
-    }
     // A hint that may be out of date: see `memory::transit`.
     for range in executable {
         m.mover.note_executable(range, true);

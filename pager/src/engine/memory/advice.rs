@@ -64,29 +64,42 @@ impl Memory {
         lent_pages::unmapped(pages);
     }
 
-    /// Finds memory, among what was just adopted, that the program withholds from its
-    /// children. `every` says that small mappings are adopted, and `unseen` that advice may
-    /// have been given without the engine's knowledge.
+    /// Returns the mappings that are withheld from children, as they are before new memory is
+    /// adopted; none where the program has asked for none. `every` says that small mappings
+    /// are adopted, and `unseen` that advice may have been given without the engine's
+    /// knowledge.
     pub(crate) fn find_withheld(
-        &mut self,
-        found: &[Range<usize>],
+        &self,
         every: bool,
         unseen: bool,
-    ) -> Result<(), Errno> {
-        if found.is_empty() || !advice::is_any_withheld(every) && !unseen {
-            return Ok(());
+    ) -> Result<Vec<Range<usize>>, Errno> {
+        if !advice::is_any_withheld(every) && !unseen {
+            return Ok(Vec::new());
         }
-        for (range, flags) in self.mover.kernel().flags()? {
-            if flags.withheld {
-                for part in found {
-                    let both = range.start.max(part.start)..range.end.min(part.end);
-                    if !both.is_empty() {
-                        self.space.withhold(both);
-                    }
+        let all = self.mover.kernel().flags()?;
+        let of_them = all.into_iter().filter(|(_, flags)| flags.withheld);
+        Ok(of_them.map(|(range, _)| range).collect())
+    }
+
+    /// Notes which memory of `found`, which is about to be adopted, the program withholds from
+    /// its children. `mappings` is what [`Memory::find_withheld`] returned.
+    ///
+    /// Adopted memory has the same flag by the engine, and so has what its mapping has grown
+    /// by since. There the program wants what it wants of the part that was adopted before.
+    pub(crate) fn note_withheld(&mut self, mappings: &[Range<usize>], found: &[Range<usize>]) {
+        for mapping in mappings {
+            let before = self.space.adopted().within(mapping).last().cloned();
+            let is_wanted = |part: Range<usize>| self.space.dontfork().around(part.end - 1);
+            if before.is_some_and(|part| is_wanted(part).is_none()) {
+                continue;
+            }
+            for part in found {
+                let both = mapping.start.max(part.start)..mapping.end.min(part.end);
+                if !both.is_empty() {
+                    self.space.withhold(both);
                 }
             }
         }
-        Ok(())
     }
 
     /// Returns the ranges that a child forked now finds wiped. `every` and `unseen` are as

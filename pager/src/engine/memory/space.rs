@@ -71,11 +71,6 @@ impl Space {
         self.adopted.insert(range);
     }
 
-    /// Undoes [`Space::adopt`].
-    pub(crate) fn disown(&mut self, range: Range<usize>) {
-        self.adopted.remove(range);
-    }
-
     /// Notes that a range is withheld from forked children.
     pub(crate) fn withhold(&mut self, range: Range<usize>) {
         self.dontfork.insert(range);
