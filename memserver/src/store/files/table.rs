@@ -119,7 +119,8 @@ impl Table {
         let is_begun = head[..8] == MAGIC && told == start.len() && start != [0; 16];
         if !is_begun {
             let is_empty = head[..got].iter().all(|b| *b == 0);
-            return match head[..8] == MAGIC || is_empty {
+            let most = got.min(MAGIC.len());
+            return match head[..most] == MAGIC[..most] || is_empty {
                 true => Ok(None),
                 false => Err(TableError::Foreign),
             };
