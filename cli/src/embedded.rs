@@ -1,4 +1,4 @@
-//! The embedded memory server, for runs without `--server`.
+//! The embedded memory server (`--server embedded`).
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -59,8 +59,8 @@ impl Embedded {
     /// The message that this machine gains no memory by it.
     pub(crate) fn notice(&self) -> String {
         format!(
-            "no memory server named (--server): pages stay in this machine's memory, with an \
-             embedded server on {} that may have {} MiB of it",
+            "pages stay in this machine's memory, with an embedded server on {} that may have {} \
+             MiB of it",
             self.handle.addr(),
             self.capacity >> 20
         )

@@ -62,10 +62,11 @@ fn try_run(args: RunArgs) -> Result<i32, (i32, String)> {
     let below = Layer::from_env().map_err(own)?;
     let layer = args.flags.or(below).with_file().map_err(own)?;
     let mut options = layer.finish();
+    let wants_server = servers::take_embedded(&mut options.servers).map_err(own)?;
     if options.servers.is_empty() && options.secret_file.is_some() {
         return Err(own(
-            "a secret file is for servers that are named with --server; without one, the embedded \
-             server makes a secret of its own",
+            "a secret file is for servers that are named with --server, by their addresses; without \
+             one, pages stay in this machine",
         ));
     }
     let argv = args.program;
@@ -95,7 +96,10 @@ fn try_run(args: RunArgs) -> Result<i32, (i32, String)> {
         serve(endpoint, &stats, &found, options.log)?;
     }
     let checked = checked.and_then(|mut ways| {
-        let embedded = embed(&mut options, &mut ways, &memory)?;
+        let embedded = match wants_server {
+            true => Some(embed(&mut options, &mut ways, &memory)?),
+            false => None,
+        };
         let handover = stats
             .memory()
             .and_then(|memory| Handover::start(memory, ways.secret.clone()))
@@ -108,8 +112,12 @@ fn try_run(args: RunArgs) -> Result<i32, (i32, String)> {
     });
     let (vars, unset) = match &checked {
         Ok((ways, embedded, handover)) => {
-            if let Some(embedded) = embedded.as_ref().filter(|_| options.log >= Level::Warn) {
-                eprintln!("tmem: {}", embedded.notice());
+            if options.log >= Level::Warn {
+                if let Some(embedded) = embedded {
+                    eprintln!("tmem: {}", embedded.notice());
+                } else if options.servers.is_empty() {
+                    eprintln!("tmem: {}", local_notice(&options));
+                }
             }
             let vars = variables(&options, local, ways, handover)?;
             (vars, NOT_HANDED_ON.to_vec())
@@ -251,20 +259,30 @@ pub(crate) fn pageable(program: &Path, options: &mut Options) -> Result<Ways, Ob
     })
 }
 
-/// If no server is named, starts one. It lives as long as the result.
+/// The message that this machine gains no memory.
+fn local_notice(options: &Options) -> String {
+    let spills = options.spill.as_ref().map(|folder| {
+        let folder = folder.display();
+        format!(", and in a file in {folder} beyond that")
+    });
+    format!(
+        "no memory server named (--server): evicted pages stay in this machine's memory, \
+         compressed{}",
+        spills.unwrap_or_default()
+    )
+}
+
+/// Starts an embedded server. It lives as long as the result.
 pub(crate) fn embed(
     options: &mut Options,
     ways: &mut Ways,
     memory: &Memory,
-) -> Result<Option<Embedded>, Obstacle> {
-    if !options.servers.is_empty() {
-        return Ok(None);
-    }
+) -> Result<Embedded, Obstacle> {
     let embedded = Embedded::start(options.log, memory).map_err(Obstacle::Surroundings)?;
     options.servers.push(embedded.address());
     options.secret_file = Some(embedded.secret_file());
     ways.secret = Some(embedded.secret());
-    Ok(Some(embedded))
+    Ok(embedded)
 }
 
 /// Checks the named servers and chooses their transports. Returns the agent for those with
@@ -353,6 +371,8 @@ pub(crate) fn variables(
     let effective = Layer {
         local: Some(Local::Size(Size::Bytes(local))),
         servers: Some(options.servers.clone()),
+        local_tier: options.local_tier,
+        spill: options.spill.as_ref().map(absolute).transpose()?,
         redundancy: options.redundancy,
         repair_rate: Some(options.repair_rate),
         on_loss: Some(options.on_loss),

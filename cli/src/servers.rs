@@ -27,6 +27,20 @@ pub(crate) struct Answer {
     pub(crate) free_pages: u64,
 }
 
+/// Takes the embedded server out of the list. Returns whether it was there.
+///
+/// # Errors
+/// When it is not alone: its secret is not that of others.
+pub(crate) fn take_embedded(servers: &mut Vec<ServerAddr>) -> Result<bool, &'static str> {
+    let all = servers.len();
+    servers.retain(|server| server.scheme != Scheme::Embedded);
+    match (all - servers.len(), servers.len()) {
+        (0, _) => Ok(false),
+        (_, 0) => Ok(true),
+        _ => Err("--server embedded is used alone, without other servers"),
+    }
+}
+
 /// Asks all servers at the same time. Returns for each what it can do, or what is wrong with
 /// it. Servers with RDMA are asked through the agent.
 pub(crate) fn check(
@@ -60,7 +74,7 @@ pub(crate) fn ask(
 ) -> Result<Answer, String> {
     let unreachable = |e: &dyn std::fmt::Display| format!("cannot be reached: {e}");
     let talked = match server.scheme {
-        Scheme::Any | Scheme::Tcp => {
+        Scheme::Any | Scheme::Tcp | Scheme::Embedded => {
             let stream = connect(server).map_err(|e| unreachable(&e))?;
             talk(&mut Patient::new(stream, server, level), secret)
         }

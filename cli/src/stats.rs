@@ -223,16 +223,31 @@ pub(crate) fn summary(totals: &Totals, time: Duration) -> String {
     } else {
         String::new()
     };
+    let tier = match (totals.local_tier_bytes, totals.spilled_bytes) {
+        (0, _) => String::new(),
+        (tier, 0) => format!(", which took {:.1} MiB here", mib(tier)),
+        (tier, file) => format!(
+            ", which took {:.1} MiB here and {:.1} MiB of the spill file",
+            mib(tier),
+            mib(file)
+        ),
+    };
     format!(
         "tmem: memory: budget {:.1} MiB, peak {:.1} MiB{of_all}; file pages {:.1} MiB, not \
-         counted; on servers at most {:.1} MiB\n\
+         counted; {} at most {:.1} MiB{}\n\
          tmem: pages: {} faults, {} fetched ({} of them ahead), {} evicted, {} lost\n\
          tmem: time: waited for pages {:.3} s, with nothing else running {:.3} s; half of the \
          faults within {:.1} us, 99 % within {:.1} us; {:.3} s in all\n",
         mib(totals.local_budget_bytes),
         mib(totals.budget_peak_bytes),
         mib(totals.files_bytes),
+        if tier.is_empty() {
+            "on servers"
+        } else {
+            "evicted"
+        },
         mib(totals.remote_bytes),
+        tier,
         totals.faults,
         totals.fetched_pages,
         totals.prefetched_pages,

@@ -1,4 +1,4 @@
-//! `tmem run` without a server: one within the command itself.
+//! `tmem run --server embedded`: a server within the command itself.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -34,8 +34,15 @@ fn tmem() -> Command {
     command
 }
 
+/// The same with an embedded server.
+fn embedded() -> Command {
+    let mut command = tmem();
+    command.args(["--server", "embedded"]);
+    command
+}
+
 fn shell(script: &str) -> Child {
-    tmem()
+    embedded()
         .args(["--", "sh", "-c", script])
         .spawn()
         .expect("tmem can be run")
@@ -84,7 +91,7 @@ fn greet(address: &str, secret: &[u8]) -> (TcpStream, Status) {
 fn the_program_is_told_of_a_server_that_nobody_else_can_use() {
     let script = "echo $TMEM_SERVERS; cat $TMEM_SECRET_FILE; echo; \
          stat -L -c %a $TMEM_SECRET_FILE; read line; exit 6";
-    let mut child = tmem()
+    let mut child = embedded()
         .env("TMEM_LOG", "warn")
         .args(["--", "sh", "-c", script])
         .spawn()
@@ -141,6 +148,17 @@ fn it_is_said_in_one_line_that_memory_stays_on_this_machine() {
     assert!(text.starts_with("tmem: no memory server named"), "{text}");
     assert!(text.contains("this machine's memory"), "{text}");
     assert_eq!(text.lines().count(), 1, "{text}");
+}
+
+#[test]
+fn an_embedded_server_is_used_alone() {
+    let output = embedded()
+        .args(["--server", "127.0.0.1:1", "--", "true"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("embedded is used alone"), "{text}");
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::str::FromStr;
 use crate::Invalid;
 
 /// The form of a server's address, for messages.
-pub const SERVER_ALLOWED: &str =
-    "host:port, tcp://host:port or rdma://host:port, IPv6 as [::1]:port, and perhaps ,zone=NAME";
+pub const SERVER_ALLOWED: &str = "host:port, tcp://host:port or rdma://host:port, IPv6 as [::1]:port, and perhaps ,zone=NAME; or \
+     embedded";
 
 /// The transport to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,6 +19,8 @@ pub enum Scheme {
     Tcp,
     /// RDMA.
     Rdma,
+    /// A memory server within `tmem run`.
+    Embedded,
 }
 
 /// The address of a memory server.
@@ -28,7 +30,7 @@ pub struct ServerAddr {
     pub scheme: Scheme,
     /// A name, an IPv4 address, or an IPv6 address without brackets.
     pub host: String,
-    /// Its port, never 0.
+    /// Its port, never 0 but for the embedded one.
     pub port: u16,
     /// What fails with it, by any name that other servers there have too.
     pub zone: Option<String>,
@@ -44,6 +46,8 @@ impl ServerAddr {
     }
 }
 
+/// The word for a memory server within `tmem run`.
+const EMBEDDED: &str = "embedded";
 /// Before the name of a zone.
 const ZONE: &str = "zone=";
 
@@ -54,6 +58,7 @@ impl fmt::Display for ServerAddr {
             Scheme::Any => "",
             Scheme::Tcp => "tcp://",
             Scheme::Rdma => "rdma://",
+            Scheme::Embedded => return f.write_str(EMBEDDED),
         })?;
         if self.host.contains(':') {
             write!(f, "[{}]:{}", self.host, self.port)
@@ -69,6 +74,14 @@ impl FromStr for ServerAddr {
     fn from_str(text: &str) -> Result<ServerAddr, Invalid> {
         let invalid = |reason: &'static str| Invalid::new(text, reason, SERVER_ALLOWED);
         let trimmed = text.trim();
+        if trimmed == EMBEDDED {
+            return Ok(ServerAddr {
+                scheme: Scheme::Embedded,
+                host: EMBEDDED.to_owned(),
+                port: 0,
+                zone: None,
+            });
+        }
         let (scheme, rest) = match trimmed.split_once("://") {
             None => (Scheme::Any, trimmed),
             Some(("tcp", rest)) => (Scheme::Tcp, rest),

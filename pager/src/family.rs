@@ -42,6 +42,8 @@ pub struct Member {
     held: AtomicU64,
     /// Pages whose only copy is on servers.
     remote: AtomicU64,
+    /// Bytes of memory that its local tier has.
+    tier: AtomicU64,
     /// The thread's list of robust futexes (`struct robust_list_head`), with addresses of
     /// its own process. It lies in shared memory, which the kernel does not take away from
     /// a process that it kills for lack of memory.
@@ -151,6 +153,14 @@ impl Family {
         self.living().count()
     }
 
+    /// Returns the bytes of memory that the local tiers of other processes have.
+    pub(crate) fn tiers_beside(&self, me: &Member) -> u64 {
+        let used = (self.used.load(Acquire) as usize).min(MEMBERS);
+        let others = self.members[..used].iter();
+        let others = others.filter(|m| !core::ptr::eq(*m, me) && m.is_taken());
+        others.map(|m| m.tier.load(Relaxed)).sum()
+    }
+
     /// Returns how many pages the member may have now, or `None` if there is no shared
     /// budget. A process without an entry has the least possible.
     pub(crate) fn share_of(&self, me: Option<&Member>) -> Option<u64> {
@@ -184,6 +194,7 @@ impl Member {
             return false;
         }
         self.say(Use::default());
+        self.say_tier(0);
         true
     }
 
@@ -211,6 +222,11 @@ impl Member {
         self.held.store(now.held, Relaxed);
         self.need.store(now.need, Relaxed);
         self.remote.store(now.remote, Relaxed);
+    }
+
+    /// Publishes how many bytes of memory its local tier has.
+    pub(crate) fn say_tier(&self, bytes: u64) {
+        self.tier.store(bytes, Relaxed);
     }
 
     fn use_now(&self) -> Use {

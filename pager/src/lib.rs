@@ -39,6 +39,7 @@ mod server_id;
 pub mod slots;
 pub mod stats;
 pub mod sys;
+mod tier;
 pub mod told;
 mod when;
 

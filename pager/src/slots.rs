@@ -401,9 +401,18 @@ impl Slots {
     fn choose(&mut self, want: usize) -> Option<usize> {
         let servers = &self.servers;
         let has_room = |s: &Set| s.usable(servers) > 0 && !s.is_busy(servers);
+        // The local tier comes last.
+        let rank = |s: &Set| match s
+            .group
+            .iter()
+            .any(|id| servers[id.index()].location.is_here)
+        {
+            true => 0,
+            false => s.group.len(),
+        };
         let most = self.sets.iter().filter(|s| has_room(s));
-        let most = most.map(|s| s.group.len()).max()?;
-        let takes_part = |s: &Set| has_room(s) && s.group.len() == most;
+        let most = most.map(rank).max()?;
+        let takes_part = |s: &Set| has_room(s) && rank(s) == most;
         let weights = self.sets.iter().filter(|s| takes_part(s));
         let total: u64 = weights.map(|s| s.weight(servers)).sum();
         let mut best: Option<(i64, usize)> = None;
@@ -445,6 +454,11 @@ impl Slots {
     /// being made are given up: nothing can be written to them.
     pub fn freeze(&mut self) {
         for name in 0..self.slabs.len() as u32 {
+            let slab = self.slabs[name as usize].as_deref();
+            // A child has the local tier for itself.
+            if slab.is_none_or(|slab| self.has_here(slab)) {
+                continue;
+            }
             self.abandon_fill(name);
             self.change(name, |slab| slab.frozen = true);
         }
@@ -574,6 +588,12 @@ impl Slots {
     /// share by far. It is read from the best of its servers.
     pub fn has_better(&self, slot: Slot) -> bool {
         let replicas = self.slab(slot).map_or(&[][..], Slab::replicas);
+        let is_here = |r: &Replica| self.is_here(r.server());
+        if replicas.iter().any(is_here) {
+            let servers = |s: &&Set| !s.group.iter().any(|id| self.is_here(id));
+            let mut others = self.sets.iter().filter(servers);
+            return others.any(|s| s.usable(&self.servers) >= SPARE);
+        }
         let shares = replicas
             .iter()
             .map(|r| self.servers[r.server().index()].share);

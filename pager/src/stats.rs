@@ -160,6 +160,10 @@ counters! { most {
     /// The most memory, of all processes together, whose only copy was on servers at one
     /// moment, in bytes.
     remote_bytes,
+    /// The most memory of the local tier of one process, in bytes.
+    local_tier_bytes,
+    /// The most bytes in the spill files of one process.
+    spilled_bytes,
         /// The longest delay of a sample of the resident memory, in microseconds. Memory
         /// that is not adopted can grow unnoticed for so long.
         late_look_us,

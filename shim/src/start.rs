@@ -1,5 +1,6 @@
 //! Reads the options and starts the engine, before the program's `main`.
 
+mod local_tier;
 mod redundancy;
 mod servers;
 
@@ -134,6 +135,10 @@ pub(crate) fn start_child(manifest: Option<&'static ForkManifest>, handed: Optio
     settings.servers.net.seed = u64::from(std::process::id());
     settings.start.inherit = manifest;
     settings.start.handed = handed;
+    // The parent's engine hands its folder over.
+    if let Some(local) = &mut settings.servers.local {
+        local.folder = None;
+    }
     match (spawn(settings, shown.as_ref()), manifest) {
         // One that cannot be paged is ended by its engine.
         (Ok(()), Some(_)) => _ = wait(),
@@ -163,6 +168,7 @@ fn launch(options: &Options) -> Result<(), String> {
     let shared = family::shared();
     let (figures, live, shown) = figures_of(options, shared, budget);
     let endpoints = servers::endpoints(options, shared.map(|s| &s.names))?;
+    let (local_tier, _folder) = local_tier::local_tier(options, memory.most(), budget)?;
     let settings = Settings {
         budget,
         path: match options.page_path {
@@ -189,6 +195,7 @@ fn launch(options: &Options) -> Result<(), String> {
             },
             names: shared.map(|s| &s.names),
             checked: family::is_checked(),
+            local: local_tier,
         },
         report: ReportSettings {
             level: options.log as u8,
@@ -250,19 +257,21 @@ fn spawn(settings: Settings, shown: Option<&OwnedFd>) -> Result<(), String> {
         ),
     };
     if SPACE.left() < needed {
-        SPACE.set_aside(needed * times);
+        SPACE.set_aside(needed * times + tier_space(&settings));
     }
     let stack = Region::stack(STACK).map_err(failed)?;
     settings.keep.push(stack.start..stack.end());
     settings.keep.push(SPACE.range());
     settings.keep.sort_unstable_by_key(|r| r.start);
     // The engine gets a copy in a file table of its own.
+    let folder = settings.servers.local.and_then(|local| local.folder);
     let device = family::device();
     let number = device.as_ref().map_or(-1, AsRawFd::as_raw_fd);
     let arg: *mut Start = Box::into_raw(Box::new(Start {
         settings,
         device: number,
         shown: shown.map_or(-1, AsRawFd::as_raw_fd),
+        folder: folder.unwrap_or(-1),
     }));
     // The first look at the clock finds the kernel's vDSO. Before Linux 6.4 that reads a file,
     // and closing a file needs a thread of the C library, which the engine's is not.
@@ -289,6 +298,19 @@ fn spawn(settings: Settings, shown: Option<&OwnedFd>) -> Result<(), String> {
         sleep_while(PENDING)?;
     }
     Ok(())
+}
+
+/// Address space for the local tier, which a forked child has from its parent.
+fn tier_space(settings: &Settings) -> usize {
+    /// Of a limit, the tier takes at most this part.
+    const PART_OF_LIMIT: u64 = 8;
+    let bytes = settings.servers.local.map_or(0, |local| local.bytes);
+    let bytes = bytes.saturating_add(bytes / 8).saturating_add(64 << 20);
+    let most = space::limit().map_or(u64::MAX, |limit| limit / PART_OF_LIMIT);
+    match settings.servers.local {
+        Some(_) => usize::try_from(bytes.min(most)).unwrap_or(usize::MAX / 4),
+        None => 0,
+    }
 }
 
 /// Whether the engine may be a process of its own: unless the user wants a thread, or a filter
@@ -321,6 +343,8 @@ struct Start {
     /// The memory that shows what this process has, or -1: only to be held, for those who may
     /// look.
     shown: i32,
+    /// The folder for spill files, or -1.
+    folder: i32,
 }
 
 unsafe extern "C" fn enter(arg: *mut u8) -> ! {
@@ -329,10 +353,11 @@ unsafe extern "C" fn enter(arg: *mut u8) -> ! {
         settings,
         device,
         shown,
+        folder,
     } = *unsafe { Box::from_raw(arg.cast::<Start>()) };
     let end = settings.start.handed.map_or(-1, |end| end.fd);
     // This thread must not keep the program's descriptors open.
-    thread::close_all_but([end, device, shown]);
+    thread::close_all_but([end, device, shown, folder]);
     if device >= 0 {
         // SAFETY: this thread has a file table of its own, and nothing else owns the descriptor.
         Root::Device.keep(unsafe { sys::fd::Fd::from_raw_fd(device) });

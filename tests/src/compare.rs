@@ -11,6 +11,8 @@ pub struct Setting {
     pub path: PagePath,
     /// Whether all of them leave all the time, whatever the budget.
     pub all_leave: bool,
+    /// Whether the local tier has little memory, and a file for the rest.
+    pub spills: bool,
 }
 
 impl Setting {
@@ -19,6 +21,17 @@ impl Setting {
         servers: 1,
         path: PagePath::Auto,
         all_leave: false,
+        spills: false,
+    };
+    /// No server: the local tier.
+    pub const LOCAL_TIER: Setting = Setting {
+        servers: 0,
+        ..Setting::PLAIN
+    };
+    /// The local tier, and what it has no memory for in a file.
+    pub const SPILL: Setting = Setting {
+        spills: true,
+        ..Setting::LOCAL_TIER
     };
     /// Two servers.
     pub const TWO_SERVERS: Setting = Setting {
@@ -79,6 +92,11 @@ pub fn paged_at(program: &Run, setting: Setting, budget: u64) -> (Outcome, Vec<M
         true => &["--evict", "all"][..],
         false => &["--strict"],
     });
+    if setting.spills {
+        let folder = std::env::temp_dir();
+        run = run.flags(["--local-tier", "16M", "--spill"]);
+        run = run.flags([folder]);
+    }
     let paged = run.servers(servers.iter().map(MemServer::address)).run();
     (paged, servers)
 }
@@ -107,7 +125,7 @@ pub fn same(native: &Outcome, paged: &Outcome) -> Result<(), String> {
     }
 }
 
-/// Standard error of a paged run. Where the pager got no processor when it wanted one,
+/// Standard error of a paged run, without the line that there is no server. Where the pager got no processor when it wanted one,
 /// the line that the budget was exceeded is left out: [`assert_sound`] sees by how much it
 /// may have been.
 fn unexpected(paged: &Outcome) -> String {
@@ -115,7 +133,10 @@ fn unexpected(paged: &Outcome) -> String {
         .stats
         .as_ref()
         .is_some_and(|s| s.late_look_us > IN_TIME);
-    let is_left_out = |line: &&str| was_late && line.starts_with("tmem: the budget of ");
+    let is_left_out = |line: &&str| {
+        was_late && line.starts_with("tmem: the budget of ")
+            || line.starts_with("tmem: no memory server named")
+    };
     let stderr = paged.stderr();
     stderr
         .split_inclusive('\n')
@@ -145,6 +166,9 @@ pub fn at_budget(program: &Run, native: &Outcome, setting: Setting, budget: u64)
             paged.describe()
         );
     }
+    if setting.spills {
+        assert!(figures.spilled_bytes > 0, "{}", paged.describe());
+    }
     if setting.servers > 1 {
         let stored: Vec<_> = servers.iter().map(|s| s.stats().pages_written).collect();
         // Little that was written may fit one slab.
@@ -164,7 +188,7 @@ const IN_TIME: u64 = 1_000;
 
 /// What holds of every paged run: no page was lost, the pager never waited
 /// for itself, and memory stayed within 5 % + 16 MiB of the budget, as tmem
-/// counts it and as the kernel does, less pages of files (not looked at in an emulated
+/// counts it and as the kernel does, less pages of files and the local tier (not looked at in an emulated
 /// machine). Where the pager got no processor when it wanted one, there may be what a
 /// program fills meanwhile in memory that is not paged yet.
 pub fn assert_sound(paged: &Outcome, budget: u64) {
@@ -179,7 +203,9 @@ pub fn assert_sound(paged: &Outcome, budget: u64) {
     let inside = figures.peak_counted_bytes;
     // Every program has a few pages of files. Their peak and that of all memory may be
     // at different moments.
-    let outside = paged.max_rss.saturating_sub(figures.files_bytes);
+    let outside = paged
+        .max_rss
+        .saturating_sub(figures.files_bytes + figures.local_tier_bytes);
     assert!(
         inside <= allowed,
         "{inside} > {allowed}: {}",

@@ -13,6 +13,9 @@ pub struct Stats {
     pub peak_resident_bytes: u64,
     pub peak_counted_bytes: u64,
     pub files_bytes: u64,
+    pub local_tier_bytes: u64,
+    /// In spill files, at most.
+    pub spilled_bytes: u64,
     pub shared_bytes: u64,
     pub locked_bytes: u64,
     pub huge_bytes: u64,

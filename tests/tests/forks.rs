@@ -37,6 +37,14 @@ fn a_mapping_that_has_grown_is_there_for_children_whoever_may_have_given_advice(
 }
 
 #[test]
+fn a_child_has_its_parents_local_tier_and_spill_file() {
+    for setting in [Setting::LOCAL_TIER, Setting::SPILL] {
+        compare("forks", &["96", "3"], setting, 24);
+    }
+    compare("fork_storm", &["64", "2", "12"], Setting::LOCAL_TIER, 24);
+}
+
+#[test]
 fn forks_in_the_midst_of_everything_are_right() {
     let forks = scale::pick("12", "60");
     for setting in [Setting::PLAIN, COPYING_TO_TWO] {

@@ -17,6 +17,7 @@ use super::work::Work;
 use crate::embedded::Embedded;
 use crate::handover::Handover;
 use crate::run::{NOT_HANDED_ON, Ways, embed, pageable, variables};
+use crate::servers::take_embedded;
 use crate::signals::{self, Blocked};
 use crate::stats::Stats;
 use crate::{OWN_FAILURE, child};
@@ -60,10 +61,15 @@ impl Runner {
         // A workload that ran without paging would measure nothing.
         options.strict = true;
         let program = std::env::current_exe().map_err(Stop::own)?;
+        take_embedded(&mut options.servers).map_err(Stop::own)?;
         let mut ways = pageable(&program, &mut options).map_err(Stop::own)?;
         // From here on signals go to the workloads. The server's threads get none.
         let blocked = signals::block();
-        let embedded = embed(&mut options, &mut ways, memory).map_err(Stop::own)?;
+        // Without a server the network path is measured all the same.
+        let embedded = match options.servers.is_empty() && options.local_tier.is_none() {
+            true => Some(embed(&mut options, &mut ways, memory).map_err(Stop::own)?),
+            false => None,
+        };
         Ok(Runner {
             options,
             ways,

@@ -66,7 +66,27 @@ options! {
         more: "ADDR is host:port, tcp://host:port or rdma://host:port, IPv6 as [::1]:7070; commas \
                separate several. Without a scheme `tmem run` uses RDMA where both ends have it, else \
                TCP; a program that is started with LD_PRELOAD uses TCP. `,zone=NAME` after an address \
-               names what fails together, such as a rack: copies of a page go to different zones.",
+               names what fails together, such as a rack: copies of a page go to different zones. \
+               embedded starts a memory server within `tmem run`, to try the network path.",
+    }
+    local_tier: Size => {
+        flag: "local-tier" "SIZE",
+        variable: "TMEM_LOCAL_TIER",
+        key: Some("local-tier"),
+        group: Memory,
+        help: "Memory of this machine for evicted pages, compressed, beyond --local",
+        more: "Without --server all evicted pages go there, and the default is the memory that the machine \
+               or the cgroup has beyond --local. With --server it takes what the servers have no \
+               room for, and is not used unless this option or --spill is given. For all processes \
+               together. See docs/local-tier.md.",
+    }
+    spill: PathBuf => {
+        flag: "spill" "DIR",
+        variable: "TMEM_SPILL",
+        key: Some("spill"),
+        group: Memory,
+        help: "Folder for a file that takes what the local tier has no memory for",
+        more: "The file has no name, and ends with the program. It is not encrypted.",
     }
     redundancy: Redundancy => {
         flag: "redundancy" "KIND",

@@ -20,6 +20,8 @@ fn toml(text: &str) -> Result<Layer, ConfigError> {
 fn full() -> Layer {
     Layer {
         local: Some(Local::Size(Size::Bytes(3 << 29))),
+        local_tier: Some(Size::Bytes(1 << 29)),
+        spill: Some("/var/tmp".into()),
         local_min: Some(Size::Bytes(1 << 28)),
         local_max: Some(Size::Bytes(1 << 31)),
         per_process: Some(true),
@@ -100,6 +102,7 @@ fn every_option_is_read_from_flags() {
 #[test]
 fn every_key_is_read_from_the_file() {
     let text = "local = \"1.5G\"\nlocal-min = \"256M\"\nlocal-max = \"2G\"\nper-process = true\n\
+        local-tier = \"512M\"\nspill = \"/var/tmp\"\n\
         servers = [\"a:1,zone=z\", \"tcp://b:2\", \"rdma://[::1]:3\", \"tcp://a:1\"]\n\
         redundancy = \"copies=3\"\nrepair-rate = \"1M\"\non-loss = \"wait=10m\"\n\
         secret-file = \"key\"\nstrict = true\nunpaged-ok = \"yes\"\nlog = \"debug\"\n\

@@ -52,6 +52,8 @@ pub(crate) struct BudgetShare {
     /// and if not (`look_ns`).
     soon_ns: u64,
     look_ns: u64,
+    /// Pages of the local tier, which do not count. After a fork they are in two processes.
+    tier: u64,
     /// Pages of shared memory at the last measurement.
     shared: u64,
     /// Pages read from servers until `need_ns`, and a moving average of that number per
@@ -123,6 +125,16 @@ impl BudgetShare {
         }
     }
 
+    /// Returns how many bytes of memory the local tier of this process may have of `all`, where
+    /// it has `mine` now.
+    pub(crate) fn tier_share(&self, settings: &Settings, all: u64, mine: u64) -> u64 {
+        let (Some(family), Some(me)) = (settings.family, self.member) else {
+            return all;
+        };
+        me.say_tier(mine);
+        all.saturating_sub(family.tiers_beside(me))
+    }
+
     /// Where this process shows what it has, and is asked for something.
     pub(crate) fn live(&self, settings: &Settings) -> Option<&'static Live> {
         self.member.map(|me| &me.live).or(settings.report.live)
@@ -187,7 +199,10 @@ impl BudgetShare {
             // The two numbers are not read at the same moment, so their difference may be
             // negative.
             let shared = resident.shared.saturating_sub(shares.shared);
-            self.elsewhere = private.saturating_sub(own) + shared;
+            // How much of the tier is another process's too is not known. To take all of it
+            // for that keeps the budget, whatever there is.
+            let both = private.saturating_sub(own).saturating_sub(self.tier);
+            self.elsewhere = both + shared;
             self.shared = resident.shared;
         }
         let took = now_ns().saturating_sub(now);
@@ -203,6 +218,17 @@ impl BudgetShare {
             self.shared = resident.shared;
         }
         self.look_ns = now_ns() + CHILDHOOD_NS;
+    }
+
+    /// Notes how many pages the local tier has.
+    pub(crate) fn note_tier(&mut self, pages: u64) {
+        self.tier = pages;
+    }
+
+    /// Notes how many pages of the local tier this process has from its parent.
+    pub(crate) fn inherits_tier(&mut self, pages: u64) {
+        self.tier = pages;
+        self.elsewhere = self.elsewhere.saturating_sub(pages);
     }
 
     /// Notes a fork: everything that is resident is now shared with a child.

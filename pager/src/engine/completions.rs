@@ -137,7 +137,7 @@ impl Engine {
                 .iter()
                 .for_each(|text| self.done_without(text));
         }
-        let name = self.memory.backing.net.name(server);
+        let name = self.memory.backing.net.called(server);
         match self.memory.backing.slots.set_geometry(server, slab_pages) {
             Ok(()) => {
                 self.memory.backing.slots.set_grantable(server, free_pages);
@@ -147,12 +147,12 @@ impl Engine {
                 let mib = (free_pages * PAGE_SIZE as u64) >> 20;
                 self.memory
                     .report
-                    .say(INFO, &format!("server {name} has {mib} MiB free"));
+                    .say(INFO, &format!("{name} has {mib} MiB free"));
             }
             Err(error) => self
                 .memory
                 .report
-                .say(WARN, &format!("server {name} is not used: {error}")),
+                .say(WARN, &format!("{name} is not used: {error}")),
         }
     }
 

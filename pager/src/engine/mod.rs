@@ -73,8 +73,8 @@ pub use evicted::has_evicted;
 pub use reclaim::lending;
 pub use reclaim::zap_worker::leave;
 pub use settings::{
-    PAGED, PENDING, Path, Redundancy, ReportSettings, ServerSettings, Settings, StartSettings,
-    UNPAGED,
+    LocalSettings, PAGED, PENDING, Path, Redundancy, ReportSettings, ServerSettings, Settings,
+    StartSettings, UNPAGED,
 };
 pub use start::run;
 pub use tmem_policy::watermarks::{copies_bytes, pool_bytes};

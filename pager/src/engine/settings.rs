@@ -72,6 +72,18 @@ pub struct ServerSettings {
     pub checked: bool,
     /// What is done so that the loss of a server loses no page.
     pub redundancy: Redundancy,
+    /// The local tier, for what servers have no room for.
+    pub local: Option<LocalSettings>,
+}
+
+/// The local tier.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalSettings {
+    /// Bytes of memory that it may have, for all processes together.
+    pub bytes: u64,
+    /// The folder for spill files, as the engine has it open; none in a forked child, which
+    /// gets it from its parent's engine.
+    pub folder: Option<i32>,
 }
 
 /// What is done so that the loss of a server loses no page.

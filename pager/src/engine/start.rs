@@ -42,13 +42,15 @@ use crate::engine::settings::{Path, Settings, UNPAGED, WATCHED};
 use crate::engine::wait::{Schedule, Waited};
 use crate::engine::watchdog;
 use crate::engine::zero_fill::ZeroFill;
-use crate::net::Servers;
+use crate::net::{LocalTier, Servers};
 use crate::pages::Pages;
 use crate::pool::Pool;
-use crate::slots::Slots;
+use crate::slots::{Location, Slots};
 use crate::stats::Slot as Figures;
 use crate::sys::errno::Words;
+use crate::sys::fd::Fd;
 use crate::sys::proc::{Proc, left_with};
+use crate::sys::space::SPACE;
 use crate::sys::timer::Timer;
 use crate::sys::uffd::{OpenError, Uffd, feature};
 use crate::sys::wait::Waiter;
@@ -58,7 +60,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, FromRawFd};
 use tmem_policy::eviction::EvictionQueue;
 use tmem_policy::indirect::IndirectPrefetcher;
 use tmem_policy::readahead::Prefetcher;
@@ -159,7 +161,7 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
         true => Some(watchdog::start_apart(uffd.raw(), settings).map_err(no_guard)?),
         false => None,
     };
-    if settings.servers.endpoints.is_empty() {
+    if settings.servers.endpoints.is_empty() && settings.servers.local.is_none() {
         return Err(String::from("no memory server named: set TMEM_SERVERS"));
     }
     let no_memory = |e: rustix::io::Errno| format!("paging cannot begin: {}", Words(e));
@@ -179,6 +181,11 @@ fn try_to_begin(settings: &Settings) -> Result<Engine, String> {
             .begin_as_child(engine.memory.mover.kernel_mut());
         let kept = engine.kept();
         let is_limited = handed.is_limited();
+        let mut handed = handed;
+        engine
+            .fork
+            .children
+            .keep(core::mem::take(&mut handed.leases));
         let channel = child::inherit(&mut engine.memory, manifest, handed, kept)?;
         if !engine.memory.space.adopted().is_empty() {
             engine.watch_forks();
@@ -317,10 +324,16 @@ impl Engine {
     ) -> Result<Engine, rustix::io::Errno> {
         let budget = settings.watermarks(settings.budget);
         let pool = Pool::new(budget.frames())?;
-        let net = Servers::new(
+        let mut net = Servers::new(
             settings.servers.endpoints.clone(),
             settings.servers.net.clone(),
         );
+        if let Some(local) = &settings.servers.local {
+            // SAFETY: the shim has left it to the engine.
+            let folder = local.folder.map(|fd| unsafe { Fd::from_raw_fd(fd) });
+            let bytes = usize::try_from(local.bytes).unwrap_or(usize::MAX);
+            net.add_local(LocalTier::new(&SPACE, bytes, folder)?);
+        }
         Engine::of(settings, Box::new(kernel), net, (budget, pool), kin, pace)
     }
 
@@ -345,6 +358,7 @@ impl Engine {
         let how = if mover.copies() { "copied" } else { "moved" };
         if settings.report.level >= INFO {
             let on = match settings.servers.redundancy.copies {
+                _ if settings.servers.endpoints.is_empty() => String::from("this machine"),
                 0 | 1 => String::from("one server"),
                 copies => format!("{copies} servers"),
             };
@@ -361,7 +375,12 @@ impl Engine {
             settings.servers.endpoints.len() as u16,
         );
         let redundancy = &settings.servers.redundancy;
-        let slots = Slots::new(redundancy.locations.clone(), redundancy.copies);
+        let mut locations = redundancy.locations.clone();
+        locations.extend(net.local().map(|_| Location {
+            is_here: true,
+            ..Location::default()
+        }));
+        let slots = Slots::new(locations, redundancy.copies);
         let repair = Repair::new(redundancy.repair_rate);
         Ok(Engine {
             settings,

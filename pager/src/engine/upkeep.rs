@@ -8,14 +8,19 @@ use crate::engine::evicted::set_evicted;
 use crate::engine::exclusion;
 use crate::engine::map_throttle;
 use crate::engine::memory::Memory;
+use crate::engine::memory::report::WARN;
 use crate::engine::read_in::move_away;
 use crate::engine::reclaim::zap_worker::ZapWorker;
 use crate::engine::watchdog;
 use crate::engine::writeback::{self, room};
+use crate::stats::Slot as Figures;
 use crate::sys;
+use crate::sys::errno::Words;
+use alloc::format;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
+use tmem_wire::PAGE_SIZE;
 
 /// Slabs of each server in which nothing is, that are kept for what comes.
 const KEPT_SLABS: usize = 4;
@@ -71,6 +76,7 @@ impl Engine {
             self.follow_credentials();
         }
         self.reclaim.requeue_retried(&mut self.memory, now);
+        self.look_at_local();
         let report = self.memory.report;
         self.memory.backing.follow_copies(&report, now);
         self.memory.backing.give_up_silent();
@@ -86,6 +92,35 @@ impl Engine {
             room::ask_for_slabs(&mut self.memory, now);
             room::follow_room(&mut self.memory);
             self.memory.backing.probe_frozen();
+        }
+    }
+
+    /// Shows what the local tier takes, and says so when nothing can be spilled.
+    fn look_at_local(&mut self) {
+        let has_left = self.fork.children.have_left_files();
+        let report = self.memory.report;
+        let Some(tier) = self.memory.backing.net.tier_mut() else {
+            return;
+        };
+        if has_left {
+            tier.is_alone();
+        }
+        if let Some(local) = &self.settings.servers.local {
+            let share = self.memory.residency.share();
+            let limit = share.tier_share(&self.settings, local.bytes, tier.memory() as u64);
+            tier.set_limit(usize::try_from(limit).unwrap_or(usize::MAX));
+        }
+        Figures::peak(&report.stats.local_tier_bytes, tier.memory() as u64);
+        Figures::peak(&report.stats.spilled_bytes, tier.spilled());
+        if let Some(error) = tier.take_spill_error()
+            && self.memory.backing.grants.tells_of_spill()
+        {
+            let text = format!(
+                "nothing can be written to the spill file ({}): until that changes, what the \
+                 local tier has no memory for stays in the program, beyond its budget",
+                Words(error)
+            );
+            report.say(WARN, &text);
         }
     }
 
@@ -109,6 +144,11 @@ impl Engine {
         let Ok(memory) = self.memory.mover.kernel_mut().resident() else {
             return;
         };
+        // The local tier is memory beyond the budget.
+        let tier = self.memory.backing.net.local_memory();
+        let tier = (tier / PAGE_SIZE) as u64;
+        self.memory.residency.share_mut().note_tier(tier);
+        let memory = memory.without(tier);
         let resident = memory.counted() as usize;
         let populated = self.memory.pool.populated();
         let grows = self.memory.residency.end_sample(resident, populated);
@@ -240,6 +280,7 @@ impl Engine {
         own.extend(self.memory.backing.repair.region());
         own.extend(self.reclaim.zap_worker.as_ref().and_then(ZapWorker::stack));
         own.extend(self.memory.mover.regions());
+        own.extend(self.memory.backing.net.local_regions());
         kept.extend(own.iter().map(|r| r.start..r.end()));
         kept.sort_unstable_by_key(|r| r.start);
         kept

@@ -11,6 +11,7 @@ mod clock;
 mod conn;
 mod handshake;
 mod link;
+mod local;
 #[cfg(test)]
 pub(crate) mod model;
 mod packing;
@@ -22,13 +23,18 @@ mod server;
 mod sock;
 mod transport;
 
+pub use local::LocalTier;
 pub use reason::{Code, Reason, RequestError};
 
 use crate::ServerId;
 use crate::When;
 use crate::sys::fd::Fd;
+use crate::sys::mem::Region;
+use crate::sys::space::Space;
 use crate::sys::wait::Interest;
+use crate::tier::Tier;
 use alloc::boxed::Box;
+use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -36,6 +42,8 @@ use clock::Clock;
 pub use conn::Packed;
 use core::net::SocketAddr;
 use request::{Payload, Request};
+use rustix::fd::BorrowedFd;
+use rustix::io::Errno;
 use server::Server;
 use sock::{Poller, Sock, Sockets};
 use tmem_policy::placement::Speed;
@@ -255,6 +263,8 @@ pub struct Dialled {
 #[derive(Debug)]
 pub struct Servers {
     servers: Vec<Server>,
+    /// Has the number after those of the servers.
+    local: Option<Box<LocalTier>>,
     options: Options,
     poller: Poller,
     /// Whether reads of the demand lane are waited for awake.
@@ -268,6 +278,10 @@ pub struct Servers {
     /// Until when the end of the program is told to servers.
     leave_by: Option<u64>,
 }
+
+/// Where a forked child finds its copy of the local tier.
+#[derive(Debug)]
+pub struct LocalCopy(usize);
 
 /// How long servers have to hear that the program is about to end.
 const LEAVE_NS: u64 = 100_000_000;
@@ -286,6 +300,7 @@ impl Servers {
             servers: numbered
                 .map(|(id, e)| Server::new(id, e, options.packing, network))
                 .collect(),
+            local: None,
             options,
             poller: Poller::default(),
             prompt: false,
@@ -296,22 +311,98 @@ impl Servers {
         }
     }
 
+    /// Uses the local tier as well.
+    pub fn add_local(&mut self, local: LocalTier) {
+        self.local = Some(Box::new(local));
+    }
+
+    /// The number of the local tier, if there is one.
+    pub fn local(&self) -> Option<ServerId> {
+        let number = ServerId::new(self.servers.len() as u16);
+        self.local.is_some().then_some(number)
+    }
+
+    /// Changes nothing in the local tier while a fork copies the memory. Returns where the
+    /// child finds its copy.
+    pub fn keep_local_still(&mut self, is: bool) -> Option<LocalCopy> {
+        let local = self.local.as_deref_mut()?;
+        local.keep_still(is);
+        Some(LocalCopy(core::ptr::from_ref(local).addr()))
+    }
+
+    /// Takes over the local tier that the parent process had when it forked, with its files.
+    ///
+    /// # Errors
+    /// When a file is missing, or there is no memory.
+    ///
+    /// # Safety
+    /// This is the child of a process in which [`Servers::keep_local_still`] gave `copy`, and
+    /// of the fork that it was called for.
+    pub unsafe fn inherit_local(
+        &mut self,
+        copy: &LocalCopy,
+        space: &'static Space,
+        files: Vec<Fd>,
+    ) -> Result<(), Errno> {
+        // SAFETY: the parent's value was copied whole with the rest of its memory, and the
+        // parent's engine does not run in this process.
+        let local = unsafe { (*(copy.0 as *const LocalTier)).inherited(space, files)? };
+        self.local = Some(Box::new(local));
+        Ok(())
+    }
+
+    /// The files of the local tier, which a forked child needs.
+    pub fn local_files(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.local.iter().flat_map(|local| local.descriptors())
+    }
+
+    /// The address space of the local tier.
+    pub fn local_regions(&self) -> impl Iterator<Item = Region> {
+        self.local.iter().flat_map(|local| local.regions())
+    }
+
+    /// Bytes of memory that the local tier takes.
+    pub fn local_memory(&self) -> usize {
+        self.local.as_deref().map_or(0, LocalTier::memory)
+    }
+
+    /// The local tier itself.
+    pub(crate) fn tier_mut(&mut self) -> Option<&mut Tier> {
+        self.local.as_deref_mut().map(LocalTier::tier_mut)
+    }
+
+    /// The local tier, if this is its number.
+    fn local_mut(&mut self, server: ServerId) -> Option<&mut LocalTier> {
+        let is_it = self.local() == Some(server);
+        self.local.as_deref_mut().filter(|_| is_it)
+    }
+
+    /// Whether the number is that of the local tier, and it is up.
+    fn is_local_up(&self, server: ServerId) -> bool {
+        let is_it = self.local() == Some(server);
+        is_it && self.local.as_deref().is_some_and(LocalTier::is_up)
+    }
+
     /// Begins to connect to all servers that are down. `now_ns` is on the clock
     /// of [`Servers::drive`].
     pub fn connect(&mut self, now_ns: u64) {
         let now = self.clock.look(now_ns);
         self.servers.iter_mut().for_each(|s| s.connect(now));
+        if let (Some(id), Some(local)) = (self.local(), self.local.as_deref_mut()) {
+            self.early.extend(local.begin(id));
+        }
     }
 
     /// Whether the server holds pages or could: also while its connections are
     /// broken for a moment.
     pub fn is_up(&self, server: ServerId) -> bool {
-        self.servers.get(server.index()).is_some_and(Server::is_up)
+        self.is_local_up(server) || self.servers.get(server.index()).is_some_and(Server::is_up)
     }
 
     /// Whether any server is up.
     pub fn any_up(&self) -> bool {
-        self.servers.iter().any(Server::is_up)
+        self.local.as_deref().is_some_and(LocalTier::is_up)
+            || self.servers.iter().any(Server::is_up)
     }
 
     /// Whether no server is being connected to.
@@ -366,6 +457,14 @@ impl Servers {
         self.servers
             .get(server.index())
             .map_or("?", |s| &s.endpoint.name)
+    }
+
+    /// What messages call the server.
+    pub fn called(&self, server: ServerId) -> String {
+        match self.local() == Some(server) {
+            true => String::from("the local tier"),
+            false => format!("server {}", self.name(server)),
+        }
     }
 
     /// Whether reads of the demand lane from now on are waited for awake, which
@@ -521,6 +620,9 @@ impl Servers {
     pub fn send(&mut self, now_ns: u64, out: &mut Vec<Completion>) {
         let now = self.clock.look(now_ns);
         out.append(&mut self.early);
+        if let (Some(id), Some(local)) = (self.local(), self.local.as_deref_mut()) {
+            local.work(id, out);
+        }
         // Every demand lane before any bulk lane.
         for link in 0..2 {
             for s in &mut self.servers {
@@ -608,12 +710,14 @@ impl Servers {
         let up = ServerId::all()
             .zip(&self.servers)
             .filter(|(_, s)| s.is_up());
-        up.map(|(id, s)| (id, s.speed()))
+        let local = self.local.as_deref().filter(|l| l.is_up());
+        let local = self.local().zip(local.map(LocalTier::speed));
+        up.map(|(id, s)| (id, s.speed())).chain(local)
     }
 
     /// When to call [`Servers::drive`] even if no socket is ready.
     pub fn next_timer(&self) -> Option<u64> {
-        if !self.early.is_empty() {
+        if !self.early.is_empty() || self.local.as_deref().is_some_and(LocalTier::has_work) {
             return Some(0);
         }
         self.servers
@@ -626,18 +730,33 @@ impl Servers {
 
     /// Bytes of pages that reads and writes of `lane` under way move.
     pub fn queued_bytes(&self, lane: Lane) -> usize {
-        self.servers.iter().map(|s| s.load(lane).bytes).sum()
+        let local = self.local.as_deref().map_or(0, |l| l.bytes(lane));
+        local
+            + self
+                .servers
+                .iter()
+                .map(|s| s.load(lane).bytes)
+                .sum::<usize>()
     }
 
     /// Those of `server`.
     pub fn queued_at(&self, server: ServerId, lane: Lane) -> usize {
+        if self.local() == Some(server) {
+            return self.local.as_deref().map_or(0, |l| l.bytes(lane));
+        }
         let server = self.servers.get(server.index());
         server.map_or(0, |s| s.load(lane).bytes)
     }
 
     /// Requests of `lane` under way.
     pub fn outstanding(&self, lane: Lane) -> usize {
-        self.servers.iter().map(|s| s.load(lane).requests).sum()
+        let local = self.local.as_deref().map_or(0, |l| l.requests(lane));
+        local
+            + self
+                .servers
+                .iter()
+                .map(|s| s.load(lane).requests)
+                .sum::<usize>()
     }
 
     /// Connections that broke and were made again.
@@ -703,6 +822,10 @@ impl Servers {
     }
 
     fn push(&mut self, server: ServerId, request: Request) {
+        if let Some(local) = self.local_mut(server).filter(|local| local.is_up()) {
+            local.push(request);
+            return;
+        }
         match self.servers.get_mut(server.index()) {
             Some(s) if s.is_up() => s.push(request),
             _ => self

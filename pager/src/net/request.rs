@@ -94,6 +94,28 @@ impl Payload {
         }
     }
 
+    /// Where the `nth` page of frames begins.
+    pub(super) fn page(&self, nth: usize) -> Option<usize> {
+        let mut skip = nth * PAGE_SIZE;
+        self.with(|pieces| {
+            pieces.iter().find_map(|piece| {
+                if skip < piece.len {
+                    return Some(piece.base + skip);
+                }
+                skip -= piece.len;
+                None
+            })
+        })
+    }
+
+    /// Bytes of its own.
+    pub(super) fn own_bytes(&self) -> &[u8] {
+        match self {
+            Payload::Bytes(bytes) => &bytes.0,
+            _ => &[],
+        }
+    }
+
     /// How many bytes.
     pub(super) fn len(&self) -> usize {
         self.with(|pieces| pieces.iter().map(|p| p.len).sum())

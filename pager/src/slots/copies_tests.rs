@@ -48,7 +48,11 @@ fn servers(s: &Slots, slot: Slot) -> BTreeSet<ServerId> {
 
 #[test]
 fn replicas_are_on_other_machines_and_in_other_zones_where_there_are_some() {
-    let at = |machine, zone| Location { machine, zone };
+    let at = |machine, zone| Location {
+        machine,
+        zone,
+        is_here: false,
+    };
     let zones = std::vec![at(0, Some(0)), at(1, Some(0)), at(2, Some(1))];
     let machines = std::vec![at(0, None), at(0, None), at(1, None)];
     let one = std::vec![at(0, None), at(0, None)];

@@ -1,6 +1,7 @@
 //! Which servers hold the replicas of a slab together.
 
 use super::server::Server;
+use super::slab::Slab;
 use super::{MAX_COPIES, Slots};
 use crate::ServerId;
 
@@ -11,6 +12,9 @@ pub struct Location {
     pub machine: u16,
     /// Its zone, likewise; none where the user has named none.
     pub zone: Option<u16>,
+    /// It is the local tier: a place for what no server has room for. It cannot be lost, so
+    /// nothing there has a second replica.
+    pub is_here: bool,
 }
 
 /// Up to [`MAX_COPIES`] servers, each once.
@@ -72,6 +76,9 @@ impl Slots {
             && let Some(server) = self.partner(&group, 1)
         {
             group.add(server);
+            if self.is_here(server) {
+                return group;
+            }
         }
         let expected = self.servers.iter().filter(|s| s.is_expected).count();
         match group.len() < self.copies && expected > 0 && self.copies > 1 {
@@ -80,12 +87,26 @@ impl Slots {
         }
     }
 
+    /// Whether it is the local tier.
+    pub(super) fn is_here(&self, server: ServerId) -> bool {
+        let server = self.servers.get(server.index());
+        server.is_some_and(|s| s.location.is_here)
+    }
+
+    /// Whether a slab is in the local tier.
+    pub(super) fn has_here(&self, slab: &Slab) -> bool {
+        slab.replicas().iter().any(|r| self.is_here(r.server()))
+    }
+
     /// The best server beside those of a group, with slabs of at least so many pages: on
     /// another machine if possible, and in another zone if possible.
     pub(super) fn partner(&self, group: &Group, least_pages: u32) -> Option<ServerId> {
         let others = ServerId::all().zip(&self.servers);
-        let able = others
-            .filter(|(id, s)| s.can_have_more() && s.slab_pages >= least_pages && !group.has(*id));
+        let is_expected = self.servers.iter().any(|s| s.is_expected);
+        let may_be = |s: &Server| !s.location.is_here || group.is_empty() && !is_expected;
+        let able = others.filter(|(id, s)| {
+            s.can_have_more() && s.slab_pages >= least_pages && !group.has(*id) && may_be(s)
+        });
         let best = able.min_by_key(|(_, s)| {
             let with = |apart: fn(&Location, &Location) -> bool| {
                 let of = |id: ServerId| &self.servers[id.index()].location;
@@ -95,6 +116,7 @@ impl Slots {
                     .count()
             };
             (
+                s.location.is_here,
                 with(is_other_machine),
                 with(is_other_zone),
                 s.bare.is_empty(),

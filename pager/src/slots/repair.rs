@@ -83,7 +83,7 @@ impl Slots {
         }
         let copies = self.copies;
         let wholes = |s: &Slab| s.replicas().iter().filter(|r| r.is_whole()).count();
-        let slabs = self.slabs.iter().flatten();
+        let slabs = self.slabs.iter().flatten().filter(|s| !self.has_here(s));
         let poor = slabs.filter(|s| wholes(s) < copies && s.used() > 0);
         let (count, pages) = poor.fold((0, 0), |(n, pages), s| (n + 1, pages + s.used()));
         self.may_be_degraded = count > 0;
@@ -153,7 +153,8 @@ impl Slots {
         let mut poor = slabs.filter_map(|(name, s)| {
             let slab = s.as_deref()?;
             let is_settled = slab.replicas().iter().all(Replica::is_whole);
-            let is_poor = slab.replicas().len() < self.copies && slab.used() > 0;
+            let is_poor =
+                slab.replicas().len() < self.copies && slab.used() > 0 && !self.has_here(slab);
             (is_settled && is_poor).then_some((name, slab))
         });
         poor.find_map(|(name, slab)| Some((name, server(self, slab)?)))

@@ -11,6 +11,7 @@ fn id(number: u16) -> ServerId {
 pub(super) fn locations(count: u16) -> Vec<Location> {
     let machines = 0..count;
     let location = |machine| Location {
+        is_here: false,
         machine,
         zone: None,
     };

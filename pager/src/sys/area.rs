@@ -19,6 +19,22 @@ impl Area {
         Region::within(space, len).map(Area)
     }
 
+    /// The same, and a forked child gets a copy.
+    ///
+    /// # Errors
+    /// As [`Area::within`].
+    pub fn for_children_too(space: &Space, len: usize) -> Result<Area, Errno> {
+        Region::for_children_too(space, len).map(Area)
+    }
+
+    /// Returns the same memory in a forked child, which has a copy of it.
+    ///
+    /// # Safety
+    /// The other value is not used in this process any more.
+    pub unsafe fn inherited(&self) -> Area {
+        Area(self.0)
+    }
+
     /// Returns its memory.
     pub fn region(&self) -> Region {
         self.0

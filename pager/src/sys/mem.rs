@@ -50,6 +50,20 @@ impl Region {
         region.of_the_engine_alone()
     }
 
+    /// Maps `len` bytes that a forked child inherits, in reserved address space and nowhere
+    /// else.
+    ///
+    /// # Errors
+    /// Those of the kernel. `NOMEM` when the space is used up.
+    pub(super) fn for_children_too(space: &Space, len: usize) -> Result<Region, Errno> {
+        let at = space.take(len).ok_or(Errno::NOMEM)?;
+        let region = Region::map(Some(at), len, MapFlags::PRIVATE | MapFlags::NORESERVE)?;
+        // What is in use is counted in small pages. Kernels without transparent huge pages
+        // refuse this, and do not need it.
+        let _ = region.advise(Advice::LinuxNoHugepage);
+        Ok(region)
+    }
+
     fn of_the_engine_alone(self) -> Result<Region, Errno> {
         let region = self;
         region.advise(Advice::LinuxDontFork)?;

@@ -14,6 +14,7 @@ pub mod descriptors;
 pub mod detached;
 pub mod errno;
 pub mod fd;
+pub mod files;
 pub mod helper;
 pub mod kill;
 pub mod mem;

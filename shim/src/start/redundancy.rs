@@ -42,6 +42,7 @@ fn locations(servers: &[InZone]) -> Vec<Location> {
         zone: zone
             .as_ref()
             .and_then(|zone| first(&|(_, z)| z.as_ref() == Some(zone))),
+        is_here: false,
     });
     located.collect()
 }

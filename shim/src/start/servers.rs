@@ -46,6 +46,9 @@ pub(super) fn endpoints(options: &Options, names: Option<&Names>) -> Result<Vec<
 fn endpoint(server: &ServerAddr, names: Option<&Names>) -> Result<net::Endpoint, String> {
     let agent = match server.scheme {
         Scheme::Any | Scheme::Tcp => None,
+        Scheme::Embedded => {
+            return Err("an embedded memory server is for `tmem run`".to_owned());
+        }
         Scheme::Rdma => {
             let agent = AgentAddr::from_env().map_err(|e| e.to_string())?;
             let agent = agent.ok_or_else(|| {

@@ -14,6 +14,7 @@ use crate::slots::Slot;
 use crate::sys::channel::Channel;
 use crate::sys::errno::Words;
 use crate::sys::now_ns;
+use crate::sys::space::SPACE;
 use crate::sys::uffd::{REGISTER_MISSING, REGISTER_WP};
 use alloc::borrow::Cow;
 use alloc::format;
@@ -21,6 +22,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
 use tmem_policy::PageNumber;
+use tmem_wire::PAGE_SIZE;
 
 /// How long a process counts as just forked.
 const YOUTH_NS: u64 = 100_000_000;
@@ -47,8 +49,19 @@ pub(crate) fn inherit(
         }
     }
     let Handed {
-        channel, dialled, ..
+        channel,
+        dialled,
+        files,
+        ..
     } = handed;
+    if let Some(copy) = &manifest.local {
+        // SAFETY: the manifest was made for the fork that made this process.
+        let inherited = unsafe { m.backing.net.inherit_local(copy, &SPACE, files) };
+        let cannot = |e| format!("the local tier cannot be taken over: {}", Words(e));
+        inherited.map_err(cannot)?;
+        let pages = m.backing.net.local_memory() / PAGE_SIZE;
+        m.residency.share_mut().inherits_tier(pages as u64);
+    }
     dialled
         .into_iter()
         .for_each(|d| m.backing.net.resume_by(d, now));
@@ -220,7 +233,6 @@ mod tests {
     use crate::digest::Digester;
     use crate::slots::Slots;
     use EntryKind::{Local, Lost, Remote, Struck};
-    use tmem_wire::PAGE_SIZE;
 
     fn entries(kinds: &[(u64, EntryKind)]) -> Vec<Entry> {
         let slot = |page| (page % 2 == 0).then(|| Slot::from_bits(page));
@@ -276,7 +288,7 @@ mod tests {
     fn manifest(told: Vec<Entry>) -> ForkManifest {
         let (adopted, sessions) = (Vec::new(), Vec::new());
         let (slots, digester) = (Slots::new(Vec::new(), 1), Digester::draw());
-        ForkManifest::new(told, adopted, sessions, slots, digester, None).unwrap()
+        ForkManifest::new(told, adopted, sessions, (slots, None), digester, None).unwrap()
     }
 
     /// What a child that is forked now has: a copy of the entries, and the batch number.

@@ -27,6 +27,7 @@ use crate::engine::memory::report::{ERROR, Report};
 use crate::engine::threads::{Offered, THREADS};
 use crate::net::{Dialled, Servers};
 use crate::sys::channel::{self, Channel, End, Message, NOTE};
+use crate::sys::fd::Fd;
 use crate::sys::proc::{FILES, Proc};
 use crate::sys::roots::{self, Root, open_in_proc};
 use crate::sys::{confined, descriptors, network, now_ns, proc, say, thread};
@@ -37,6 +38,7 @@ use core::cell::Cell;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use rustix::fd::AsFd;
 use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
 use rustix::process::{DumpableBehavior, dumpable_behavior, set_dumpable_behavior};
 use tmem_wire::HelloReply;
 
@@ -66,6 +68,11 @@ const SERVE: u8 = 9;
 const AGAIN: u8 = 10;
 /// Another engine sends so many connections, or says that there is none.
 const PROMISE: u8 = 11;
+/// A file of the local tier. They come in order.
+const SPILL: u8 = 12;
+/// One end of a pipe, which the child and its children keep. When all have ended, the parent
+/// sees the end of the file, and may write over what it has spilled.
+const LEASE: u8 = 13;
 
 impl Offered {
     fn set(&self, end: End) {
@@ -313,16 +320,24 @@ pub(crate) struct Children {
     serial: u64,
     /// The channel to the parent's engine, if this engine is limited.
     up: Option<Channel>,
+    /// Pipes whose other ends are with children that read this process's spill files.
+    readers: Vec<Fd>,
+    /// Ends that this process keeps as long as it may read its parent's.
+    leases: Vec<Fd>,
+    /// Such a child could not be given a pipe.
+    has_unknown_reader: bool,
 }
 
 impl Children {
     /// Takes the parent's end of the pair, and sends the child a connection to each server
-    /// that has a session for it. Called while `tid`, which forks, waits.
+    /// that has a session for it. `evicted` says that the child has memory elsewhere. Called while
+    /// `tid`, which forks, waits.
     pub(crate) fn hand_over(
         &mut self,
         net: &mut Servers,
         tid: u32,
         sessions: &[Option<HelloReply>],
+        evicted: bool,
     ) {
         let Some(end) = THREADS.handover.parents.get() else {
             return;
@@ -353,9 +368,49 @@ impl Children {
         if promised > 0 {
             let _ = channel.send(&note(PROMISE, promised), None);
         }
-        // A child without memory on servers may end before its engine has begun.
-        let waits = sessions.iter().any(Option::is_some);
-        self.add(channel, waits);
+        self.hand_over_files(net, &channel);
+        // A child without memory elsewhere may end before its engine has begun.
+        self.add(channel, evicted);
+    }
+
+    /// Sends a child the files of the local tier. A child that lacks one says so, and ends.
+    fn hand_over_files(&mut self, net: &Servers, channel: &Channel) {
+        let mut is_any = false;
+        for fd in net.local_files() {
+            is_any = true;
+            let _ = channel.send(&note(SPILL, 0), Some(fd));
+        }
+        if !is_any {
+            return;
+        }
+        for lease in &self.leases {
+            let _ = channel.send(&note(LEASE, 0), Some(lease.as_fd()));
+        }
+        let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
+        match rustix::pipe::pipe_with(flags) {
+            Ok((reader, lease)) => {
+                let lease = Fd::from(lease);
+                let _ = channel.send(&note(LEASE, 0), Some(lease.as_fd()));
+                self.readers.push(Fd::from(reader).moved_up());
+            }
+            // Files that a child may read are then never written over.
+            Err(_) => self.has_unknown_reader = true,
+        }
+    }
+
+    /// Whether children that had this process's spill files have ended since, all of them.
+    pub(crate) fn have_left_files(&mut self) -> bool {
+        if self.readers.is_empty() || self.has_unknown_reader {
+            return false;
+        }
+        let has_ended = |fd: &Fd| matches!(rustix::io::read(fd, &mut [0; 1]), Ok(0));
+        self.readers.retain(|reader| !has_ended(reader));
+        self.readers.is_empty()
+    }
+
+    /// Keeps what the parent's engine has sent for as long as this process lives.
+    pub(crate) fn keep(&mut self, leases: Vec<Fd>) {
+        self.leases = leases;
     }
 
     fn add(&mut self, channel: Channel, waits: bool) {
@@ -406,6 +461,9 @@ impl Children {
 pub(crate) struct Handed {
     pub(crate) channel: Option<Channel>,
     pub(crate) dialled: Vec<Dialled>,
+    /// Files of the local tier, in order.
+    pub(crate) files: Vec<Fd>,
+    pub(crate) leases: Vec<Fd>,
     /// The parent's engine had to open files.
     has_asked: Cell<bool>,
 }
@@ -451,6 +509,8 @@ impl Handed {
             match what {
                 PROC => Root::Proc.keep(fd),
                 DEVICE => Root::Device.keep(fd),
+                SPILL => handed.files.push(fd.moved_up()),
+                LEASE => handed.leases.push(fd.moved_up()),
                 CONNECTION => handed.dialled.push(Dialled {
                     server: ServerId::new(u16::from_le_bytes([s0, s1])),
                     addr: u32::from_le_bytes([a0, a1, a2, a3]) as usize,

@@ -2,6 +2,7 @@
 //! of what the program changed during the fork (see `fork`).
 
 use crate::digest::Digester;
+use crate::net::LocalCopy;
 use crate::slots::{Slot, Slots};
 use crate::sys::mem::Region;
 use crate::sys::{now_ns, thread};
@@ -80,6 +81,8 @@ pub struct ForkManifest {
     /// The child's session with each server.
     pub(crate) sessions: Vec<Option<HelloReply>>,
     pub(crate) slots: Slots,
+    /// The local tier, if the parent has one.
+    pub(crate) local: Option<LocalCopy>,
     /// Has computed the digests of the entries.
     pub(crate) digester: &'static Digester,
     /// Why the child cannot go on.
@@ -161,7 +164,7 @@ impl ForkManifest {
         entries: Vec<Entry>,
         adopted: Vec<Range<usize>>,
         sessions: Vec<Option<HelloReply>>,
-        slots: Slots,
+        (slots, local): (Slots, Option<LocalCopy>),
         digester: &'static Digester,
         refused: Option<String>,
     ) -> Result<ForkManifest, Errno> {
@@ -170,6 +173,7 @@ impl ForkManifest {
             adopted,
             sessions,
             slots,
+            local,
             digester,
             refused,
             batch: AtomicU32::new(0),

@@ -231,21 +231,23 @@ impl Fork {
         // program.
         let unplaced = |e: &Entry| e.kind() == EntryKind::Remote && e.slot().is_none();
         if entries.iter().any(unplaced) {
-            self.refused = Some(String::from("the memory servers are full"));
+            self.refused = Some(String::from(m.backing.who_is_full()));
         }
+        let local = m.backing.net.keep_local_still(true);
         let evicted = entries.iter().any(|e| e.kind() != EntryKind::Local);
         let sessions = core::mem::take(&mut self.sessions);
         self.children.hand_over(
             &mut m.backing.net,
             m.doorbell.forks(),
             if evicted { &sessions } else { &[] },
+            evicted,
         );
         if evicted {
             let manifest = ForkManifest::new(
                 entries,
                 m.space.adopted().iter().collect(),
                 sessions,
-                m.backing.slots.clone(),
+                (m.backing.slots.clone(), local),
                 m.backing.digester,
                 self.refused.take(),
             );
@@ -276,6 +278,7 @@ impl Fork {
             manifest.close();
         }
         m.fork_stage = Stage::Idle;
+        m.backing.net.keep_local_still(false);
         for range in m.space.adopted().iter() {
             m.withhold_from_forks(&range);
         }

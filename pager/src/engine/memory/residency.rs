@@ -63,6 +63,11 @@ impl Residency {
     }
 
     /// Returns the budget share.
+    pub(crate) fn share(&self) -> &BudgetShare {
+        &self.share
+    }
+
+    /// Returns the budget share, to be changed.
     pub(crate) fn share_mut(&mut self) -> &mut BudgetShare {
         &mut self.share
     }

@@ -4,6 +4,7 @@
 use super::world::World;
 use crate::engine::fork::current::current;
 use crate::engine::fork::manifest::EntryKind;
+use crate::net::At;
 use crate::net::model::ModelServers;
 use alloc::format;
 use alloc::string::String;
@@ -53,7 +54,8 @@ pub(super) struct Child {
 }
 
 impl Child {
-    /// The child of a fork at this moment; servers may have some pages spoilt.
+    /// The child of a fork at this moment; servers may have some pages spoilt. `of_local`
+    /// reads a page of the local tier, which the child has as well.
     ///
     /// # Errors
     /// What it would find that is wrong.
@@ -61,6 +63,7 @@ impl Child {
         world: &mut World,
         servers: &ModelServers,
         is_some_spoilt: bool,
+        of_local: &mut dyn FnMut(At) -> Option<Option<u64>>,
     ) -> Result<Child, String> {
         world.ptes.values_mut().for_each(|pte| pte.shared = true);
         let mut child = Child {
@@ -100,8 +103,17 @@ impl Child {
             match entry {
                 Some((EntryKind::Remote, Some(slot))) => {
                     let places = manifest.into_iter().flat_map(|m| m.slots.readable(slot));
-                    let mut copies = Vec::new();
+                    let (mut copies, mut is_local) = (Vec::new(), false);
                     for at in places {
+                        if let Some(word) = of_local(at) {
+                            is_local = true;
+                            if !word.is_some_and(|word| plain.allowed.contains(&word)) {
+                                return Err(format!(
+                                    "page {page:x} is {word:x?} in the local tier"
+                                ));
+                            }
+                            continue;
+                        }
                         let server = at.server.index();
                         // A server that was lost at this moment shows when the child joins.
                         let lives = |id| servers.has_session(server, id);
@@ -113,6 +125,9 @@ impl Child {
                             slab: at.slab,
                             page: at.page,
                         }));
+                    }
+                    if is_local {
+                        continue;
                     }
                     if copies.is_empty() {
                         return Err(format!("page {page:x} has no place for the child"));

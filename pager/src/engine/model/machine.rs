@@ -19,12 +19,13 @@ use crate::engine::threads::for_this_test;
 use crate::engine::{evicted, reset_after_fork};
 use crate::frame_number::FrameNumber;
 use crate::net::model::{Fate, ModelServers, SLAB_PAGES};
-use crate::net::{At, Options};
+use crate::net::{At, LocalTier, Options, Servers};
 use crate::pages::State;
 use crate::pool::{Kind, Pool};
 use crate::slots::Location;
 use crate::stats::Slot as Figures;
 use crate::sys::clock;
+use crate::sys::space::Space;
 use crate::{ServerId, When};
 use alloc::boxed::Box;
 use alloc::format;
@@ -72,7 +73,13 @@ pub(super) struct Begin {
     pub(super) redundancy: usize,
     /// Requests are carried out as they come, and held callers go on with each step.
     pub(super) is_prompt: bool,
+    /// There is a local tier, and servers have little room.
+    pub(super) local: bool,
 }
+
+/// Slabs that a server can grant, and with a local tier.
+const SLABS: u32 = 40;
+const FEW_SLABS: u32 = 2;
 
 /// What happens next.
 #[derive(Clone, Copy, Debug)]
@@ -145,7 +152,8 @@ impl Machine {
         reset_threads();
         let world = Rc::new(RefCell::new(World::new(begin.moves)));
         world.borrow_mut().pass(0);
-        let servers = ModelServers::new(&alloc::vec![40; begin.servers]);
+        let slabs = if begin.local { FEW_SLABS } else { SLABS };
+        let servers = ModelServers::new(&alloc::vec![slabs; begin.servers]);
         servers.set_prompt(true);
         let figures = Box::into_raw(zeroed());
         let options = Options {
@@ -174,10 +182,12 @@ impl Machine {
                         .map(|machine| Location {
                             machine,
                             zone: None,
+                            is_here: false,
                         })
                         .collect(),
                     repair_rate: 1 << 30,
                 },
+                local: None,
             },
             report: ReportSettings {
                 level: 0,
@@ -197,7 +207,11 @@ impl Machine {
         let pool = Pool::new(FRAMES).expect("memory for a pool");
         let kernel = Box::new(ModelKernel(world.clone()));
         let parts = (watermarks(begin.budget), pool);
-        let net = servers.client(options);
+        let mut net = servers.client(options);
+        if begin.local {
+            let tier = LocalTier::new(tier_space(), TIER, None);
+            net.add_local(tier.expect("a local tier"));
+        }
         let engine = Engine::of(
             settings,
             kernel,
@@ -408,7 +422,10 @@ impl Machine {
             ForkStage::Asked if state::quiescent_for() == state::number() => {
                 let is_some_spoilt = self.is_corrupt;
                 let mut world = self.world.borrow_mut();
-                let child = Child::fork(&mut world, &self.servers, is_some_spoilt)?;
+                let engine = self.engine.as_mut().expect("an engine until the end");
+                let net = &mut engine.memory.backing.net;
+                let mut of_local = |at: At| read_local(net, at);
+                let child = Child::fork(&mut world, &self.servers, is_some_spoilt, &mut of_local)?;
                 drop(world);
                 self.children.push(child);
                 self.stage = ForkStage::Copied;
@@ -649,6 +666,7 @@ impl Drop for Machine {
             regions.extend(engine.memory.doorbell.region());
             regions.extend(engine.reclaim.cache.region());
             regions.extend(engine.memory.backing.repair.region());
+            regions.extend(engine.memory.backing.net.local_regions());
             drop(engine);
             regions.into_iter().for_each(crate::sys::mem::Region::unmap);
         }
@@ -657,6 +675,28 @@ impl Drop for Machine {
         // SAFETY: what `new` made; the engine that used it is gone.
         drop(unsafe { Box::from_raw(self.figures) });
     }
+}
+
+/// Bytes of memory that the local tier may have.
+const TIER: usize = 1 << 20;
+
+/// Address space for the local tier of a machine, which is used again by the next.
+fn tier_space() -> &'static Space {
+    let space = Box::leak(Box::new(Space::new()));
+    space.set_aside(32 << 20);
+    space
+}
+
+/// What each word of a page in the local tier is, if all are the same; `None` if the page is
+/// elsewhere.
+fn read_local(net: &mut Servers, at: At) -> Option<Option<u64>> {
+    let is_it = net.local() == Some(at.server);
+    let tier = net.tier_mut().filter(|_| is_it)?;
+    let mut bytes = [0; PAGE_SIZE];
+    let read = tier.read(at.slab, at.page, &mut bytes);
+    let words = bytes.as_chunks::<8>().0;
+    let is_whole = read.is_ok() && words.iter().all(|w| *w == words[0]);
+    Some(is_whole.then(|| u64::from_le_bytes(words[0])))
 }
 
 /// Whether a server has a page as it must be.

@@ -29,9 +29,10 @@ fn begin() -> impl Strategy<Value = Begin> {
         prop::bool::weighted(0.3),
         prop::bool::weighted(0.2),
         prop::bool::weighted(0.5),
+        prop::bool::weighted(0.3),
     );
     (flags, 24usize..72, 1usize..=3, 1usize..=3).prop_map(
-        |((moves, evict_all, copies, is_prompt), budget, servers, redundancy)| Begin {
+        |((moves, evict_all, copies, is_prompt, local), budget, servers, redundancy)| Begin {
             moves,
             evict_all,
             copies,
@@ -39,6 +40,7 @@ fn begin() -> impl Strategy<Value = Begin> {
             servers,
             redundancy,
             is_prompt,
+            local,
         },
     )
 }
@@ -250,6 +252,7 @@ fn two_threads_that_touch_neighbouring_mappings_at_once_are_both_served() {
         servers: 1,
         redundancy: 1,
         is_prompt: true,
+        local: false,
     });
     machine.fill();
     let alone = |first| Action::Protect {

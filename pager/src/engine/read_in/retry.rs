@@ -151,7 +151,7 @@ fn fetch_again(
     figure.fetch_add(other, Relaxed);
     // The loss of a whole server is reported elsewhere, once.
     let Some(why) = why else { return };
-    let name = m.backing.net.name(read.server);
+    let name = m.backing.net.called(read.server);
     if again + other > 0 {
         let is_news = m.backing.errors.read_failed(read.server);
         let level = if is_news { WARN } else { DEBUG };
@@ -161,7 +161,7 @@ fn fetch_again(
         };
         m.report.say(
             level,
-            &format!("server {name} did not give back {n} page(s): {why}; {what}"),
+            &format!("{name} did not give back {n} page(s): {why}; {what}"),
         );
     }
     if lost > 0 {
@@ -169,7 +169,7 @@ fn fetch_again(
         m.report.say(
             ERROR,
             &format!(
-                "server {name} does not give back {lost} page(s) of {who}: {why}; touching \
+                "{name} does not give back {lost} page(s) of {who}: {why}; touching \
                  such a page ends it by SIGBUS"
             ),
         );

@@ -46,7 +46,11 @@ pub(crate) struct CompressedPages {
 
 impl CompressedPages {
     pub(crate) fn new(settings: &Settings) -> CompressedPages {
-        let when = settings.when_copies();
+        // The local tier is such a cache itself.
+        let when = match settings.servers.endpoints.is_empty() {
+            true => When::Never,
+            false => settings.when_copies(),
+        };
         let bytes = match when {
             When::Never => 0,
             _ => copies_bytes(settings.budget),

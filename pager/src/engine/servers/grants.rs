@@ -37,6 +37,8 @@ pub(crate) struct Grants {
     /// The user was told that there is no room, and not yet that there is some again.
     told: bool,
     told_ns: Option<u64>,
+    /// The user was told that nothing can be spilled.
+    told_spill: bool,
 }
 
 impl Grants {
@@ -49,7 +51,13 @@ impl Grants {
             reuse: Reuse::default(),
             told: false,
             told_ns: None,
+            told_spill: false,
         }
+    }
+
+    /// Tells whether the user has to be told that nothing can be spilled: once.
+    pub(crate) fn tells_of_spill(&mut self) -> bool {
+        !core::mem::replace(&mut self.told_spill, true)
     }
 
     /// Returns the pages asked for and not granted yet.

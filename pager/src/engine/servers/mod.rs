@@ -60,6 +60,15 @@ impl Backing {
         dues.into_iter().flatten().min()
     }
 
+    /// What to say is full when pages find no place.
+    pub(crate) fn who_is_full(&self) -> &'static str {
+        match self.net.local() {
+            Some(local) if local.index() == 0 => "the local tier is full",
+            Some(_) => "the memory servers and the local tier are full",
+            None => "the memory servers are full",
+        }
+    }
+
     /// Tells servers that the program is about to end. Returns true when they know, or have
     /// had enough time.
     pub(crate) fn leave(&mut self, now: u64) -> bool {

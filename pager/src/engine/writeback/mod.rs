@@ -217,11 +217,11 @@ fn fails(m: &mut Memory, write: &Write, server: ServerId, error: RequestError) {
     let level = if failed.is_news { WARN } else { DEBUG };
     let is_sure = !error.is_transient();
     m.backing.slots.failed(write.slot, is_sure, SLAB_TRIES);
-    let name = m.backing.net.name(server);
+    let name = m.backing.net.called(server);
     let n = write.frames.len();
     m.report.say(
         level,
-        &format!("server {name} did not take {n} page(s): {error}; they are written again"),
+        &format!("{name} did not take {n} page(s): {error}; they are written again"),
     );
     if failed.rests {
         m.backing.slots.set_resting(server, true);
@@ -230,7 +230,7 @@ fn fails(m: &mut Memory, write: &Write, server: ServerId, error: RequestError) {
         m.report.say(
             WARN,
             &format!(
-                "server {name} takes no pages ({error}): it keeps those that it has, others \
+                "{name} takes no pages ({error}): it keeps those that it has, others \
                  go elsewhere until it takes some again"
             ),
         );
@@ -240,8 +240,7 @@ fn fails(m: &mut Memory, write: &Write, server: ServerId, error: RequestError) {
 /// Notes that a server has accepted pages.
 pub(crate) fn took(m: &mut Memory, server: ServerId) {
     if m.backing.errors.wrote(server) {
-        let name = m.backing.net.name(server);
-        m.report
-            .say(INFO, &format!("server {name} takes pages again"));
+        let name = m.backing.net.called(server);
+        m.report.say(INFO, &format!("{name} takes pages again"));
     }
 }

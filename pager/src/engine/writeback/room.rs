@@ -125,15 +125,21 @@ fn no_room(m: &mut Memory) {
     if m.backing.net.any_up() && m.backing.grants.tells(now_ns()) {
         let why = if m.backing.grants.is_for_lack_of_room() && !m.backing.errors.any_rests() {
             m.report.stats.servers_full.fetch_add(1, Relaxed);
-            "the memory servers are full"
+            m.backing.who_is_full()
         } else {
             "no memory server takes pages now"
+        };
+        let cure = match m.backing.net.local() {
+            Some(local) if local.index() == 0 => {
+                "give it more memory (--local-tier) or a file (--spill), or name a memory server"
+            }
+            _ => "give the servers more capacity, or name further ones",
         };
         m.report.say(
             WARN,
             &format!(
                 "{why}: until that changes, what has no place there stays local, beyond the \
-                 program's budget; give the servers more capacity, or name further ones"
+                 program's budget; {cure}"
             ),
         );
     }

@@ -21,6 +21,15 @@ pub struct Resident {
 }
 
 impl Resident {
+    /// Returns the same without so many pages of private memory.
+    #[must_use]
+    pub fn without(self, pages: u64) -> Resident {
+        Resident {
+            private: self.private.saturating_sub(pages),
+            ..self
+        }
+    }
+
     /// Returns what the kernel reports as the resident size.
     pub fn all(&self) -> u64 {
         self.private + self.shared + self.files
