@@ -3,6 +3,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -84,6 +85,9 @@ fn try_run(args: RunArgs) -> Result<i32, (i32, String)> {
         check_output(path).map_err(|e| own(format!("--plot {}: {e}", path.display())))?;
     }
     let endpoint = options.metrics.map(listen).transpose()?;
+    if let Some(folder) = &options.spill {
+        check_spill(folder).map_err(|e| own(format!("--spill {}: {e}", folder.display())))?;
+    }
     let stats = Stats::new().map_err(|e| own(format!("memory for statistics: {e}")))?;
     if !options.per_process {
         stats.limit(local);
@@ -257,6 +261,20 @@ pub(crate) fn pageable(program: &Path, options: &mut Options) -> Result<Ways, Ob
         agent,
         secret,
     })
+}
+
+/// Checks that a spill file can be made in a folder.
+fn check_spill(folder: &Path) -> std::io::Result<()> {
+    let opened = std::fs::OpenOptions::new()
+        .write(true)
+        .mode(0o600)
+        .custom_flags(libc::O_TMPFILE)
+        .open(folder);
+    match opened {
+        // The engine then makes a file with a name, and removes that.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EOPNOTSUPP)) => Ok(()),
+        result => result.map(drop),
+    }
 }
 
 /// The message that this machine gains no memory.

@@ -162,6 +162,20 @@ fn an_embedded_server_is_used_alone() {
 }
 
 #[test]
+fn a_folder_without_room_for_a_spill_file_is_named_before_the_program_starts() {
+    for folder in ["/nowhere/at/all", "/dev/null"] {
+        let output = tmem()
+            .args(["--spill", folder, "--", "true"])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(125), "{folder}");
+        let text = String::from_utf8(output.stderr).unwrap();
+        let start = format!("tmem: --spill {folder}: ");
+        assert!(text.starts_with(&start), "{text}");
+    }
+}
+
+#[test]
 fn a_named_server_is_not_replaced_when_it_is_not_there() {
     let output = tmem()
         .args(["--server", "127.0.0.1:1", "--", "true"])
