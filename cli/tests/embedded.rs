@@ -150,40 +150,37 @@ fn it_is_said_in_one_line_that_memory_stays_on_this_machine() {
     assert_eq!(text.lines().count(), 1, "{text}");
 }
 
+/// The command does not start a program, and says why.
+fn assert_refused(mut command: Command, why: &str) {
+    let output = command.args(["--", "true"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(125), "{why}");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains(why), "{text}");
+}
+
+fn with(mut command: Command, flags: [&str; 2]) -> Command {
+    command.args(flags);
+    command
+}
+
 #[test]
 fn an_embedded_server_is_used_alone() {
-    let output = embedded()
-        .args(["--server", "127.0.0.1:1", "--", "true"])
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(125));
-    let text = String::from_utf8(output.stderr).unwrap();
-    assert!(text.contains("embedded is used alone"), "{text}");
+    let both = with(embedded(), ["--server", "127.0.0.1:1"]);
+    assert_refused(both, "embedded is used alone");
 }
 
 #[test]
 fn a_folder_without_room_for_a_spill_file_is_named_before_the_program_starts() {
     for folder in ["/nowhere/at/all", "/dev/null"] {
-        let output = tmem()
-            .args(["--spill", folder, "--", "true"])
-            .output()
-            .unwrap();
-        assert_eq!(output.status.code(), Some(125), "{folder}");
-        let text = String::from_utf8(output.stderr).unwrap();
-        let start = format!("tmem: --spill {folder}: ");
-        assert!(text.starts_with(&start), "{text}");
+        let spills = with(tmem(), ["--spill", folder]);
+        assert_refused(spills, &format!("tmem: --spill {folder}: "));
     }
 }
 
 #[test]
 fn a_named_server_is_not_replaced_when_it_is_not_there() {
-    let output = tmem()
-        .args(["--server", "127.0.0.1:1", "--", "true"])
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(125));
-    let text = String::from_utf8(output.stderr).unwrap();
-    assert!(text.contains("127.0.0.1:1 cannot be reached"), "{text}");
+    let named = with(tmem(), ["--server", "127.0.0.1:1"]);
+    assert_refused(named, "127.0.0.1:1 cannot be reached");
 }
 
 #[test]

@@ -117,6 +117,8 @@ pub(crate) struct Handover {
     pub(crate) forks: AtomicU32,
     /// The inode of the last end that the engine has taken.
     pub(crate) taken: AtomicU64,
+    /// Children that have memory elsewhere and have not begun.
+    pub(crate) waiting: AtomicU32,
 }
 
 /// An end of the pair in the program's file table. There is none without a fork.
@@ -212,6 +214,7 @@ impl Threads {
                 parents: Offered::none(),
                 forks: AtomicU32::new(0),
                 taken: AtomicU64::new(0),
+                waiting: AtomicU32::new(0),
             },
             adoption: Adoption {
                 asked: AtomicU32::new(0),
@@ -246,7 +249,7 @@ impl Threads {
     ///
     /// - `evicted`, which the child's engine or `fork::child` updates;
     /// - `fork.is_child` and `fork.manifest`, which `fork::child` uses, and `fork.merges`;
-    /// - `handover`, from which the child takes its end;
+    /// - the ends in `handover`, of which the child takes one;
     /// - the pages that must stay, and the kinds of advice that were given (`advice`);
     /// - what the program has given up, lent or advised, and which code was searched.
     pub(crate) fn reset_after_fork(&self) {
@@ -259,6 +262,7 @@ impl Threads {
         self.exclusion.changes.reset_after_fork();
         self.exclusion.moves.reset_after_fork();
         self.doorbell.store(0, SeqCst);
+        self.handover.waiting.store(0, Relaxed);
         self.fork.forking.store(0, SeqCst);
         self.fork.quiescent_for.store(0, SeqCst);
         self.adoption.asked.store(0, Relaxed);

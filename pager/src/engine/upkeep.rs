@@ -69,8 +69,6 @@ impl Engine {
         self.reclaim.lending.look_for_code(&mut self.memory);
         self.memory.tell_of_others_that_stay();
         self.fork.detector.hear();
-        let (report, net) = (&self.memory.report, &self.memory.backing.net);
-        self.fork.children.answer(report, net);
         // Once the program has ended, its number may belong to another process.
         if !self.program_end.outlives() && credentials::look() {
             self.follow_credentials();
@@ -110,7 +108,6 @@ impl Engine {
             let limit = share.tier_share(&self.settings, local.bytes, tier.memory() as u64);
             tier.set_limit(usize::try_from(limit).unwrap_or(usize::MAX));
         }
-        Figures::peak(&report.stats.local_tier_bytes, tier.memory() as u64);
         Figures::peak(&report.stats.spilled_bytes, tier.spilled());
         if let Some(error) = tier.take_spill_error()
             && self.memory.backing.grants.tells_of_spill()
@@ -126,6 +123,9 @@ impl Engine {
 
     /// Looks whether the program has ended.
     pub(crate) fn look_for_end(&mut self) {
+        // The program may end as soon as it knows of a child's end, which is to be told.
+        let (report, net) = (&self.memory.report, &self.memory.backing.net);
+        self.fork.children.answer(report, net);
         let (zap_worker, shared) = (
             self.reclaim.zap_worker.as_mut(),
             self.settings.report.shared,
@@ -148,6 +148,7 @@ impl Engine {
         let tier = self.memory.backing.net.local_memory();
         let tier = (tier / PAGE_SIZE) as u64;
         self.memory.residency.share_mut().note_tier(tier);
+        Figures::peak(&stats.local_tier_bytes, tier * PAGE_SIZE as u64);
         let memory = memory.without(tier);
         let resident = memory.counted() as usize;
         let populated = self.memory.pool.populated();

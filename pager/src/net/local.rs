@@ -6,13 +6,16 @@
 //! before writes.
 
 use super::request::Request;
-use super::{Completion, Lane, RequestError, server};
+use super::{Completion, Lane, RequestError, Servers, server};
 use crate::ServerId;
 use crate::sys::fd::Fd;
 use crate::sys::mem::Region;
 use crate::sys::space::Space;
 use crate::tier::{ReadError, SLAB_PAGES, Tier};
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
@@ -168,7 +171,10 @@ impl LocalTier {
             && let Some(request) = self.reads.front()
         {
             let done = &mut self.done[0];
-            let result = read(&mut self.tier, request, done, &mut left);
+            let (tier, slab) = (&mut self.tier, request.slab);
+            let result = pages(request, done, &mut left, |at, page| {
+                read(tier, at, slab, page)
+            });
             let is_done = *done >= request.count as usize;
             if result.is_ok() && !is_done {
                 break;
@@ -188,7 +194,10 @@ impl LocalTier {
                 continue;
             }
             let done = &mut self.done[1];
-            let result = write(&mut self.tier, request, done, &mut left);
+            let (tier, slab) = (&mut self.tier, request.slab);
+            let result = pages(request, done, &mut left, |at, page| {
+                write(tier, at, slab, page)
+            });
             let is_done = *done >= request.count as usize;
             if result.is_ok() && !is_done {
                 break;
@@ -215,50 +224,126 @@ impl LocalTier {
     }
 }
 
-/// Reads pages of a request that are not done yet, at most `left`.
-fn read(
-    tier: &mut Tier,
+/// Where a forked child finds its copy of the local tier.
+#[derive(Debug)]
+pub struct LocalCopy(usize);
+
+impl Servers {
+    /// Uses the local tier as well.
+    pub fn add_local(&mut self, local: LocalTier) {
+        self.local = Some(Box::new(local));
+    }
+
+    /// The number of the local tier, if there is one.
+    pub fn local(&self) -> Option<ServerId> {
+        let number = ServerId::new(self.servers.len() as u16);
+        self.local.is_some().then_some(number)
+    }
+
+    /// Changes nothing in the local tier while a fork copies the memory. Returns where the
+    /// child finds its copy.
+    pub fn keep_local_still(&mut self, is: bool) -> Option<LocalCopy> {
+        let local = self.local.as_deref_mut()?;
+        local.keep_still(is);
+        Some(LocalCopy(core::ptr::from_ref(local).addr()))
+    }
+
+    /// Takes over the local tier that the parent process had when it forked, with its files.
+    ///
+    /// # Errors
+    /// When a file is missing, or there is no memory.
+    ///
+    /// # Safety
+    /// This is the child of a process in which [`Servers::keep_local_still`] gave `copy`, and
+    /// of the fork that it was called for.
+    pub unsafe fn inherit_local(
+        &mut self,
+        copy: &LocalCopy,
+        space: &'static Space,
+        files: Vec<Fd>,
+    ) -> Result<(), Errno> {
+        // SAFETY: the parent's value was copied whole with the rest of its memory, and the
+        // parent's engine does not run in this process.
+        let local = unsafe { (*(copy.0 as *const LocalTier)).inherited(space, files)? };
+        self.local = Some(Box::new(local));
+        Ok(())
+    }
+
+    /// The files of the local tier, which a forked child needs.
+    pub fn local_files(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.local.iter().flat_map(|local| local.descriptors())
+    }
+
+    /// The address space of the local tier.
+    pub fn local_regions(&self) -> impl Iterator<Item = Region> {
+        self.local.iter().flat_map(|local| local.regions())
+    }
+
+    /// Bytes of memory that the local tier takes.
+    pub fn local_memory(&self) -> usize {
+        self.local.as_deref().map_or(0, LocalTier::memory)
+    }
+
+    /// The local tier itself.
+    pub(crate) fn tier_mut(&mut self) -> Option<&mut Tier> {
+        self.local.as_deref_mut().map(LocalTier::tier_mut)
+    }
+
+    /// The local tier, if this is its number.
+    pub(super) fn local_mut(&mut self, server: ServerId) -> Option<&mut LocalTier> {
+        let is_it = self.local() == Some(server);
+        self.local.as_deref_mut().filter(|_| is_it)
+    }
+
+    /// Whether the number is that of the local tier, and it is up.
+    pub(super) fn is_local_up(&self, server: ServerId) -> bool {
+        let is_it = self.local() == Some(server);
+        is_it && self.local.as_deref().is_some_and(LocalTier::is_up)
+    }
+
+    /// What messages call the server.
+    pub fn called(&self, server: ServerId) -> String {
+        match self.local() == Some(server) {
+            true => String::from("the local tier"),
+            false => format!("server {}", self.name(server)),
+        }
+    }
+}
+
+/// Has `each` do a page at a time of those that are not done yet, at most `left`: the address of
+/// its frame, and its number.
+fn pages(
     request: &Request,
     done: &mut usize,
     left: &mut usize,
+    mut each: impl FnMut(usize, u32) -> Result<(), Status>,
 ) -> Result<(), RequestError> {
     while *done < request.count as usize && *left > 0 {
-        let at = request.payload.page(*done).ok_or(SPOILT)?;
-        // SAFETY: whoever asks for a read has nobody else use the frames until it has ended.
-        let to = unsafe { &mut *(at as *mut PageBytes) };
-        let page = request.page + *done as u32;
-        tier.read(request.slab, page, to)
-            .map_err(|error| match error {
-                ReadError::Absent | ReadError::Spoilt => SPOILT,
-                ReadError::File(_) => RequestError::Status(Status::Internal),
-            })?;
+        let at = request.payload.page(*done);
+        let at = at.ok_or(RequestError::Status(Status::BadRequest))?;
+        each(at, request.page + *done as u32).map_err(RequestError::Status)?;
         *done += 1;
         *left -= 1;
     }
     Ok(())
 }
 
-/// Asking again does not help.
-const SPOILT: RequestError = RequestError::Status(Status::BadRequest);
+/// Reads a page into the frame at an address.
+fn read(tier: &mut Tier, at: usize, slab: u32, page: u32) -> Result<(), Status> {
+    // SAFETY: whoever asks for a read has nobody else use the frames until it has ended.
+    let to = unsafe { &mut *(at as *mut PageBytes) };
+    tier.read(slab, page, to).map_err(|error| match error {
+        // Asking again does not help.
+        ReadError::Absent | ReadError::Spoilt => Status::BadRequest,
+        ReadError::File(_) => Status::Internal,
+    })
+}
 
-/// Writes pages of a request that are not done yet, at most `left`.
-fn write(
-    tier: &mut Tier,
-    request: &Request,
-    done: &mut usize,
-    left: &mut usize,
-) -> Result<(), RequestError> {
-    while *done < request.count as usize && *left > 0 {
-        let at = request.payload.page(*done).ok_or(SPOILT)?;
-        // SAFETY: whoever asks for a write changes nothing in the frames until it has ended.
-        let bytes = unsafe { &*(at as *const PageBytes) };
-        let page = request.page + *done as u32;
-        let written = tier.write(request.slab, page, bytes);
-        written.map_err(|_| RequestError::Status(Status::Full))?;
-        *done += 1;
-        *left -= 1;
-    }
-    Ok(())
+/// Writes the page in the frame at an address.
+fn write(tier: &mut Tier, at: usize, slab: u32, page: u32) -> Result<(), Status> {
+    // SAFETY: whoever asks for a write changes nothing in the frames until it has ended.
+    let bytes = unsafe { &*(at as *const PageBytes) };
+    tier.write(slab, page, bytes).map_err(|_| Status::Full)
 }
 
 /// Does what moves no page.

@@ -23,18 +23,14 @@ mod server;
 mod sock;
 mod transport;
 
-pub use local::LocalTier;
+pub use local::{LocalCopy, LocalTier};
 pub use reason::{Code, Reason, RequestError};
 
 use crate::ServerId;
 use crate::When;
 use crate::sys::fd::Fd;
-use crate::sys::mem::Region;
-use crate::sys::space::Space;
 use crate::sys::wait::Interest;
-use crate::tier::Tier;
 use alloc::boxed::Box;
-use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -42,8 +38,6 @@ use clock::Clock;
 pub use conn::Packed;
 use core::net::SocketAddr;
 use request::{Payload, Request};
-use rustix::fd::BorrowedFd;
-use rustix::io::Errno;
 use server::Server;
 use sock::{Poller, Sock, Sockets};
 use tmem_policy::placement::Speed;
@@ -279,10 +273,6 @@ pub struct Servers {
     leave_by: Option<u64>,
 }
 
-/// Where a forked child finds its copy of the local tier.
-#[derive(Debug)]
-pub struct LocalCopy(usize);
-
 /// How long servers have to hear that the program is about to end.
 const LEAVE_NS: u64 = 100_000_000;
 
@@ -309,78 +299,6 @@ impl Servers {
             clock: Clock::default(),
             leave_by: None,
         }
-    }
-
-    /// Uses the local tier as well.
-    pub fn add_local(&mut self, local: LocalTier) {
-        self.local = Some(Box::new(local));
-    }
-
-    /// The number of the local tier, if there is one.
-    pub fn local(&self) -> Option<ServerId> {
-        let number = ServerId::new(self.servers.len() as u16);
-        self.local.is_some().then_some(number)
-    }
-
-    /// Changes nothing in the local tier while a fork copies the memory. Returns where the
-    /// child finds its copy.
-    pub fn keep_local_still(&mut self, is: bool) -> Option<LocalCopy> {
-        let local = self.local.as_deref_mut()?;
-        local.keep_still(is);
-        Some(LocalCopy(core::ptr::from_ref(local).addr()))
-    }
-
-    /// Takes over the local tier that the parent process had when it forked, with its files.
-    ///
-    /// # Errors
-    /// When a file is missing, or there is no memory.
-    ///
-    /// # Safety
-    /// This is the child of a process in which [`Servers::keep_local_still`] gave `copy`, and
-    /// of the fork that it was called for.
-    pub unsafe fn inherit_local(
-        &mut self,
-        copy: &LocalCopy,
-        space: &'static Space,
-        files: Vec<Fd>,
-    ) -> Result<(), Errno> {
-        // SAFETY: the parent's value was copied whole with the rest of its memory, and the
-        // parent's engine does not run in this process.
-        let local = unsafe { (*(copy.0 as *const LocalTier)).inherited(space, files)? };
-        self.local = Some(Box::new(local));
-        Ok(())
-    }
-
-    /// The files of the local tier, which a forked child needs.
-    pub fn local_files(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.local.iter().flat_map(|local| local.descriptors())
-    }
-
-    /// The address space of the local tier.
-    pub fn local_regions(&self) -> impl Iterator<Item = Region> {
-        self.local.iter().flat_map(|local| local.regions())
-    }
-
-    /// Bytes of memory that the local tier takes.
-    pub fn local_memory(&self) -> usize {
-        self.local.as_deref().map_or(0, LocalTier::memory)
-    }
-
-    /// The local tier itself.
-    pub(crate) fn tier_mut(&mut self) -> Option<&mut Tier> {
-        self.local.as_deref_mut().map(LocalTier::tier_mut)
-    }
-
-    /// The local tier, if this is its number.
-    fn local_mut(&mut self, server: ServerId) -> Option<&mut LocalTier> {
-        let is_it = self.local() == Some(server);
-        self.local.as_deref_mut().filter(|_| is_it)
-    }
-
-    /// Whether the number is that of the local tier, and it is up.
-    fn is_local_up(&self, server: ServerId) -> bool {
-        let is_it = self.local() == Some(server);
-        is_it && self.local.as_deref().is_some_and(LocalTier::is_up)
     }
 
     /// Begins to connect to all servers that are down. `now_ns` is on the clock
@@ -457,14 +375,6 @@ impl Servers {
         self.servers
             .get(server.index())
             .map_or("?", |s| &s.endpoint.name)
-    }
-
-    /// What messages call the server.
-    pub fn called(&self, server: ServerId) -> String {
-        match self.local() == Some(server) {
-            true => String::from("the local tier"),
-            false => format!("server {}", self.name(server)),
-        }
     }
 
     /// Whether reads of the demand lane from now on are waited for awake, which

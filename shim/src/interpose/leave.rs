@@ -5,6 +5,7 @@ use super::interpose;
 use super::next::{Function, next};
 use libc::c_int;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tmem_pager::engine::fork;
 use tmem_pager::sys::confined;
 
 /// Whether the engine was told.
@@ -15,12 +16,13 @@ pub(crate) fn reset_after_fork() {
     LEFT.store(false, Ordering::Relaxed);
 }
 
-/// Tells the engine, once. A call that the program does not make itself may end it.
+/// Tells the engine, once. A call that the program does not make itself may end it: then
+/// nothing is told, and the engine has a moment for what it has to say.
 extern "C" fn leave() {
-    if !confined::is_confined()
-        && super::credentials::is_the_programs()
-        && !LEFT.swap(true, Ordering::Relaxed)
-    {
+    if confined::is_confined() {
+        return fork::await_children();
+    }
+    if super::credentials::is_the_programs() && !LEFT.swap(true, Ordering::Relaxed) {
         crate::heap::undisturbed(tmem_pager::engine::leave);
     }
 }

@@ -159,6 +159,22 @@ fn give_roots(channel: &Channel) {
     }
 }
 
+/// How often a thread that ends a confined program looks whether all children have begun: for
+/// about a tenth of a second.
+const LOOKS: u32 = 4_000_000;
+
+/// Waits a moment for children that have not begun, without any system call. Called by a
+/// thread that is about to end a program with a filter of system calls: when such a child was ended
+/// by the filter, the engine has to say so before it ends with the program.
+pub fn await_children() {
+    for _ in 0..LOOKS {
+        if THREADS.handover.waiting.load(Acquire) == 0 {
+            return;
+        }
+        core::hint::spin_loop();
+    }
+}
+
 /// Closes the pair. Called in the parent, by the thread that has forked.
 pub(crate) fn withdraw() {
     for end in [&THREADS.handover.childs, &THREADS.handover.parents]
@@ -416,6 +432,12 @@ impl Children {
     fn add(&mut self, channel: Channel, waits: bool) {
         self.serial += 1;
         self.children.push(Child::new(channel, self.serial, waits));
+        self.note_waiting();
+    }
+
+    fn note_waiting(&self) {
+        let waiting = self.children.iter().filter(|child| child.waits).count();
+        THREADS.handover.waiting.store(waiting as u32, Release);
     }
 
     /// Keeps the channel to the parent's engine, which this engine has to ask for what its own
@@ -448,6 +470,7 @@ impl Children {
             let _ = channel.tell_sender();
             self.add(channel, true);
         }
+        self.note_waiting();
     }
 
     /// Iterates over the children that have not begun yet.

@@ -46,7 +46,7 @@ use crate::engine::evicted::{has_evicted, set_evicted};
 use crate::engine::threads::bell::{QUIESCE, RESUME};
 use crate::sys::channel::End;
 use crate::sys::mem;
-pub use handover::taken_over;
+pub use handover::{await_children, taken_over};
 pub use manifest::ForkManifest;
 pub use state::merges;
 
