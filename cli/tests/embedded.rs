@@ -152,9 +152,12 @@ fn it_is_said_in_one_line_that_memory_stays_on_this_machine() {
 
 /// The command does not start a program, and says why.
 fn assert_refused(mut command: Command, why: &str) {
-    let output = command.args(["--", "true"]).output().unwrap();
+    let output = command
+        .args(["--", "true"])
+        .output()
+        .expect("tmem can be run");
     assert_eq!(output.status.code(), Some(125), "{why}");
-    let text = String::from_utf8(output.stderr).unwrap();
+    let text = String::from_utf8(output.stderr).expect("text");
     assert!(text.contains(why), "{text}");
 }
 
