@@ -46,7 +46,6 @@ impl fmt::Display for Words {
             Errno::NOSPC => "no space is left on the disk",
             Errno::DQUOT => "the quota of the disk is used up",
             Errno::FBIG => "the limit of the size of a file is reached",
-            Errno::IO => "the disk fails",
             Errno::EXIST => "it is there already",
             Errno::FAULT => "the memory is not there",
             Errno::IO => "reading or writing failed",
