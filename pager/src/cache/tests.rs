@@ -8,7 +8,7 @@ fn p(number: u64) -> PageNumber {
 }
 
 /// A page that compresses better the fewer `kinds` of words it has.
-fn page(seed: u64, kinds: u64) -> PageBytes {
+pub(crate) fn page(seed: u64, kinds: u64) -> PageBytes {
     let mut state = seed;
     let mut page = [0; PAGE_SIZE];
     for word in page.as_chunks_mut::<8>().0 {

@@ -1,24 +1,11 @@
 use super::log::SEGMENT;
 use super::*;
+use crate::cache::tests::page;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::vec::Vec;
-
-/// A page that compresses better the fewer `kinds` of words it has.
-fn page(seed: u64, kinds: u64) -> PageBytes {
-    let mut state = seed;
-    let mut page = [0; PAGE_SIZE];
-    for word in page.as_chunks_mut::<8>().0 {
-        state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
-        let value = (state >> 33) % kinds;
-        *word = (value + 1)
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-            .to_le_bytes();
-    }
-    page
-}
 
 fn space() -> &'static Space {
     let space = Box::leak(Box::new(Space::new()));
